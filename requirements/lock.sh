@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Write the hash-pinned locks: one of everything (dev.txt) and, held to the same versions, one per image.
+# No index address is written; a find-links folder of the caller's pip configuration is honoured, because
+# the CPU build of torch is not on every index.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() {
+    local out=$1
+    shift
+    uv pip compile pyproject.toml --python-version 3.11 --quiet --generate-hashes --no-annotate --no-header \
+        --no-emit-index-url --no-emit-find-links ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} \
+        --output-file "requirements/$out.txt" "$@"
+    echo "requirements/$out.txt: $(grep -c == "requirements/$out.txt") packages"
+}
+compile dev --extra api --extra training --extra mlflow --extra operator --extra dev "$@"
+for image in api training mlflow operator; do
+    compile "$image" --extra "$image" --constraint requirements/dev.txt
+done

@@ -1,0 +1,281 @@
+"""Start, look at and remove the embedded node."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcluster import packages
+from localcluster.console import ClusterError, output, run, step, wait_for
+from localcluster.embedded import binaries, config
+from localcluster.embedded.node import Plan
+from localcluster.paths import REPOSITORY, Paths
+from localcluster.ports import Ports
+
+ADDONS = REPOSITORY / "cluster" / "embedded" / "addons.yaml"
+CGROUPS = Path("/sys/fs/cgroup")
+NEEDED_MEMORY_GIB = 5
+NEEDED_DISK_GIB = 12
+MODULE = "localcluster.embedded.node"
+DEBIAN_TOOLS = ["iproute2", "iptables", "conntrack", "ethtool", "util-linux", "mount", "buildah", "mmdebstrap"]
+
+
+@dataclass(frozen=True)
+class EmbeddedCluster:
+    """The one embedded cluster of this machine (or of the state folder that CREDIT_RISK_STATE names)."""
+
+    paths: Paths
+    ports: Ports
+    name: str = "embedded"
+    values: Path = REPOSITORY / "cluster" / "embedded" / "values.yaml"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig; its server is a loopback address of the host."""
+        return self.paths.state / "node" / "kubeconfig"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.paths.state / "node.pid"
+
+    @property
+    def _socket(self) -> Path:
+        return self.paths.state / "containerd.sock"
+
+    def running(self) -> bool:
+        """Tell whether the node's first process is alive."""
+        return self._first_process() is not None
+
+    def up(self) -> None:
+        """Make the cluster Ready, or find it so; starts a half-dead one anew.
+
+        Raises:
+            ClusterError: with the reason and the log to read; before anything is changed where the machine lacks
+                something.
+        """
+        log = self.paths.logs / "cluster.log"
+        if self.running() and self._answers() is None:
+            return
+        if not self.running():
+            self._check_machine()
+        with step("install what the node needs from Debian", log):
+            packages.apt_install(DEBIAN_TOOLS, log)
+        programs = binaries.provide(self.paths)
+        packages.install_tools(self.paths, log)
+        self._remove_node()
+        with step("start Kubernetes", self.paths.logs / "node.log"):
+            self._start(programs)
+            wait_for("the API server", self._answers, timeout_seconds=90, log=self.paths.logs / "kube-apiserver.log")
+            run([*self._kubectl(), "apply", "-f", str(ADDONS)], log)
+            wait_for("the node", self._node_ready, timeout_seconds=60, log=self.paths.logs / "kubelet.log")
+
+    def down(self) -> None:
+        """Remove every trace of the node but the cache; safe to call when there is none, or half of one."""
+        self._remove_node()
+        shutil.rmtree(self.paths.state, ignore_errors=True)
+
+    def load(self, archive: Path, reference: str) -> None:
+        """Give an image archive to the node's containerd, unless it has that image.
+
+        Raises:
+            ClusterError: when containerd refuses it.
+        """
+        if reference in self._images():
+            return
+        run([*self._ctr(), "images", "import", "--no-unpack=false", str(archive)], self.paths.logs / "images.log")
+        if reference not in self._images():
+            raise ClusterError(f"{archive} was imported but holds no image {reference}")
+
+    def status(self) -> list[str]:
+        """Return lines that say what of the node runs."""
+        file = self.paths.state / "node-status.json"
+        if not self.running():
+            return ["embedded cluster: not running"]
+        status = json.loads(file.read_text()) if file.exists() else {"running": [], "restarts": {}}
+        lines = [f"embedded cluster: running ({', '.join(status['running'])})"]
+        lines += [f"  {name} was started again {count} times" for name, count in status["restarts"].items()]
+        missing = self._answers()
+        lines.append(f"  API server: {missing or 'ready'}")
+        return lines
+
+    def _start(self, programs: binaries.Binaries) -> None:
+        for cgroup in _cgroup_roots():
+            _make_cgroup(cgroup / config.CGROUP)
+        layout = config.Layout(self.paths.state / "node")
+        with contextlib.ExitStack() as stack:
+            forwards = [
+                config.Forward(name, port, stack.enter_context(_listen(port)).fileno(), node_port)
+                for name, port, node_port in (
+                    ("web", self.ports.http, 80),
+                    ("mlflow", self.ports.mlflow, 5000),
+                    ("api", self.ports.kubernetes, config.API_PORT),
+                )
+            ]
+            plan = Plan(
+                hostname=config.NODE,
+                address=config.ADDRESS,
+                logs=str(self.paths.logs),
+                status=str(self.paths.state / "node-status.json"),
+                binds=config.binds(layout),
+                inherited_fds=[forward.fd for forward in forwards],
+                parts=config.Configuration(layout, programs, forwards, self._socket).parts(),
+            )
+            file = self.paths.state / "node.json"
+            plan.save(file)
+            self._launch(file, plan.inherited_fds)
+
+    def _launch(self, plan: Path, fds: list[int]) -> None:
+        namespaces = ["--pid", "--fork", "--mount-proc", "--mount", "--net", "--ipc", "--uts", "--kill-child"]
+        command = ["unshare", *namespaces, sys.executable, "-m", MODULE, str(plan)]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(REPOSITORY / "cluster" / "src")}
+        with (self.paths.logs / "node.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd="/",
+                pass_fds=fds, start_new_session=True,
+            )  # fmt: skip
+        self._pid_file.write_text(str(process.pid))
+
+    def _remove_node(self) -> None:
+        """End the node's first process, and with it all others, and take away its cgroups and state."""
+        pid = self._first_process()
+        if pid is not None:
+            with step("end the node"):
+                os.kill(pid, signal.SIGKILL)
+                wait_for("the node's end", lambda: self._first_process() and "it still runs", timeout_seconds=30)
+        for cgroup in _cgroup_roots():
+            _remove_cgroup(cgroup / config.CGROUP)
+        for leftover in ("node", "node.json", "node.pid", "node-status.json", "containerd.sock"):
+            target = self.paths.state / leftover
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    def _first_process(self) -> int | None:
+        """Find the node's process 1 (as the host numbers it) by its command line, so that a lost pid file is no loss."""
+        plan = str(self.paths.state / "node.json")
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if MODULE in arguments and plan in arguments and arguments[0] != "unshare":
+                    return int(entry.name)
+        return None
+
+    def _check_machine(self) -> None:
+        """Say what this machine lacks, before anything is changed."""
+        problems = []
+        if os.geteuid() != 0:
+            problems.append("the embedded cluster needs root (namespaces, mounts); run as root, or use Docker and kind")
+        release = Path("/etc/os-release").read_text()
+        if "VERSION_CODENAME=bookworm" not in release:
+            problems.append("the embedded cluster is built from Debian 12 (bookworm) packages; this is another system")
+        memory = _available_memory_gib()
+        if memory < NEEDED_MEMORY_GIB:
+            problems.append(f"{memory:.1f} GiB of memory are free, {NEEDED_MEMORY_GIB} are needed")
+        disk = shutil.disk_usage(_existing(self.paths.state)).free / 2**30
+        if disk < NEEDED_DISK_GIB:
+            problems.append(f"{disk:.0f} GiB of disk are free at {self.paths.state}, {NEEDED_DISK_GIB} are needed")
+        problems += [
+            f"port {port} of 127.0.0.1 is taken; set {variable} to a free one"
+            for variable, port in self.ports.variables().items()
+            if not _free(port)
+        ]
+        if problems:
+            raise ClusterError("this machine cannot run the cluster:\n" + "\n".join(f"  - {p}" for p in problems))
+
+    def _answers(self) -> str | None:
+        if not self.kubeconfig.exists():
+            return "there is no kubeconfig yet"
+        if not self.running():
+            return "the node's first process ended"
+        try:
+            output([*self._kubectl(), "get", "--raw", "/readyz", "--request-timeout=5s"])
+        except ClusterError as error:
+            return str(error)
+        return None
+
+    def _node_ready(self) -> str | None:
+        condition = '{.status.conditions[?(@.type=="Ready")].status} {.status.conditions[?(@.type=="Ready")].message}'
+        try:
+            found = output([*self._kubectl(), "get", "node", config.NODE, "-o", f"jsonpath={condition}"])
+        except ClusterError as error:
+            return str(error)
+        return None if found.startswith("True") else found
+
+    def _kubectl(self) -> list[str]:
+        return [str(self.paths.tools / "kubectl"), "--kubeconfig", str(self.kubeconfig)]
+
+    def _ctr(self) -> list[str]:
+        return [binaries.provide(self.paths).path("ctr"), "--address", str(self._socket), "--namespace", "k8s.io"]
+
+    def _images(self) -> set[str]:
+        return set(output([*self._ctr(), "images", "list", "--quiet"]).split())
+
+
+def _listen(port: int) -> socket.socket:
+    """Open a listening socket in the host's network namespace; the node accepts on it from inside its own."""
+    try:
+        listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+    except OSError as error:
+        raise ClusterError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from error
+    return listener
+
+
+def _free(port: int) -> bool:
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return True
+    except OSError:
+        return False
+
+
+def _available_memory_gib() -> float:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 2**20
+    raise ClusterError("/proc/meminfo does not say how much memory is free")
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _cgroup_roots() -> list[Path]:
+    """Return the roots of all hierarchies: one for cgroup v2, one a controller for v1."""
+    if (CGROUPS / "cgroup.controllers").exists():
+        return [CGROUPS]
+    return [entry for entry in sorted(CGROUPS.iterdir()) if (entry / "cgroup.procs").exists()]
+
+
+def _make_cgroup(cgroup: Path) -> None:
+    cgroup.mkdir(exist_ok=True)
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        # A new cpuset of v1 is empty, and no process may enter it until it has CPUs and memory.
+        if (cgroup / name).exists() and not (cgroup / name).read_text().strip():
+            (cgroup / name).write_text((cgroup.parent / name).read_text())
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    """Remove a cgroup and all below it, waiting for the last of its processes to be gone."""
+    deadline = time.monotonic() + 15
+    while cgroup.exists():
+        for folder in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        try:
+            cgroup.rmdir()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"cannot remove the cgroup {cgroup}: {error.strerror}") from error
+            time.sleep(0.1)

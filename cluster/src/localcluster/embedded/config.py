@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from localcluster.embedded import pki
+from localcluster.embedded import builder, pki
 from localcluster.embedded.binaries import Binaries
 from localcluster.embedded.node import Part
 
@@ -20,7 +20,6 @@ API_SERVICE = "10.96.0.1"
 POD_RANGE = "10.244.0.0/24"
 API_PORT = 6443
 CGROUP = "credit-risk-embedded"
-PAUSE_IMAGE = "localhost/credit-risk/pause:1"
 API_NAMES = ("127.0.0.1", "localhost", ADDRESS, API_SERVICE, "kubernetes", "kubernetes.default",
              "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")  # fmt: skip
 
@@ -141,7 +140,7 @@ class Configuration:
             CONTAINERD.format(
                 root=self._layout.folder("containerd"),
                 socket=self._socket,
-                pause=PAUSE_IMAGE,
+                pause=builder.PAUSE.reference(builder.PYTHON_PACKAGES),
                 plugins=self._binaries.cni,
                 cni=cni,
                 runc=self._binaries.path("runc"),

@@ -1,0 +1,45 @@
+"""The images of the stack, each named by the hash of what goes into it, so that nothing unchanged is built again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcluster.paths import REPOSITORY
+
+IGNORED = {"__pycache__", ".mypy_cache"}
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: its Dockerfile and the files and folders (from the repository's root) that it copies."""
+
+    name: str
+    dockerfile: str
+    inputs: tuple[str, ...]
+
+    def content_hash(self, base: str) -> str:
+        """Return a short hash over the Dockerfile, all inputs and the base image's identity."""
+        digest = hashlib.sha256(base.encode())
+        for file in sorted(file for entry in (self.dockerfile, *self.inputs) for file in _files(REPOSITORY / entry)):
+            digest.update(f"{file.relative_to(REPOSITORY)} {file.stat().st_mode & 0o111}\n".encode())
+            digest.update(file.read_bytes())
+        return digest.hexdigest()[:12]
+
+    def reference(self, base: str) -> str:
+        """Return the image's full local name with its content as the tag."""
+        return f"localhost/credit-risk/{self.name}:{self.content_hash(base)}"
+
+
+API = Image("api", "images/api/Dockerfile", ("requirements/api.txt", "images/api/src"))
+TRAINING = Image("training", "images/training/Dockerfile", ("requirements/training.txt", "images/training/src"))
+MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", ("requirements/mlflow.txt",))
+OPERATOR = Image("operator", "images/operator/Dockerfile", ("requirements/operator.txt", "operator/src"))
+STACK = (API, TRAINING, MLFLOW, OPERATOR)
+
+
+def _files(entry: Path) -> list[Path]:
+    if entry.is_file():
+        return [entry]
+    return [file for file in entry.rglob("*") if file.is_file() and not IGNORED.intersection(file.parts)]

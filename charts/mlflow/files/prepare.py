@@ -1,0 +1,59 @@
+"""Before the server starts: wait for the database, bring its schema up to date, and make the buckets."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+DEADLINE = time.monotonic() + 240
+HAVE_BUCKET = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
+
+
+def wait_for(what: str, attempt) -> None:
+    """Repeat `attempt` until it raises nothing, or end the program with what was wrong."""
+    while True:
+        try:
+            attempt()
+        except (OSError, BotoCoreError, ClientError) as error:
+            if time.monotonic() > DEADLINE:
+                sys.exit(f"{what} cannot be had: {error}")
+            print(f"waiting for {what}: {error}", flush=True)
+            time.sleep(2)
+        else:
+            print(f"{what}: there", flush=True)
+            return
+
+
+def database() -> None:
+    """Open and close a connection to the database's port."""
+    socket.create_connection((os.environ["DATABASE_HOST"], int(os.environ["DATABASE_PORT"])), timeout=5).close()
+
+
+def bucket(name: str):
+    """Return an attempt to have the bucket."""
+
+    def attempt() -> None:
+        s3 = boto3.client("s3", config=Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 1}))
+        try:
+            s3.head_bucket(Bucket=name)
+        except ClientError as missing:
+            if missing.response["Error"]["Code"] not in {"404", "NoSuchBucket"}:
+                raise
+            try:
+                s3.create_bucket(Bucket=name)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in HAVE_BUCKET:
+                    raise
+
+    return attempt
+
+
+wait_for("the database", database)
+for name in os.environ["BUCKETS"].split(","):
+    wait_for(f"the bucket {name}", bucket(name))
+sys.exit(subprocess.run(["mlflow", "db", "upgrade", os.environ["MLFLOW_BACKEND_STORE_URI"]]).returncode)

@@ -1,0 +1,1 @@
+"""ModelPromotion: rolls new model versions out as canaries, and takes bad ones back."""

@@ -1,0 +1,81 @@
+"""Conditions as metav1.Condition: constant reasons, messages with numbers, a time that moves only on a flip."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from promoter.observation import Observation
+from promoter.state import RESTING, Condition, Phase, State
+
+Status = Literal["True", "False", "Unknown"]
+Row = tuple[str, Status, str, str]
+
+
+def conditions(state: State, seen: Observation, now: float) -> tuple[Condition, ...]:
+    """Return the conditions that fit a state and what was seen."""
+    rows = (_ready(state, seen), _progressing(state), _promoted(state), _degraded(state, seen), _registry(seen))
+    return tuple(_condition(state, now, row) for row in rows)
+
+
+def invalid(state: State, message: str, generation: int, now: float) -> State:
+    """Return the state of an object whose spec breaks a rule: nothing moves, and it says so."""
+    state = state.model_copy(update={"observed_generation": generation, "message": f"invalid spec: {message}"})
+    rows: tuple[Row, ...] = (
+        ("Ready", "False", "InvalidSpec", message),
+        ("Progressing", "False", "InvalidSpec", message),
+        ("Promoted", "False", "InvalidSpec", message),
+        ("Degraded", "True", "InvalidSpec", message),
+    )
+    changed = tuple(_condition(state, now, row) for row in rows)
+    kept = tuple(old for old in state.conditions if old.type not in {new.type for new in changed})
+    return state.model_copy(update={"conditions": (*changed, *kept)})
+
+
+def _ready(state: State, seen: Observation) -> Row:
+    if not seen.stable.exists:
+        return "Ready", "False", "TargetMissing", state.message
+    if state.stable_version is None:
+        return "Ready", "False", "NoVersion", state.message
+    return "Ready", "True", "Serving", f"version {state.stable_version} serves"
+
+
+def _progressing(state: State) -> Row:
+    return "Progressing", "False" if state.phase in RESTING else "True", state.phase.value, state.message
+
+
+def _promoted(state: State) -> Row:
+    desired = state.desired_version
+    done = state.phase in {Phase.IDLE, Phase.FINISHING} and desired is not None and desired == state.stable_version
+    if done:
+        return "Promoted", "True", "Promoted", f"version {desired} is stable"
+    if failed := state.failed(desired):
+        return "Promoted", "False", failed.reason, failed.message
+    return "Promoted", "False", "NotYet", state.message
+
+
+def _degraded(state: State, seen: Observation) -> Row:
+    if failed := state.failed(state.desired_version):
+        return "Degraded", "True", failed.reason, failed.message
+    if not seen.stable.exists:
+        return "Degraded", "True", "TargetMissing", state.message
+    return "Degraded", "False", "AsExpected", "nothing is wrong"
+
+
+def _registry(seen: Observation) -> Row:
+    if seen.registry.error:
+        return "RegistryReachable", "False", "Unreachable", seen.registry.error
+    return "RegistryReachable", "True", "Reachable", "the registry answers"
+
+
+def _condition(state: State, now: float, row: Row) -> Condition:
+    kind, status, reason, message = row
+    old = next((condition for condition in state.conditions if condition.type == kind), None)
+    since = old.last_transition_time if old and old.status == status else timestamp(now)
+    return Condition(type=kind, status=status, reason=reason, message=message[:4096], last_transition_time=since,
+                     observed_generation=state.observed_generation)  # fmt: skip
+
+
+def timestamp(now: float) -> str:
+    """Return seconds since 1970 as Kubernetes writes times."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,180 @@
+"""The state while it is being decided: small steps that the phases are written in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from promoter.durations import seconds
+from promoter.observation import (
+    Action,
+    EmitEvent,
+    Observation,
+)
+from promoter.route import CanaryRoute, Route, StableRoute, canary_name
+from promoter.spec import Spec, Step
+from promoter.state import FailedVersion, HistoryEntry, Phase, RouteState, State, Window
+
+HISTORY, FAILED_KEPT, STABLE_KEPT = 10, 20, 10
+
+
+@dataclass
+class Draft:
+    """One decision in the making: what was asked and seen, the state so far, the actions so far."""
+
+    spec: Spec
+    state: State
+    seen: Observation
+    now: float
+    actions: list[Action] = field(default_factory=list)
+
+    def set(self, **changes: Any) -> None:  # noqa: ANN401 - the state's own fields
+        """Change fields of the state."""
+        self.state = self.state.model_copy(update=changes)
+
+    def say(self, message: str) -> None:
+        """Say what the promotion waits for, or why it stands."""
+        self.set(message=message)
+
+    def enter(self, phase: Phase, message: str, **changes: Any) -> None:  # noqa: ANN401
+        """Go to a phase."""
+        self.set(phase=phase, message=message, phase_started_at=self.now, **changes)
+
+    def tell(self, reason: str, message: str, kind: Literal["Normal", "Warning"] = "Normal") -> None:
+        """Emit an Event."""
+        self.actions.append(EmitEvent(reason, message, kind))
+
+    @property
+    def waited(self) -> float:
+        """Return the seconds since the phase or step was entered."""
+        return self.now - self.state.phase_started_at
+
+    @property
+    def overdue(self) -> bool:
+        """Return whether the phase's or step's deadline has passed."""
+        return self.waited > self.spec.progress_deadline_seconds
+
+    @property
+    def canary_ready(self) -> bool:
+        """Return whether at least one pod of the very version that is tried can answer."""
+        canary = self.seen.canary
+        return canary.version == self.state.canary_version and canary.ready > 0
+
+    def route_lag(self) -> list[str]:
+        """Return the stable pods that do not report the wanted route yet, with the reason."""
+        generation = self.state.route.generation
+        return [
+            f"{pod.pod} ({pod.error or f'has generation {pod.generation}, not {generation}'})"
+            for pod in self.seen.pods
+            if pod.error or pod.generation != generation
+        ]
+
+    def begin(self, version: str) -> None:
+        """Start a rollout of a version."""
+        fresh: dict[str, Any] = {
+            "canary_version": version, "step_index": 0, "weight": 0, "step_started_at": None, "failures": 0,
+            "errors": 0, "held": False, "analysis": None, "window": Window(), "reason": "", "step": "",
+        }  # fmt: skip
+        known = self.state.stable_history[: self.spec.rollback_window]
+        if self.state.stable_version is None:
+            self.tell("Promoting", f"version {version} is the first one: straight in")
+            self.enter(Phase.PROMOTING, f"first version {version} goes straight in", **fresh)
+        elif version in known:
+            self.tell("Promoting", f"version {version} was stable lately: straight in")
+            self.enter(Phase.PROMOTING, f"version {version}, stable lately, goes straight in", **fresh)
+        else:
+            self.tell("RolloutStarted", f"version {version} against the champion {self.state.stable_version}")
+            self.enter(Phase.STARTING, f"starting the canary of version {version}", **fresh)
+
+    def stop(self, reason: str, message: str) -> None:
+        """End a rollout quietly: nothing is wrong with its version."""
+        self._record("Stopped", reason)
+        self.tell(reason, message)
+        self.enter(Phase.STOPPING, message, weight=0, reason=reason)
+
+    def roll_back(self, reason: str, message: str) -> None:
+        """End a rollout because its version is worse, and remember that."""
+        version = self.state.canary_version or ""
+        failed = FailedVersion(version=version, reason=reason, message=message, at=self.now)
+        others = tuple(entry for entry in self.state.failed_versions if entry.version != version)
+        self._record("RolledBack", reason)
+        self._tag(version, "rolled-back", f"{reason}: {message}")
+        self.tell(reason, f"version {version} is rolled back: {message}", "Warning")
+        self.enter(
+            Phase.ROLLING_BACK, message, weight=0, reason=reason, failed_versions=(failed, *others)[:FAILED_KEPT]
+        )
+
+    def finish(self) -> None:
+        """Take the promoted version as the stable one."""
+        version, old = self.state.canary_version or "", self.state.stable_version
+        former = tuple(v for v in (old, *self.state.stable_history) if v and v != version)[:STABLE_KEPT]
+        self._record("Promoted", "Promoted")
+        self._tag(version, "promoted", f"promoted after {old}" if old else "promoted as the first version")
+        self.tell("Promoted", f"version {version} is stable" + (f", after {old}" if old else ""))
+        failed = tuple(entry for entry in self.state.failed_versions if entry.version != version)
+        self.enter(Phase.FINISHING, f"version {version} is stable; the canary goes", weight=0, stable_version=version,
+                   stable_history=former, failed_versions=failed, step="")  # fmt: skip
+
+    def _record(self, outcome: Literal["Promoted", "RolledBack", "Stopped"], reason: str) -> None:
+        entry = HistoryEntry(version=self.state.canary_version or "", outcome=outcome, reason=reason, at=self.now)
+        self.set(history=(entry, *self.state.history)[:HISTORY])
+
+    def _tag(self, version: str, outcome: str, reason: str) -> None:
+        tags = {"creditrisk.io.rollout": outcome, "creditrisk.io.rollout-reason": reason[:1000]}
+        self.set(pending_tags={**self.state.pending_tags, version: tags})
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step as it is walked: the shadow is the first of them where there is one."""
+
+    mode: Literal["live", "shadow", "pause"]
+    weight: int
+    seconds: float | None
+
+
+def plan(spec: Spec) -> list[PlannedStep]:
+    """Return a spec's steps in turn; a pause keeps the weight of the step before it."""
+    steps, weight = [], 0
+    if spec.shadow:
+        steps.append(PlannedStep("shadow", spec.shadow.percent, seconds(spec.shadow.duration)))
+    for step in spec.steps:
+        weight = step.weight or weight
+        steps.append(_planned(step, weight))
+    return steps
+
+
+def _planned(step: Step, weight: int) -> PlannedStep:
+    if step.pause is not None:
+        return PlannedStep("pause", weight, seconds(step.pause.duration) if step.pause.duration else None)
+    return PlannedStep("live", weight, seconds(step.duration or "0s"))
+
+
+def wanted_route(spec: Spec, state: State) -> RouteState:
+    """Return the route that fits a state; its generation moves on when anything else of it does."""
+    steps, live = plan(spec), state.phase in {Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING}
+    weight = state.weight if live else 0
+    shadow = weight > 0 and state.step_index < len(steps) and steps[state.step_index].mode == "shadow"
+    wanted = RouteState(
+        generation=state.route.generation,
+        stable_version=state.stable_version,
+        canary_version=state.canary_version if weight else None,
+        weight=weight,
+        mode="shadow" if shadow and state.phase != Phase.PROMOTING else "live",
+    )
+    return wanted if wanted == state.route else wanted.model_copy(update={"generation": wanted.generation + 1})
+
+
+def route_document(spec: Spec, route: RouteState) -> Route:
+    """Return the document that the stable pods read."""
+    canary = None
+    if route.canary_version:
+        canary = CanaryRoute(
+            version=route.canary_version,
+            url=f"http://{canary_name(spec.target_ref.name)}:8000",
+            weight=route.weight,
+            mode=route.mode,
+            deadline_milliseconds=spec.canary.deadline_milliseconds,
+        )
+    stable = StableRoute(version=route.stable_version) if route.stable_version else None
+    return Route(generation=route.generation, salt=spec.model.name, stable=stable, canary=canary)

@@ -1,0 +1,20 @@
+"""Durations as Kubernetes users write them: 30s, 5m, 1h30m, 500ms."""
+
+from __future__ import annotations
+
+import re
+
+PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        ValueError: when the text is no duration.
+    """
+    if not re.match(PATTERN, text):
+        raise ValueError(f"{text!r} is no duration; allowed are numbers with ms, s, m or h, as in 30s or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))

@@ -1,0 +1,227 @@
+"""Whatever happens to the world, these hold: a simulated cluster and registry under a stateful machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from promoter.decide import decide
+from promoter.observation import (
+    Action,
+    ApplyCanary,
+    ApplyRoute,
+    CanaryView,
+    ClearAction,
+    DeleteCanary,
+    Observation,
+    PodReading,
+    RegistryView,
+    SetStableVersion,
+    StableView,
+    TagVersion,
+)
+from promoter.route import Route
+from promoter.spec import parse_spec
+from promoter.state import Phase, State, Verdict
+
+MIN_SAMPLES = 20
+SPEC = parse_spec({
+    "model": {"name": "credit-risk"},
+    "steps": [
+        {"weight": 10, "duration": "10s"}, {"pause": {"duration": "5s"}}, {"weight": 50, "duration": "10s"},
+    ],
+    "analysis": {"interval": "5s", "minSamples": MIN_SAMPLES, "failureLimit": 2},
+    "progressDeadlineSeconds": 60,
+})  # fmt: skip
+VERSIONS = ["1", "2", "3", "4"]
+
+
+@dataclass
+class World:
+    """A cluster, a registry and their users, as far as a decision can tell."""
+
+    now: float = 1000.0
+    desired: str | None = "1"
+    registry_down: bool = False
+    stable_version: str | None = None
+    stable_rolled: bool = True
+    canary_version: str | None = None
+    canary_ready: bool = False
+    canary_failure: str = ""
+    route: Route | None = None
+    seen_generation: int = 0
+    pods: int = 2
+    action: str = ""
+    counters: dict[str, float] = field(default_factory=dict)
+
+    def observe(self) -> Observation:
+        return Observation(
+            registry=RegistryView(error="down") if self.registry_down else RegistryView(self.desired),
+            stable=StableView(True, self.stable_version, self.stable_rolled, "template", "0/2"),
+            canary=CanaryView(self.canary_version, "template" if self.canary_version else "",
+                              1 if self.canary_version else 0, int(self.canary_ready), "pulling", self.canary_failure),
+            route=self.route,
+            pods=tuple(PodReading(f"pod-{n}", 0.0, self.seen_generation, self.counters) for n in range(self.pods)),
+            action=self.action,
+        )  # fmt: skip
+
+    def act(self, action: Action) -> None:
+        match action:
+            case ApplyRoute(route):
+                self.route = route
+            case ApplyCanary(version, _):
+                if version != self.canary_version:
+                    self.canary_version, self.canary_ready, self.canary_failure = version, False, ""
+            case DeleteCanary():
+                self.canary_version, self.canary_ready, self.canary_failure = None, False, ""
+            case SetStableVersion(version):
+                if version != self.stable_version:
+                    self.stable_version, self.stable_rolled = version, False
+            case ClearAction(value):
+                self.action = "" if self.action == value else self.action
+            case TagVersion():
+                pass
+
+
+class Promotion(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.state = State()
+        self.retried: set[str] = set()
+        self.by_hand = False
+
+    def reconcile(self, executed: int | None = None) -> None:
+        """Decide and act; `executed` cuts the actions off, as a killed operator does."""
+        before, world = self.state, self.world
+        decision = decide(SPEC, 1, before, world.observe(), world.now)
+        self.check(before, decision.state, decision.actions)
+        # A state goes through the status and back, as it does over a restart.
+        self.state = State.model_validate(decision.state.model_dump(mode="json", by_alias=True))
+        for action in decision.actions[:executed]:
+            world.act(action)
+
+    def check(self, before: State, after: State, actions: tuple[Action, ...]) -> None:
+        world = self.world
+        for action in actions:
+            if isinstance(action, ApplyRoute) and action.route.canary:
+                assert world.canary_ready, "live traffic to a version that is not ready"
+                assert action.route.canary.version == world.canary_version
+            if isinstance(action, ApplyCanary):
+                failed_before = before.failed(action.version)
+                assert not failed_before or action.version in self.retried, "a failed version is tried unasked"
+        left = before.phase in {Phase.PROGRESSING, Phase.PAUSED}
+        if left and after.phase == Phase.PROMOTING and not self.world.action:
+            assert after.analysis is not None
+            assert after.analysis.verdict == Verdict.SUCCESSFUL
+            assert all(result.samples >= MIN_SAMPLES for result in after.analysis.results)
+        if after.phase != Phase.IDLE:
+            assert after.message, "stuck with no reason given"
+        self.retried -= {entry.version for entry in after.failed_versions if entry not in before.failed_versions}
+        if len(after.failed_versions) < len(before.failed_versions):
+            self.retried |= {e.version for e in before.failed_versions} - {e.version for e in after.failed_versions}
+
+    @rule(seconds=st.sampled_from([1, 3, 6, 12, 70]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.now += seconds
+        self.reconcile()
+
+    @rule(executed=st.integers(0, 4))
+    def the_operator_is_killed_in_the_middle_of_its_actions(self, executed: int) -> None:
+        self.reconcile(executed)
+
+    @rule(version=st.sampled_from([*VERSIONS, None]))
+    def the_pointer_moves(self, version: str | None) -> None:
+        self.world.desired = version
+        self.reconcile()
+
+    @rule(down=st.booleans())
+    def the_registry_comes_and_goes(self, down: bool) -> None:
+        self.world.registry_down = down
+        self.reconcile()
+
+    @precondition(lambda self: self.world.canary_version)
+    @rule(ready=st.booleans())
+    def canary_pods_come_and_go(self, ready: bool) -> None:
+        self.world.canary_ready = ready and not self.world.canary_failure
+        self.reconcile()
+
+    @precondition(lambda self: self.world.canary_version)
+    @rule()
+    def the_canary_crashes(self) -> None:
+        self.world.canary_ready, self.world.canary_failure = False, "CrashLoopBackOff"
+        self.reconcile()
+
+    @rule()
+    def the_stable_pods_roll(self) -> None:
+        self.world.stable_rolled = True
+        self.reconcile()
+
+    @rule()
+    def the_stable_pods_see_the_route(self) -> None:
+        self.world.seen_generation = self.world.route.generation if self.world.route else 0
+        self.reconcile()
+
+    @rule(pods=st.integers(0, 3))
+    def stable_pods_come_and_go(self, pods: int) -> None:
+        self.world.pods = pods
+        self.reconcile()
+
+    @rule(good=st.booleans(), requests=st.sampled_from([3, 30, 300]))
+    def requests_arrive(self, good: bool, requests: int) -> None:
+        count(self.world.counters, requests, good=good)
+        self.reconcile()
+
+    @rule(action=st.sampled_from(["resume", "abort", "promote", "retry", "dance"]))
+    def somebody_acts_by_hand(self, action: str) -> None:
+        self.world.action = action
+        self.reconcile()
+
+    @invariant()
+    def weights_are_only_trusted_when_seen(self) -> None:
+        if self.state.verified_weight and self.world.pods:
+            assert self.state.route.generation > 0
+
+    def teardown(self) -> None:
+        """However it went: when the world behaves from now on, the promotion comes to rest at the pointer."""
+        world = self.world
+        world.registry_down, world.action, world.pods = False, "", 2
+        world.desired = world.desired or "1"
+        for _ in range(400):
+            world.now += 2
+            world.stable_rolled = True
+            world.canary_ready = world.canary_version is not None and not world.canary_failure
+            world.seen_generation = world.route.generation if world.route else 0
+            count(world.counters, 50, good=True)
+            self.reconcile()
+            if self.state.phase == Phase.PAUSED and self.state.held:
+                world.action = "resume"
+        assert self.state.phase in {Phase.IDLE, Phase.FAILED}, (self.state.phase, self.state.message)
+        failed = self.state.failed(world.desired)
+        assert bool(failed) or self.state.stable_version == world.desired == world.stable_version
+        assert world.canary_version is None
+        assert world.route is None or world.route.canary is None
+
+
+def count(counters: dict[str, float], requests: int, *, good: bool) -> None:
+    """Let each stable pod count some requests of both arms; scores spread evenly."""
+    for arm in ("stable", "canary"):
+        bad = arm == "canary" and not good
+        counters[f"{arm}/outcome/{'error' if bad else 'ok'}"] = (
+            counters.get(f"{arm}/outcome/{'error' if bad else 'ok'}", 0.0) + requests
+        )
+        for bound in (0.05, float("inf")):
+            counters[f"{arm}/seconds/{bound}"] = counters.get(f"{arm}/seconds/{bound}", 0.0) + requests
+        for tenth in range(1, 11):
+            key = f"{arm}/score/{tenth / 10}"
+            counters[key] = counters.get(key, 0.0) + requests * tenth / 10
+        counters[f"{arm}/decision/approve"] = counters.get(f"{arm}/decision/approve", 0.0) + requests
+
+
+TestPromotion = Promotion.TestCase
+TestPromotion.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

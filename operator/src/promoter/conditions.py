@@ -18,14 +18,14 @@ def conditions(state: State, seen: Observation, now: float) -> tuple[Condition, 
     return tuple(_condition(state, now, row) for row in rows)
 
 
-def invalid(state: State, message: str, generation: int, now: float) -> State:
-    """Return the state of an object whose spec breaks a rule: nothing moves, and it says so."""
-    state = state.model_copy(update={"observed_generation": generation, "message": f"invalid spec: {message}"})
+def blocked(state: State, reason: str, message: str, generation: int, now: float) -> State:
+    """Return the state of an object that cannot be worked on (InvalidSpec, Refused): nothing moves, and it says so."""
+    state = state.model_copy(update={"observed_generation": generation, "message": f"{reason}: {message}"})
     rows: tuple[Row, ...] = (
-        ("Ready", "False", "InvalidSpec", message),
-        ("Progressing", "False", "InvalidSpec", message),
-        ("Promoted", "False", "InvalidSpec", message),
-        ("Degraded", "True", "InvalidSpec", message),
+        ("Ready", "False", reason, message),
+        ("Progressing", "False", reason, message),
+        ("Promoted", "False", reason, message),
+        ("Degraded", "True", reason, message),
     )
     changed = tuple(_condition(state, now, row) for row in rows)
     kept = tuple(old for old in state.conditions if old.type not in {new.type for new in changed})

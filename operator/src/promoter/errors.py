@@ -1,0 +1,11 @@
+"""What can go wrong at the edges, by what helps."""
+
+from __future__ import annotations
+
+
+class RetryableError(Exception):
+    """Something outside did not answer or was busy; another try may help."""
+
+
+class PermanentError(Exception):
+    """Something outside refused; another try does not help before somebody changes something."""

@@ -1,0 +1,123 @@
+"""The Kubernetes API over aiohttp.
+
+The official client would be a second HTTP stack (blocking, 60 MB, a thread per call) beside kopf's own; the handful of
+calls here is plain REST. kopf finds the address and the credentials, so both log in the same way.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import kopf
+
+from promoter.errors import PermanentError, RetryableError
+
+Document = dict[str, Any]
+MERGE, APPLY, JSON_PATCH = (
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+)
+FIELD_MANAGER = "model-promotion"
+
+
+class Kube:
+    """A client of one API server."""
+
+    def __init__(self, login: Callable[[], kopf.ConnectionInfo], timeout_seconds: float) -> None:
+        """Take what finds the credentials; it is asked again when a token was refused (they rotate)."""
+        self._login = login
+        self._info = login()
+        self._session = aiohttp.ClientSession(
+            base_url=f"{self._info.server.rstrip('/')}/",
+            timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+            connector=aiohttp.TCPConnector(ssl=ssl_context(self._info), limit=20),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def get(self, path: str, **query: str) -> Document | None:
+        """Return a document, None where there is none."""
+        return await self.request("GET", path, query=query)
+
+    async def apply(self, path: str, document: Document) -> None:
+        """Have these fields, and own them."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        await self.request("PATCH", path, document, APPLY, query)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        content_type: str = "application/json",
+        query: dict[str, str] | None = None,
+    ) -> Document | None:
+        """Send a request; None for 404.
+
+        Raises:
+            RetryableError: no answer, or one that another try may change.
+            PermanentError: refused; the message is the server's.
+        """
+        data = None if body is None else json.dumps(body)
+        for attempt in range(2):
+            headers = {"Content-Type": content_type, "Accept": "application/json"}
+            if self._info.token:
+                headers["Authorization"] = f"Bearer {self._info.token}"
+            try:
+                async with self._session.request(
+                    method, path.lstrip("/"), data=data, headers=headers, params=query
+                ) as response:
+                    answer = await response.json(content_type=None)
+                    if response.status == 401 and attempt == 0:
+                        self._info = self._login()
+                        continue
+                    return _judged(response.status, answer, f"{method} {path}")
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                raise RetryableError(f"{method} {path}: {error or type(error).__name__}") from error
+        raise RetryableError(f"{method} {path}: not logged in")
+
+
+def _judged(status: int, answer: object, what: str) -> Document | None:
+    if status < 300 and isinstance(answer, dict):
+        return answer
+    if status == 404:
+        return None
+    message = answer.get("message", "") if isinstance(answer, dict) else ""
+    kind = RetryableError if status >= 500 or status in {401, 409, 429} else PermanentError
+    raise kind(f"{what}: {status} {message}")
+
+
+def ssl_context(info: kopf.ConnectionInfo) -> ssl.SSLContext | bool:
+    """Return how to trust the server and what to show it."""
+    if info.server.startswith("http://"):
+        return False
+    context = ssl.create_default_context(
+        cafile=str(info.ca_path) if info.ca_path else None, cadata=_text(info.ca_data) if info.ca_data else None
+    )
+    if info.insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if info.certificate_path:
+        context.load_cert_chain(str(info.certificate_path), str(info.private_key_path))
+    elif info.certificate_data and info.private_key_data:
+        with tempfile.TemporaryDirectory() as folder:
+            certificate, key = Path(folder, "certificate"), Path(folder, "key")
+            certificate.write_text(_text(info.certificate_data))
+            key.write_text(_text(info.private_key_data))
+            context.load_cert_chain(certificate, key)
+    return context
+
+
+def _text(data: str | bytes) -> str:
+    """Return PEM, whether given as it is or in base64 as kubeconfigs hold it."""
+    plain = data.decode() if isinstance(data, bytes) else data
+    return plain if "-----BEGIN" in plain else base64.b64decode(plain).decode()

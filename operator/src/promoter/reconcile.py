@@ -1,0 +1,205 @@
+"""One turn of one promotion: look, decide, remember, act."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from string import Template
+from typing import Any
+
+from promoter.cluster import ACTION_ANNOTATION
+from promoter.conditions import blocked
+from promoter.contract import misfit
+from promoter.decide import Decision, decide
+from promoter.errors import PermanentError, RetryableError
+from promoter.observation import (
+    Action,
+    ApplyCanary,
+    ApplyRoute,
+    CanaryView,
+    ClearAction,
+    DeleteCanary,
+    EmitEvent,
+    Observation,
+    SetStableVersion,
+    TagVersion,
+)
+from promoter.poll import Poller
+from promoter.ports import Cluster, Metrics, Owner, Registry, Snapshot
+from promoter.spec import InvalidSpecError, MetricType, Spec, parse_spec
+from promoter.state import RESTING, Phase, State
+from promoter.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+Document = dict[str, Any]
+# What a pod says when its version's files cannot ever be served.
+_CERTAIN = ("not ready: ArtifactRejected", "not ready: Model")
+
+
+@dataclass
+class Subject:
+    """A ModelPromotion as last seen, and its state as last decided."""
+
+    owner: Owner
+    document: Document
+    state: State
+
+    @property
+    def generation(self) -> int:
+        """Return the spec's generation."""
+        return int(self.document["metadata"].get("generation", 0))
+
+    @property
+    def action(self) -> str:
+        """Return the action that somebody asks for by hand."""
+        return str((self.document["metadata"].get("annotations") or {}).get(ACTION_ANNOTATION, ""))
+
+
+@dataclass(frozen=True)
+class World:
+    """The adapters."""
+
+    cluster: Cluster
+    registry: Registry
+    metrics: Metrics
+    poller: Poller
+    telemetry: Telemetry
+    clock: Callable[[], float]
+
+
+async def reconcile(world: World, subject: Subject) -> None:
+    """Do one turn; afterwards the subject's state is what the cluster's status says.
+
+    Raises:
+        RetryableError: something did not answer; what was not done is done in a later turn.
+    """
+    now = world.clock()
+    try:
+        spec = parse_spec(subject.document.get("spec"), subject.state.target)
+    except InvalidSpecError as error:
+        await _save(world, subject, blocked(subject.state, "InvalidSpec", str(error), subject.generation, now))
+        return
+    try:
+        snapshot, seen = await observe(world, subject, spec)
+        decision = decide(spec, subject.generation, subject.state, seen, now)
+        await _save(world, subject, decision.state)
+        await _act(world, subject, spec, snapshot, decision)
+    except PermanentError as error:
+        log.warning("%s/%s: %s", subject.owner.namespace, subject.owner.name, error)
+        await _save(world, subject, blocked(subject.state, "Refused", str(error), subject.generation, now))
+
+
+async def observe(world: World, subject: Subject, spec: Spec) -> tuple[Snapshot, Observation]:
+    """Look at registry, cluster and pods; at the pods only while a rollout is on its way."""
+    state, target = subject.state, spec.target_ref.name
+    registry = await world.poller.view(spec.model)
+    snapshot = await world.cluster.snapshot(subject.owner, target, with_pods=state.phase not in RESTING)
+    ready = [pod for pod in snapshot.stable_pods if pod.ready]
+    readings = await asyncio.gather(*(
+        world.metrics.read(pod, state.stable_version, state.canary_version) for pod in ready
+    ))  # fmt: skip
+    return snapshot, Observation(
+        registry=registry,
+        stable=snapshot.stable,
+        canary=await _canary(world, state, snapshot),
+        route=snapshot.route,
+        pods=tuple(readings),
+        queries=await _queries(world, subject, spec),
+        action=subject.action,
+    )
+
+
+async def _canary(world: World, state: State, snapshot: Snapshot) -> CanaryView:
+    """Add to what the cluster knows of the canary what its pods say themselves."""
+    view = snapshot.canary
+    if state.phase not in {Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED} or view.failure:
+        return view
+    silent = [pod for pod in snapshot.canary_pods if not pod.ready and pod.address]
+    reasons = [f"pod {pod.name}: {reason}" for pod in silent if (reason := await world.metrics.not_ready_reason(pod))]
+    if certain := next((reason for reason in reasons if any(sign in reason for sign in _CERTAIN)), ""):
+        return dataclasses.replace(view, failure=certain)
+    if reasons:
+        view = dataclasses.replace(view, waiting="; ".join(reasons))
+    if state.phase == Phase.STARTING and view.ready:
+        return await _fitting(world, view, snapshot)
+    return view
+
+
+async def _fitting(world: World, view: CanaryView, snapshot: Snapshot) -> CanaryView:
+    """Take a canary for ready only once its contract is known to fit the champion's clients."""
+    champion = next((pod for pod in snapshot.stable_pods if pod.ready), None)
+    canary = next((pod for pod in snapshot.canary_pods if pod.ready), None)
+    if champion is None or canary is None:
+        return dataclasses.replace(view, ready=0, waiting="no stable pod is ready to compare contracts with")
+    ours, theirs = await asyncio.gather(world.metrics.contract(champion), world.metrics.contract(canary))
+    if not ours or not theirs:
+        return dataclasses.replace(view, ready=0, waiting="the contracts could not be read from /v1/model")
+    fault = misfit(ours, theirs)
+    return dataclasses.replace(view, failure=f"wrong contract: {fault}") if fault else view
+
+
+async def _queries(world: World, subject: Subject, spec: Spec) -> dict[str, float | str]:
+    state = subject.state
+    asked = [metric for metric in spec.metrics if metric.type == MetricType.QUERY and metric.query]
+    if not asked or state.phase not in {Phase.PROGRESSING, Phase.PAUSED} or state.step_started_at is None:
+        return {}
+    window = max(1, int(world.clock() - state.step_started_at))
+    known = {
+        "namespace": subject.owner.namespace, "target": spec.target_ref.name, "stable": state.stable_version or "",
+        "canary": state.canary_version or "", "window": f"{window}s",
+    }  # fmt: skip
+    url = spec.analysis.prometheus_url or ""
+    answers = await asyncio.gather(*(
+        world.metrics.query(url, Template(metric.query or "").safe_substitute(known)) for metric in asked
+    ))  # fmt: skip
+    return {metric.title: answer for metric, answer in zip(asked, answers, strict=True)}
+
+
+async def _save(world: World, subject: Subject, state: State) -> None:
+    """Remember first, act then: a killed operator repeats actions, and never forgets one."""
+    if state == subject.state:
+        return
+    await world.cluster.save_status(subject.owner, state.model_dump(mode="json", by_alias=True, exclude_none=True))
+    world.telemetry.moved(subject.owner, subject.state, state)
+    subject.state = state
+
+
+async def _act(world: World, subject: Subject, spec: Spec, snapshot: Snapshot, decision: Decision) -> None:
+    for action in decision.actions:
+        await _do(world, subject, spec, snapshot, action)
+    if subject.state.phase not in RESTING or any(isinstance(action, ApplyRoute) for action in decision.actions):
+        await world.cluster.nudge(subject.owner, snapshot.stable_pods, subject.state.route.generation)
+
+
+async def _do(world: World, subject: Subject, spec: Spec, snapshot: Snapshot, action: Action) -> None:
+    cluster, owner, target = world.cluster, subject.owner, spec.target_ref.name
+    match action:
+        case ApplyRoute(route):
+            await cluster.apply_route(owner, target, route)
+        case ApplyCanary(version, replicas):
+            await cluster.apply_canary(owner, snapshot.deployment, version, replicas)
+        case DeleteCanary():
+            await cluster.delete_canary(owner, target)
+        case SetStableVersion(version):
+            await cluster.set_stable_version(owner, target, version)
+        case ClearAction():
+            await cluster.clear_action(owner)
+        case TagVersion(version, tags):
+            await _tag(world, subject, spec, version, dict(tags))
+        case EmitEvent():
+            log.info("%s/%s: %s: %s", owner.namespace, owner.name, action.reason, action.message)
+            await cluster.emit(owner, action)
+
+
+async def _tag(world: World, subject: Subject, spec: Spec, version: str, tags: dict[str, str]) -> None:
+    """Write tags; what the registry does not take now stays pending in the status."""
+    try:
+        await world.registry.tag(spec.model.name, version, tags)
+    except RetryableError as error:
+        log.warning("tags of version %s stay pending: %s", version, error)
+        return
+    pending = {key: value for key, value in subject.state.pending_tags.items() if key != version}
+    await _save(world, subject, subject.state.model_copy(update={"pending_tags": pending}))

@@ -1,0 +1,65 @@
+"""The operator's own HTTP: probes, metrics, and the registry's webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from promoter.poll import Poller
+from promoter.scheduler import Scheduler
+from promoter.settings import Settings
+from promoter.telemetry import Telemetry
+from promoter.webhook import WINDOW_SECONDS, RejectedError, verify
+
+_BODY_LIMIT = 65536
+
+
+def create_app(
+    settings: Settings, scheduler: Scheduler, poller: Poller, telemetry: Telemetry, ready: asyncio.Event
+) -> web.Application:
+    """Return the application."""
+    app = web.Application(client_max_size=_BODY_LIMIT)
+
+    async def healthz(_: web.Request) -> web.Response:
+        if hung := scheduler.hung(settings.hung_seconds):
+            return web.json_response({"status": "hung", "promotions": hung}, status=503)
+        return web.json_response({"status": "alive"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        if not ready.is_set():
+            return web.json_response({"status": "not watching yet"}, status=503)
+        return web.json_response({"status": "ready"})
+
+    async def metrics(_: web.Request) -> web.Response:
+        telemetry.poll_age.set(poller.age)
+        return web.Response(body=generate_latest(telemetry.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    if settings.webhook_secret.get_secret_value():
+        app.router.add_post("/webhook", _webhook(settings.webhook_secret.get_secret_value(), scheduler))
+    return app
+
+
+def _webhook(secret: str, scheduler: Scheduler) -> Callable[[web.Request], Awaitable[web.Response]]:
+    deliveries: dict[str, float] = {}
+
+    async def webhook(request: web.Request) -> web.Response:
+        now, delivery = time.time(), request.headers.get("X-MLflow-Delivery-Id", "")
+        try:
+            model = verify(request.headers, await request.read(), secret, now)
+        except RejectedError as error:
+            return web.json_response({"detail": f"the webhook is refused: {error}"}, status=401)
+        for old in [key for key, at in deliveries.items() if now - at > 2 * WINDOW_SECONDS]:
+            del deliveries[old]
+        if delivery not in deliveries:
+            deliveries[delivery] = now
+            scheduler.hurry(model)
+        return web.Response(status=204)
+
+    return webhook

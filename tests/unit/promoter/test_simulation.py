@@ -44,9 +44,9 @@ class World:
     """A cluster, a registry and their users, as far as a decision can tell."""
 
     now: float = 1000.0
-    desired: str | None = "1"
+    desired: str | None = "2"
     registry_down: bool = False
-    stable_version: str | None = None
+    stable_version: str | None = "1"
     stable_rolled: bool = True
     canary_version: str | None = None
     canary_ready: bool = False
@@ -104,6 +104,19 @@ class Promotion(RuleBasedStateMachine):
         for action in decision.actions[:executed]:
             world.act(action)
 
+    @rule(turns=st.integers(3, 25))
+    def all_goes_well_for_a_while(self, turns: int) -> None:
+        """The way deep into a rollout, which chance alone rarely finds."""
+        world = self.world
+        world.pods = max(world.pods, 1)
+        for _ in range(turns):
+            world.now += 3
+            world.stable_rolled = True
+            world.canary_ready = world.canary_version is not None and not world.canary_failure
+            world.seen_generation = world.route.generation if world.route else 0
+            count(world.counters, 30, good=True)
+            self.reconcile()
+
     def check(self, before: State, after: State, actions: tuple[Action, ...]) -> None:
         world = self.world
         for action in actions:
@@ -118,6 +131,9 @@ class Promotion(RuleBasedStateMachine):
             assert after.analysis is not None
             assert after.analysis.verdict == Verdict.SUCCESSFUL
             assert all(result.samples >= MIN_SAMPLES for result in after.analysis.results)
+        if after.stable_version != before.stable_version and before.stable_version is not None:
+            assert world.stable_version == after.stable_version, "stable before the fact"
+            assert world.stable_rolled
         if after.phase != Phase.IDLE:
             assert after.message, "stuck with no reason given"
         self.retried -= {entry.version for entry in after.failed_versions if entry not in before.failed_versions}

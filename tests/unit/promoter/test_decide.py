@@ -1,0 +1,307 @@
+"""The decision, case by case: every phase by every verdict, and what people do in between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from promoter.decide import DRAIN_SECONDS, LINGER_SECONDS, decide
+from promoter.draft import route_document
+from promoter.observation import (
+    ApplyCanary,
+    ApplyRoute,
+    CanaryView,
+    DeleteCanary,
+    EmitEvent,
+    Observation,
+    PodReading,
+    RegistryView,
+    SetStableVersion,
+    StableView,
+    TagVersion,
+)
+from promoter.spec import Spec, parse_spec
+from promoter.state import FailedVersion, Phase, RouteState, State, Verdict, Window
+
+NOW = 10_000.0
+BASE: dict[str, Any] = {
+    "model": {"name": "credit-risk"},
+    "steps": [{"weight": 10, "duration": "60s"}, {"pause": {}}, {"weight": 50, "duration": "60s"}],
+    "analysis": {"interval": "10s", "minSamples": 100, "failureLimit": 2, "errorLimit": 2},
+    "progressDeadlineSeconds": 100,
+}
+LIMITLESS = {"metrics": [{"type": "ErrorRate"}]}
+
+
+def spec_with(**changes: Any) -> Spec:  # noqa: ANN401
+    return parse_spec({**BASE, **changes, "analysis": {**BASE["analysis"], **LIMITLESS, **changes.get("analysis", {})}})
+
+
+SPEC = spec_with()
+
+
+def moving(phase: Phase, **changes: Any) -> State:  # noqa: ANN401
+    """Return a state in the middle of version 2's rollout against 1."""
+    live = phase in {Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING}
+    index = {Phase.PAUSED: 1}.get(phase, 0)
+    weight = 10 if live else 0
+    state = State(
+        phase=phase, stable_version="1", canary_version="2", desired_version="2", step_index=index,
+        step="" if phase == Phase.PROMOTING else f"{index + 1}/3", weight=weight, phase_started_at=NOW - 90,
+        step_started_at=NOW - 90 if live else None, analyzed_at=NOW - 20, window=Window(opened_at=NOW - 90),
+        route=RouteState(generation=5, stable_version="1", canary_version="2" if live else None, weight=weight),
+        target="scoring",
+    )  # fmt: skip
+    return state.model_copy(update=changes)
+
+
+def world(state: State, *, ok: float = 0, errors: float = 0, **changes: Any) -> Observation:  # noqa: ANN401
+    counters = {"canary/outcome/ok": ok, "canary/outcome/error": errors}
+    seen = Observation(
+        registry=RegistryView("2"),
+        stable=StableView(True, state.stable_version, True, "t", "2 of 2"),
+        canary=CanaryView("2", "t", 1, 1),
+        route=route_document(SPEC, state.route),
+        pods=(PodReading("pod-0", NOW - 1, 5, counters),),
+    )
+    return replace(seen, **changes)
+
+
+def after(state: State, seen: Observation, spec: Spec = SPEC) -> State:
+    return decide(spec, 1, state, seen, NOW).state
+
+
+COUNTS = {
+    Verdict.SUCCESSFUL: {"ok": 500.0},
+    Verdict.FAILED: {"ok": 100.0, "errors": 400.0},
+    Verdict.INCONCLUSIVE: {"ok": 5.0},
+    Verdict.ERROR: {},
+}
+P, S, R, F, ID, ST, PR, FI = (
+    Phase.PAUSED, Phase.STARTING, Phase.ROLLING_BACK, Phase.FAILED, Phase.IDLE, Phase.STOPPING, Phase.PROMOTING,
+    Phase.FINISHING,
+)  # fmt: skip
+RUN = Phase.PROGRESSING
+# By phase what follows on Successful, Failed (for the last allowed time), Inconclusive and Error (the same).
+# Starting goes on by readiness alone, and what ends a rollout is no longer judged.
+TABLE = {
+    Phase.INITIALIZING: (ID, ID, ID, ID),
+    Phase.IDLE: (S, S, S, S),
+    Phase.STARTING: (RUN, RUN, RUN, RUN),
+    Phase.PROGRESSING: (P, R, RUN, R),
+    Phase.PAUSED: (P, R, P, R),
+    Phase.PROMOTING: (PR, PR, PR, PR),
+    Phase.FINISHING: (FI, FI, FI, FI),
+    Phase.STOPPING: (ST, ST, ST, ST),
+    Phase.ROLLING_BACK: (R, R, R, R),
+    Phase.FAILED: (F, F, F, F),
+}
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_every_phase_by_every_verdict(phase: Phase, verdict: Verdict) -> None:
+    changes: dict[str, Any] = {"failures": 1, "errors": 1}
+    if phase == Phase.FAILED:
+        changes["failed_versions"] = (FailedVersion(version="2", reason="AnalysisFailed", message="m", at=1.0),)
+    state = moving(phase, **changes)
+    seen = world(state, **COUNTS[verdict])
+    if verdict == Verdict.ERROR:
+        seen = replace(seen, pods=(PodReading("pod-0", error="timeout"),))
+    row = dict(
+        zip((Verdict.SUCCESSFUL, Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.ERROR), TABLE[phase], strict=True)
+    )
+    found = after(state, seen)
+    assert found.phase == row[verdict]
+    assert found.message
+
+
+def test_the_first_version_goes_straight_in() -> None:
+    seen = world(State(), canary=CanaryView(), stable=StableView(True, None, True, "t"), route=None)
+    found = decide(SPEC, 1, State(), seen, NOW)
+    assert found.state.phase == Phase.PROMOTING
+    assert not [action for action in found.actions if isinstance(action, ApplyCanary)]
+
+
+def test_the_same_version_is_nothing_to_do() -> None:
+    state = moving(Phase.IDLE, canary_version=None)
+    seen = world(state, registry=RegistryView("1"), canary=CanaryView())
+    assert decide(SPEC, 1, state, seen, NOW).actions == ()
+
+
+def test_a_return_to_a_recent_stable_version_goes_straight_in() -> None:
+    last = moving(Phase.IDLE, stable_history=("2",))
+    assert after(last, world(last)).phase == Phase.PROMOTING
+    one_before = moving(Phase.IDLE, stable_history=("3", "2"))
+    assert after(one_before, world(one_before)).phase == Phase.STARTING
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING])
+@pytest.mark.parametrize(
+    ("desired", "reason"), [("1", "PointerMovedBack"), (None, "PointerMovedBack"), ("3", "Superseded")]
+)
+def test_a_moved_pointer_takes_the_weight_away_first(phase: Phase, desired: str | None, reason: str) -> None:
+    state = moving(phase)
+    found = decide(SPEC, 1, state, world(state, registry=RegistryView(desired)), NOW)
+    assert (found.state.phase, found.state.reason, found.state.stable_version) == (Phase.STOPPING, reason, "1")
+    assert found.state.route.weight == 0
+    assert not found.state.failed_versions
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING])
+def test_an_unreachable_registry_moves_nothing(phase: Phase) -> None:
+    state = moving(phase)
+    found = after(state, world(state, registry=RegistryView(error="refused"), ok=0))
+    assert found.desired_version == "2"
+    assert found.phase not in {Phase.STOPPING, Phase.ROLLING_BACK}
+    condition = next(c for c in found.conditions if c.type == "RegistryReachable")
+    assert (condition.status, condition.message) == ("False", "refused")
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED])
+def test_a_crashing_canary_is_rolled_back_at_once(phase: Phase) -> None:
+    state = moving(phase)
+    found = decide(SPEC, 1, state, world(state, canary=CanaryView("2", "t", 1, 0, failure="CrashLoopBackOff")), NOW)
+    assert found.state.phase == Phase.ROLLING_BACK
+    assert found.state.failed("2")
+    assert next(a for a in found.actions if isinstance(a, TagVersion)).tags["creditrisk.io.rollout"] == "rolled-back"
+    assert any(isinstance(a, EmitEvent) and a.type == "Warning" for a in found.actions)
+
+
+def test_a_canary_that_is_not_ready_in_time_is_rolled_back() -> None:
+    state = moving(Phase.STARTING, phase_started_at=NOW - 101)
+    found = after(state, world(state, canary=CanaryView("2", "t", 1, 0, waiting="pod x: ImagePullBackOff")))
+    assert (found.phase, found.reason) == (Phase.ROLLING_BACK, "ProgressDeadlineExceeded")
+    assert "ImagePullBackOff" in found.message
+
+
+def test_a_steps_clock_starts_once_every_stable_pod_has_its_weight() -> None:
+    state = moving(Phase.PROGRESSING, step_started_at=None)
+    late = (PodReading("pod-0", 0, 5), PodReading("pod-1", 0, 4))
+    waiting = after(state, world(state, pods=late))
+    assert waiting.step_started_at is None
+    assert "pod-1 (has generation 4, not 5)" in waiting.message
+    assert waiting.verified_weight == 0
+    seen = after(state, world(state, pods=(PodReading("pod-0", 0, 5), PodReading("pod-1", 0, 5))))
+    assert (seen.step_started_at, seen.verified_weight) == (NOW, 10)
+
+
+@pytest.mark.parametrize(
+    ("choice", "phase"), [("Wait", Phase.PROGRESSING), ("Pause", Phase.PAUSED), ("Proceed", Phase.PAUSED)]
+)
+def test_too_little_data_never_passes_by_itself(choice: str, phase: Phase) -> None:
+    state = moving(Phase.PROGRESSING)
+    found = after(state, world(state, ok=5), spec_with(analysis={"onInsufficientData": choice}))
+    assert found.phase == phase
+    assert found.held == (choice == "Pause")
+
+
+def test_a_promotion_is_done_when_every_pod_is_of_the_new_version() -> None:
+    state = moving(Phase.PROMOTING)
+    first = decide(SPEC, 1, state, world(state), NOW)
+    assert SetStableVersion("2") in first.actions
+    rolling = after(state, world(state, stable=StableView(True, "2", False, "t", "1 of 2")))
+    assert (rolling.phase, rolling.stable_version, rolling.weight) == (Phase.PROMOTING, "1", 10)
+    done = after(state, world(state, stable=StableView(True, "2", True, "t")))
+    assert (done.phase, done.stable_version, done.route.weight) == (Phase.FINISHING, "2", 0)
+    assert done.stable_history == ("1",)
+
+
+def test_a_promotion_that_misses_its_deadline_goes_back() -> None:
+    state = moving(Phase.PROMOTING, phase_started_at=NOW - 101)
+    found = after(state, world(state, stable=StableView(True, "2", False, "t", "1 of 2")))
+    assert (found.phase, found.reason) == (Phase.ROLLING_BACK, "PromotionDeadlineExceeded")
+    back = decide(SPEC, 1, found, world(found, stable=StableView(True, "2", False, "t")), NOW)
+    assert SetStableVersion("1") in back.actions
+
+
+def test_the_canary_goes_only_after_the_weight_is_gone_everywhere() -> None:
+    state = moving(Phase.ROLLING_BACK, phase_started_at=NOW - LINGER_SECONDS - 1)
+    lagging = world(state, pods=(PodReading("pod-0", 0, 4),))
+    assert DeleteCanary() not in decide(SPEC, 1, state, lagging, NOW).actions
+    assert DeleteCanary() in decide(SPEC, 1, state, world(state), NOW).actions
+    late = state.model_copy(update={"phase_started_at": NOW - DRAIN_SECONDS - 1})
+    assert DeleteCanary() in decide(SPEC, 1, late, lagging, NOW).actions
+
+
+def test_a_failed_version_is_left_alone_until_asked() -> None:
+    failed = (FailedVersion(version="2", reason="AnalysisFailed", message="score PSI 0.31 > 0.20", at=1.0),)
+    state = moving(Phase.FAILED, failed_versions=failed, canary_version=None)
+    resting = after(state, world(state, canary=CanaryView()))
+    assert resting.phase == Phase.FAILED
+    assert "score PSI 0.31 > 0.20" in resting.message
+    asked = after(state, world(state, canary=CanaryView(), action="retry"))
+    assert asked.phase == Phase.STARTING
+    other = after(state, world(state, canary=CanaryView(), registry=RegistryView("3")))
+    assert (other.phase, other.canary_version) == (Phase.STARTING, "3")
+
+
+@pytest.mark.parametrize(
+    ("phase", "action", "next_phase"),
+    [(Phase.PAUSED, "resume", Phase.PROGRESSING), (Phase.PROGRESSING, "abort", Phase.ROLLING_BACK),
+     (Phase.STARTING, "abort", Phase.ROLLING_BACK), (Phase.PROGRESSING, "promote", Phase.PROMOTING),
+     (Phase.PAUSED, "promote", Phase.PROMOTING), (Phase.IDLE, "resume", Phase.STARTING)],
+)  # fmt: skip
+def test_actions_by_hand_are_handled_once_with_an_event(phase: Phase, action: str, next_phase: Phase) -> None:
+    state = moving(phase)
+    first = decide(SPEC, 1, state, world(state, action=action), NOW)
+    assert first.state.phase == next_phase
+    assert any(isinstance(a, EmitEvent) for a in first.actions)
+    again = decide(SPEC, 1, first.state, world(first.state, action=action), NOW)
+    reasons = {a.reason for a in again.actions if isinstance(a, EmitEvent)}
+    assert not reasons & {"ActionIgnored", "Resumed", "Aborted", "PromotedByHand"}
+
+
+def test_a_suspended_promotion_starts_nothing_but_takes_a_bad_one_back() -> None:
+    suspended = spec_with(suspend=True)
+    state = moving(Phase.IDLE)
+    assert after(state, world(state), suspended).phase == Phase.IDLE
+    running = moving(Phase.PROGRESSING, failures=1)
+    assert after(running, world(running, ok=500), suspended).phase == Phase.PROGRESSING
+    assert after(running, world(running, ok=10, errors=400), suspended).phase == Phase.ROLLING_BACK
+
+
+def test_a_canary_without_ready_pods_gets_no_traffic() -> None:
+    state = moving(Phase.PROGRESSING)
+    found = decide(SPEC, 1, state, world(state, canary=CanaryView("2", "t", 1, 0, "evicted")), NOW)
+    assert found.state.phase == Phase.STARTING
+    assert [a.route.canary for a in found.actions if isinstance(a, ApplyRoute)] == [None]
+
+
+def test_a_changed_template_rebuilds_the_canary_and_goes_on() -> None:
+    state = moving(Phase.PROGRESSING)
+    found = decide(SPEC, 1, state, world(state, stable=StableView(True, "1", False, "new")), NOW)
+    assert ApplyCanary("2", 1) in found.actions
+    assert found.state.phase == Phase.PROGRESSING
+
+
+@pytest.mark.parametrize("phase", [Phase.IDLE, Phase.PROGRESSING, Phase.STOPPING, Phase.FAILED])
+def test_a_lost_annotation_is_put_back(phase: Phase) -> None:
+    state = moving(phase, desired_version="1" if phase == Phase.IDLE else "2")
+    seen = world(state, stable=StableView(True, None, True, "t"))
+    assert SetStableVersion("1") in decide(SPEC, 1, state, seen, NOW).actions
+
+
+def test_steps_taken_away_in_mid_rollout_do_not_end_it() -> None:
+    state = moving(Phase.PROGRESSING, step_index=2, step="3/3", weight=50)
+    found = after(state, world(state), spec_with(steps=[{"weight": 20, "duration": "60s"}]))
+    assert (found.phase, found.step, found.weight) == (Phase.PROGRESSING, "1/1", 20)
+
+
+def test_promoted_is_true_for_the_desired_version_only() -> None:
+    def promoted(state: State) -> str:
+        return next(c.status for c in state.conditions if c.type == "Promoted")
+
+    idle = moving(Phase.IDLE, canary_version=None)
+    assert promoted(after(idle, world(idle, registry=RegistryView("1"), canary=CanaryView()))) == "True"
+    assert promoted(after(idle, world(idle, canary=CanaryView()))) == "False"
+
+
+def test_a_conditions_time_moves_only_when_it_flips() -> None:
+    state = moving(Phase.STARTING)
+    first = after(state, world(state, canary=CanaryView("2", "t", 1, 0, "pulling")))
+    later = decide(SPEC, 1, first, world(first, canary=CanaryView("2", "t", 1, 0, "creating")), NOW + 5).state
+    times = [{c.type: c.last_transition_time for c in s.conditions} for s in (first, later)]
+    assert times[0] == times[1]

@@ -35,8 +35,7 @@ class Image:
 API = Image("api", "images/api/Dockerfile", ("requirements/api.txt", "images/api/src"))
 TRAINING = Image("training", "images/training/Dockerfile", ("requirements/training.txt", "images/training/src"))
 MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", ("requirements/mlflow.txt",))
-OPERATOR = Image("operator", "images/operator/Dockerfile", ("requirements/operator.txt", "operator/src"))
-STACK = (API, TRAINING, MLFLOW, OPERATOR)
+STACK = (API, TRAINING, MLFLOW)
 
 
 def _files(entry: Path) -> list[Path]:

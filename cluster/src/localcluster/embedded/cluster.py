@@ -17,7 +17,9 @@ from pathlib import Path
 from localcluster import packages
 from localcluster.console import ClusterError, output, run, step, wait_for
 from localcluster.embedded import binaries, config
+from localcluster.embedded.builder import Builder, Built
 from localcluster.embedded.node import Plan
+from localcluster.images import STACK
 from localcluster.paths import REPOSITORY, Paths
 from localcluster.ports import Ports
 
@@ -67,6 +69,7 @@ class EmbeddedCluster:
             return
         if not self.running():
             self._check_machine()
+        self.paths.logs.mkdir(parents=True, exist_ok=True)
         with step("install what the node needs from Debian", log):
             packages.apt_install(DEBIAN_TOOLS, log)
         programs = binaries.provide(self.paths)
@@ -83,17 +86,16 @@ class EmbeddedCluster:
         self._remove_node()
         shutil.rmtree(self.paths.state, ignore_errors=True)
 
-    def load(self, archive: Path, reference: str) -> None:
-        """Give an image archive to the node's containerd, unless it has that image.
-
-        Raises:
-            ClusterError: when containerd refuses it.
-        """
-        if reference in self._images():
-            return
-        run([*self._ctr(), "images", "import", "--no-unpack=false", str(archive)], self.paths.logs / "images.log")
-        if reference not in self._images():
-            raise ClusterError(f"{archive} was imported but holds no image {reference}")
+    def images(self) -> dict[str, str]:
+        """Build the images that are not cached, give them to the node, and return each one's reference by its name."""
+        built = Builder(self.paths).build(STACK)
+        present = self._images()
+        missing = [image for image in built if image.reference not in present]
+        if missing:
+            with step(f"give {len(missing)} images to the node", self.paths.logs / "images.log"):
+                for image in missing:
+                    self._import(image)
+        return {image.image.name: image.reference for image in built}
 
     def status(self) -> list[str]:
         """Return lines that say what of the node runs."""
@@ -127,7 +129,7 @@ class EmbeddedCluster:
                 status=str(self.paths.state / "node-status.json"),
                 binds=config.binds(layout),
                 inherited_fds=[forward.fd for forward in forwards],
-                parts=config.Configuration(layout, programs, forwards, self._socket).parts(),
+                parts=config.Configuration(layout, programs, forwards, self._socket, self.paths.cache / "containerd").parts(),
             )
             file = self.paths.state / "node.json"
             plan.save(file)
@@ -218,6 +220,11 @@ class EmbeddedCluster:
 
     def _ctr(self) -> list[str]:
         return [binaries.provide(self.paths).path("ctr"), "--address", str(self._socket), "--namespace", "k8s.io"]
+
+    def _import(self, image: Built) -> None:
+        run([*self._ctr(), "images", "import", str(image.archive)], self.paths.logs / "images.log")
+        if image.reference not in self._images():
+            raise ClusterError(f"{image.archive} was imported but holds no image {image.reference}")
 
     def _images(self) -> set[str]:
         return set(output([*self._ctr(), "images", "list", "--quiet"]).split())

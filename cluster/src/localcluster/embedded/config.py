@@ -66,12 +66,21 @@ def binds(layout: Layout) -> dict[str, str]:
 class Configuration:
     """Writes all keys and configuration files of one node and says how its parts are started."""
 
-    def __init__(self, layout: Layout, binaries: Binaries, forwards: list[Forward], containerd: Path) -> None:
-        """Make the node's authority, its keys, and the administrator's kubeconfig for the host."""
+    def __init__(self, layout: Layout, binaries: Binaries, forwards: list[Forward], containerd: Path, store: Path) -> None:
+        """Make the node's authority, its keys, and the administrator's kubeconfig for the host.
+
+        Args:
+            layout: where the node's state is.
+            binaries: its programs.
+            forwards: the host's ports that lead to it.
+            containerd: containerd's socket.
+            store: containerd's images; kept over the node's life, so that no image is unpacked twice.
+        """
         self._layout = layout
         self._binaries = binaries
         self._forwards = forwards
         self._socket = containerd
+        self._store = store
         self._authority = pki.Authority(layout.folder("pki"))
         self._token_key, self._token_public = pki.service_account_keys(layout.folder("pki"))
         admin = pki.Identity("credit-risk-admin", ("system:masters",))
@@ -138,7 +147,7 @@ class Configuration:
         configuration = self._layout.write(
             "containerd.toml",
             CONTAINERD.format(
-                root=self._layout.folder("containerd"),
+                root=self._store,
                 socket=self._socket,
                 pause=builder.PAUSE.reference(builder.PYTHON_PACKAGES),
                 plugins=self._binaries.cni,

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import urllib.error
 import urllib.request
@@ -28,18 +29,50 @@ CHART = REPOSITORY / "charts" / "credit-risk"
 class Cluster(Protocol):
     """What the stack asks of a cluster, whichever it is."""
 
-    name: str
-    paths: Paths
-    ports: Ports
-    values: Path
+    @property
+    def name(self) -> str:
+        """What the cluster is called: kind or embedded."""
+        ...
 
     @property
-    def kubeconfig(self) -> Path: ...
-    def up(self) -> None: ...
-    def down(self) -> None: ...
-    def running(self) -> bool: ...
-    def images(self) -> dict[str, str]: ...
-    def status(self) -> list[str]: ...
+    def paths(self) -> Paths:
+        """Where its cache, state and logs are."""
+        ...
+
+    @property
+    def ports(self) -> Ports:
+        """Where on the host's loopback address it is reached."""
+        ...
+
+    @property
+    def values(self) -> Path:
+        """The chart values that fit it."""
+        ...
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's way in."""
+        ...
+
+    def up(self) -> None:
+        """Make the cluster Ready, or find it so."""
+        ...
+
+    def down(self) -> None:
+        """Remove it, and every trace of it."""
+        ...
+
+    def running(self) -> bool:
+        """Tell whether there is one."""
+        ...
+
+    def images(self) -> dict[str, str]:
+        """Build and load the stack's images and return each one's reference by its name."""
+        ...
+
+    def status(self) -> list[str]:
+        """Return lines that say what runs."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +149,9 @@ class Stack:
             wait_for("the training run", lambda: self._training_missing(job), timeout_seconds=1800)
             if json.loads(self.kubectl("get", "job", job, "-o", "json"))["status"].get("succeeded") != 1:
                 tail = self.kubectl("logs", f"job/{job}", "--tail=15")
-                raise ClusterError(f"the training run {job} failed:\n{tail}\n  kubectl -n {self.namespace} logs job/{job}")
+                raise ClusterError(
+                    f"the training run {job} failed:\n{tail}\n  kubectl -n {self.namespace} logs job/{job}"
+                )
 
     def wait_for_scoring(self) -> None:
         """Wait until the service's pods have their model.
@@ -198,7 +233,7 @@ class _PortForward:
             self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment
         )
         line = self._process.stdout.readline() if self._process.stdout else ""
-        # "Forwarding from 127.0.0.1:40123 -> 9000"
+        # It says where it listens: the fourth word is "->", the third the address.
         if "Forwarding from" not in line:
             self._process.kill()
             raise ClusterError(f"`kubectl port-forward` failed: {line.strip()}")
@@ -211,7 +246,13 @@ class _PortForward:
 
 def _image_values(images: Mapping[str, str]) -> list[str]:
     """Say to each chart which of the local images to use; a chart without one keeps its default."""
-    charts = {"api": "api", "training": "training", "mlflow": "mlflow", "postgres": "postgres", "seaweedfs": "seaweedfs"}
+    charts = {
+        "api": "api",
+        "training": "training",
+        "mlflow": "mlflow",
+        "postgres": "postgres",
+        "seaweedfs": "seaweedfs",
+    }
     values: list[str] = []
     for name, chart in charts.items():
         if name in images:
@@ -227,7 +268,7 @@ def _decoded(text: str) -> str:
 def report(stack: Stack, scored: dict[str, Any]) -> None:
     """Tell a person what is there now and what to try next."""
     answer = scored["answer"]
-    body = json.dumps(scored["application"])
+    body = shlex.quote(json.dumps(scored["application"]))
     say()
     say(f"Scored a loan through the ingress: probability of default {answer['probability_of_default']:.4f}, "
         f"{answer['decision']}, by {answer['model']['name']} version {answer['model']['version']}")  # fmt: skip
@@ -235,6 +276,6 @@ def report(stack: Stack, scored: dict[str, Any]) -> None:
     say(f"  MLflow      {stack.mlflow_url}")
     say(f"  kubeconfig  {stack.cluster.kubeconfig}")
     say("Try next:")
-    say(f"  curl -s {stack.url}/v1/score -H 'Content-Type: application/json' -d '{body}'")
+    say(f"  curl -s {stack.url}/v1/score -H 'Content-Type: application/json' -d {body}")
     say('  eval "$(make -s env)" && kubectl get pods')
     say("  make status")

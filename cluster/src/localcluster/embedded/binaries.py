@@ -145,7 +145,9 @@ def _compile(work: Path, tree: Path, log: Path) -> None:
     run(["make", "generated_files"], log, cwd=tree, env=environment)
     major, minor, _ = KUBERNETES_VERSION.split(".")
     stamps = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
-    flags = " ".join(["-s", "-w", *(f"-X {package}.{key}={value}" for package in STAMPED for key, value in stamps.items())])
+    flags = " ".join(
+        ["-s", "-w", *(f"-X {package}.{key}={value}" for package in STAMPED for key, value in stamps.items())]
+    )
     (work / "bin").mkdir()
     command = ["go", "build", "-p", str(os.cpu_count() or 1), "-trimpath", "-tags", "providerless,dockerless"]
     sources = [f"./cmd/{name}" for name in COMMANDS]

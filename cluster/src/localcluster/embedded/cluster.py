@@ -46,10 +46,6 @@ class EmbeddedCluster:
         return self.paths.state / "node" / "kubeconfig"
 
     @property
-    def _pid_file(self) -> Path:
-        return self.paths.state / "node.pid"
-
-    @property
     def _socket(self) -> Path:
         return self.paths.state / "containerd.sock"
 
@@ -129,7 +125,9 @@ class EmbeddedCluster:
                 status=str(self.paths.state / "node-status.json"),
                 binds=config.binds(layout),
                 inherited_fds=[forward.fd for forward in forwards],
-                parts=config.Configuration(layout, programs, forwards, self._socket, self.paths.cache / "containerd").parts(),
+                parts=config.Configuration(
+                    layout, programs, forwards, self._socket, self.paths.cache / "containerd"
+                ).parts(),
             )
             file = self.paths.state / "node.json"
             plan.save(file)
@@ -140,11 +138,10 @@ class EmbeddedCluster:
         command = ["unshare", *namespaces, sys.executable, "-m", MODULE, str(plan)]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(REPOSITORY / "cluster" / "src")}
         with (self.paths.logs / "node.log").open("ab") as log:
-            process = subprocess.Popen(
+            subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd="/",
                 pass_fds=fds, start_new_session=True,
             )  # fmt: skip
-        self._pid_file.write_text(str(process.pid))
 
     def _remove_node(self) -> None:
         """End the node's first process, and with it all others, and take away its cgroups and state."""
@@ -152,10 +149,10 @@ class EmbeddedCluster:
         if pid is not None:
             with step("end the node"):
                 os.kill(pid, signal.SIGKILL)
-                wait_for("the node's end", lambda: self._first_process() and "it still runs", timeout_seconds=30)
+                wait_for("the node's end", lambda: "it still runs" if self.running() else None, timeout_seconds=30)
         for cgroup in _cgroup_roots():
             _remove_cgroup(cgroup / config.CGROUP)
-        for leftover in ("node", "node.json", "node.pid", "node-status.json", "containerd.sock"):
+        for leftover in ("node", "node.json", "node-status.json", "containerd.sock"):
             target = self.paths.state / leftover
             if target.is_dir():
                 shutil.rmtree(target)
@@ -163,7 +160,7 @@ class EmbeddedCluster:
                 target.unlink(missing_ok=True)
 
     def _first_process(self) -> int | None:
-        """Find the node's process 1 (as the host numbers it) by its command line, so that a lost pid file is no loss."""
+        """Find the node's process 1, as the host numbers it, by its command line: no pid file can be lost."""
         plan = str(self.paths.state / "node.json")
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():

@@ -66,7 +66,9 @@ def binds(layout: Layout) -> dict[str, str]:
 class Configuration:
     """Writes all keys and configuration files of one node and says how its parts are started."""
 
-    def __init__(self, layout: Layout, binaries: Binaries, forwards: list[Forward], containerd: Path, store: Path) -> None:
+    def __init__(
+        self, layout: Layout, binaries: Binaries, forwards: list[Forward], containerd: Path, store: Path
+    ) -> None:
         """Make the node's authority, its keys, and the administrator's kubeconfig for the host.
 
         Args:
@@ -159,9 +161,7 @@ class Configuration:
 
     def _apiserver(self) -> list[str]:
         serving = self._authority.issue("apiserver", pki.Identity("kube-apiserver"), API_NAMES)
-        to_kubelet = self._authority.issue(
-            "apiserver-to-kubelet", pki.Identity("kube-apiserver", ("system:masters",))
-        )
+        to_kubelet = self._authority.issue("apiserver-to-kubelet", pki.Identity("kube-apiserver", ("system:masters",)))
         options = {
             "etcd-servers": "http://127.0.0.1:2379",
             "bind-address": "0.0.0.0",  # noqa: S104 - inside the node's own network namespace

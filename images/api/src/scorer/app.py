@@ -11,8 +11,8 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
-from scorer.contract import CategoricalFeature, Contract
 from scorer.application import allowed_values
+from scorer.contract import CategoricalFeature, Contract
 from scorer.loader import ModelSlot
 from scorer.metrics import Metrics
 from scorer.problems import Problem

@@ -62,7 +62,9 @@ class ApplicationDecoder:
             problems.append(FieldProblem("applicant_id", "is not a string", "a string, or nothing"))
         known = {feature.name for feature in self._features} | {"applicant_id"}
         allowed = ", ".join(feature.name for feature in self._features)
-        problems += [FieldProblem(name, "is not a field of this model", allowed) for name in document if name not in known]
+        problems += [
+            FieldProblem(name, "is not a field of this model", allowed) for name in document if name not in known
+        ]
         count = f"{len(problems)} field{'s are' if len(problems) > 1 else ' is'} wrong"
         return Problem(422, f"{count}: {', '.join(problem.field for problem in problems)}", tuple(problems))
 
@@ -83,7 +85,7 @@ def allowed_values(feature: Feature) -> str:
 def _type_of(feature: Feature) -> Any:  # noqa: ANN401 - a type built at run time
     if isinstance(feature, NumericFeature):
         return Annotated[float, msgspec.Meta(ge=feature.minimum, le=feature.maximum)]
-    return Literal[feature.categories]  # type: ignore[valid-type]
+    return Literal[feature.categories]
 
 
 def _problem_of(feature: Feature, document: dict[str, Any]) -> FieldProblem | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,9 +29,7 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     protected: bool
 
 
-class CategoricalFeature(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="categorical"
-):
+class CategoricalFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="categorical"):
     """One of a list of words; a word's position is its number in the model's input."""
 
     name: NonEmpty
@@ -87,14 +86,19 @@ def read_contract(file: Path) -> Contract:
     return contract
 
 
-def _contradictions(contract: Contract) -> itertools.chain[str]:
+def _contradictions(contract: Contract) -> Iterator[str]:
     names = [feature.name for feature in contract.features]
     edges, counts = contract.score_histogram.edges, contract.score_histogram.counts
-    return itertools.chain(
-        (f"feature {name} stands twice" for name in set(names) if names.count(name) > 1),
-        (f"{f.name}: minimum {f.minimum} above maximum {f.maximum}" for f in contract.numeric if f.minimum > f.maximum),
-        (f"{f.name}: a category stands twice" for f in contract.categorical if len(set(f.categories)) < len(f.categories)),
-        (["reference_applicant has other names than features"] if set(contract.reference_applicant) != set(names) else []),
-        (["score_histogram.edges do not rise"] if any(b <= a for a, b in itertools.pairwise(edges)) else []),
-        (["score_histogram has not one edge more than counts"] if len(edges) != len(counts) + 1 else []),
-    )  # fmt: skip
+    yield from (f"feature {name} stands twice" for name in set(names) if names.count(name) > 1)
+    for number in contract.numeric:
+        if number.minimum > number.maximum:
+            yield f"{number.name}: minimum {number.minimum} is above maximum {number.maximum}"
+    for word in contract.categorical:
+        if len(set(word.categories)) < len(word.categories):
+            yield f"{word.name}: a category stands twice"
+    if set(contract.reference_applicant) != set(names):
+        yield "reference_applicant has other names than features"
+    if any(upper <= lower for lower, upper in itertools.pairwise(edges)):
+        yield "score_histogram.edges do not rise"
+    if len(edges) != len(counts) + 1:
+        yield "score_histogram has not one edge more than counts"

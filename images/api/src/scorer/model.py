@@ -46,10 +46,10 @@ class Model:
             numeric: float32 [N, numeric features] in the contract's order and units.
             categorical: int64 [N, categorical features], positions in each feature's categories.
         """
-        inputs = {"numeric": numeric, "categorical": categorical}
-        scores: npt.NDArray[np.float32] = self._session.run(
-            [OUTPUT], {name: rows for name, rows in inputs.items() if rows.shape[1]}
-        )[0]
+        inputs: dict[str, FloatRows | CodeRows] = {"numeric": numeric, "categorical": categorical}
+        # A model without features of one kind has no input for them.
+        given = {name: rows for name, rows in inputs.items() if rows.shape[1]}
+        scores: npt.NDArray[np.float32] = self._session.run([OUTPUT], given)[0]
         return scores
 
 
@@ -71,7 +71,7 @@ def load_model(folder: Path, identity: Identity) -> Model:
         session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
         model = Model(identity, contract, ApplicationDecoder(contract), session)
         probe = model.score(*encode(contract, contract.reference_applicant))
-    except Exception as error:  # noqa: BLE001 - onnxruntime raises a private class of its own for every fault
+    except Exception as error:
         raise ModelError(f"model.onnx cannot score the contract's reference applicant: {error}") from error
     if probe.shape != (1,) or not 0.0 <= float(probe[0]) <= 1.0:
         raise ModelError(f"model.onnx answers {probe!r} for one applicant, not one probability")

@@ -50,9 +50,7 @@ class Loans:
 
     def rows(self, index: npt.NDArray[np.int64]) -> Loans:
         """Return the loans at these positions."""
-        return Loans(
-            self.numeric[index], self.categorical[index], self.default[index], self.sha256, self.source
-        )
+        return Loans(self.numeric[index], self.categorical[index], self.default[index], self.sha256, self.source)
 
 
 def read_loans(source: str) -> Loans:
@@ -70,7 +68,7 @@ def read_loans(source: str) -> Loans:
         raise DataError(f"{source} cannot be trained on:\n" + "\n".join(f"  - {problem}" for problem in problems))
     numeric = frame[[feature.name for feature in NUMERIC]].to_numpy(np.float32)
     codes = [pd.Categorical(frame[f.name], categories=list(f.categories)).codes for f in CATEGORICAL]
-    default = 1.0 - frame[TARGET].to_numpy(np.float32)
+    default = (1 - frame[TARGET]).to_numpy(np.float32)
     digest = hashlib.sha256(content).hexdigest()
     return Loans(numeric, np.stack(codes, axis=1).astype(np.int64), default, digest, source)
 
@@ -97,7 +95,7 @@ def find_problems(frame: pd.DataFrame) -> list[str]:
     return problems
 
 
-def _feature_problems(feature: Numeric | Categorical, column: pd.Series) -> list[str]:  # type: ignore[type-arg]
+def _feature_problems(feature: Numeric | Categorical, column: pd.Series) -> list[str]:
     if isinstance(feature, Categorical):
         unknown = column.notna() & ~column.isin(feature.categories)
         return _complaint(feature.name, f"is not one of {', '.join(feature.categories)}", unknown)
@@ -109,7 +107,7 @@ def _feature_problems(feature: Numeric | Categorical, column: pd.Series) -> list
     ]
 
 
-def _complaint(name: str, problem: str, rows: pd.Series) -> list[str]:  # type: ignore[type-arg]
+def _complaint(name: str, problem: str, rows: pd.Series) -> list[str]:
     """Describe the rows that a problem is in; rows are counted as an editor counts lines, with the header as 1."""
     if not rows.any():
         return []
@@ -124,9 +122,11 @@ def _content(source: str) -> bytes:
     location = urlsplit(source)
     if location.scheme == "s3":
         try:
-            return boto3.client("s3").get_object(Bucket=location.netloc, Key=location.path.lstrip("/"))["Body"].read()
+            found = boto3.client("s3").get_object(Bucket=location.netloc, Key=location.path.lstrip("/"))
+            content: bytes = found["Body"].read()
         except (BotoCoreError, ClientError) as error:
             raise DataError(f"{source} cannot be read: {error}") from error
+        return content
     try:
         return Path(source).read_bytes()
     except OSError as error:

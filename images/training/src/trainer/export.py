@@ -88,7 +88,8 @@ def write_contract(file: Path, *, model_name: str, training: Loans, scores: Arra
     medians = np.median(training.numeric, axis=0)
     modes = [int(np.bincount(column).argmax()) for column in training.categorical.T]
     reference = {
-        **{feature.name: float(value) for feature, value in zip(NUMERIC, medians, strict=True)},
+        # Rounded as a person would write them; float32 digits beyond the seventh mean nothing.
+        **{feature.name: float(f"{value:.6g}") for feature, value in zip(NUMERIC, medians, strict=True)},
         **{feature.name: feature.categories[code] for feature, code in zip(CATEGORICAL, modes, strict=True)},
     }
     counts, _ = np.histogram(scores, bins=HISTOGRAM_EDGES)

@@ -49,7 +49,9 @@ NUMERIC = (
 )
 CATEGORICAL = (
     Categorical("gender", ("Female", "Male", "Other"), "Gender as stated by the applicant", "R06", protected=True),
-    Categorical("marital_status", ("Divorced", "Married", "Single", "Widowed"), "Marital status", "R07", protected=True),
+    Categorical(
+        "marital_status", ("Divorced", "Married", "Single", "Widowed"), "Marital status", "R07", protected=True
+    ),
     Categorical(
         "education_level", ("Bachelor's", "High School", "Master's", "Other", "PhD"), "Highest education", "R08"
     ),

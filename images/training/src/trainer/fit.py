@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -88,7 +89,7 @@ class _State:
         schedule: torch.optim.lr_scheduler.LRScheduler,
         identity: dict[str, object],
     ) -> None:
-        self._parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+        self._network, self._optimizer, self._schedule = network, optimizer, schedule
         self._identity = identity
         self.epoch = 0
         self.best_epoch = 0
@@ -100,15 +101,23 @@ class _State:
         self.epoch = epoch
         if validation_loss < self.best_loss:
             self.best_loss, self.best_epoch = validation_loss, epoch
-            self.best = {name: value.clone() for name, value in self._parts["network"].state_dict().items()}
+            self.best = {name: value.clone() for name, value in self._network.state_dict().items()}
 
     def save(self, file: Path) -> None:
         """Write a checkpoint, whole or not at all."""
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
-        own = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_loss": self.best_loss, "best": self.best}
-        parts = {name: part.state_dict() for name, part in self._parts.items()}
-        torch.save({"identity": self._identity, **own, **parts}, partial)
+        document = {
+            "identity": self._identity,
+            "network": self._network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "best": self.best,
+        }
+        torch.save(document, partial)
         partial.replace(file)
 
     def load(self, file: Path) -> None:
@@ -118,18 +127,20 @@ class _State:
         saved = torch.load(file, weights_only=True)
         if saved["identity"] != self._identity:
             return
-        for name, part in self._parts.items():
-            part.load_state_dict(saved[name])
+        self._network.load_state_dict(saved["network"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self._schedule.load_state_dict(saved["schedule"])
         self.epoch, self.best_epoch = saved["epoch"], saved["best_epoch"]
         self.best_loss, self.best = saved["best_loss"], saved["best"]
         log.info("going on after epoch %d of an earlier run that did not end", self.epoch)
 
 
-def predict(network: Network, loans: Loans) -> np.ndarray:  # type: ignore[type-arg]
+def predict(network: Network, loans: Loans) -> npt.NDArray[np.float32]:
     """Return the probability of default of each loan, float32 [N]."""
     numeric, categorical, _ = _tensors(loans)
     with torch.no_grad():
-        return network(numeric, categorical).numpy()  # type: ignore[no-any-return]
+        scores: npt.NDArray[np.float32] = network(numeric, categorical).numpy()
+    return scores
 
 
 def _tensors(loans: Loans) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,7 +159,7 @@ def _train_epoch(
     numeric, categorical, default = rows
     torch.manual_seed(parameters.seed * 10_007 + epoch)
     total = 0.0
-    for batch in torch.randperm(len(default)).split(parameters.batch_size):
+    for batch in torch.split(torch.randperm(len(default)), parameters.batch_size):
         optimizer.zero_grad(set_to_none=True)
         logits = network.logits(numeric[batch], categorical[batch])
         loss = nn.functional.binary_cross_entropy_with_logits(logits, default[batch])

@@ -43,7 +43,9 @@ def wait_for_server(url: str) -> None:
                 return
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
-                raise TrackingUnavailableError(f"MLflow at {url} did not answer in {WAIT_SECONDS:.0f} s: {error}") from error
+                raise TrackingUnavailableError(
+                    f"MLflow at {url} did not answer in {WAIT_SECONDS:.0f} s: {error}"
+                ) from error
             log.info("waiting for MLflow at %s: %s", url, error)
             time.sleep(2)
 

@@ -103,8 +103,8 @@ class Stack:
         Raises:
             ClusterError: when helm refuses.
         """
-        run([str(REPOSITORY / "charts" / "build.sh")], self._log, env=self._environment())
-        self._helm(
+        run([str(REPOSITORY / "charts" / "build.sh")], self._log, env=self.environment())
+        self.helm(
             "upgrade", "--install", RELEASE, str(CHART), "--namespace", self.namespace, "--create-namespace",
             "--values", str(self.cluster.values), "--set", f"training.enabled={str(train).lower()}",
             *_image_values(images), *self._ingress_values(), *extra,
@@ -121,7 +121,7 @@ class Stack:
         secret = json.loads(self.kubectl("get", "secret", "s3-credentials", "-o", "jsonpath={.data}"))
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
         key = f"{digest}/{file.name}"
-        with _PortForward(self._kubectl_command(), "service/s3", 9000, self._environment()) as address:
+        with PortForward(self.kubectl_command(), "service/s3", 9000, self.environment()) as address:
             client = boto3.client(
                 "s3",
                 endpoint_url=address,
@@ -145,7 +145,7 @@ class Stack:
             ClusterError: when it failed; the message carries the end of its log.
         """
         with step("train the first model", self._log):
-            (job,) = self._jobs()
+            (job,) = self.jobs()
             wait_for("the training run", lambda: self._training_missing(job), timeout_seconds=1800)
             if json.loads(self.kubectl("get", "job", job, "-o", "json"))["status"].get("succeeded") != 1:
                 tail = self.kubectl("logs", f"job/{job}", "--tail=15")
@@ -178,7 +178,7 @@ class Stack:
 
     def kubectl(self, *arguments: str) -> str:
         """Run kubectl in the stack's namespace and return what it printed."""
-        return output([*self._kubectl_command(), *arguments], env=self._environment())
+        return output([*self.kubectl_command(), *arguments], env=self.environment())
 
     def _http(self, path: str, body: bytes | None) -> Any:  # noqa: ANN401
         headers = {"Content-Type": "application/json", **({"Host": self.host} if self.host else {})}
@@ -193,7 +193,8 @@ class Stack:
             return f"{self.url}/v1/model: {error}"
         return None
 
-    def _jobs(self) -> list[str]:
+    def jobs(self) -> list[str]:
+        """Return the names of the training Jobs."""
         selector = "app.kubernetes.io/name=training"
         return self.kubectl("get", "jobs", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}").split()
 
@@ -205,13 +206,16 @@ class Stack:
         )
         return None if ended else f"{job} still runs"
 
-    def _helm(self, *arguments: str) -> None:
-        run([str(self.cluster.paths.tools / "helm"), *arguments], self._log, env=self._environment())
+    def helm(self, *arguments: str) -> None:
+        """Run helm against the cluster, its output going to the stack's log."""
+        run([str(self.cluster.paths.tools / "helm"), *arguments], self._log, env=self.environment())
 
-    def _kubectl_command(self) -> list[str]:
+    def kubectl_command(self) -> list[str]:
+        """Return kubectl's command line for the stack's namespace."""
         return [str(self.cluster.paths.tools / "kubectl"), "--namespace", self.namespace]
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return this process's environment with the cluster's kubeconfig and tools."""
         tools = f"{self.cluster.paths.tools}:{os.environ['PATH']}"
         return {**os.environ, "PATH": tools, "KUBECONFIG": str(self.cluster.kubeconfig)}
 
@@ -221,16 +225,18 @@ class Stack:
         return ["--set", allowed, *host]
 
 
-class _PortForward:
+class PortForward:
     """`kubectl port-forward` for the length of a with-block."""
 
     def __init__(self, kubectl: list[str], target: str, port: int, environment: dict[str, str]) -> None:
+        """Take kubectl's command line, what to forward to (service/name) and its port."""
         self._command = [*kubectl, "port-forward", "--address=127.0.0.1", target, f":{port}"]
-        self._environment = environment
+        self.environment = environment
 
     def __enter__(self) -> str:
+        """Return the address at which the target can be reached."""
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment
         )
         line = self._process.stdout.readline() if self._process.stdout else ""
         # It says where it listens: the fourth word is "->", the third the address.
@@ -240,6 +246,7 @@ class _PortForward:
         return f"http://{line.split()[2]}"
 
     def __exit__(self, *_: object) -> None:
+        """End the forward."""
         self._process.terminate()
         self._process.wait()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -46,12 +47,22 @@ class EmbeddedCluster:
         return self.paths.state / "node" / "kubeconfig"
 
     @property
+    def store(self) -> Path:
+        """Where containerd keeps images: over the node's life, in the cache. One node at a time may have it."""
+        return self.paths.cache / "containerd" / self.cgroup
+
+    @property
     def _socket(self) -> Path:
         return self.paths.state / "containerd.sock"
 
+    @property
+    def cgroup(self) -> str:
+        """The cgroup of all pods: one for each state folder, so that two nodes can stand side by side."""
+        return f"credit-risk-{hashlib.sha256(str(self.paths.state).encode()).hexdigest()[:8]}"
+
     def running(self) -> bool:
         """Tell whether the node's first process is alive."""
-        return self._first_process() is not None
+        return self.first_process() is not None
 
     def up(self) -> None:
         """Make the cluster Ready, or find it so; starts a half-dead one anew.
@@ -106,8 +117,8 @@ class EmbeddedCluster:
         return lines
 
     def _start(self, programs: binaries.Binaries) -> None:
-        for cgroup in _cgroup_roots():
-            _make_cgroup(cgroup / config.CGROUP)
+        for cgroup in cgroup_roots():
+            _make_cgroup(cgroup / self.cgroup)
         layout = config.Layout(self.paths.state / "node")
         with contextlib.ExitStack() as stack:
             forwards = [
@@ -145,13 +156,13 @@ class EmbeddedCluster:
 
     def _remove_node(self) -> None:
         """End the node's first process, and with it all others, and take away its cgroups and state."""
-        pid = self._first_process()
+        pid = self.first_process()
         if pid is not None:
             with step("end the node"):
                 os.kill(pid, signal.SIGKILL)
                 wait_for("the node's end", lambda: "it still runs" if self.running() else None, timeout_seconds=30)
-        for cgroup in _cgroup_roots():
-            _remove_cgroup(cgroup / config.CGROUP)
+        for cgroup in cgroup_roots():
+            _remove_cgroup(cgroup / self.cgroup)
         for leftover in ("node", "node.json", "node-status.json", "containerd.sock"):
             target = self.paths.state / leftover
             if target.is_dir():
@@ -159,7 +170,7 @@ class EmbeddedCluster:
             else:
                 target.unlink(missing_ok=True)
 
-    def _first_process(self) -> int | None:
+    def first_process(self) -> int | None:
         """Find the node's process 1, as the host numbers it, by its command line: no pid file can be lost."""
         plan = str(self.paths.state / "node.json")
         for entry in Path("/proc").iterdir():
@@ -255,7 +266,7 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-def _cgroup_roots() -> list[Path]:
+def cgroup_roots() -> list[Path]:
     """Return the roots of all hierarchies: one for cgroup v2, one a controller for v1."""
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]

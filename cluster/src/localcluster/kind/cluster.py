@@ -74,7 +74,7 @@ class KindCluster:
             reference = references[image.name] = image.reference(BASE_IMAGE)
             with step(f"build and load the image {image.name}", log):
                 run(["docker", "build", "--build-arg", f"BASE_IMAGE={BASE_IMAGE}", "--build-arg",
-                     f"PIP_EXTRA_INDEX_URL={TORCH_INDEX}", "--file", str(REPOSITORY / image.dockerfile),
+                     f"TORCH_INDEX_URL={TORCH_INDEX}", "--file", str(REPOSITORY / image.dockerfile),
                      "--tag", reference, str(REPOSITORY)], log)  # fmt: skip
                 run(["kind", "load", "docker-image", "--name", NAME, reference], log)
         return references

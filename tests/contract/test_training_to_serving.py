@@ -157,7 +157,7 @@ def test_promotion_keeps_the_previous_version_reachable(
     server: str, version: str, model_folder: Path, quick_network: Network, synthetic_loans: Loans
 ) -> None:
     client = MlflowClient(server)
-    run = client.create_run(client.get_experiment_by_name(NAME).experiment_id)
+    run = client.create_run(client.search_experiments(filter_string=f"name = '{NAME}'")[0].experiment_id)
     metrics = evaluate(synthetic_loans.default, predict(quick_network, synthetic_loans))
     newer = register(client, NAME, run.info.run_id, model_folder, {}, metrics)
     promote(client, NAME, newer)

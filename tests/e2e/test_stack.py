@@ -41,7 +41,7 @@ def loans() -> list[dict[str, Any]]:
     """Two hundred applications: real ones where they are."""
     if REAL_LOANS.exists():
         with REAL_LOANS.open() as file:
-            rows: list[dict[str, Any]] = [row for row, _ in zip(csv.DictReader(file), range(200), strict=False)]
+            rows: list[dict[Any, Any]] = [row for row, _ in zip(csv.DictReader(file), range(200), strict=False)]
     else:
         rows = generate(200, 99).to_dict("records")
     numbers = {feature.name for feature in NUMERIC}
@@ -72,7 +72,7 @@ def test_the_production_model_is_good_and_its_run_is_tracked(stack: Stack) -> No
     with registry(stack) as client:
         version = client.get_model_version_by_alias(NAME, "production")
         assert version.current_stage == "Production"
-        run = client.get_run(version.run_id)
+        run = client.get_run(str(version.run_id))
     assert run.data.metrics["test_roc_auc"] > 0.85
     assert run.data.metrics["test_ece"] < 0.05
     assert len(version.tags["sha256.model.onnx"]) == 64

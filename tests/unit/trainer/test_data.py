@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,10 +68,10 @@ def test_missing_columns_are_named(frame: pd.DataFrame, tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_value_is_reported_with_its_line(
-    frame: pd.DataFrame, tmp_path: Path, column: str, value: object, said: str
+    frame: pd.DataFrame, tmp_path: Path, column: str, value: Any, said: str
 ) -> None:
     changed = frame.astype({column: object})
-    changed.loc[10, column] = value
+    changed[column] = [value if row == 10 else old for row, old in enumerate(changed[column])]
     assert said in complaint_about(changed, tmp_path)
 
 

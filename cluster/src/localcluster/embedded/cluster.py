@@ -136,9 +136,7 @@ class EmbeddedCluster:
                 status=str(self.paths.state / "node-status.json"),
                 binds=config.binds(layout),
                 inherited_fds=[forward.fd for forward in forwards],
-                parts=config.Configuration(
-                    layout, programs, forwards, self._socket, self.paths.cache / "containerd"
-                ).parts(),
+                parts=config.Configuration(layout, programs, forwards, self._socket, self.store, self.cgroup).parts(),
             )
             file = self.paths.state / "node.json"
             plan.save(file)

@@ -13,6 +13,6 @@ compile() {
     echo "requirements/$out.txt: $(grep -c == "requirements/$out.txt") packages"
 }
 compile dev --extra api --extra training --extra mlflow --extra operator --extra dev "$@"
-for image in api training mlflow operator; do
-    compile "$image" --extra "$image" --constraint requirements/dev.txt
+for extra in build api training mlflow operator; do
+    compile "$extra" --extra "$extra" --constraint requirements/dev.txt
 done

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import boto3
 from botocore.config import Config
@@ -14,7 +15,7 @@ DEADLINE = time.monotonic() + 240
 HAVE_BUCKET = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 
 
-def wait_for(what: str, attempt) -> None:
+def wait_for(what: str, attempt: Callable[[], None]) -> None:
     """Repeat `attempt` until it raises nothing, or end the program with what was wrong."""
     while True:
         try:
@@ -34,7 +35,7 @@ def database() -> None:
     socket.create_connection((os.environ["DATABASE_HOST"], int(os.environ["DATABASE_PORT"])), timeout=5).close()
 
 
-def bucket(name: str):
+def bucket(name: str) -> Callable[[], None]:
     """Return an attempt to have the bucket."""
 
     def attempt() -> None:

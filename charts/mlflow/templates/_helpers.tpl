@@ -6,10 +6,10 @@
 {{- join "," (concat $hosts .Values.allowedHosts) }}
 {{- end }}
 
-{{/* No secret is part of the address: user and password reach the driver through libpq's own variables. */}}
+{{/* The driver is named, because SQLAlchemy 2.1 prefers another one. No secret is part of the address: user and password reach the driver through libpq's own variables. */}}
 {{- define "mlflow.databaseEnvironment" -}}
 - name: MLFLOW_BACKEND_STORE_URI
-  value: postgresql://{{ .Values.global.database.host }}:{{ .Values.global.database.port }}/
+  value: postgresql+psycopg2://{{ .Values.global.database.host }}:{{ .Values.global.database.port }}/
 {{- range $variable, $key := dict "PGUSER" "username" "PGPASSWORD" "password" "PGDATABASE" "database" }}
 - name: {{ $variable }}
   valueFrom:

@@ -32,11 +32,11 @@ class Image:
         return f"localhost/credit-risk/{self.name}:{self.content_hash(base)}"
 
 
-API = Image("api", "images/api/Dockerfile", ("requirements/api.txt", "images/api/src"))
-TRAINING = Image("training", "images/training/Dockerfile", ("requirements/training.txt", "images/training/src"))
-MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", ("requirements/mlflow.txt",))
-OPERATOR = Image("operator", "images/operator/Dockerfile", ("requirements/operator.txt", "operator/src"))
-STACK = (API, TRAINING, MLFLOW, OPERATOR)
+LOCKS = ("requirements/build.txt",)
+API = Image("api", "images/api/Dockerfile", (*LOCKS, "requirements/api.txt", "images/api/src"))
+TRAINING = Image("training", "images/training/Dockerfile", (*LOCKS, "requirements/training.txt", "images/training/src"))
+MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", (*LOCKS, "requirements/mlflow.txt"))
+STACK = (API, TRAINING, MLFLOW)
 
 
 def _files(entry: Path) -> list[Path]:

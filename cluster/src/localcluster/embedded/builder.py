@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -86,9 +87,11 @@ class Builder:
         return name
 
     def _buildah(self, image: Image, base: str, reference: str, context: Path, scratch: Path) -> None:
-        pip, mounts = _pip_configuration()
+        pip, uv, mounts = _installer_configuration()
         (scratch / "pip.conf").write_text(pip)
-        volumes = {str(scratch / "pip.conf"): "/etc/pip.conf", **{mount: mount for mount in mounts}}
+        (scratch / "uv.toml").write_text(uv)
+        settings = {str(scratch / "pip.conf"): "/etc/pip.conf", str(scratch / "uv.toml"): "/etc/uv/uv.toml"}
+        volumes = {**settings, **{mount: mount for mount in mounts}}
         run(
             [
                 *self._bud(),
@@ -102,12 +105,12 @@ class Builder:
         )
 
     def _export(self, reference: str, archive: Path) -> None:
-        """Write the archive whole or not at all; uncompressed, because it is unpacked a moment later."""
+        """Write the archive whole or not at all, in Docker's format: its layers are not compressed, which is faster."""
         archive.parent.mkdir(parents=True, exist_ok=True)
         partial = archive.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        target = f"oci-archive:{partial}:{reference}"
-        run([*self._storage(), "push", "--quiet", "--disable-compression", reference, target], self._log)
+        target = f"docker-archive:{partial}:{reference}"
+        run([*self._storage(), "push", "--quiet", reference, target], self._log)
         partial.rename(archive)
         for older in archive.parent.glob(f"{archive.name.rpartition('-')[0]}-*.tar"):
             if older != archive:
@@ -125,10 +128,10 @@ class Builder:
         return found.returncode == 0
 
 
-def _pip_configuration() -> tuple[str, list[str]]:
-    """Return this machine's pip settings as one file, and the local folders and files that they name.
+def _installer_configuration() -> tuple[str, str, list[str]]:
+    """Return this machine's pip settings as a pip.conf, as a uv.toml, and the local files and folders that they name.
 
-    The file is mounted while an image is built and is not part of it.
+    The files are mounted while an image is built and are not part of it.
     """
     result = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
     if result.returncode != 0:
@@ -143,6 +146,8 @@ def _pip_configuration() -> tuple[str, list[str]]:
         if path.is_absolute() and path.exists():
             # A local index links to files that lie beside it.
             mounts.append(str(path.parent if word.startswith("file://") else path))
-    mounts = list(dict.fromkeys(mounts))
-    lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-    return f"[global]\n{lines}", mounts
+    pip = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items())
+    uv = f"native-tls = true\n[pip]\nfind-links = {json.dumps(settings.get('find-links', '').split())}\n"
+    if index := settings.get("index-url"):
+        uv += f"index-url = {json.dumps(index)}\n"
+    return pip, uv, list(dict.fromkeys(mounts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,9 @@ from pathlib import Path
 from localcluster import packages
 from localcluster.console import ClusterError, output, run, step, wait_for
 from localcluster.embedded import binaries, config
+from localcluster.embedded.builder import Builder, Built
 from localcluster.embedded.node import Plan
+from localcluster.images import STACK
 from localcluster.paths import REPOSITORY, Paths
 from localcluster.ports import Ports
 
@@ -44,16 +47,22 @@ class EmbeddedCluster:
         return self.paths.state / "node" / "kubeconfig"
 
     @property
-    def _pid_file(self) -> Path:
-        return self.paths.state / "node.pid"
+    def store(self) -> Path:
+        """Where containerd keeps images: over the node's life, in the cache. One node at a time may have it."""
+        return self.paths.cache / "containerd" / self.cgroup
 
     @property
     def _socket(self) -> Path:
         return self.paths.state / "containerd.sock"
 
+    @property
+    def cgroup(self) -> str:
+        """The cgroup of all pods: one for each state folder, so that two nodes can stand side by side."""
+        return f"credit-risk-{hashlib.sha256(str(self.paths.state).encode()).hexdigest()[:8]}"
+
     def running(self) -> bool:
         """Tell whether the node's first process is alive."""
-        return self._first_process() is not None
+        return self.first_process() is not None
 
     def up(self) -> None:
         """Make the cluster Ready, or find it so; starts a half-dead one anew.
@@ -67,6 +76,7 @@ class EmbeddedCluster:
             return
         if not self.running():
             self._check_machine()
+        self.paths.logs.mkdir(parents=True, exist_ok=True)
         with step("install what the node needs from Debian", log):
             packages.apt_install(DEBIAN_TOOLS, log)
         programs = binaries.provide(self.paths)
@@ -83,17 +93,16 @@ class EmbeddedCluster:
         self._remove_node()
         shutil.rmtree(self.paths.state, ignore_errors=True)
 
-    def load(self, archive: Path, reference: str) -> None:
-        """Give an image archive to the node's containerd, unless it has that image.
-
-        Raises:
-            ClusterError: when containerd refuses it.
-        """
-        if reference in self._images():
-            return
-        run([*self._ctr(), "images", "import", "--no-unpack=false", str(archive)], self.paths.logs / "images.log")
-        if reference not in self._images():
-            raise ClusterError(f"{archive} was imported but holds no image {reference}")
+    def images(self) -> dict[str, str]:
+        """Build the images that are not cached, give them to the node, and return each one's reference by its name."""
+        built = Builder(self.paths).build(STACK)
+        present = self._images()
+        missing = [image for image in built if image.reference not in present]
+        if missing:
+            with step(f"give {len(missing)} images to the node", self.paths.logs / "images.log"):
+                for image in missing:
+                    self._import(image)
+        return {image.image.name: image.reference for image in built}
 
     def status(self) -> list[str]:
         """Return lines that say what of the node runs."""
@@ -108,8 +117,8 @@ class EmbeddedCluster:
         return lines
 
     def _start(self, programs: binaries.Binaries) -> None:
-        for cgroup in _cgroup_roots():
-            _make_cgroup(cgroup / config.CGROUP)
+        for cgroup in cgroup_roots():
+            _make_cgroup(cgroup / self.cgroup)
         layout = config.Layout(self.paths.state / "node")
         with contextlib.ExitStack() as stack:
             forwards = [
@@ -127,7 +136,7 @@ class EmbeddedCluster:
                 status=str(self.paths.state / "node-status.json"),
                 binds=config.binds(layout),
                 inherited_fds=[forward.fd for forward in forwards],
-                parts=config.Configuration(layout, programs, forwards, self._socket).parts(),
+                parts=config.Configuration(layout, programs, forwards, self._socket, self.store, self.cgroup).parts(),
             )
             file = self.paths.state / "node.json"
             plan.save(file)
@@ -138,30 +147,29 @@ class EmbeddedCluster:
         command = ["unshare", *namespaces, sys.executable, "-m", MODULE, str(plan)]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(REPOSITORY / "cluster" / "src")}
         with (self.paths.logs / "node.log").open("ab") as log:
-            process = subprocess.Popen(
+            subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd="/",
                 pass_fds=fds, start_new_session=True,
             )  # fmt: skip
-        self._pid_file.write_text(str(process.pid))
 
     def _remove_node(self) -> None:
         """End the node's first process, and with it all others, and take away its cgroups and state."""
-        pid = self._first_process()
+        pid = self.first_process()
         if pid is not None:
             with step("end the node"):
                 os.kill(pid, signal.SIGKILL)
-                wait_for("the node's end", lambda: self._first_process() and "it still runs", timeout_seconds=30)
-        for cgroup in _cgroup_roots():
-            _remove_cgroup(cgroup / config.CGROUP)
-        for leftover in ("node", "node.json", "node.pid", "node-status.json", "containerd.sock"):
+                wait_for("the node's end", lambda: "it still runs" if self.running() else None, timeout_seconds=30)
+        for cgroup in cgroup_roots():
+            _remove_cgroup(cgroup / self.cgroup)
+        for leftover in ("node", "node.json", "node-status.json", "containerd.sock"):
             target = self.paths.state / leftover
             if target.is_dir():
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
 
-    def _first_process(self) -> int | None:
-        """Find the node's process 1 (as the host numbers it) by its command line, so that a lost pid file is no loss."""
+    def first_process(self) -> int | None:
+        """Find the node's process 1, as the host numbers it, by its command line: no pid file can be lost."""
         plan = str(self.paths.state / "node.json")
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -219,6 +227,11 @@ class EmbeddedCluster:
     def _ctr(self) -> list[str]:
         return [binaries.provide(self.paths).path("ctr"), "--address", str(self._socket), "--namespace", "k8s.io"]
 
+    def _import(self, image: Built) -> None:
+        run([*self._ctr(), "images", "import", str(image.archive)], self.paths.logs / "images.log")
+        if image.reference not in self._images():
+            raise ClusterError(f"{image.archive} was imported but holds no image {image.reference}")
+
     def _images(self) -> set[str]:
         return set(output([*self._ctr(), "images", "list", "--quiet"]).split())
 
@@ -251,7 +264,7 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-def _cgroup_roots() -> list[Path]:
+def cgroup_roots() -> list[Path]:
     """Return the roots of all hierarchies: one for cgroup v2, one a controller for v1."""
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]

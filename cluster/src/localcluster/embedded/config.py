@@ -19,7 +19,6 @@ SERVICE_RANGE = "10.96.0.0/16"
 API_SERVICE = "10.96.0.1"
 POD_RANGE = "10.244.0.0/24"
 API_PORT = 6443
-CGROUP = "credit-risk-embedded"
 API_NAMES = ("127.0.0.1", "localhost", ADDRESS, API_SERVICE, "kubernetes", "kubernetes.default",
              "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")  # fmt: skip
 
@@ -66,12 +65,25 @@ def binds(layout: Layout) -> dict[str, str]:
 class Configuration:
     """Writes all keys and configuration files of one node and says how its parts are started."""
 
-    def __init__(self, layout: Layout, binaries: Binaries, forwards: list[Forward], containerd: Path) -> None:
-        """Make the node's authority, its keys, and the administrator's kubeconfig for the host."""
+    def __init__(
+        self, layout: Layout, binaries: Binaries, forwards: list[Forward], containerd: Path, store: Path, cgroup: str
+    ) -> None:
+        """Make the node's authority, its keys, and the administrator's kubeconfig for the host.
+
+        Args:
+            layout: where the node's state is.
+            binaries: its programs.
+            forwards: the host's ports that lead to it.
+            containerd: containerd's socket.
+            cgroup: the name of the cgroup of all pods.
+            store: containerd's images; kept over the node's life, so that no image is unpacked twice.
+        """
         self._layout = layout
         self._binaries = binaries
         self._forwards = forwards
         self._socket = containerd
+        self._store = store
+        self._cgroup = cgroup
         self._authority = pki.Authority(layout.folder("pki"))
         self._token_key, self._token_public = pki.service_account_keys(layout.folder("pki"))
         admin = pki.Identity("credit-risk-admin", ("system:masters",))
@@ -138,7 +150,7 @@ class Configuration:
         configuration = self._layout.write(
             "containerd.toml",
             CONTAINERD.format(
-                root=self._layout.folder("containerd"),
+                root=self._store,
                 socket=self._socket,
                 pause=builder.PAUSE.reference(builder.PYTHON_PACKAGES),
                 plugins=self._binaries.cni,
@@ -150,9 +162,7 @@ class Configuration:
 
     def _apiserver(self) -> list[str]:
         serving = self._authority.issue("apiserver", pki.Identity("kube-apiserver"), API_NAMES)
-        to_kubelet = self._authority.issue(
-            "apiserver-to-kubelet", pki.Identity("kube-apiserver", ("system:masters",))
-        )
+        to_kubelet = self._authority.issue("apiserver-to-kubelet", pki.Identity("kube-apiserver", ("system:masters",)))
         options = {
             "etcd-servers": "http://127.0.0.1:2379",
             "bind-address": "0.0.0.0",  # noqa: S104 - inside the node's own network namespace
@@ -205,7 +215,7 @@ class Configuration:
             "tlsCertFile": str(serving[0]),
             "tlsPrivateKeyFile": str(serving[1]),
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{CGROUP}",
+            "cgroupRoot": f"/{self._cgroup}",
             "failSwapOn": False,
             "clusterDNS": [ADDRESS],
             "clusterDomain": "cluster.local",

@@ -1,0 +1,90 @@
+# Everything a person needs, by one word each. `make` alone prints this list.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/credit-risk
+PYTHON := .venv/bin/python
+STAMP := .venv/.lock-$(shell sha256sum requirements/dev.txt | cut -c1-12)
+LOCAL := PYTHONPATH=cluster/src $(PYTHON) -m localcluster
+export PATH := $(CURDIR)/.venv/bin:$(CACHE)/tools/bin:$(PATH)
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ the stack
+.PHONY: up kind-up embedded-up down status env images
+up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv to train on your own)
+	@$(LOCAL) up --data "$(DATA)"
+
+kind-up: $(STAMP) ## the same on kind, which needs Docker
+	@$(LOCAL) --cluster kind up --data "$(DATA)"
+
+embedded-up: $(STAMP) ## the same on the embedded cluster, which needs root on Debian 12
+	@$(LOCAL) --cluster embedded up --data "$(DATA)"
+
+down: $(STAMP) ## remove the cluster and all that is on it
+	@$(LOCAL) down
+
+status: $(STAMP) ## say what runs
+	@$(LOCAL) status
+
+env: $(STAMP) ## print exports for your shell: eval "$$(make -s env)"
+	@$(LOCAL) env
+
+images: $(STAMP) ## build what changed and give it to the running cluster
+	@$(LOCAL) images
+
+##@ checks
+.PHONY: test test-fast test-e2e lint format
+test: lint test-all ## lint and every test; brings up a cluster for the end-to-end tests
+
+.PHONY: test-all
+test-all: $(STAMP) tools
+	$(PYTHON) -m pytest
+
+test-fast: lint ## lint and every test that needs no cluster
+	$(PYTHON) -m pytest -m "not e2e" -n 2
+
+test-e2e: $(STAMP) tools ## the end-to-end tests alone
+	$(PYTHON) -m pytest -m e2e
+
+lint: $(STAMP) ## ruff, mypy, import-linter, hadolint, shellcheck, actionlint
+	ruff check .
+	ruff format --check .
+	mypy
+	PYTHONPATH=images/api/src:images/training/src:cluster/src lint-imports --no-cache
+	hadolint $$(git ls-files '*Dockerfile')
+	shellcheck $$(git ls-files '*.sh') .ci/run
+	actionlint
+
+format: $(STAMP) ## put the code into its one form
+	ruff check --fix .
+	ruff format .
+
+##@ the project itself
+.PHONY: venv tools charts lock clean
+venv: $(STAMP) ## the Python environment of the project
+
+# uv alone comes without a hash from the index; it checks the hashes of all else.
+$(STAMP): requirements/dev.txt
+	@python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null \
+	    || { echo "python3-venv is missing: apt-get install python3-venv"; exit 1; }
+	@echo "-> install the Python environment into .venv"
+	@test -x .venv/bin/uv || { python3 -m venv .venv && .venv/bin/pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements/dev.txt)"; }
+	@.venv/bin/uv pip install --quiet --python $(PYTHON) --require-hashes --compile-bytecode \
+	    $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --requirement requirements/dev.txt
+	@rm -f .venv/.lock-* && touch $@
+
+tools: $(STAMP) ## helm and kubectl, pinned, into the cache
+	@$(LOCAL) tools
+
+charts: tools ## put the charts' dependencies in place
+	@charts/build.sh
+
+lock: $(STAMP) ## write the hash-pinned locks from pyproject.toml
+	requirements/lock.sh --upgrade
+
+clean: ## remove what the checks leave in the repository
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .venv charts/*/charts charts/*/Chart.lock

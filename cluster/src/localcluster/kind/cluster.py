@@ -1,0 +1,96 @@
+"""The same stack on kind: what differs from the embedded cluster is how a cluster is made and gets its images."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from localcluster import packages
+from localcluster.console import output, run, step
+from localcluster.images import STACK
+from localcluster.paths import REPOSITORY, Paths
+from localcluster.ports import Ports
+
+NAME = "credit-risk"
+BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
+# The CPU build of torch is not on every index.
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+def available() -> bool:
+    """Tell whether a Docker engine answers and kind is installed."""
+    if not shutil.which("kind") or not shutil.which("docker"):
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+
+
+@dataclass(frozen=True)
+class KindCluster:
+    """A cluster of one kind node, named credit-risk."""
+
+    paths: Paths
+    ports: Ports
+    name: str = "kind"
+    values: Path = REPOSITORY / "cluster" / "kind" / "values.yaml"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The kubeconfig of this cluster alone; the user's own is left as it is."""
+        return self.paths.state / "kind-kubeconfig"
+
+    def running(self) -> bool:
+        """Tell whether kind knows the cluster."""
+        return shutil.which("kind") is not None and NAME in output(["kind", "get", "clusters"]).split()
+
+    def up(self) -> None:
+        """Make the cluster with its ingress controller, or find it so."""
+        log = self.paths.logs / "kind.log"
+        packages.install_tools(self.paths, log)
+        if not self.running():
+            with step("start Kubernetes with kind", log), TemporaryDirectory() as scratch:
+                file = Path(scratch) / "kind.yaml"
+                file.write_text(yaml.safe_dump(self._configuration()))
+                run(["kind", "create", "cluster", "--name", NAME, "--config", str(file), "--wait", "120s",
+                     "--kubeconfig", str(self.kubeconfig)], log)  # fmt: skip
+        run([str(self.paths.tools / "kubectl"), "--kubeconfig", str(self.kubeconfig), "apply", "-f",
+             str(REPOSITORY / "cluster" / "kind" / "traefik.yaml")], log)  # fmt: skip
+
+    def down(self) -> None:
+        """Delete the cluster and its state."""
+        if self.running():
+            run(["kind", "delete", "cluster", "--name", NAME], self.paths.logs / "kind.log")
+        shutil.rmtree(self.paths.state, ignore_errors=True)
+
+    def images(self) -> dict[str, str]:
+        """Build the stack's images with docker, load them, and return each one's reference by its name."""
+        log = self.paths.logs / "images.log"
+        references = {}
+        for image in STACK:
+            reference = references[image.name] = image.reference(BASE_IMAGE)
+            with step(f"build and load the image {image.name}", log):
+                run(["docker", "build", "--build-arg", f"BASE_IMAGE={BASE_IMAGE}", "--build-arg",
+                     f"TORCH_INDEX_URL={TORCH_INDEX}", "--file", str(REPOSITORY / image.dockerfile),
+                     "--tag", reference, str(REPOSITORY)], log)  # fmt: skip
+                run(["kind", "load", "docker-image", "--name", NAME, reference], log)
+        return references
+
+    def status(self) -> list[str]:
+        """Return a line that says whether it runs."""
+        return [f"kind cluster: {'running' if self.running() else 'not running'}"]
+
+    def _configuration(self) -> dict[str, object]:
+        mappings = [
+            {"containerPort": inside, "hostPort": outside, "listenAddress": "127.0.0.1"}
+            for inside, outside in ((8080, self.ports.http), (5000, self.ports.mlflow))
+        ]
+        return {
+            "kind": "Cluster",
+            "apiVersion": "kind.x-k8s.io/v1alpha4",
+            "networking": {"apiServerAddress": "127.0.0.1", "apiServerPort": self.ports.kubernetes},
+            "nodes": [{"role": "control-plane", "extraPortMappings": mappings}],
+        }

@@ -1,0 +1,1 @@
+"""Scores loan applications over REST with the model version that the registry calls Production."""

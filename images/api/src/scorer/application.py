@@ -1,0 +1,104 @@
+"""From a request's JSON to the model's input row, with every field's problem found at once."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from scorer.contract import CategoricalFeature, Contract, Feature, NumericFeature
+from scorer.problems import FieldProblem, Problem
+
+FloatRows = npt.NDArray[np.float32]
+CodeRows = npt.NDArray[np.int64]
+
+
+class ApplicationDecoder:
+    """Decodes applications for one contract.
+
+    A good application passes through one compiled msgspec decoder. Only a bad one is looked at field by field, so that
+    its sender learns of all problems together.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        """Compile the decoder from the contract's features."""
+        self._features = contract.features
+        self._numeric = tuple(feature.name for feature in contract.numeric)
+        self._codes = tuple(
+            (feature.name, {word: code for code, word in enumerate(feature.categories)})
+            for feature in contract.categorical
+        )
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [(f.name, _type_of(f)) for f in contract.features]
+        fields.append(("applicant_id", str | None, None))
+        struct = msgspec.defstruct("Application", fields, forbid_unknown_fields=True, kw_only=True)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
+
+    def decode(self, body: bytes) -> tuple[FloatRows, CodeRows]:
+        """Return the row as float32 [1, numeric features] and int64 [1, categorical features].
+
+        Raises:
+            Problem: 400 when the body is no JSON object, 422 when fields are wrong; each is named with what is allowed.
+        """
+        try:
+            application = self._decoder.decode(body)
+        except msgspec.DecodeError:
+            raise self._explain(body) from None
+        numeric = np.array([[getattr(application, name) for name in self._numeric]], dtype=np.float32)
+        codes = np.array([[code[getattr(application, name)] for name, code in self._codes]], dtype=np.int64)
+        return numeric, codes
+
+    def _explain(self, body: bytes) -> Problem:
+        try:
+            document = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return Problem(400, f"the body is not valid JSON: {error}")
+        if not isinstance(document, dict):
+            return Problem(422, "the body must be a JSON object with the application's fields")
+        problems = [problem for feature in self._features if (problem := _problem_of(feature, document))]
+        if not isinstance(document.get("applicant_id"), str | None):
+            problems.append(FieldProblem("applicant_id", "is not a string", "a string, or nothing"))
+        known = {feature.name for feature in self._features} | {"applicant_id"}
+        allowed = ", ".join(feature.name for feature in self._features)
+        problems += [
+            FieldProblem(name, "is not a field of this model", allowed) for name in document if name not in known
+        ]
+        count = f"{len(problems)} field{'s are' if len(problems) > 1 else ' is'} wrong"
+        return Problem(422, f"{count}: {', '.join(problem.field for problem in problems)}", tuple(problems))
+
+
+def encode(contract: Contract, applicant: dict[str, float | str]) -> tuple[FloatRows, CodeRows]:
+    """Return an applicant who is known to fit the contract as the model's input rows."""
+    return ApplicationDecoder(contract).decode(msgspec.json.encode(applicant))
+
+
+def allowed_values(feature: Feature) -> str:
+    """Say in words what a feature may be."""
+    if isinstance(feature, NumericFeature):
+        unit = f" {feature.unit}" if feature.unit else ""
+        return f"a number from {feature.minimum:g} to {feature.maximum:g}{unit}"
+    return "one of " + ", ".join(feature.categories)
+
+
+def _type_of(feature: Feature) -> Any:  # noqa: ANN401 - a type built at run time
+    if isinstance(feature, NumericFeature):
+        return Annotated[float, msgspec.Meta(ge=feature.minimum, le=feature.maximum)]
+    return Literal[feature.categories]
+
+
+def _problem_of(feature: Feature, document: dict[str, Any]) -> FieldProblem | None:
+    allowed = allowed_values(feature)
+    if feature.name not in document:
+        return FieldProblem(feature.name, "is missing", allowed)
+    value = document[feature.name]
+    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+    if isinstance(feature, CategoricalFeature):
+        if not isinstance(value, str):
+            return FieldProblem(feature.name, f"is {shown}, not a string", allowed)
+        return None if value in feature.categories else FieldProblem(feature.name, f"is {shown}", allowed)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return FieldProblem(feature.name, f"is {shown}, not a number", allowed)
+    inside = feature.minimum <= value <= feature.maximum and math.isfinite(value)
+    return None if inside else FieldProblem(feature.name, f"is {shown}, out of range", allowed)

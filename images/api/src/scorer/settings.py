@@ -1,0 +1,31 @@
+"""What the service reads from its environment, once, at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one process; each is the variable of its name with SCORER_ in front."""
+
+    model_config = SettingsConfigDict(env_prefix="SCORER_", frozen=True, protected_namespaces=())
+
+    registry_url: str = "http://mlflow:5000"
+    model_name: str = "credit-risk"
+    model_alias: str = "production"
+    model_stage: str = "Production"
+    # Empty: the version that the registry's alias (else its stage) names.
+    model_version: str = ""
+    cache_dir: Path = Path("/var/cache/scorer")
+    pod_name: str = ""
+    host: str = "0.0.0.0"  # noqa: S104 - a container serves its whole network
+    port: int = Field(default=8000, ge=0, le=65535)
+    management_port: int = Field(default=9090, ge=0, le=65535)
+    max_body_bytes: int = Field(default=65536, ge=1024)
+    registry_timeout_seconds: float = Field(default=10.0, gt=0)
+    retry_min_seconds: float = Field(default=0.5, gt=0)
+    retry_max_seconds: float = Field(default=10.0, gt=0)
+    shutdown_grace_seconds: int = Field(default=20, ge=0)

@@ -1,0 +1,219 @@
+"""The charts: every scenario renders, is valid for old and new clusters, is held down, and keeps no secret."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from conftest import REPOSITORY
+
+CHARTS = REPOSITORY / "charts"
+NAMES = [path.parent.name for path in sorted(CHARTS.glob("*/values.yaml"))]
+SCENARIOS = sorted(str(path.relative_to(CHARTS)) for path in CHARTS.glob("*/ci/*-values.yaml"))
+# Schemas older than 1.25 are not published; the end-to-end tests put the stack on a real 1.20.
+SCHEMAS = ["1.25", "1.33", kubernetes_validate.latest_version().rpartition(".")[0]]
+POD_OWNERS = {"Deployment", "StatefulSet", "Job", "CronJob", "Pod"}
+
+
+@functools.cache
+def helm() -> str:
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "credit-risk/tools/bin/helm"
+    found = os.environ.get("HELM") or (str(cached) if cached.exists() else shutil.which("helm"))
+    if not found:
+        pytest.skip("helm is not there: `make tools` installs it")
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def dependencies(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Build the charts' dependencies in a copy: tests run side by side and must not pull files from one another."""
+    copy = tmp_path_factory.mktemp("charts") / "charts"
+    shutil.copytree(CHARTS, copy, ignore=shutil.ignore_patterns("*.tgz", "Chart.lock"))
+    subprocess.run([str(copy / "build.sh")], check=True, env={**os.environ, "HELM": helm()})
+    COPY.append(copy)
+
+
+COPY: list[Path] = []
+
+
+def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([helm(), *arguments], capture_output=True, text=True, cwd=COPY[0])
+
+
+@functools.cache
+def render(scenario: str, *options: str) -> list[dict[str, Any]]:
+    chart = scenario.partition("/")[0]
+    result = run_helm("template", "release", chart, "--namespace", "ns", "--values", scenario, *options)
+    assert result.returncode == 0, result.stderr
+    return [document for document in yaml.safe_load_all(result.stdout) if document]
+
+
+def pod_spec(document: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = document["spec"]
+    if document["kind"] == "CronJob":
+        spec = spec["jobTemplate"]["spec"]
+    return spec if document["kind"] == "Pod" else dict(spec["template"]["spec"])
+
+
+def pods(scenario: str) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{document['kind']}/{document['metadata']['name']}", pod_spec(document))
+        for document in render(scenario)
+        if document["kind"] in POD_OWNERS
+    ]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_passes_the_linter(scenario: str) -> None:
+    result = run_helm("lint", "--strict", scenario.partition("/")[0], "--values", scenario)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(("scenario", "version"), list(itertools.product(SCENARIOS, SCHEMAS)))
+def test_every_scenario_fits_the_schemas_of_kubernetes(scenario: str, version: str) -> None:
+    for document in render(scenario, "--kube-version", version):
+        if version == "1.25" and document["kind"] == "Job":
+            # Its schema demands onPodConditions beside onExitCodes, which no API server does.
+            document["spec"].pop("podFailurePolicy", None)
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_pod_is_held_down(scenario: str) -> None:
+    for name, spec in pods(scenario):
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True, name
+        assert context["runAsUser"] > 0, name
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert spec["automountServiceAccountToken"] is False, name
+        for container in spec["containers"] + spec.get("initContainers", []):
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False, name
+            assert own["readOnlyRootFilesystem"] is True, name
+            assert own["capabilities"] == {"drop": ["ALL"]}, name
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"]), name
+            assert "memory" in container["resources"]["limits"], name
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_server_tells_when_it_is_ready_and_when_it_is_dead(scenario: str) -> None:
+    for name, spec in pods(scenario):
+        if name.startswith(("Deployment", "StatefulSet")):
+            for container in spec["containers"]:
+                assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), name
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_secret_stands_outside_of_a_secret(scenario: str) -> None:
+    generated = {
+        value
+        for document in render(scenario)
+        if document["kind"] == "Secret"
+        for key, value in document["data"].items()
+        if key not in {"username", "database"}
+    }
+    rest = yaml.safe_dump([document for document in render(scenario) if document["kind"] != "Secret"])
+    assert not [value for value in generated if value in rest]
+    for _, spec in pods(scenario):
+        for container in spec["containers"] + spec.get("initContainers", []):
+            for variable in container.get("env", []):
+                if re.search("PASSWORD|SECRET|ACCESS_KEY|ROOT_USER", variable["name"]):
+                    assert "secretKeyRef" in variable["valueFrom"], variable
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_values_are_refused(name: str) -> None:
+    result = run_helm("template", "release", name, "--set", "colour=red")
+    assert result.returncode != 0
+    assert "colour" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--set=seaweedfs.enabled=true"], "one S3 server at most"),
+        (["--set=minio.enabled=false"], "no S3 server"),
+        (["--set=global.s3.endpoint=https://s3.example.org"], "global.s3.endpoint names another S3 server"),
+        (["--set=postgres.enabled=false"], "no database"),
+        (["--set=api.image.tag="], "image.tag or image.digest is needed"),
+        (["--set=api.replicas=0"], "replicas"),
+        (["--set-string=api.podAnnotations.creditrisk\\.io/model-version=3"], "podAnnotations"),
+    ],
+)
+def test_values_that_contradict_one_another_are_refused_in_words(options: list[str], said: str) -> None:
+    result = run_helm("template", "release", "credit-risk", *options)
+    assert result.returncode != 0
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("1.20", ("policy/v1beta1", "autoscaling/v2beta2")), ("1.33", ("policy/v1", "autoscaling/v2"))],
+)
+def test_old_clusters_get_the_api_versions_that_they_have(version: str, expected: tuple[str, str]) -> None:
+    found = {d["kind"]: d["apiVersion"] for d in render("api/ci/autoscaled-values.yaml", "--kube-version", version)}
+    assert (found["PodDisruptionBudget"], found["HorizontalPodAutoscaler"]) == expected
+
+
+def test_old_clusters_get_a_cronjob_and_no_failure_policy() -> None:
+    (job,) = [
+        document
+        for document in render("training/ci/scheduled-values.yaml", "--kube-version", "1.20")
+        if document["kind"] == "CronJob"
+    ]
+    assert job["apiVersion"] == "batch/v1beta1"
+    assert "podFailurePolicy" not in job["spec"]["jobTemplate"]["spec"]
+
+
+def test_the_models_version_is_never_templated_and_its_map_never_empty() -> None:
+    for scenario in (name for name in SCENARIOS if name.startswith("api/")):
+        (deployment,) = [document for document in render(scenario) if document["kind"] == "Deployment"]
+        annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+        assert annotations
+        assert "creditrisk.io/model-version" not in annotations
+
+
+def test_another_run_is_another_job_and_the_same_run_the_same() -> None:
+    def job(*options: str) -> str:
+        documents = render("training/ci/default-values.yaml", *options)
+        return str(next(document["metadata"]["name"] for document in documents if document["kind"] == "Job"))
+
+    assert job() == job("--set=networkPolicy.enabled=false")
+    assert len({job(), job("--set-string=run=2"), job("--set=data=s3://data/x.csv"), job("--set=args={--seed=3}")}) == 4
+
+
+def test_only_the_ways_that_the_stack_uses_are_open() -> None:
+    ways = {
+        (peer["podSelector"]["matchLabels"].get("app.kubernetes.io/name", "client"), policy["metadata"]["name"])
+        for policy in render("credit-risk/ci/default-values.yaml")
+        if policy["kind"] == "NetworkPolicy"
+        for rule in policy["spec"]["ingress"]
+        for peer in rule["from"]
+        if "podSelector" in peer
+    }
+    assert ways == {
+        ("api", "mlflow"),
+        ("training", "mlflow"),
+        ("operator", "mlflow"),
+        ("mlflow", "postgres"),
+        ("training", "postgres"),
+        ("mlflow", "minio"),
+        ("training", "minio"),
+        ("client", "scoring"),
+    }
+
+
+def test_management_is_not_reachable_through_service_or_ingress() -> None:
+    documents = render("api/ci/autoscaled-values.yaml")
+    (service,) = [document for document in documents if document["kind"] == "Service"]
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]

@@ -1,0 +1,168 @@
+"""The contract between training and serving, over a real MLflow server: what one registers, the other serves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from scorer.loader import ModelSlot, keep_loading
+from scorer.model import load_model
+from scorer.registry import ArtifactRejectedError, Registry, RegistryUnavailableError, VersionAbsentError
+from scorer.settings import Settings
+from trainer.data import Loans
+from trainer.evaluation import evaluate
+from trainer.fit import predict
+from trainer.network import Network
+from trainer.publish import promote, register
+
+pytestmark = pytest.mark.slow
+NAME = "credit-risk"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An MLflow server that proxies its artifacts, as in the cluster."""
+    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artifacts")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=1)
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield url
+    os.killpg(process.pid, 15)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def version(server: str, model_folder: Path, quick_network: Network, synthetic_loans: Loans) -> str:
+    """A version that training registered and promoted."""
+    mlflow.set_tracking_uri(server)
+    client = MlflowClient()
+    experiment = client.create_experiment(NAME)
+    run = client.create_run(experiment)
+    metrics = evaluate(synthetic_loans.default, predict(quick_network, synthetic_loans))
+    number = register(client, NAME, run.info.run_id, model_folder, {"git.revision": "unknown"}, metrics)
+    promote(client, NAME, number)
+    return number
+
+
+@pytest.fixture
+async def registry(server: str) -> AsyncIterator[Registry]:
+    async with aiohttp.ClientSession() as session:
+        yield Registry(session, server)
+
+
+async def test_the_promoted_version_is_found_and_scores_like_the_network(
+    registry: Registry, version: str, quick_network: Network, synthetic_loans: Loans, tmp_path: Path
+) -> None:
+    found = await registry.find(NAME, version="", alias="production", stage="Production")
+    assert found.identity.version == version
+    assert found.identity.metrics["roc_auc"] > 0.7
+    model = load_model(await registry.fetch(found, tmp_path), found.identity)
+    sample = synthetic_loans.rows(np.arange(500))
+    answered = model.score(sample.numeric, sample.categorical)
+    np.testing.assert_allclose(answered, predict(quick_network, sample), atol=1e-5)
+
+
+async def test_the_stage_serves_where_the_alias_is_missing(registry: Registry, version: str) -> None:
+    found = await registry.find(NAME, version="", alias="no-such-alias", stage="Production")
+    assert found.identity.version == version
+
+
+async def test_a_version_can_be_pinned(registry: Registry, version: str) -> None:
+    assert (await registry.find(NAME, version=version, alias="", stage="")).identity.version == version
+
+
+@pytest.mark.parametrize("name", ["credit-risk", "no-such-model"])
+async def test_a_version_that_is_not_there_is_absent_not_an_outage(registry: Registry, version: str, name: str) -> None:
+    with pytest.raises(VersionAbsentError, match=name):
+        await registry.find(name, version="", alias="nobody", stage="Archived")
+    with pytest.raises(VersionAbsentError, match="version 999"):
+        await registry.find(name, version="999", alias="", stage="")
+
+
+async def test_files_that_do_not_match_their_tags_are_refused(
+    registry: Registry, version: str, server: str, tmp_path: Path
+) -> None:
+    client = MlflowClient(server)
+    true_digest = client.get_model_version(NAME, version).tags["sha256.model.onnx"]
+    client.set_model_version_tag(NAME, version, "sha256.model.onnx", "0" * 64)
+    try:
+        found = await registry.find(NAME, version=version, alias="", stage="")
+        with pytest.raises(ArtifactRejectedError, match="its tag says 0000"):
+            await registry.fetch(found, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        client.set_model_version_tag(NAME, version, "sha256.model.onnx", true_digest)
+
+
+async def test_files_that_are_there_are_not_fetched_again(registry: Registry, version: str, tmp_path: Path) -> None:
+    found = await registry.find(NAME, version=version, alias="", stage="")
+    folder = await registry.fetch(found, tmp_path)
+    async with aiohttp.ClientSession() as session:
+        away = Registry(session, "http://127.0.0.1:1")
+        assert await away.fetch(found, tmp_path) == folder
+
+
+async def test_an_unreachable_registry_is_an_outage() -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(RegistryUnavailableError, match=r"127\.0\.0\.1:1"):
+            await Registry(session, "http://127.0.0.1:1").find(NAME, version="1", alias="", stage="")
+
+
+async def test_a_pod_waits_for_a_model_says_why_and_takes_it_when_it_comes(
+    server: str, version: str, tmp_path: Path
+) -> None:
+    slot = ModelSlot()
+    settings = Settings(model_alias="late", model_stage="None", cache_dir=tmp_path, retry_min_seconds=0.1)
+    client = MlflowClient(server)
+    async with aiohttp.ClientSession() as session:
+        loading = asyncio.create_task(keep_loading(slot, Registry(session, server), settings))
+        while "no version of credit-risk with the alias 'late'" not in (slot.not_ready or ""):
+            await asyncio.sleep(0.05)
+        client.set_registered_model_alias(NAME, "late", version)
+        await asyncio.wait_for(loading, timeout=30)
+    assert slot.model
+    assert slot.not_ready is None
+
+
+def test_promotion_keeps_the_previous_version_reachable(
+    server: str, version: str, model_folder: Path, quick_network: Network, synthetic_loans: Loans
+) -> None:
+    client = MlflowClient(server)
+    run = client.create_run(client.search_experiments(filter_string=f"name = '{NAME}'")[0].experiment_id)
+    metrics = evaluate(synthetic_loans.default, predict(quick_network, synthetic_loans))
+    newer = register(client, NAME, run.info.run_id, model_folder, {}, metrics)
+    promote(client, NAME, newer)
+    promote(client, NAME, newer)
+    assert client.get_model_version_by_alias(NAME, "production").version == newer
+    assert client.get_model_version_by_alias(NAME, "previous").version == version
+    assert client.get_model_version(NAME, newer).current_stage == "Production"
+    assert client.get_model_version(NAME, version).current_stage == "Archived"

@@ -1,0 +1,157 @@
+"""The whole line on a real Kubernetes: data in the object store, training, registry, scoring through the ingress."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import time
+import urllib.error
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import onnxruntime as ort
+import pytest
+from mlflow import MlflowClient
+
+from conftest import REAL_LOANS
+from localcluster.embedded.cluster import EmbeddedCluster
+from localcluster.stack import CHART, PortForward, Stack
+from trainer.features import CATEGORICAL, FEATURES, NUMERIC
+from trainer.synthetic import generate
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+NAME = "credit-risk"
+
+
+@contextmanager
+def registry(stack: Stack) -> Iterator[MlflowClient]:
+    """A client of the stack's MLflow, through a port-forward of its own."""
+    with PortForward(stack.kubectl_command(), "service/mlflow", 5000, stack.environment()) as url:
+        mlflow.set_tracking_uri(url)
+        yield MlflowClient(url)
+
+
+@pytest.fixture(scope="module")
+def loans() -> list[dict[str, Any]]:
+    """Two hundred applications: real ones where they are."""
+    if REAL_LOANS.exists():
+        with REAL_LOANS.open() as file:
+            rows: list[dict[Any, Any]] = [row for row, _ in zip(csv.DictReader(file), range(200), strict=False)]
+    else:
+        rows = generate(200, 99).to_dict("records")
+    numbers = {feature.name for feature in NUMERIC}
+    names = [feature.name for feature in FEATURES]
+    return [{name: float(row[name]) if name in numbers else row[name] for name in names} for row in rows]
+
+
+def test_the_service_answers_what_the_onnx_model_says(
+    stack: Stack, loans: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with registry(stack) as client:
+        version = client.get_model_version_by_alias(NAME, "production")
+        folder = mlflow.artifacts.download_artifacts(f"models:/{NAME}/{version.version}", dst_path=str(tmp_path))
+    session = ort.InferenceSession(str(Path(folder) / "model.onnx"))
+    numeric = np.array([[loan[f.name] for f in NUMERIC] for loan in loans], np.float32)
+    codes = np.array([[f.categories.index(loan[f.name]) for f in CATEGORICAL] for loan in loans], np.int64)
+    (expected,) = session.run(["probability_of_default"], {"numeric": numeric, "categorical": codes})
+    answers = [stack.post("/v1/score", loan) for loan in loans]
+    assert {answer["model"]["version"] for answer in answers} == {version.version}
+    np.testing.assert_allclose([answer["probability_of_default"] for answer in answers], expected, atol=1e-6)
+
+
+def test_both_pods_answer(stack: Stack, loans: list[dict[str, Any]]) -> None:
+    assert len({stack.post("/v1/score", loans[0])["served_by"] for _ in range(40)}) == 2
+
+
+def test_the_production_model_is_good_and_its_run_is_tracked(stack: Stack) -> None:
+    with registry(stack) as client:
+        version = client.get_model_version_by_alias(NAME, "production")
+        assert version.current_stage == "Production"
+        run = client.get_run(str(version.run_id))
+    assert run.data.metrics["test_roc_auc"] > 0.85
+    assert run.data.metrics["test_ece"] < 0.05
+    assert len(version.tags["sha256.model.onnx"]) == 64
+    assert run.data.params["data"].startswith("s3://data/" if REAL_LOANS.exists() else "synthetic")
+
+
+def test_a_wrong_field_is_refused_through_the_ingress(stack: Stack, loans: list[dict[str, Any]]) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        stack.post("/v1/score", {**loans[0], "gender": "Robot"})
+    assert caught.value.code == 422
+    assert json.load(caught.value)["errors"][0]["field"] == "gender"
+
+
+def test_management_does_not_lead_through_the_ingress(stack: Stack) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        stack.get("/metrics")
+    assert caught.value.code == 404
+
+
+def test_helm_test_scores_a_loan(stack: Stack) -> None:
+    stack.helm("test", "credit-risk", "--namespace", stack.namespace, "--timeout", "2m")
+
+
+def test_an_upgrade_keeps_credentials_and_does_not_trip_over_the_job(stack: Stack) -> None:
+    before = stack.kubectl("get", "secret", "postgres-credentials", "s3-credentials", "-o", "jsonpath={.items[*].data}")
+    (job,) = stack.jobs()
+    stack.helm("upgrade", "credit-risk", str(CHART), "--namespace", stack.namespace, "--reuse-values")
+    after = stack.kubectl("get", "secret", "postgres-credentials", "s3-credentials", "-o", "jsonpath={.items[*].data}")
+    assert after == before
+    assert stack.jobs() == [job]
+
+
+def test_nothing_secret_stands_in_logs(stack: Stack) -> None:
+    encoded = json.loads(stack.kubectl("get", "secret", "postgres-credentials", "-o", "jsonpath={.data}"))["password"]
+    password = base64.b64decode(encoded).decode()
+    for target in ("deployment/mlflow", "statefulset/postgres", f"job/{stack.jobs()[0]}"):
+        assert password not in stack.kubectl("logs", target, "--all-containers")
+
+
+def test_restarted_servers_find_everything_again_and_scoring_never_stops(
+    stack: Stack, loans: list[dict[str, Any]]
+) -> None:
+    with registry(stack) as client:
+        before = [(v.version, v.run_id, v.tags["sha256.model.onnx"]) for v in client.search_model_versions()]
+    s3 = "seaweedfs" if isinstance(stack.cluster, EmbeddedCluster) else "minio"
+    stack.kubectl("delete", "pod", "postgres-0", f"{s3}-0", "--wait=true")
+    stack.kubectl("delete", "pod", "-l", "app.kubernetes.io/name=mlflow", "--wait=true")
+    assert stack.post("/v1/score", loans[0])["model"]["name"] == NAME
+    for target in ("statefulset/postgres", f"statefulset/{s3}", "deployment/mlflow"):
+        stack.kubectl("rollout", "status", target, "--timeout=180s")
+    with registry(stack) as client:
+        assert [(v.version, v.run_id, v.tags["sha256.model.onnx"]) for v in client.search_model_versions()] == before
+        version = client.get_model_version_by_alias(NAME, "production").version
+        contract = mlflow.artifacts.load_dict(f"models:/{NAME}/{version}/contract.json")
+    assert contract["format_version"] == 1
+
+
+def test_a_new_pod_waits_for_the_registry_and_says_so(stack: Stack) -> None:
+    stack.kubectl("scale", "deployment/mlflow", "--replicas=0")
+    stack.kubectl("rollout", "status", "deployment/mlflow", "--timeout=120s")
+    try:
+        stack.kubectl("scale", "deployment/scoring", "--replicas=3")
+        pod = _newest_scoring_pod(stack)
+        deadline = time.monotonic() + 60
+        while "RegistryUnavailable" not in stack.kubectl("logs", pod) and time.monotonic() < deadline:
+            time.sleep(1)
+        assert "RegistryUnavailable" in stack.kubectl("logs", pod)
+        assert _ready(stack, pod) == "False"
+        assert stack.get("/v1/model")["name"] == NAME
+    finally:
+        stack.kubectl("scale", "deployment/mlflow", "--replicas=1")
+    stack.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=180s")
+    stack.kubectl("scale", "deployment/scoring", "--replicas=2")
+
+
+def _newest_scoring_pod(stack: Stack) -> str:
+    selector = ["-l", "app.kubernetes.io/name=api", "--sort-by=.metadata.creationTimestamp"]
+    return stack.kubectl("get", "pods", *selector, "-o", "jsonpath={.items[-1:].metadata.name}")
+
+
+def _ready(stack: Stack, pod: str) -> str:
+    return stack.kubectl("get", "pod", pod, "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')

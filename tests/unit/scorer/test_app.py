@@ -1,0 +1,145 @@
+"""The HTTP edge, with a real model behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis.openapi
+from hypothesis import HealthCheck, given, settings
+from schemathesis.core.result import Ok
+
+from scorer.app import create_app, create_management_app
+from scorer.loader import ModelSlot
+from scorer.metrics import Metrics
+from scorer.model import Identity, load_model
+from scorer.settings import Settings
+
+IDENTITY = Identity("credit-risk", "7", "run", {"model.onnx": "aa"}, {"roc_auc": 0.9})
+
+
+@pytest.fixture
+def slot(model_folder: Path) -> ModelSlot:
+    return ModelSlot(load_model(model_folder, IDENTITY))
+
+
+@pytest.fixture
+async def client(slot: ModelSlot) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(create_app(Settings(pod_name="pod-1"), slot, Metrics()), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://scoring") as http:
+        yield http
+
+
+@pytest.fixture
+def applicant(slot: ModelSlot) -> dict[str, Any]:
+    assert slot.model
+    return dict(slot.model.contract.reference_applicant)
+
+
+async def test_an_application_is_scored(client: httpx.AsyncClient, applicant: dict[str, Any]) -> None:
+    answer = await client.post("/v1/score", json=applicant, headers={"X-Request-Id": "abc"})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert 0 <= body["probability_of_default"] <= 1
+    assert body["decision"] == ("approve" if body["probability_of_default"] < 0.3 else "decline")
+    assert body["model"] == {"name": "credit-risk", "version": "7"}
+    assert body["request_id"] == "abc"
+    assert body["served_by"] == "pod-1"
+
+
+async def test_each_request_gets_an_id_of_its_own(client: httpx.AsyncClient, applicant: dict[str, Any]) -> None:
+    ids = {(await client.post("/v1/score", json=applicant)).json()["request_id"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+async def test_a_wrong_field_is_a_422_problem(client: httpx.AsyncClient, applicant: dict[str, Any]) -> None:
+    answer = await client.post("/v1/score", json={**applicant, "credit_score": 9000})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    (error,) = answer.json()["errors"]
+    assert error == {
+        "field": "credit_score",
+        "problem": "is 9000, out of range",
+        "allowed": "a number from 300 to 850 points",
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status"),
+    [
+        ("GET", "/nowhere", {}, 404),
+        ("GET", "/v1/score", {}, 405),
+        ("POST", "/v1/score", {"content": b"<xml/>", "headers": {"Content-Type": "text/xml"}}, 415),
+        ("POST", "/v1/score", {"content": b"{" + b" " * 70_000}, 413),
+        ("POST", "/v1/score", {"content": b"{"}, 400),
+    ],
+)
+async def test_other_errors_are_problems_too(
+    client: httpx.AsyncClient, method: str, path: str, options: dict[str, Any], status: int
+) -> None:
+    answer = await client.request(method, path, **options)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+async def test_without_a_model_the_pod_is_alive_and_not_ready_and_says_why() -> None:
+    slot = ModelSlot(reason="the registry is away")
+    transport = httpx.ASGITransport(create_app(Settings(), slot, Metrics()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://scoring") as http:
+        assert (await http.get("/healthz")).status_code == 200
+        for answer in (await http.get("/readyz"), await http.post("/v1/score", json={}), await http.get("/v1/model")):
+            assert answer.status_code == 503
+            assert "the registry is away" in answer.json()["detail"]
+
+
+async def test_a_draining_pod_is_not_ready_and_still_scores(
+    client: httpx.AsyncClient, slot: ModelSlot, applicant: dict[str, Any]
+) -> None:
+    slot.draining = True
+    assert (await client.get("/readyz")).status_code == 503
+    assert (await client.post("/v1/score", json=applicant)).status_code == 200
+
+
+async def test_the_model_is_described_with_its_contract(client: httpx.AsyncClient) -> None:
+    described = (await client.get("/v1/model")).json()
+    assert (described["name"], described["version"], described["run_id"]) == ("credit-risk", "7", "run")
+    assert described["metrics"] == {"roc_auc": 0.9}
+    assert len(described["contract"]["features"]) == 11
+
+
+async def test_the_openapi_document_shows_the_loaded_models_fields(client: httpx.AsyncClient) -> None:
+    schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    assert schemas["Application"]["properties"]["credit_score"]["maximum"] == 850
+    assert len(schemas["Application"]["required"]) == 11
+
+
+async def test_scores_are_counted_where_prometheus_reads_them(slot: ModelSlot, applicant: dict[str, Any]) -> None:
+    metrics = Metrics()
+    public = httpx.ASGITransport(create_app(Settings(), slot, metrics))
+    management = httpx.ASGITransport(create_management_app(slot, metrics))
+    async with httpx.AsyncClient(transport=public, base_url="http://a") as http:
+        await http.post("/v1/score", json=applicant)
+        await http.post("/v1/score", json={})
+    async with httpx.AsyncClient(transport=management, base_url="http://b") as http:
+        text = (await http.get("/metrics")).text
+    assert 'scorer_requests_total{status="200"} 1.0' in text
+    assert 'scorer_requests_total{status="422"} 1.0' in text
+    assert "scorer_probability_of_default_count 1.0" in text
+    assert 'scorer_model_info{name="credit-risk",version="7"} 1.0' in text
+
+
+def test_the_service_keeps_to_its_own_openapi_document(slot: ModelSlot) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(Settings(), slot, Metrics()))
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    def hold(case: schemathesis.Case[Any]) -> None:
+        case.call_and_validate()
+
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    assert {operation.path for operation in operations} == {"/v1/score", "/v1/model", "/healthz", "/readyz"}
+    for operation in operations:
+        given(case=operation.as_strategy())(hold)()

@@ -104,8 +104,8 @@ class Promotion(RuleBasedStateMachine):
         for action in decision.actions[:executed]:
             world.act(action)
 
-    @rule(turns=st.integers(3, 25))
-    def all_goes_well_for_a_while(self, turns: int) -> None:
+    @rule(turns=st.integers(3, 25), requests=st.sampled_from([0, 30]))
+    def all_goes_well_for_a_while(self, turns: int, requests: int) -> None:
         """The way deep into a rollout, which chance alone rarely finds."""
         world = self.world
         world.pods = max(world.pods, 1)
@@ -114,7 +114,7 @@ class Promotion(RuleBasedStateMachine):
             world.stable_rolled = True
             world.canary_ready = world.canary_version is not None and not world.canary_failure
             world.seen_generation = world.route.generation if world.route else 0
-            count(world.counters, 30, good=True)
+            count(world.counters, requests, good=True)
             self.reconcile()
 
     def check(self, before: State, after: State, actions: tuple[Action, ...]) -> None:

@@ -1,0 +1,300 @@
+"""The operator as a process against an API server, a registry and pods that speak the real protocols in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+Document = dict[str, Any]
+MP = "/apis/creditrisk.io/v1alpha1/namespaces/bank/modelpromotions/loans"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/bank/deployments"
+CORE = "/api/v1/namespaces/bank"
+CONTRACT = {"features": [{"name": "income", "kind": "numeric", "minimum": 0, "maximum": 9}]}
+SOURCES = Path(__file__).parents[3] / "operator" / "src"
+
+
+def merge(old: Document, new: Document) -> Document:
+    result = copy.deepcopy(old)
+    for key, value in new.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge(result.get(key) or {}, value) if isinstance(value, dict) else value
+    return result
+
+
+class Town:
+    """API server, registry and the scoring pods."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Document] = {}
+        self.events: list[Document] = []
+        self.tags: dict[str, str] = {}
+        self.alias = "2"
+        self.canary_answers = 0
+        self.watchers: list[asyncio.Queue[Document]] = []
+        self.port = 0
+        self.calls: list[tuple[str, str]] = []
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/api", self.versions)
+        app.router.add_get("/apis", self.groups)
+        for path in ("/api/v1", "/apis/apiextensions.k8s.io/v1", "/apis/creditrisk.io/v1alpha1"):
+            app.router.add_get(path, self.resources)
+        app.router.add_get("/apis/creditrisk.io/v1alpha1/namespaces/bank/modelpromotions", self.promotions)
+        app.router.add_get(f"{CORE}/pods", self.pods)
+        app.router.add_post(f"{CORE}/events", self.event)
+        app.router.add_get("/metrics", self.metrics)
+        app.router.add_get("/v1/model", self.model)
+        app.router.add_get("/api/2.0/mlflow/registered-models/alias", self.pointer)
+        app.router.add_post("/api/2.0/mlflow/model-versions/set-tag", self.tag)
+        app.router.add_route("*", "/{path:.*}", self.object)
+        return app
+
+    async def versions(self, _: web.Request) -> web.Response:
+        return web.json_response({"versions": ["v1"]})
+
+    async def model(self, _: web.Request) -> web.Response:
+        return web.json_response({"contract": CONTRACT})
+
+    async def groups(self, _: web.Request) -> web.Response:
+        found = []
+        for group, version in (("creditrisk.io", "v1alpha1"), ("apiextensions.k8s.io", "v1")):
+            versions = [{"groupVersion": f"{group}/{version}", "version": version}]
+            found.append({"name": group, "versions": versions, "preferredVersion": versions[0]})
+        return web.json_response({"groups": found})
+
+    async def resources(self, request: web.Request) -> web.Response:
+        kinds = {"modelpromotions": "ModelPromotion", "customresourcedefinitions": "CustomResourceDefinition",
+                 "namespaces": "Namespace", "events": "Event"}  # fmt: skip
+        own = {"v1": ["namespaces", "events"], "apiextensions.k8s.io": ["customresourcedefinitions"]}
+        names = own.get(request.path.split("/")[2], ["modelpromotions"])
+        verbs = ["get", "list", "watch", "patch"]
+        return web.json_response({"resources": [
+            {"name": name, "kind": kinds[name], "singularName": kinds[name].lower(), "namespaced": True, "verbs": verbs}
+            for name in names
+        ]})  # fmt: skip
+
+    async def promotions(self, request: web.Request) -> web.StreamResponse:
+        if request.query.get("watch") != "true":
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": [self.objects[MP]]})
+        stream, queue = web.StreamResponse(), asyncio.Queue[Document]()
+        self.watchers.append(queue)
+        await stream.prepare(request)
+        while True:
+            await stream.write(json.dumps({"type": "MODIFIED", "object": await queue.get()}).encode() + b"\n")
+
+    async def pointer(self, _: web.Request) -> web.Response:
+        return web.json_response({"model_version": {"name": "credit-risk", "version": self.alias}})
+
+    async def tag(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.tags[f"{body['version']}/{body['key']}"] = body["value"]
+        return web.json_response({})
+
+    async def event(self, request: web.Request) -> web.Response:
+        self.events.append(await request.json())
+        return web.json_response({}, status=201)
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        route = self.route()
+        lines = [f"scorer_route_generation {route.get('generation', 0)}"]
+        if route.get("canary"):
+            self.canary_answers += 30
+        for arm, version in (("stable", "1"), ("canary", "2")):
+            labels = f'arm="{arm}",version="{version}",outcome="ok"'
+            lines.append(f"scorer_arm_requests_total{{{labels}}} {self.canary_answers}")
+        return web.Response(text="\n".join(lines) + "\n")
+
+    async def pods(self, request: web.Request) -> web.Response:
+        track = dict(part.split("=") for part in request.query["labelSelector"].split(","))["creditrisk.io/track"]
+        name = "scoring" if track == "stable" else "scoring-canary"
+        template = self.objects[f"{DEPLOYMENTS}/{name}"]["spec"]["template"]
+        pod = self.objects.setdefault(f"{CORE}/pods/{name}-0", {"metadata": {"name": f"{name}-0"}})
+        pod["metadata"] = merge(template["metadata"], pod["metadata"])
+        pod["metadata"]["annotations"] |= template["metadata"].get("annotations", {})
+        pod["status"] = {"podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+        return web.json_response({"items": [pod]})
+
+    async def object(self, request: web.Request) -> web.Response:
+        path = request.path.removesuffix("/status")
+        self.calls.append((request.method, request.path))
+        if request.method == "DELETE":
+            return self._answer(self.objects.pop(path, None))
+        if request.method == "GET":
+            return self._answer(self.objects.get(path))
+        body, kind = json.loads(await request.read()), request.content_type
+        if kind == "application/json-patch+json":
+            new = self.objects[path] | {"status": body[1]["value"]}
+        elif kind == "application/apply-patch+yaml" or path in self.objects:
+            new = merge(self.objects.get(path, {}), body)
+        else:
+            return self._answer(None)
+        if "deployments" in path:
+            count = new["spec"]["replicas"]
+            new["status"] = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), count)
+        self.put(path, new)
+        return self._answer(new)
+
+    def put(self, path: str, new: Document) -> None:
+        self.objects[path] = new
+        if path == MP:
+            for watcher in self.watchers:
+                watcher.put_nowait(new)
+
+    @staticmethod
+    def _answer(document: Document | None) -> web.Response:
+        return web.json_response(document) if document else web.json_response({"message": "not found"}, status=404)
+
+    def route(self) -> Document:
+        found = self.objects.get(f"{CORE}/configmaps/scoring-route", {})
+        return dict(json.loads(found.get("data", {}).get("route.json", "{}")))
+
+    @property
+    def status(self) -> Document:
+        return dict(self.objects[MP].get("status", {}))
+
+    def act(self, action: str) -> None:
+        self.put(MP, merge(self.objects[MP], {"metadata": {"annotations": {"creditrisk.io/action": action}}}))
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[Town]:
+    town = Town()
+    runner = web.AppRunner(town.app(), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    town.port = runner.addresses[0][1]
+    labels = {"app.kubernetes.io/name": "api", "creditrisk.io/track": "stable"}
+    ports = [{"name": "http", "containerPort": town.port}, {"name": "management", "containerPort": town.port}]
+    template = {
+        "metadata": {"labels": labels, "annotations": {"creditrisk.io/model-version": "1"}},
+        "spec": {"containers": [{"name": "scorer", "ports": ports}]},
+    }
+    town.objects[f"{DEPLOYMENTS}/scoring"] = {
+        "kind": "Deployment",
+        "metadata": {"name": "scoring"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
+        "status": dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1),
+    }
+    town.objects[MP] = {
+        "apiVersion": "creditrisk.io/v1alpha1", "kind": "ModelPromotion",
+        "metadata": {"name": "loans", "namespace": "bank", "uid": "u-1", "generation": 1, "resourceVersion": "1"},
+        "spec": {
+            "model": {"name": "credit-risk"},
+            "steps": [{"weight": 10, "duration": "200ms"}, {"pause": {}}, {"weight": 50, "duration": "200ms"}],
+            "analysis": {"interval": "100ms", "minSamples": 50, "metrics": [{"type": "ErrorRate"}]},
+        },
+    }  # fmt: skip
+    yield town
+    await runner.cleanup()
+
+
+class Operator:
+    def __init__(self, town: Town, folder: Path) -> None:
+        self.town, self.folder, self.port = town, folder, 0
+        self.processes: list[asyncio.subprocess.Process] = []
+
+    async def start(self, **settings: str) -> asyncio.subprocess.Process:
+        config = self.folder / "kubeconfig"
+        config.write_text(json.dumps({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.town.port}"}}],
+            "users": [{"name": "u", "user": {}}],
+        }))  # fmt: skip
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        environment = {
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "KUBECONFIG": str(config),
+            "PROMOTER_REGISTRY_URL": f"http://127.0.0.1:{self.town.port}", "PROMOTER_NAMESPACES": "bank",
+            "PROMOTER_POLL_SECONDS": "0.3", "PROMOTER_TICK_SECONDS": "0.1", "PROMOTER_PORT": str(self.port), **settings,
+        }  # fmt: skip
+        log = (self.folder / "operator.log").open("ab")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "promoter", env=environment, stdout=log, stderr=log
+        )
+        self.processes.append(process)
+        return process
+
+    async def until(self, what: str, holds: Callable[[Town], bool], seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not holds(self.town):
+            log = (self.folder / "operator.log").read_text()[-3000:]
+            assert time.monotonic() < deadline, f"never {what}; status {self.town.status}; log:\n{log}"
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def operator(town: Town, tmp_path: Path) -> AsyncIterator[Operator]:
+    operator = Operator(town, tmp_path)
+    yield operator
+    for process in operator.processes:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.slow
+async def test_a_version_goes_all_the_way_over_kills_in_every_phase(town: Town, operator: Operator) -> None:
+    process = await operator.start()
+    await operator.until("paused", lambda t: t.status.get("phase") == "Paused")
+    assert town.route()["canary"]["weight"] == 10
+    assert town.status["verifiedWeight"] == 10
+    canary = town.objects[f"{DEPLOYMENTS}/scoring-canary"]
+    assert canary["spec"]["template"]["metadata"]["annotations"]["creditrisk.io/model-version"] == "2"
+    assert canary["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+    assert town.objects[f"{CORE}/services/scoring-canary"]["spec"]["selector"]["creditrisk.io/track"] == "canary"
+    process.kill()
+    await process.wait()
+
+    process = await operator.start()
+    await asyncio.sleep(1)
+    assert town.status["phase"] == "Paused"
+    town.act("resume")
+    await operator.until("idle", lambda t: t.status["phase"] == "Idle" and t.status["stableVersion"] == "2")
+    annotations = town.objects[f"{DEPLOYMENTS}/scoring"]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["creditrisk.io/model-version"] == "2"
+    assert f"{DEPLOYMENTS}/scoring-canary" not in town.objects
+    assert "canary" not in town.route()
+    assert town.tags["2/creditrisk.io.rollout"] == "promoted"
+    assert "creditrisk.io/action" not in town.objects[MP]["metadata"]["annotations"]
+    promoted = {c["type"]: c["status"] for c in town.status["conditions"]}
+    assert promoted["Promoted"] == "True"
+    reasons = {event["reason"] for event in town.events}
+    assert reasons >= {"RolloutStarted", "StepStarted", "Paused", "Resumed", "Promoting", "Promoted"}
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 15) == 0
+
+
+@pytest.mark.slow
+async def test_it_tells_how_it_is_and_leaves_an_invalid_spec_alone(town: Town, operator: Operator) -> None:
+    town.objects[MP]["spec"]["steps"] = [{"pause": {}}]
+    process = await operator.start()
+    await operator.until("told of", lambda t: "conditions" in t.status)
+    condition = next(c for c in town.status["conditions"] if c["type"] == "Ready")
+    assert (condition["status"], condition["reason"]) == ("False", "InvalidSpec")
+    assert condition["message"] == "spec.steps: at least one has a weight"
+    assert not [path for method, path in town.calls if method != "GET" and not path.endswith("/status")]
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{operator.port}") as session:
+        for path, text in (("/healthz", "alive"), ("/readyz", "ready"), ("/metrics", "promoter_poll_age_seconds")):
+            async with session.get(path) as response:
+                assert response.status == 200
+                assert re.search(text, await response.text())
+    process.terminate()
+    await process.wait()

@@ -35,14 +35,14 @@ BASE: dict[str, Any] = {
 LIMITLESS = {"metrics": [{"type": "ErrorRate"}]}
 
 
-def spec_with(**changes: Any) -> Spec:  # noqa: ANN401
+def spec_with(**changes: Any) -> Spec:
     return parse_spec({**BASE, **changes, "analysis": {**BASE["analysis"], **LIMITLESS, **changes.get("analysis", {})}})
 
 
 SPEC = spec_with()
 
 
-def moving(phase: Phase, **changes: Any) -> State:  # noqa: ANN401
+def moving(phase: Phase, **changes: Any) -> State:
     """Return a state in the middle of version 2's rollout against 1."""
     live = phase in {Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING}
     index = {Phase.PAUSED: 1}.get(phase, 0)
@@ -57,7 +57,7 @@ def moving(phase: Phase, **changes: Any) -> State:  # noqa: ANN401
     return state.model_copy(update=changes)
 
 
-def world(state: State, *, ok: float = 0, errors: float = 0, **changes: Any) -> Observation:  # noqa: ANN401
+def world(state: State, *, ok: float = 0, errors: float = 0, **changes: Any) -> Observation:
     counters = {"canary/outcome/ok": ok, "canary/outcome/error": errors}
     seen = Observation(
         registry=RegistryView("2"),

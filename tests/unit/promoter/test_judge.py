@@ -18,7 +18,7 @@ from promoter.window import advance, open_window
 BOUNDS = [0.005, 0.01, 0.05, 0.1, 1.0, math.inf]
 
 
-def totals(arm: str, **counts: Any) -> dict[str, float]:  # noqa: ANN401
+def totals(arm: str, **counts: Any) -> dict[str, float]:
     """Return an arm's counters from outcomes, seconds and scores per bin, and decisions."""
     found: dict[str, float] = {}
     for outcome, count in counts.get("outcomes", {}).items():
@@ -33,7 +33,7 @@ def totals(arm: str, **counts: Any) -> dict[str, float]:  # noqa: ANN401
     return found
 
 
-def verdict_of(kind: str, counted: dict[str, float], *, shadowing: bool = False, **more: Any) -> MetricResult:  # noqa: ANN401
+def verdict_of(kind: str, counted: dict[str, float], *, shadowing: bool = False, **more: Any) -> MetricResult:
     metric = {"type": kind, **more.pop("metric", {})}
     spec = parse_spec({
         "model": {"name": "m"}, "shadow": {},

@@ -4,45 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
+import mlflow
 import pytest
 import torch
 
-from trainer.data import Loans, read_loans
-from trainer.export import write_contract, write_model
-from trainer.fit import Hyperparameters, fit, predict
-from trainer.network import Network
+from trainer.gates import GateLimits
+from trainer.hyperparameters import Hyperparameters
+from trainer.pipeline import run
+from trainer.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_LOANS = REPOSITORY.parent / "shared" / "data" / "loans.csv"
 
 
-@pytest.fixture(scope="session")
-def synthetic_loans() -> Loans:
-    """The built-in sample."""
-    return read_loans("synthetic")
-
-
-@pytest.fixture(scope="session")
-def quick_network(synthetic_loans: Loans, tmp_path_factory: pytest.TempPathFactory) -> Network:
-    """A network after two epochs: good enough to tell loans apart."""
+def quick_training(tracking_uri: str, folder: Path, *, seed: int = 0) -> Settings:
+    """Settings of a training of a few seconds, with limits that a model so small can pass."""
     torch.set_num_threads(1)
-    half = len(synthetic_loans) // 2
-    training, validation = synthetic_loans.rows(np.arange(half)), synthetic_loans.rows(np.arange(half, 2 * half))
-    checkpoint = tmp_path_factory.mktemp("fit") / "checkpoint.pt"
-    return fit(training, validation, Hyperparameters(epochs=2), checkpoint, lambda _: None)
+    return Settings(
+        data="synthetic",
+        tracking_uri=tracking_uri,
+        synthetic_rows=3_000,
+        seed=seed,
+        work_dir=folder,
+        hyperparameters=Hyperparameters(heads=5, hidden=(16,), bins=8, batch_rows=64, epochs=6, learning_rate=0.01),
+        limits=GateLimits(maximum_ece=0.2, minimum_air=0.0, margin=0.5),
+    )
 
 
 @pytest.fixture(scope="session")
-def model_folder(quick_network: Network, synthetic_loans: Loans, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the model contract, as training writes them."""
-    folder = tmp_path_factory.mktemp("exported") / "model"
-    write_model(quick_network, synthetic_loans, folder)
-    write_contract(
-        folder / "contract.json",
-        model_name="credit-risk",
-        training=synthetic_loans,
-        scores=predict(quick_network, synthetic_loans),
-        threshold=0.3,
-    )
-    return folder
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a registered version, as training writes them."""
+    folder = tmp_path_factory.mktemp("trained")
+    tracking = f"sqlite:///{folder}/mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        version = run(quick_training(tracking, folder / "work")).version
+        return Path(mlflow.artifacts.download_artifacts(f"models:/credit-risk/{version}", tracking_uri=tracking))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -18,15 +19,13 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from conftest import quick_training
 from scorer.loader import ModelSlot, keep_loading
 from scorer.model import load_model
 from scorer.registry import ArtifactRejectedError, Registry, RegistryUnavailableError, VersionAbsentError
 from scorer.settings import Settings
-from trainer.data import Loans
-from trainer.evaluation import evaluate
-from trainer.fit import predict
-from trainer.network import Network
-from trainer.publish import promote, register
+from trainer.pipeline import run
+from trainer.synthetic import generate
 
 pytestmark = pytest.mark.slow
 NAME = "credit-risk"
@@ -61,16 +60,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def version(server: str, model_folder: Path, quick_network: Network, synthetic_loans: Loans) -> str:
-    """A version that training registered and promoted."""
-    mlflow.set_tracking_uri(server)
-    client = MlflowClient()
-    experiment = client.create_experiment(NAME)
-    run = client.create_run(experiment)
-    metrics = evaluate(synthetic_loans.default, predict(quick_network, synthetic_loans))
-    number = register(client, NAME, run.info.run_id, model_folder, {"git.revision": "unknown"}, metrics)
-    promote(client, NAME, number)
-    return number
+def version(server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A version that a training registered and promoted."""
+    result = run(quick_training(server, tmp_path_factory.mktemp("work")))
+    assert result.version
+    assert result.promoted
+    return result.version
 
 
 @pytest.fixture
@@ -79,16 +74,20 @@ async def registry(server: str) -> AsyncIterator[Registry]:
         yield Registry(session, server)
 
 
-async def test_the_promoted_version_is_found_and_scores_like_the_network(
-    registry: Registry, version: str, quick_network: Network, synthetic_loans: Loans, tmp_path: Path
+async def test_the_promoted_version_is_found_and_scores_like_mlflow_does(
+    registry: Registry, version: str, tmp_path: Path
 ) -> None:
     found = await registry.find(NAME, version="", alias="production", stage="Production")
     assert found.identity.version == version
     assert found.identity.metrics["roc_auc"] > 0.7
     model = load_model(await registry.fetch(found, tmp_path), found.identity)
-    sample = synthetic_loans.rows(np.arange(500))
-    answered = model.score(sample.numeric, sample.categorical)
-    np.testing.assert_allclose(answered, predict(quick_network, sample), atol=1e-5)
+    applications = generate(500, seed=5)[[feature.name for feature in model.contract.features]]
+    rows = [model.decoder.decode(json.dumps(row).encode()) for row in applications.to_dict("records")]
+    answered = model.score(
+        np.concatenate([numeric for numeric, _ in rows]), np.concatenate([codes for _, codes in rows])
+    )
+    expected = mlflow.pyfunc.load_model(f"models:/{NAME}/{version}").predict(applications)
+    np.testing.assert_allclose(answered, np.asarray(expected).ravel(), atol=1e-6)
 
 
 async def test_the_stage_serves_where_the_alias_is_missing(registry: Registry, version: str) -> None:
@@ -153,16 +152,11 @@ async def test_a_pod_waits_for_a_model_says_why_and_takes_it_when_it_comes(
     assert slot.not_ready is None
 
 
-def test_promotion_keeps_the_previous_version_reachable(
-    server: str, version: str, model_folder: Path, quick_network: Network, synthetic_loans: Loans
-) -> None:
+def test_promotion_keeps_the_previous_version_reachable(server: str, version: str, tmp_path: Path) -> None:
+    newer = run(quick_training(server, tmp_path, seed=1))
+    assert newer.replaced == version
     client = MlflowClient(server)
-    run = client.create_run(client.search_experiments(filter_string=f"name = '{NAME}'")[0].experiment_id)
-    metrics = evaluate(synthetic_loans.default, predict(quick_network, synthetic_loans))
-    newer = register(client, NAME, run.info.run_id, model_folder, {}, metrics)
-    promote(client, NAME, newer)
-    promote(client, NAME, newer)
-    assert client.get_model_version_by_alias(NAME, "production").version == newer
+    assert client.get_model_version_by_alias(NAME, "production").version == newer.version
     assert client.get_model_version_by_alias(NAME, "previous").version == version
-    assert client.get_model_version(NAME, newer).current_stage == "Production"
+    assert client.get_model_version(NAME, str(newer.version)).current_stage == "Production"
     assert client.get_model_version(NAME, version).current_stage == "Archived"

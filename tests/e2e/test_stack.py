@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import os
 import time
 import urllib.error
 from collections.abc import Iterator
@@ -21,16 +22,21 @@ from mlflow import MlflowClient
 from conftest import REAL_LOANS
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import CHART, PortForward, Stack
-from trainer.features import CATEGORICAL, FEATURES, NUMERIC
+from trainer.features import BUILT_IN_DECLARATION, load_declaration
 from trainer.synthetic import generate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 NAME = "credit-risk"
+DECLARATION = load_declaration(BUILT_IN_DECLARATION)
 
 
 @contextmanager
 def registry(stack: Stack) -> Iterator[MlflowClient]:
-    """A client of the stack's MLflow, through a port-forward of its own."""
+    """A client of the stack's MLflow, through a port-forward of its own.
+
+    The server offers downloads by presigned addresses of the object store, which is not reachable from here.
+    """
+    os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
     with PortForward(stack.kubectl_command(), "service/mlflow", 5000, stack.environment()) as url:
         mlflow.set_tracking_uri(url)
         yield MlflowClient(url)
@@ -44,8 +50,8 @@ def loans() -> list[dict[str, Any]]:
             rows: list[dict[Any, Any]] = [row for row, _ in zip(csv.DictReader(file), range(200), strict=False)]
     else:
         rows = generate(200, 99).to_dict("records")
-    numbers = {feature.name for feature in NUMERIC}
-    names = [feature.name for feature in FEATURES]
+    numbers = {feature.name for feature in DECLARATION.numeric}
+    names = list(DECLARATION.names)
     return [{name: float(row[name]) if name in numbers else row[name] for name in names} for row in rows]
 
 
@@ -56,8 +62,8 @@ def test_the_service_answers_what_the_onnx_model_says(
         version = client.get_model_version_by_alias(NAME, "production")
         folder = mlflow.artifacts.download_artifacts(f"models:/{NAME}/{version.version}", dst_path=str(tmp_path))
     session = ort.InferenceSession(str(Path(folder) / "model.onnx"))
-    numeric = np.array([[loan[f.name] for f in NUMERIC] for loan in loans], np.float32)
-    codes = np.array([[f.categories.index(loan[f.name]) for f in CATEGORICAL] for loan in loans], np.int64)
+    numeric = np.array([[loan[f.name] for f in DECLARATION.numeric] for loan in loans], np.float32)
+    codes = np.array([[f.categories.index(loan[f.name]) for f in DECLARATION.categorical] for loan in loans], np.int64)
     (expected,) = session.run(["probability_of_default"], {"numeric": numeric, "categorical": codes})
     answers = [stack.post("/v1/score", loan) for loan in loans]
     assert {answer["model"]["version"] for answer in answers} == {version.version}

@@ -77,6 +77,9 @@ def env(cluster: Cluster, _: argparse.Namespace) -> None:
         "KUBECONFIG": str(cluster.kubeconfig),
         "CREDITRISK_URL": stack.url,
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
+        # MLflow's clients would fetch large files straight from the object store, which is inside the cluster.
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
         "HELM_NAMESPACE": RELEASE,
         "PATH": f"{cluster.paths.tools}:{os.environ['PATH']}",
     }

@@ -40,11 +40,12 @@ def applicant(slot: ModelSlot) -> dict[str, Any]:
 
 
 async def test_an_application_is_scored(client: httpx.AsyncClient, applicant: dict[str, Any]) -> None:
+    threshold = (await client.get("/v1/model")).json()["contract"]["decision_threshold"]
     answer = await client.post("/v1/score", json=applicant, headers={"X-Request-Id": "abc"})
     assert answer.status_code == 200
     body = answer.json()
     assert 0 <= body["probability_of_default"] <= 1
-    assert body["decision"] == ("approve" if body["probability_of_default"] < 0.3 else "decline")
+    assert body["decision"] == ("approve" if body["probability_of_default"] < threshold else "decline")
     assert body["model"] == {"name": "credit-risk", "version": "7"}
     assert body["request_id"] == "abc"
     assert body["served_by"] == "pod-1"

@@ -1,1 +1,1 @@
-"""Trains the network that predicts a borrower's probability of default, and registers what is good enough."""
+"""Trains a credit-risk network and decides whether it may go to Production."""

@@ -1,64 +1,141 @@
-"""The features of a loan application: the one declaration that data checks, network and contract are made from."""
+"""The feature declaration: the one file that a team with other columns changes."""
 
-from __future__ import annotations
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from dataclasses import dataclass
-from typing import Literal
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-TARGET = "loan_paid_back"
-IDENTIFIER = "id"
+from trainer.errors import BadInputError
+
+BUILT_IN_DECLARATION = Path(__file__).parent / "declarations" / "loans.json"
 
 
-@dataclass(frozen=True)
-class Numeric:
-    """A number with its unit; a value outside of minimum..maximum is a mistake, not an applicant."""
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str
+
+class NumericFeature(_Strict):
+    """A number with a unit and a closed range of valid values."""
+
+    name: str = Field(min_length=1)
+    kind: Literal["numeric"]
     unit: str
     minimum: float
     maximum: float
     description: str
-    reason_code: str
+    reason_code: str = Field(min_length=1)
     protected: bool = False
-    kind: Literal["numeric"] = "numeric"
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> Self:
+        if self.minimum >= self.maximum:
+            raise ValueError(f"{self.name}: minimum {self.minimum} is not below maximum {self.maximum}")
+        return self
 
 
-@dataclass(frozen=True)
-class Categorical:
-    """One of a list of words; a word's position is its number in the model's input."""
+class CategoricalFeature(_Strict):
+    """One of a closed list of categories.
 
-    name: str
-    categories: tuple[str, ...]
+    `ordered` says that the list's order means something (grades, say); only the network's encoding uses it.
+    """
+
+    name: str = Field(min_length=1)
+    kind: Literal["categorical"]
+    categories: tuple[str, ...] = Field(min_length=2)
+    ordered: bool = False
     description: str
-    reason_code: str
+    reason_code: str = Field(min_length=1)
     protected: bool = False
-    kind: Literal["categorical"] = "categorical"
+
+    @model_validator(mode="after")
+    def _categories_are_unique(self) -> Self:
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError(f"{self.name}: a category is listed twice")
+        return self
 
 
-GRADES = tuple(f"{letter}{digit}" for letter in "ABCDEF" for digit in range(1, 6))
-PURPOSES = (
-    "Business", "Car", "Debt consolidation", "Education", "Home", "Medical", "Other", "Vacation",
-)  # fmt: skip
+Feature = Annotated[NumericFeature | CategoricalFeature, Field(discriminator="kind")]
 
-NUMERIC = (
-    Numeric("annual_income", "USD/year", 0.0, 10_000_000.0, "Gross income per year", "R01"),
-    Numeric("debt_to_income_ratio", "", 0.0, 10.0, "Monthly debt payments over monthly income", "R02"),
-    Numeric("credit_score", "points", 300.0, 850.0, "Credit bureau score", "R03"),
-    Numeric("loan_amount", "USD", 1.0, 10_000_000.0, "Amount of the loan", "R04"),
-    Numeric("interest_rate", "%/year", 0.0, 100.0, "Interest rate of the loan", "R05"),
-)
-CATEGORICAL = (
-    Categorical("gender", ("Female", "Male", "Other"), "Gender as stated by the applicant", "R06", protected=True),
-    Categorical(
-        "marital_status", ("Divorced", "Married", "Single", "Widowed"), "Marital status", "R07", protected=True
-    ),
-    Categorical(
-        "education_level", ("Bachelor's", "High School", "Master's", "Other", "PhD"), "Highest education", "R08"
-    ),
-    Categorical(
-        "employment_status", ("Employed", "Retired", "Self-employed", "Student", "Unemployed"), "Employment", "R09"
-    ),
-    Categorical("loan_purpose", PURPOSES, "What the loan is for", "R10"),
-    Categorical("grade_subgrade", GRADES, "Grade that the lender's desk gave", "R11"),
-)
-FEATURES: tuple[Numeric | Categorical, ...] = (*NUMERIC, *CATEGORICAL)
+
+class Target(_Strict):
+    """The column that says how a loan ended, and its value for each end."""
+
+    column: str
+    default: str | int
+    repaid: str | int
+
+    @model_validator(mode="after")
+    def _ends_differ(self) -> Self:
+        if str(self.default) == str(self.repaid):
+            raise ValueError("target: default and repaid are the same value")
+        return self
+
+
+class FeatureDeclaration(_Strict):
+    """Which columns a model learns from, and what may stand in them.
+
+    Attributes:
+        id_column: Column whose values must be unique where the data has it, or None.
+        target: The column to learn.
+        features: In the order in which the service asks for them.
+    """
+
+    id_column: str | None = None
+    target: Target
+    features: tuple[Feature, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for what, values in (
+            ("feature name", [feature.name for feature in self.features]),
+            ("reason code", [feature.reason_code for feature in self.features]),
+        ):
+            if repeated := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{what} used twice: {', '.join(repeated)}")
+        if self.target.column in self.names:
+            raise ValueError(f"the target {self.target.column} is also a feature")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All feature names, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def numeric(self) -> tuple[NumericFeature, ...]:
+        """The numeric features, in order: the columns of the network's `numeric` input."""
+        return tuple(feature for feature in self.features if isinstance(feature, NumericFeature))
+
+    @property
+    def categorical(self) -> tuple[CategoricalFeature, ...]:
+        """The categorical features, in order: the columns of the network's `categorical` input."""
+        return tuple(feature for feature in self.features if isinstance(feature, CategoricalFeature))
+
+    def without_protected(self) -> "FeatureDeclaration":
+        """The same declaration, without the features that are protected attributes.
+
+        Raises:
+            BadInputError: No feature would be left.
+        """
+        kept = tuple(feature for feature in self.features if not feature.protected)
+        if not kept:
+            raise BadInputError("every declared feature is protected: nothing is left to train on")
+        return self.model_copy(update={"features": kept})
+
+
+def load_declaration(path: Path) -> FeatureDeclaration:
+    """Read a declaration from a JSON file.
+
+    Raises:
+        BadInputError: The file cannot be read, or is not a declaration; says where and why.
+    """
+    try:
+        return FeatureDeclaration.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInputError(f"feature file {path}: {error.strerror}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise BadInputError(f"feature file {path}: {problems}") from error

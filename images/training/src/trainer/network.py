@@ -1,69 +1,175 @@
-"""The network: raw features in, probability of default out, with scaling and calibration inside."""
+"""The network: a fixed encoding, then independent fully connected heads that are trained as one tensor program."""
 
-from __future__ import annotations
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-
-from trainer.data import Loans
-
-HIDDEN = (128, 64)
-DROPOUT = 0.15
-BINS = 16
+from torch.nn import functional
 
 
-class Network(nn.Module):
-    """A fully connected network over piecewise-linear encoded numbers and one-hot categories.
+@dataclass(frozen=True)
+class Architecture:
+    """What decides the shape of the network.
 
-    Each number becomes `BINS` values in 0..1 that say how far it reaches through each of its quantile bins (Gorishniy
-    et al., On Embeddings for Numerical Features in Tabular Deep Learning, 2022): a small network then bends where the
-    data does.
+    Attributes:
+        heads: Independent networks that are averaged (a packed ensemble).
+        hidden: Width of each hidden layer of one head.
+        bins: Piecewise-linear bins per numeric feature.
+        dropout: Share of hidden units that are dropped while training.
     """
 
-    lower: Tensor
-    width: Tensor
-    offsets: Tensor
-    slope: Tensor
-    shift: Tensor
+    heads: int
+    hidden: tuple[int, ...]
+    bins: int
+    dropout: float
 
-    def __init__(self, edges: Tensor, category_sizes: tuple[int, ...]) -> None:
-        """Take the bins' edges, float32 [numeric features, BINS + 1], and each categorical feature's size."""
+
+@dataclass(frozen=True)
+class Encoding:
+    """Everything that the encoder learns from the training rows, before any gradient.
+
+    Attributes:
+        mean: Mean per numeric feature, float32 [numeric].
+        scale: Standard deviation per numeric feature, never zero, float32 [numeric].
+        edges: Rising bin edges per numeric feature; lengths differ, because ties are merged.
+        categories: Number of categories per categorical feature.
+        ordered: Whether the categories of each categorical feature have an order.
+    """
+
+    mean: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32]
+    edges: tuple[npt.NDArray[np.float32], ...]
+    categories: tuple[int, ...]
+    ordered: tuple[bool, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        numeric: npt.NDArray[np.float32],
+        categories: tuple[int, ...],
+        ordered: tuple[bool, ...],
+        *,
+        bins: int,
+    ) -> "Encoding":
+        """Take scale and quantile bin edges from the training rows, float32 [N, numeric]."""
+        quantiles = np.linspace(0.0, 1.0, bins + 1)
+        edges = tuple(
+            _distinct(np.quantile(column.astype(np.float64), quantiles).astype(np.float32)) for column in numeric.T
+        )
+        scale = numeric.std(axis=0, dtype=np.float64).astype(np.float32)
+        return cls(
+            mean=numeric.mean(axis=0, dtype=np.float64).astype(np.float32),
+            scale=np.where(scale > 0, scale, 1).astype(np.float32),
+            edges=edges,
+            categories=categories,
+            ordered=ordered,
+        )
+
+
+def _distinct(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    distinct = np.unique(edges)
+    # A constant column still needs one bin with a width above zero.
+    return distinct if len(distinct) > 1 else np.array([distinct[0], distinct[0] + 1], dtype=np.float32)
+
+
+class Encoder(nn.Module):
+    """Raw numbers and category positions to one float32 row; holds no trained weights.
+
+    A numeric feature becomes its clipped z-score and a piecewise-linear code (Gorishniy et al., "On Embeddings
+    for Numerical Features", 2022); a category a one-hot code, or a thermometer code where the categories have
+    an order, so that neighbouring grades share what is learned about them.
+    """
+
+    def __init__(self, encoding: Encoding) -> None:
         super().__init__()
-        self.register_buffer("lower", edges[:, :-1].clone())
-        self.register_buffer("width", (edges[:, 1:] - edges[:, :-1]).clone())
-        self.register_buffer("offsets", torch.tensor([0, *np.cumsum(category_sizes)[:-1]], dtype=torch.int64))
-        self.numeric = nn.Linear(edges.shape[0] * BINS, HIDDEN[0])
-        # A sum of rows of this table is the one-hot encoding times a weight matrix, without the zeros.
-        self.categories = nn.Embedding(sum(category_sizes), HIDDEN[0])
-        nn.init.normal_(self.categories.weight, std=0.05)
-        self.rest = nn.Sequential(
-            nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN[0], HIDDEN[1]), nn.ReLU(), nn.Dropout(DROPOUT),
-            nn.Linear(HIDDEN[1], 1),
-        )  # fmt: skip
-        self.register_buffer("slope", torch.ones(()))
-        self.register_buffer("shift", torch.zeros(()))
-
-    def logits(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Return uncalibrated log-odds, float32 [N]."""
-        reach = torch.clamp((numeric.unsqueeze(-1) - self.lower) / self.width, 0.0, 1.0)
-        first = self.numeric(reach.flatten(1)) + self.categories(categorical + self.offsets).sum(1)
-        log_odds: Tensor = self.rest(first)
-        return log_odds.squeeze(-1)
+        pieces = [len(edges) - 1 for edges in encoding.edges]
+        column = np.repeat(np.arange(len(pieces)), pieces)
+        lower = np.concatenate([edges[:-1] for edges in encoding.edges] or [np.empty(0, np.float32)])
+        width = np.concatenate([np.diff(edges) for edges in encoding.edges] or [np.empty(0, np.float32)])
+        self.register_buffer("mean", torch.as_tensor(encoding.mean))
+        self.register_buffer("scale", torch.as_tensor(encoding.scale))
+        self.register_buffer("column", torch.as_tensor(column))
+        self.register_buffer("lower", torch.as_tensor(lower))
+        self.register_buffer("width", torch.as_tensor(width))
+        codes = [_codes(n, ordered=o) for n, o in zip(encoding.categories, encoding.ordered, strict=True)]
+        for index, table in enumerate(codes):
+            self.register_buffer(f"codes_{index}", table)
+        self.numeric_features = len(encoding.edges)
+        self.categorical_features = len(codes)
+        self.out_features = self.numeric_features + sum(pieces) + sum(table.shape[1] for table in codes)
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Return calibrated probabilities of default, float32 [N].
+        """Encode float32 [N, numeric] and int64 [N, categorical] as float32 [N, out_features]."""
+        parts = []
+        if self.numeric_features:
+            standard = (numeric - self.get_buffer("mean")) / self.get_buffer("scale")
+            spread = torch.index_select(numeric, 1, self.get_buffer("column"))
+            pieces = ((spread - self.get_buffer("lower")) / self.get_buffer("width")).clamp(0.0, 1.0)
+            parts += [standard.clamp(-4.0, 4.0), pieces]
+        parts += [
+            functional.embedding(categorical[:, index], self.get_buffer(f"codes_{index}"))
+            for index in range(self.categorical_features)
+        ]
+        return torch.cat(parts, dim=1)
 
-        Args:
-            numeric: float32 [N, 5] in the declared units.
-            categorical: int64 [N, 6], positions in each feature's categories.
-        """
-        return torch.sigmoid(self.logits(numeric, categorical) * self.slope + self.shift)
+
+def _codes(count: int, *, ordered: bool) -> Tensor:
+    if not ordered:
+        return torch.eye(count)
+    return torch.tril(torch.ones(count, count))[:, 1:].contiguous()
 
 
-def quantile_edges(loans: Loans) -> Tensor:
-    """Return each numeric feature's bin edges from its quantiles, made to rise strictly."""
-    edges = np.quantile(loans.numeric.astype(np.float64), np.linspace(0, 1, BINS + 1), axis=0).T
-    spread = np.maximum(edges[:, -1:] - edges[:, :1], 1.0)
-    rising = np.maximum.accumulate(edges + np.arange(BINS + 1) * spread * 1e-6, axis=1)
-    return torch.tensor(rising, dtype=torch.float32)
+class PackedLinear(nn.Module):
+    """One linear layer per head, held in one tensor: [heads, N, in] to [heads, N, out]."""
+
+    def __init__(self, heads: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        bound = in_features**-0.5
+        self.weight = nn.Parameter(torch.empty(heads, in_features, out_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(heads, 1, out_features).uniform_(-bound, bound))
+
+    def forward(self, rows: Tensor, heads: slice) -> Tensor:
+        """Apply the weights of the chosen heads, each to its own rows."""
+        return torch.baddbmm(self.bias[heads], rows, self.weight[heads])
+
+
+class RiskNetwork(nn.Module):
+    """Encoder and heads; gives one logit of default per head and row."""
+
+    def __init__(self, encoding: Encoding, architecture: Architecture) -> None:
+        super().__init__()
+        self.heads = architecture.heads
+        self.encoder = Encoder(encoding)
+        widths = (self.encoder.out_features, *architecture.hidden)
+        self.layers = nn.ModuleList(
+            PackedLinear(architecture.heads, fan_in, fan_out) for fan_in, fan_out in pairwise(widths)
+        )
+        self.dropout = nn.Dropout(architecture.dropout)
+        self.output = PackedLinear(architecture.heads, widths[-1], 1)
+
+    def forward(self, numeric: Tensor, categorical: Tensor, heads: slice = slice(None)) -> Tensor:
+        """Logits of default, one row per chosen head: float32 [heads, N]."""
+        count = len(range(self.heads)[heads])
+        rows = self.encoder(numeric, categorical).expand(count, -1, -1)
+        for layer in self.layers:
+            rows = self.dropout(functional.relu(layer(rows, heads)))
+        return cast("Tensor", self.output(rows, heads)).squeeze(2)
+
+
+class CalibratedNetwork(nn.Module):
+    """What is exported: the heads' mean logit, calibrated, as a probability of default."""
+
+    def __init__(self, network: RiskNetwork, *, slope: float, intercept: float) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("slope", torch.tensor(slope, dtype=torch.float32))
+        self.register_buffer("intercept", torch.tensor(intercept, dtype=torch.float32))
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """Probability of default, float32 [N]."""
+        logit = self.network(numeric, categorical).mean(dim=0)
+        return torch.sigmoid(logit * self.get_buffer("slope") + self.get_buffer("intercept"))

@@ -1,0 +1,84 @@
+"""Our network beside CatBoost (600 trees, depth 5) on seeded 80/20 splits of a data file.
+
+python benchmarks/training/accuracy.py ../shared/data/loans.csv --seeds 5
+"""
+
+import argparse
+import time
+from dataclasses import astuple, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from catboost import CatBoostClassifier
+
+from trainer.calibration import calibrate
+from trainer.dataset import Dataset, encode
+from trainer.features import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
+from trainer.fitting import fit
+from trainer.hyperparameters import Hyperparameters
+from trainer.metrics import Metrics, measure
+from trainer.reading import read_table
+from trainer.validation import validate
+
+Vector = npt.NDArray[np.float64]
+
+
+def ours(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
+    """Probabilities of default on the test rows by the trainer with its own defaults."""
+    fitted = fit(
+        training,
+        categories=tuple(len(feature.categories) for feature in declaration.categorical),
+        ordered=tuple(feature.ordered for feature in declaration.categorical),
+        hyperparameters=Hyperparameters().for_rows(len(training)),
+        seed=seed,
+        on_epoch=lambda _: None,
+    )
+    calibration = calibrate(fitted.out_of_fold_logit, training.target[fitted.out_of_fold_rows].astype(np.float64))
+    with torch.no_grad():
+        logit = fitted.network(torch.from_numpy(test.numeric), torch.from_numpy(test.categorical)).mean(dim=0)
+    return calibration.apply(logit.numpy().astype(np.float64))
+
+
+def catboost(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
+    """The same by CatBoost with its defaults."""
+    names = list(declaration.names)
+    categorical = [feature.name for feature in declaration.categorical]
+    model = CatBoostClassifier(
+        iterations=600, depth=5, cat_features=categorical, random_seed=seed, verbose=0, allow_writing_files=False
+    )
+    model.fit(training.frame[names], training.target)
+    return np.asarray(model.predict_proba(test.frame[names])[:, 1], dtype=np.float64)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--features", type=Path, default=BUILT_IN_DECLARATION)
+    arguments = parser.parse_args()
+    declaration = load_declaration(arguments.features)
+    table = read_table(arguments.data, declaration, scratch=Path(), synthetic_rows=20_000, seed=0)
+    data = encode(validate(table, declaration, minimum_rows=500), declaration)
+    names = [field.name for field in fields(Metrics)]
+    print("| seed | model | " + " | ".join(names) + " | seconds |\n|" + "---|" * (len(names) + 3))
+    results: dict[str, list[tuple[float, ...]]] = {"ours": [], "catboost": []}
+    for seed in range(arguments.seeds):
+        order = np.random.default_rng(seed).permutation(len(data))
+        test, training = data.take(order[: len(data) // 5]), data.take(order[len(data) // 5 :])
+        for model, run in (("ours", ours), ("catboost", catboost)):
+            started = time.perf_counter()
+            metrics = measure(test.target, run(training, test, declaration, seed))
+            seconds = time.perf_counter() - started
+            results[model].append((*astuple(metrics), seconds))
+            print(f"| {seed} | {model} | " + " | ".join(f"{v:.4f}" for v in results[model][-1]) + " |", flush=True)
+    means = {model: np.mean(rows, axis=0) for model, rows in results.items()}
+    for model, mean in means.items():
+        print(f"| mean | {model} | " + " | ".join(f"{v:.4f}" for v in mean) + " |")
+    ratio = means["ours"] / means["catboost"]
+    print("| ours / catboost | | " + " | ".join(f"{v:.4f}" for v in ratio) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What one process is asked to do: read once from arguments and environment, then passed on."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+
+from trainer.errors import BadInputError
+from trainer.features import BUILT_IN_DECLARATION
+from trainer.gates import GateLimits
+from trainer.hyperparameters import Hyperparameters
+from trainer.promotion import PromotionMode
+from trainer.synthetic import DEFAULT_ROWS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One process's settings.
+
+    Attributes:
+        data: A path, `s3://bucket/key`, an http(s) address, or `synthetic`.
+        tracking_uri: Of MLflow.
+        model_name: Name of the registered model, and of the experiment.
+        features: The feature declaration.
+        exclude_protected: Train without the protected attributes.
+        work_dir: Where checkpoints and the id of an unfinished run are kept.
+        synthetic_rows: Rows of the built-in sample.
+        minimum_rows: Data with fewer rows is refused.
+        test_share: Share of rows that are held out.
+        seed: Decides the sample, initial weights, folds, batches and dropout.
+        split_seed: Decides which rows are held out; to be kept, so that models can be compared.
+        promote: Who moves the Production pointer.
+        trials: Hyper-parameter trials before the final training, over all parallel workers together.
+        study_storage: SQLAlchemy address of the Optuna study; a file in work_dir when empty.
+        worker: Number of this worker; only worker 0 trains the final model.
+        wait_seconds: How long to wait for the tracking server.
+        git_revision: Revision of the code, or `unknown`.
+        json_output: Print the result as one JSON object.
+        hyperparameters: Of the network.
+        limits: Of the gates.
+    """
+
+    data: str
+    tracking_uri: str
+    model_name: str = "credit-risk"
+    features: Path = BUILT_IN_DECLARATION
+    exclude_protected: bool = False
+    work_dir: Path = Path()
+    synthetic_rows: int = DEFAULT_ROWS
+    minimum_rows: int = 500
+    test_share: float = 0.2
+    seed: int = 0
+    split_seed: int = 0
+    promote: PromotionMode = PromotionMode.AUTO
+    trials: int = 0
+    study_storage: str = ""
+    worker: int = 0
+    wait_seconds: float = 300.0
+    git_revision: str = "unknown"
+    json_output: bool = False
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    limits: GateLimits = field(default_factory=GateLimits)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_share < 1:
+            raise BadInputError(f"--test-share {self.test_share}: must lie between 0 and 1")
+        if min(self.synthetic_rows, self.minimum_rows, self.trials, self.seed, self.split_seed) < 0:
+            raise BadInputError("rows, trials and seeds must not be negative")
+
+
+_HELP = {
+    "data": "a path, s3://bucket/key, http(s)://..., or synthetic",
+    "features": "feature declaration (JSON)",
+    "hidden": "widths of the hidden layers, as in 64,64",
+    "promote": "auto, manual (alias candidate) or never",
+    "study_storage": "SQLAlchemy address of the Optuna study; better as TRAINER_STUDY_STORAGE, hidden from `ps`",
+}
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Build the settings; argparse itself ends the process with exit code 2 on unknown arguments.
+
+    Raises:
+        BadInputError: A value is out of range.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description="Train a credit-risk model and promote it if it passes its gates. Exit codes: 0 done, "
+        "2 bad data or arguments, 3 a gate refused the model, 4 MLflow failed, "
+        "143 terminated (the next start goes on).",
+    )
+    parser.add_argument("--data", required=True, help=_HELP["data"])
+    defaults = {
+        "tracking_uri": environment.get("MLFLOW_TRACKING_URI", "http://localhost:5000"),
+        "work_dir": Path(environment.get("TRAINER_WORK_DIR", ".")),
+        "study_storage": environment.get("TRAINER_STUDY_STORAGE", ""),
+        "git_revision": environment.get("GIT_REVISION", "unknown"),
+        "worker": int(environment.get("JOB_COMPLETION_INDEX", "0")),
+    }
+    _add(parser, Settings, defaults, skip={"data", "hyperparameters", "limits"})
+    _add(parser, Hyperparameters, {}, skip=set())
+    _add(parser, GateLimits, {}, skip=set())
+    values = vars(parser.parse_args(arguments))
+    return Settings(
+        hyperparameters=Hyperparameters(**{item.name: values.pop(item.name) for item in fields(Hyperparameters)}),
+        limits=GateLimits(**{item.name: values.pop(item.name) for item in fields(GateLimits)}),
+        **values,
+    )
+
+
+def _add(
+    parser: argparse.ArgumentParser,
+    settings: type[Settings] | type[Hyperparameters] | type[GateLimits],
+    defaults: Mapping[str, object],
+    *,
+    skip: set[str],
+) -> None:
+    for item in fields(settings):
+        if item.name in skip:
+            continue
+        flag = "--json" if item.name == "json_output" else f"--{item.name.replace('_', '-')}"
+        default = defaults.get(item.name, item.default if item.default is not MISSING else None)
+        text = f"{_HELP.get(item.name, item.name.replace('_', ' '))} (default: %(default)s)"
+        if item.name == "study_storage":
+            # The address holds a password, which must not appear in a help text that a log may keep.
+            text = _HELP[item.name]
+        if default is False:
+            parser.add_argument(flag, dest=item.name, action="store_true", help=text)
+        else:
+            reader = _widths if item.name == "hidden" else type(default)
+            parser.add_argument(flag, dest=item.name, type=reader, default=default, help=text)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def from_process(arguments: Sequence[str]) -> Settings:
+    """The settings of this process."""
+    return parse(arguments, os.environ)

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from trainer.features import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
+from trainer.synthetic import generate
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def declaration() -> FeatureDeclaration:
+    return load_declaration(BUILT_IN_DECLARATION)
+
+
+@pytest.fixture
+def loans() -> pd.DataFrame:
+    return generate(1_000, seed=1)
+
+
+@pytest.fixture
+def tracking_uri(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"

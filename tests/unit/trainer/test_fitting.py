@@ -1,0 +1,137 @@
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from trainer.dataset import Dataset, encode, held_out
+from trainer.export import export_onnx
+from trainer.features import FeatureDeclaration
+from trainer.fitting import EpochReport, Fitted, fit, learning_rate
+from trainer.hyperparameters import Hyperparameters
+from trainer.network import Architecture, CalibratedNetwork, Encoding, RiskNetwork
+from trainer.reading import read_table
+from trainer.synthetic import default_probability, generate
+from trainer.validation import validate
+
+SMALL = Hyperparameters(heads=5, hidden=(16,), bins=4, batch_rows=128, epochs=4)
+
+
+@pytest.fixture(scope="module")
+def data(declaration: FeatureDeclaration, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    table = read_table("synthetic", declaration, scratch=tmp_path_factory.mktemp("data"), synthetic_rows=2_000, seed=0)
+    return encode(validate(table, declaration, minimum_rows=100), declaration)
+
+
+def train(data: Dataset, declaration: FeatureDeclaration, *, seed: int = 0, **rest: object) -> Fitted:
+    arguments = {"hyperparameters": SMALL, "on_epoch": lambda _: None, **rest}
+    return fit(
+        data,
+        categories=tuple(len(feature.categories) for feature in declaration.categorical),
+        ordered=tuple(feature.ordered for feature in declaration.categorical),
+        seed=seed,
+        **arguments,  # type: ignore[arg-type]
+    )
+
+
+def weights(fitted: Fitted) -> list[bytes]:
+    return [parameter.detach().numpy().tobytes() for parameter in fitted.network.parameters()]
+
+
+def test_same_data_and_seed_give_the_same_weights_bit_by_bit(data: Dataset, declaration: FeatureDeclaration) -> None:
+    assert weights(train(data, declaration)) == weights(train(data, declaration))
+
+
+def test_another_seed_gives_other_weights(data: Dataset, declaration: FeatureDeclaration) -> None:
+    assert weights(train(data, declaration)) != weights(train(data, declaration, seed=1))
+
+
+def test_a_killed_training_resumes_to_the_same_weights_bit_by_bit(
+    data: Dataset, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    later: list[int] = []
+
+    def killed(report: EpochReport) -> None:
+        if report.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, declaration, checkpoint=checkpoint, on_epoch=killed)
+    resumed = train(data, declaration, checkpoint=checkpoint, on_epoch=lambda report: later.append(report.epoch))
+    assert later == [2, 3]
+    assert weights(resumed) == weights(train(data, declaration))
+    assert [report.epoch for report in resumed.history] == [0, 1, 2, 3]
+
+
+def test_training_stops_when_no_head_improves(data: Dataset, declaration: FeatureDeclaration) -> None:
+    eager = Hyperparameters(heads=5, hidden=(64,), batch_rows=64, epochs=60, patience=2, learning_rate=0.03)
+    assert len(train(data, declaration, hyperparameters=eager).history) < 60
+
+
+def test_no_head_ever_learns_from_the_rows_it_is_validated_on(data: Dataset, declaration: FeatureDeclaration) -> None:
+    one_head = Hyperparameters(heads=1, hidden=(16,), bins=4, batch_rows=128, epochs=2)
+    fitted = train(data, declaration, hyperparameters=one_head)
+    changed = data.take(np.arange(len(data)))
+    changed.target[fitted.out_of_fold_rows] = 1 - changed.target[fitted.out_of_fold_rows]
+    again = train(changed, declaration, hyperparameters=Hyperparameters(**{**vars(one_head), "epochs": 1}))
+    once = train(data, declaration, hyperparameters=Hyperparameters(**{**vars(one_head), "epochs": 1}))
+    assert weights(again) == weights(once)
+
+
+def test_out_of_fold_rows_cover_all_rows_when_there_is_a_head_per_fold(
+    data: Dataset, declaration: FeatureDeclaration
+) -> None:
+    fitted = train(data, declaration)
+    assert sorted(fitted.out_of_fold_rows) == list(range(len(data)))
+
+
+def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
+    rates = [learning_rate(step, 100, 1.0) for step in range(100)]
+    assert max(rates) == 1
+    assert rates[0] < 0.2
+    assert rates[-1] < 0.01
+
+
+def test_a_row_stays_held_out_however_the_data_grows() -> None:
+    small, grown = generate(1_000, 3), generate(2_000, 3)
+    names = ("annual_income", "gender")
+    before = held_out(small, names, share=0.2, seed=0)
+    shuffled = small.sample(frac=1, random_state=0)
+    assert (held_out(shuffled, names, share=0.2, seed=0) == before[shuffled.index]).all()
+    assert held_out(grown, names, share=0.2, seed=0).mean() == pytest.approx(0.2, abs=0.03)
+    assert (held_out(small, names, share=0.2, seed=1) != before).any()
+
+
+def test_the_sample_has_a_signal_to_learn_and_about_a_fifth_defaults() -> None:
+    frame = generate(20_000, 0)
+    default = 1 - frame["loan_paid_back"].to_numpy()
+    assert default.mean() == pytest.approx(0.2, abs=0.02)
+    assert 0.86 < roc_auc_score(default, default_probability(frame)) < 0.91
+
+
+@pytest.mark.parametrize(("numeric", "categories"), [(2, (3, 4)), (2, ()), (0, (3,))])
+def test_the_exported_graph_answers_like_the_network(numeric: int, categories: tuple[int, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(50, numeric)).astype(np.float32)
+    encoding = Encoding.fit(rows, categories, tuple(count == 4 for count in categories), bins=4)
+    network = RiskNetwork(encoding, Architecture(heads=3, hidden=(8,), bins=4, dropout=0.1))
+    calibrated = CalibratedNetwork(network, slope=0.9, intercept=0.1).eval()
+    positions = np.stack([rng.integers(0, c, 50) for c in categories] or [np.empty(50)], axis=1)[:, : len(categories)]
+    positions = positions.astype(np.int64)
+    export_onnx(calibrated, tmp_path / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    feeds = {"numeric": rows, "categorical": positions}
+    wanted = {item.name for item in session.get_inputs()}
+    assert wanted == {name for name, array in feeds.items() if array.shape[1]}
+    for count in (1, 50):
+        (answer,) = session.run(None, {name: feeds[name][:count] for name in wanted})
+        with torch.no_grad():
+            expected = calibrated(torch.from_numpy(rows[:count]), torch.from_numpy(positions[:count])).numpy()
+        assert answer == pytest.approx(expected, abs=1e-6)
+        assert answer.shape == (count,)
+    assert str(tmp_path).encode() not in (tmp_path / "model.onnx").read_bytes()
+    assert b"network.py" not in (tmp_path / "model.onnx").read_bytes()

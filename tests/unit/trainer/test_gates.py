@@ -1,0 +1,123 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainer.comparison import Comparison
+from trainer.contract import Contract, ScoreHistogram, feature_contracts, incompatibilities
+from trainer.fairness import assess_groups, minimum_adverse_impact_ratio
+from trainer.features import FeatureDeclaration
+from trainer.gates import GateLimits, champion_gate, contract_gate, edge_cases, finite_gate, parity_gate, quality_gates
+from trainer.metrics import measure
+
+LIMITS = GateLimits()
+
+
+def contract_of(declaration: FeatureDeclaration) -> Contract:
+    return Contract(
+        model_name="m",
+        features=feature_contracts(declaration),
+        reference_applicant={},
+        score_histogram=ScoreHistogram(edges=(0, 1), counts=(1,)),
+        decision_threshold=0.5,
+        training_data_sha256="x",
+    )
+
+
+def verdicts(target: np.ndarray, score: np.ndarray, group: np.ndarray | None = None) -> dict[str, bool]:
+    groups = {"gender": pd.Series(group if group is not None else ["x"] * len(target))}
+    results = assess_groups(groups, target, score, threshold=0.5)
+    return {gate.name: gate.passed for gate in quality_gates(measure(target, score), results, LIMITS)}
+
+
+@pytest.fixture
+def truth() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    probability = rng.beta(1, 3, 20_000)
+    return (rng.random(20_000) < probability).astype(float), probability
+
+
+def test_a_good_model_passes(truth: tuple[np.ndarray, np.ndarray]) -> None:
+    assert all(verdicts(*truth).values())
+
+
+def test_a_constant_model_fails_on_auc_alone(truth: tuple[np.ndarray, np.ndarray]) -> None:
+    target, score = truth
+    found = verdicts(target, np.full_like(score, target.mean()))
+    assert found == {"roc_auc": False, "ece": True, "adverse_impact_ratio": True}
+
+
+def test_an_uncalibrated_model_fails_on_ece_alone(truth: tuple[np.ndarray, np.ndarray]) -> None:
+    target, score = truth
+    assert verdicts(target, score**0.3) == {"roc_auc": True, "ece": False, "adverse_impact_ratio": True}
+
+
+def test_an_unfair_model_fails_on_the_adverse_impact_ratio(truth: tuple[np.ndarray, np.ndarray]) -> None:
+    target, score = truth
+    group = np.where(score > 0.35, "b", "a")
+    assert verdicts(target, score, group)["adverse_impact_ratio"] is False
+
+
+def test_groups_too_small_to_tell_do_not_decide(truth: tuple[np.ndarray, np.ndarray]) -> None:
+    target, score = truth
+    group = np.full(len(target), "many", dtype=object)
+    group[np.flatnonzero(score > 0.6)[:49]] = "few"
+    results = assess_groups({"g": pd.Series(group)}, target, score, threshold=0.5)
+    assert minimum_adverse_impact_ratio(results) == 1
+    assert [r.adverse_impact_ratio for r in results if r.group == "few"] == [None]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.1])
+def test_an_answer_that_is_no_probability_fails(bad: float) -> None:
+    assert not finite_gate(np.array([0.5, bad], dtype=np.float32)).passed
+
+
+def test_export_parity_is_held_to_one_in_a_hundred_thousand() -> None:
+    trained = np.full(1_000, 0.5, dtype=np.float32)
+    assert parity_gate(trained, trained + np.float32(5e-6)).passed
+    assert not parity_gate(trained, trained + np.float32(5e-5)).passed
+    assert not parity_gate(trained, np.full(1_000, np.nan, dtype=np.float32)).passed
+
+
+@pytest.mark.parametrize(("bound", "passed"), [(0.0, True), (-0.0099, True), (-0.011, False), (float("nan"), False)])
+def test_the_bound_of_the_difference_to_production_decides(bound: float, passed: bool) -> None:
+    assert champion_gate(Comparison(0.0, bound), LIMITS, reason="version 1").passed is passed
+
+
+def test_a_production_model_that_cannot_be_measured_is_no_pass() -> None:
+    gate = champion_gate(None, LIMITS, reason="its files are gone")
+    assert (gate.passed, gate.value) == (False, None)
+
+
+def test_dropping_a_feature_harms_no_client_but_adding_one_does(declaration: FeatureDeclaration) -> None:
+    whole, less = contract_of(declaration), contract_of(declaration.without_protected())
+    assert incompatibilities(whole, less) == ()
+    assert len(incompatibilities(less, whole)) == 2
+    assert not contract_gate(less, whole, LIMITS).passed
+    assert contract_gate(less, whole, GateLimits(allow_contract_change=True)).passed
+
+
+@pytest.mark.parametrize(
+    ("feature", "change", "message"),
+    [
+        ("credit_score", {"maximum": 800.0}, "range was"),
+        ("credit_score", {"unit": "percent"}, "unit was"),
+        ("gender", {"categories": ("Female", "Male")}, "no longer allowed: Other"),
+        ("gender", {"reason_code": "R99"}, "reason code was R06"),
+    ],
+)
+def test_what_would_refuse_or_mislead_a_client_is_named(
+    feature: str, change: dict[str, object], message: str, declaration: FeatureDeclaration
+) -> None:
+    features = tuple(item.model_copy(update=change) if item.name == feature else item for item in declaration.features)
+    changed = declaration.model_copy(update={"features": features})
+    (found,) = incompatibilities(contract_of(declaration), contract_of(changed))
+    assert message in found
+
+
+def test_edge_cases_reach_every_bound_and_every_category(declaration: FeatureDeclaration) -> None:
+    typical = np.array([4e4, 0.1, 680, 1e4, 12], dtype=np.float32)
+    numeric, categorical = edge_cases(declaration, typical, np.zeros(6, dtype=np.int64))
+    assert numeric.min(axis=0).tolist() == [f.minimum for f in declaration.numeric]
+    assert numeric.max(axis=0).tolist() == [f.maximum for f in declaration.numeric]
+    for index, feature in enumerate(declaration.categorical):
+        assert set(categorical[:, index]) == set(range(len(feature.categories)))

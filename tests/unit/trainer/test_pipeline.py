@@ -1,0 +1,217 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from trainer.errors import GateRefusedError
+from trainer.gates import GateLimits
+from trainer.hyperparameters import Hyperparameters
+from trainer.pipeline import run
+from trainer.promotion import PromotionMode
+from trainer.settings import Settings
+from trainer.synthetic import generate
+from trainer.validation import InvalidDataError
+
+QUICK = Hyperparameters(heads=5, hidden=(16,), bins=8, batch_rows=64, epochs=6, learning_rate=0.01)
+LENIENT = GateLimits(maximum_ece=0.2, minimum_air=0.0)
+LENDING_CLUB = Path(__file__).parents[4] / "shared" / "data" / "lending_club_2016q1.csv"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    return Settings(
+        data="synthetic",
+        tracking_uri=tracking_uri,
+        synthetic_rows=3_000,
+        work_dir=tmp_path / "work",
+        hyperparameters=QUICK,
+        limits=LENIENT,
+    )
+
+
+def with_data(settings: Settings, frame: pd.DataFrame) -> Settings:
+    path = settings.work_dir.parent / "loans.csv"
+    frame.to_csv(path, index=False)
+    return replace(settings, data=str(path))
+
+
+def production() -> str:
+    return str(MlflowClient().get_model_version_by_alias("credit-risk", "production").version)
+
+
+def test_a_version_is_complete_in_itself_and_all_ways_to_load_it_agree(settings: Settings) -> None:
+    result = run(settings)
+    assert (result.version, result.promoted, result.replaced) == ("1", True, None)
+    version = MlflowClient().get_model_version("credit-risk", "1")
+    assert version.current_stage == "Production"
+    folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
+    assert {"model.onnx", "contract.json", "MLmodel"} <= {path.name for path in folder.iterdir()}
+    assert not [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle", ".pt", ".data"}]
+    contract = json.loads((folder / "contract.json").read_text())
+    frame = generate(200, 5)
+    by_pyfunc = mlflow.pyfunc.load_model("models:/credit-risk@production").predict(frame)
+    session = onnxruntime.InferenceSession(mlflow.onnx.load_model("models:/credit-risk@production").SerializeToString())
+    numeric = [frame[f["name"]].to_numpy("float32") for f in contract["features"] if f["kind"] == "numeric"]
+    categorical = [
+        np.array([f["categories"].index(value) for value in frame[f["name"]]], dtype=np.int64)
+        for f in contract["features"]
+        if f["kind"] == "categorical"
+    ]
+    feeds = {"numeric": np.stack(numeric, 1), "categorical": np.stack(categorical, 1)}
+    assert by_pyfunc == pytest.approx(session.run(["probability_of_default"], feeds)[0], abs=1e-7)
+    for name in ("sha256.model.onnx", "sha256.contract.json", "data.sha256", "git.revision", "metric.roc_auc"):
+        assert version.tags[name]
+    assert len(contract["score_histogram"]["edges"]) == len(contract["score_histogram"]["counts"]) + 1
+    assert sum(contract["score_histogram"]["counts"]) == pytest.approx(600, abs=90)
+    artifacts = {item.path for item in MlflowClient().list_artifacts(result.run_id)}
+    assert {"plots", "model_card.md", "gates.json", "groups.json"} <= artifacts
+    assert "Intended use" in version.description
+
+
+def test_a_better_version_takes_over_and_a_worse_one_does_not(settings: Settings) -> None:
+    weak = replace(QUICK, heads=1, epochs=1, learning_rate=1e-3)
+    run(replace(settings, hyperparameters=weak, limits=GateLimits(0.0, 1.0, 0.0)))
+    second = run(settings)
+    assert (second.replaced, production()) == ("1", "2")
+    with pytest.raises(GateRefusedError, match="not_worse_than_production"):
+        run(replace(settings, hyperparameters=weak, limits=GateLimits(0.0, 1.0, 0.0), seed=1))
+    client = MlflowClient()
+    assert production() == "2"
+    assert str(client.get_model_version_by_alias("credit-risk", "previous").version) == "1"
+    assert [client.get_model_version("credit-risk", v).current_stage for v in "123"] == [
+        "Archived",
+        "Production",
+        "None",
+    ]
+    refused = client.get_model_version("credit-risk", "3")
+    assert refused.tags["gate.verdict"] == "refused"
+    assert client.get_run(refused.run_id).info.status == "FAILED"
+    assert "not_worse_than_production" in client.get_run(refused.run_id).data.tags["refused"]
+
+
+def test_shuffled_labels_never_reach_production(settings: Settings) -> None:
+    frame = generate(3_000, 0)
+    frame["loan_paid_back"] = np.random.default_rng(0).permutation(frame["loan_paid_back"])
+    with pytest.raises(GateRefusedError, match="roc_auc"):
+        run(with_data(settings, frame))
+    assert MlflowClient().get_registered_model("credit-risk").aliases == {}
+
+
+def test_an_unfair_target_is_refused(settings: Settings) -> None:
+    frame = generate(3_000, 0)
+    frame["loan_paid_back"] = (frame["gender"] == "Male").astype(int)
+    with pytest.raises(GateRefusedError, match="adverse_impact_ratio"):
+        run(with_data(replace(settings, limits=GateLimits(maximum_ece=1.0)), frame))
+
+
+def test_bad_data_leaves_nothing_in_mlflow(settings: Settings) -> None:
+    with pytest.raises(InvalidDataError):
+        run(with_data(settings, generate(3_000, 0).drop(columns="gender")))
+    assert not (settings.work_dir.parent / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(("mode", "aliases"), [("manual", {"candidate": "1"}), ("never", {})])
+def test_only_auto_moves_the_production_pointer(mode: str, aliases: dict[str, str], settings: Settings) -> None:
+    assert not run(replace(settings, promote=PromotionMode(mode))).promoted
+    model = MlflowClient().get_registered_model("credit-risk")
+    assert {name: str(version) for name, version in model.aliases.items()} == aliases
+
+
+def test_protected_attributes_can_be_left_out_and_are_still_watched(settings: Settings) -> None:
+    result = run(replace(settings, exclude_protected=True))
+    folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
+    names = [feature["name"] for feature in json.loads((folder / "contract.json").read_text())["features"]]
+    assert len(names) == 9
+    assert "gender" not in names
+    assert "group.gender.Female.approval_rate" in mlflow.get_run(result.run_id).data.metrics
+
+
+@pytest.mark.skipif(not LENDING_CLUB.exists(), reason="the LendingClub file is not here")
+def test_a_team_with_other_columns_changes_a_file_and_no_code(settings: Settings) -> None:
+    other = replace(
+        settings,
+        data=str(LENDING_CLUB),
+        features=Path(__file__).parent / "lending_club.json",
+        model_name="lending-club",
+        limits=GateLimits(minimum_auc=0.6),
+    )
+    result = run(other)
+    assert result.promoted
+    assert result.metrics["roc_auc"] > 0.62
+    frame = pd.read_csv(LENDING_CLUB)
+    scores = mlflow.pyfunc.load_model("models:/lending-club@production").predict(frame)
+    assert scores[frame["Class"] == "bad"].mean() > 1.2 * scores[frame["Class"] == "good"].mean()
+
+
+def test_trials_are_shared_by_workers_and_only_worker_0_trains_the_final_model(settings: Settings) -> None:
+    study = f"sqlite:///{settings.work_dir.parent}/study.db"
+    searching = replace(settings, trials=3, study_storage=study, hyperparameters=replace(QUICK, epochs=1))
+    other = run(replace(searching, worker=1))
+    assert other.version is None
+    final = run(searching)
+    assert final.promoted
+    nested = mlflow.search_runs(experiment_names=["credit-risk"], filter_string="tags.`mlflow.parentRunId` != ''")
+    assert len(nested) == 3
+
+
+def test_a_terminated_process_goes_on_in_the_same_run(settings: Settings) -> None:
+    command = [sys.executable, "-m", "trainer", "--data", "synthetic", "--synthetic-rows", "3000", "--hidden", "16"]
+    command += [
+        "--heads",
+        "5",
+        "--epochs",
+        "40",
+        "--patience",
+        "40",
+        "--maximum-ece",
+        "0.2",
+        "--minimum-air",
+        "0",
+        "--json",
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(sys.modules["trainer"].__path__[0]).parent),
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        "TRAINER_WORK_DIR": str(settings.work_dir),
+        "OMP_NUM_THREADS": "1",
+    }
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 180
+    while not list(settings.work_dir.glob("checkpoint-*.pt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 143
+    (note,) = settings.work_dir.glob("run-*.txt")
+    run_id = note.read_text()
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    assert "resuming after epoch" in second.stderr
+    assert json.loads(second.stdout)["run_id"] == run_id
+    assert list(settings.work_dir.iterdir()) == []
+
+
+def test_the_exit_code_of_bad_data_is_2_and_its_report_is_json(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("id,gender\n1,Male\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "--data", "empty.csv", "--json"],
+        env={**os.environ, "PYTHONPATH": str(Path(sys.modules["trainer"].__path__[0]).parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "credit_score" in {problem["column"] for problem in json.loads(done.stdout)["problems"]}

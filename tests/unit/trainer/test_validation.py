@@ -1,0 +1,123 @@
+import gzip
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from trainer.errors import BadInputError
+from trainer.features import FeatureDeclaration
+from trainer.reading import read_table
+from trainer.validation import InvalidDataError, Problem, validate
+
+
+def problems_of(frame: pd.DataFrame, declaration: FeatureDeclaration, folder: Path) -> tuple[Problem, ...]:
+    path = folder / "loans.csv"
+    frame.to_csv(path, index=False)
+    table = read_table(str(path), declaration, scratch=folder, synthetic_rows=0, seed=0)
+    with pytest.raises(InvalidDataError) as caught:
+        validate(table, declaration, minimum_rows=100)
+    return caught.value.problems
+
+
+def test_good_data_gives_the_target_as_default(
+    loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    path = tmp_path / "loans.csv"
+    loans.to_csv(path, index=False)
+    table = read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    checked = validate(table, declaration, minimum_rows=100)
+    assert (checked["loan_paid_back"] == 1 - loans["loan_paid_back"]).all()
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
+def test_every_format_gives_the_same_rows(
+    form: str, loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    path = tmp_path / f"loans.{form}"
+    loans.to_parquet(path) if form == "parquet" else loans.to_csv(path, index=False)
+    table = read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    checked = validate(table, declaration, minimum_rows=100)
+    assert checked["annual_income"].tolist() == loans["annual_income"].tolist()
+    assert checked["grade_subgrade"].tolist() == loans["grade_subgrade"].tolist()
+
+
+def test_undeclared_columns_are_ignored_and_named(
+    loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    path = tmp_path / "loans.csv"
+    loans.assign(shoe_size=42).to_csv(path, index=False)
+    table = read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    assert table.ignored == ("shoe_size",)
+
+
+def test_all_problems_are_reported_at_once_with_rows_and_counts(
+    loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    broken = loans.astype({"annual_income": object}).drop(columns="gender")
+    broken.loc[2, "annual_income"] = "lots"
+    broken.loc[4, "credit_score"] = 9_000
+    broken.loc[5, "interest_rate"] = None
+    broken.loc[[6, 7], "loan_purpose"] = "Yacht"
+    broken.loc[9, "id"] = broken.loc[8, "id"]
+    broken.loc[10, "loan_paid_back"] = 7
+    found = {problem.column: problem for problem in problems_of(broken, declaration, tmp_path)}
+    assert found["gender"].message == "missing"
+    assert (found["annual_income"].rows, found["annual_income"].examples) == ((3,), ("lots",))
+    assert "300 .. 850" in found["credit_score"].message
+    assert found["credit_score"].rows == (5,)
+    assert (found["interest_rate"].message, found["interest_rate"].rows) == ("missing value", (6,))
+    assert (found["loan_purpose"].rows, found["loan_purpose"].count) == ((7, 8), 2)
+    assert "Debt consolidation" in found["loan_purpose"].message
+    assert found["id"].rows == (9, 10)
+    assert found["loan_paid_back"].rows == (11,)
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_constant_target_is_refused(
+    value: int, loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    (problem,) = problems_of(loans.assign(loan_paid_back=value), declaration, tmp_path)
+    assert problem.column == "loan_paid_back"
+    assert "constant" in problem.message
+
+
+def test_too_few_rows_are_refused(loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path) -> None:
+    (problem,) = problems_of(loans.head(99), declaration, tmp_path)
+    assert "99 rows are too few" in problem.message
+
+
+def test_an_infinite_number_is_out_of_range(
+    loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    broken = loans.copy()
+    broken.loc[0, "annual_income"] = float("inf")
+    (problem,) = problems_of(broken, declaration, tmp_path)
+    assert (problem.column, problem.rows) == ("annual_income", (1,))
+
+
+def test_the_report_is_also_json(loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path) -> None:
+    path = tmp_path / "loans.csv"
+    loans.drop(columns="gender").to_csv(path, index=False)
+    table = read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    with pytest.raises(InvalidDataError) as caught:
+        validate(table, declaration, minimum_rows=100)
+    assert json.loads(caught.value.to_json())["problems"][0]["column"] == "gender"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe\x00", b"PAR1junk", gzip.compress(b"a,b\n1,2")[:15]])
+def test_what_is_no_table_is_bad_input(content: bytes, declaration: FeatureDeclaration, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(content)
+    with pytest.raises(BadInputError):
+        validate(
+            read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0),
+            declaration,
+            minimum_rows=100,
+        )
+
+
+def test_a_file_that_is_not_there_is_bad_input(declaration: FeatureDeclaration, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="No such file"):
+        read_table(str(tmp_path / "none.csv"), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -119,12 +120,11 @@ def test_the_exported_graph_answers_like_the_network(numeric: int, categories: t
     encoding = Encoding.fit(rows, categories, tuple(count == 4 for count in categories), bins=4)
     network = RiskNetwork(encoding, Architecture(heads=3, hidden=(8,), bins=4, dropout=0.1))
     calibrated = CalibratedNetwork(network, slope=0.9, intercept=0.1).eval()
-    positions = np.stack([rng.integers(0, c, 50) for c in categories] or [np.empty(50)], axis=1)[:, : len(categories)]
-    positions = positions.astype(np.int64)
+    positions = rng.integers(0, categories or 1, size=(50, max(1, len(categories))))[:, : len(categories)]
     export_onnx(calibrated, tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    feeds = {"numeric": rows, "categorical": positions}
+    feeds: dict[str, np.ndarray[tuple[int, ...], np.dtype[Any]]] = {"numeric": rows, "categorical": positions}
     wanted = {item.name for item in session.get_inputs()}
     assert wanted == {name for name, array in feeds.items() if array.shape[1]}
     for count in (1, 50):

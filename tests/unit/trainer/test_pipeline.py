@@ -77,7 +77,7 @@ def test_a_version_is_complete_in_itself_and_all_ways_to_load_it_agree(settings:
     assert sum(contract["score_histogram"]["counts"]) == pytest.approx(600, abs=90)
     artifacts = {item.path for item in MlflowClient().list_artifacts(result.run_id)}
     assert {"plots", "model_card.md", "gates.json", "groups.json"} <= artifacts
-    assert "Intended use" in version.description
+    assert "Intended use" in str(version.description)
 
 
 def test_a_better_version_takes_over_and_a_worse_one_does_not(settings: Settings) -> None:
@@ -97,8 +97,8 @@ def test_a_better_version_takes_over_and_a_worse_one_does_not(settings: Settings
     ]
     refused = client.get_model_version("credit-risk", "3")
     assert refused.tags["gate.verdict"] == "refused"
-    assert client.get_run(refused.run_id).info.status == "FAILED"
-    assert "not_worse_than_production" in client.get_run(refused.run_id).data.tags["refused"]
+    assert client.get_run(str(refused.run_id)).info.status == "FAILED"
+    assert "not_worse_than_production" in client.get_run(str(refused.run_id)).data.tags["refused"]
 
 
 def test_shuffled_labels_never_reach_production(settings: Settings) -> None:

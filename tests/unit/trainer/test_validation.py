@@ -59,7 +59,7 @@ def test_all_problems_are_reported_at_once_with_rows_and_counts(
     broken.loc[4, "credit_score"] = 9_000
     broken.loc[5, "interest_rate"] = None
     broken.loc[[6, 7], "loan_purpose"] = "Yacht"
-    broken.loc[9, "id"] = broken.loc[8, "id"]
+    broken["id"] = broken["id"].replace(9, 8)
     broken.loc[10, "loan_paid_back"] = 7
     found = {problem.column: problem for problem in problems_of(broken, declaration, tmp_path)}
     assert found["gender"].message == "missing"

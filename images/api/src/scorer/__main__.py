@@ -9,14 +9,19 @@ import signal
 from collections.abc import Iterator
 
 import aiohttp
+import msgspec
 import uvicorn
 import uvloop
 
 from scorer.app import create_app, create_management_app
+from scorer.canary import ArmMetrics, Router
 from scorer.loader import ModelSlot, keep_loading
 from scorer.metrics import Metrics
 from scorer.registry import Registry
+from scorer.routing import read_route, watch_route
 from scorer.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
@@ -45,25 +50,41 @@ def _server(app: object, settings: Settings, port: int) -> _Server:
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish."""
     slot, metrics = ModelSlot(), Metrics()
-    public = _server(create_app(settings, slot, metrics), settings, settings.port)
+    settings = _with_stable_version(settings)
     management = _server(create_management_app(slot, metrics), settings, settings.management_port)
 
-    def stop() -> None:
-        slot.draining = True
-        public.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
     timeout = aiohttp.ClientTimeout(total=settings.registry_timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as session:
+        router = Router(session, ArmMetrics(metrics.registry), settings.pod_name)
+        public = _server(create_app(settings, slot, metrics, router), settings, settings.port)
+
+        def stop() -> None:
+            slot.draining = True
+            public.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        routing = asyncio.gather(
+            watch_route(settings.route_file, settings.route_poll_seconds, router.follow), router.keep_shadowing()
+        )
         loading = asyncio.create_task(keep_loading(slot, Registry(session, settings.registry_url), settings))
         telling = asyncio.create_task(management.serve())
         await public.serve()
         management.should_exit = True
         await telling
-        loading.cancel()
-        await asyncio.gather(loading, return_exceptions=True)
+        for task in (loading, routing):
+            task.cancel()
+        await asyncio.gather(loading, routing, return_exceptions=True)
+
+
+def _with_stable_version(settings: Settings) -> Settings:
+    """Let a pod that has no version of its own take the route's stable one: the alias may point at a bad one."""
+    try:
+        route = None if settings.model_version else read_route(settings.route_file)
+    except (msgspec.DecodeError, OSError) as error:
+        log.warning("the route in %s is not taken: %s", settings.route_file, error)
+        return settings
+    return settings.model_copy(update={"model_version": route.stable.version}) if route and route.stable else settings
 
 
 def main() -> None:

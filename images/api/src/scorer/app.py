@@ -12,17 +12,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from scorer.application import allowed_values
+from scorer.canary import APPLICANT, FORWARDED, Router
 from scorer.contract import CategoricalFeature, Contract
 from scorer.loader import ModelSlot
 from scorer.metrics import Metrics
 from scorer.problems import Problem
-from scorer.scoring import model_of, score_application
+from scorer.scoring import Score, model_of, score_application
 from scorer.settings import Settings
 
 PROBLEM_JSON = "application/problem+json"
 
 
-def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics) -> FastAPI:
+def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Router | None = None) -> FastAPI:
     """Return the public application: scoring, the model's description, and its documentation."""
     app = FastAPI(title="Credit-risk scoring", version="1", docs_url="/docs", redoc_url=None)
     _add_problem_answers(app)
@@ -35,9 +36,16 @@ def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics) -> FastAPI
         request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
         status = 500
         try:
-            answer = score_application(body, request_id, model_of(slot), settings.pod_name, metrics)
+            canary = router.canary if router else None
+            if router is None or canary is None or FORWARDED in request.headers:
+                answer: Score | bytes = score_application(body, request_id, model_of(slot), settings.pod_name, metrics)
+            else:
+                answer = await router.answer(
+                    canary, request.headers.get(APPLICANT), request_id, body,
+                    lambda: score_application(body, request_id, model_of(slot), settings.pod_name, metrics),
+                )  # fmt: skip
             status = 200
-            return _json(answer)
+            return Response(answer, media_type="application/json") if isinstance(answer, bytes) else _json(answer)
         except Problem as problem:
             status = problem.status
             raise

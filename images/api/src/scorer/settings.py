@@ -19,6 +19,9 @@ class Settings(BaseSettings):
     model_stage: str = "Production"
     # Empty: the version that the registry's alias (else its stage) names.
     model_version: str = ""
+    # Absent: no operator, everything is answered here.
+    route_file: Path = Path("/etc/creditrisk/route/route.json")
+    route_poll_seconds: float = Field(default=0.1, gt=0)
     cache_dir: Path = Path("/var/cache/scorer")
     pod_name: str = ""
     host: str = "0.0.0.0"  # noqa: S104 - a container serves its whole network

@@ -158,7 +158,7 @@ class EmbeddedCluster:
         if pid is not None:
             with step("end the node"):
                 os.kill(pid, signal.SIGKILL)
-                wait_for("the node's end", lambda: "it still runs" if self.running() else None, timeout_seconds=30)
+                wait_for("the node's end", lambda: "it still runs" if self._processes() else None, timeout_seconds=30)
         for cgroup in cgroup_roots():
             _remove_cgroup(cgroup / self.cgroup)
         for leftover in ("node", "node.json", "node-status.json", "containerd.sock"):
@@ -170,15 +170,19 @@ class EmbeddedCluster:
 
     def first_process(self) -> int | None:
         """Find the node's process 1, as the host numbers it, by its command line: no pid file can be lost."""
+        return next((pid for pid, program in self._processes() if program != "unshare"), None)
+
+    def _processes(self) -> list[tuple[int, str]]:
+        """Return (pid, program) of the node's first process and of the `unshare` that waits for it."""
         plan = str(self.paths.state / "node.json")
+        found = []
         for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if MODULE in arguments and plan in arguments and arguments[0] != "unshare":
-                    return int(entry.name)
-        return None
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    if MODULE in arguments and plan in arguments:
+                        found.append((int(entry.name), arguments[0]))
+        return found
 
     def _check_machine(self) -> None:
         """Say what this machine lacks, before anything is changed."""

@@ -80,7 +80,7 @@ def test_the_share_is_the_weight() -> None:
 
 def test_buckets_are_the_same_in_every_process_and_differ_by_salt() -> None:
     assert bucket("applicant-1", "credit-risk") == 8207
-    assert len({bucket(f"applicant-{n}", "a") == bucket(f"applicant-{n}", "b") for n in range(100)}) > 1
+    assert sum(bucket(f"applicant-{n}", "a") == bucket(f"applicant-{n}", "b") for n in range(100)) < 5
     assert all(0 <= bucket(str(n), "a") < BUCKETS for n in range(1000))
 
 

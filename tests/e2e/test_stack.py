@@ -5,11 +5,8 @@ from __future__ import annotations
 import base64
 import csv
 import json
-import os
 import time
 import urllib.error
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +14,17 @@ import mlflow
 import numpy as np
 import onnxruntime as ort
 import pytest
-from mlflow import MlflowClient
 
 from conftest import REAL_LOANS
+from e2e.registry import registry
 from localcluster.embedded.cluster import EmbeddedCluster
-from localcluster.stack import CHART, PortForward, Stack
+from localcluster.stack import CHART, Stack
 from trainer.features import BUILT_IN_DECLARATION, load_declaration
 from trainer.synthetic import generate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 NAME = "credit-risk"
 DECLARATION = load_declaration(BUILT_IN_DECLARATION)
-
-
-@contextmanager
-def registry(stack: Stack) -> Iterator[MlflowClient]:
-    """A client of the stack's MLflow, through a port-forward of its own.
-
-    The server offers downloads by presigned addresses of the object store, which is not reachable from here.
-    """
-    os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
-    with PortForward(stack.kubectl_command(), "service/mlflow", 5000, stack.environment()) as url:
-        mlflow.set_tracking_uri(url)
-        yield MlflowClient(url)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from localcluster.ports import Ports
 
 RELEASE = "credit-risk"
 CHART = REPOSITORY / "charts" / "credit-risk"
+DEFINITION = REPOSITORY / "manifests" / "modelpromotions.creditrisk.io.yaml"
 
 
 class Cluster(Protocol):
@@ -104,9 +105,12 @@ class Stack:
             ClusterError: when helm refuses.
         """
         run([str(REPOSITORY / "charts" / "build.sh")], self._log, env=self.environment())
+        # One definition serves every release on the cluster, so none of them owns it.
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(DEFINITION))
         self.helm(
             "upgrade", "--install", RELEASE, str(CHART), "--namespace", self.namespace, "--create-namespace",
-            "--values", str(self.cluster.values), "--set", f"training.enabled={str(train).lower()}",
+            "--values", str(self.cluster.values), f"--set=training.enabled={str(train).lower()}",
+            "--set=operator.crd.install=false",
             *_image_values(images), *self._ingress_values(), *extra,
         )  # fmt: skip
 
@@ -253,17 +257,10 @@ class PortForward:
 
 def _image_values(images: Mapping[str, str]) -> list[str]:
     """Say to each chart which of the local images to use; a chart without one keeps its default."""
-    charts = {
-        "api": "api",
-        "training": "training",
-        "mlflow": "mlflow",
-        "postgres": "postgres",
-        "seaweedfs": "seaweedfs",
-    }
     values: list[str] = []
-    for name, chart in charts.items():
-        if name in images:
-            repository, _, tag = images[name].rpartition(":")
+    for chart in ("api", "training", "mlflow", "operator", "postgres", "seaweedfs"):
+        if chart in images:
+            repository, _, tag = images[chart].rpartition(":")
             values += [f"--set={chart}.image.repository={repository}", f"--set-string={chart}.image.tag={tag}"]
     return values
 

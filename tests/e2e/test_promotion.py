@@ -86,7 +86,7 @@ def register_copy(client: MlflowClient, of: str, *, corrupt: bool = False) -> st
     tags = dict(version.tags)
     if corrupt:
         tags["sha256.model.onnx"] = "0" * 64
-    return str(client.create_model_version(NAME, version.source, version.run_id, tags=tags).version)
+    return str(client.create_model_version(NAME, str(version.source), version.run_id, tags=tags).version)
 
 
 def status(stack: Stack) -> dict[str, Any]:

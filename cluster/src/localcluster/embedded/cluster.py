@@ -154,11 +154,10 @@ class EmbeddedCluster:
 
     def _remove_node(self) -> None:
         """End the node's first process, and with it all others, and take away its cgroups and state."""
-        pid = self.first_process()
-        if pid is not None:
-            with step("end the node"):
-                os.kill(pid, signal.SIGKILL)
-                wait_for("the node's end", lambda: "it still runs" if self._processes() else None, timeout_seconds=30)
+        if (pid := self.first_process()) is not None:
+            os.kill(pid, signal.SIGKILL)
+        # `unshare` ends after the first process, and that one after all others of the node.
+        wait_for("the node's end", lambda: "it still runs" if self._processes() else None, timeout_seconds=30)
         for cgroup in cgroup_roots():
             _remove_cgroup(cgroup / self.cgroup)
         for leftover in ("node", "node.json", "node-status.json", "containerd.sock"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,12 +94,12 @@ def status(stack: Stack) -> dict[str, Any]:
     return found
 
 
-def wait_until(stack: Stack, what: str, seconds: float, **expected: str) -> dict[str, Any]:
+def wait_until(stack: Stack, what: str, seconds: float, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
-    while any(str(status(stack).get(key)) != value for key, value in expected.items()):
-        assert time.monotonic() < deadline, f"{what}: {json.dumps(status(stack), indent=1)}"
+    while not reached(found := status(stack)):
+        assert time.monotonic() < deadline, f"{what}: {json.dumps(found, indent=1)}"
         time.sleep(0.5)
-    return status(stack)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +115,12 @@ def promotion(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_a_good_version_is_promoted_and_no_request_fails(stack: Stack, promotion: Path) -> None:
     with registry(stack) as client:
         stable = str(client.get_model_version_by_alias(NAME, "production").version)
-        wait_until(stack, "the first version", 120, stableVersion=stable)
+        wait_until(stack, "the first version", 120, lambda found: found.get("stableVersion") == stable)
         stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=120s")
         with load(stack) as seen:
             newer = register_copy(client, stable)
             client.set_registered_model_alias(NAME, "production", newer)
-            wait_until(stack, "the newer version", 240, stableVersion=newer)
+            wait_until(stack, "the newer version", 240, lambda found: found.get("stableVersion") == newer)
             stack.kubectl("wait", "--for=condition=Promoted", f"modelpromotion/{NAME}", "--timeout=60s")
             stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=120s")
         assert stack.get("/v1/model")["version"] == newer
@@ -135,7 +135,13 @@ def test_a_version_with_corrupt_files_is_taken_back_and_no_request_fails(stack: 
         with load(stack) as seen:
             bad = register_copy(client, stable, corrupt=True)
             client.set_registered_model_alias(NAME, "production", bad)
-            wait_until(stack, "the roll back", 180, failedVersion=bad, stableVersion=stable)
+            found = wait_until(
+                stack,
+                "the roll back",
+                180,
+                lambda found: bad in [failed["version"] for failed in found.get("failedVersions", [])],
+            )
+            assert found["stableVersion"] == stable
         assert stack.get("/v1/model")["version"] == stable
         client.set_registered_model_alias(NAME, "production", stable)
     assert seen.failures == []

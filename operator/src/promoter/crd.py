@@ -87,7 +87,9 @@ def structural(schema: Schema, definitions: Schema | None = None) -> Schema:
         some = next(choice for choice in schema["anyOf"] if choice.get("type") != "null")
         rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
         return structural({**some, **rest}, definitions)
-    result = {key: value for key, value in schema.items() if key in _KEPT and not (key == "default" and value is None)}
+    # API servers of 1.20 take an empty string as a default for null.
+    dropped = {"default"} if schema.get("default") in (None, "") else set()
+    result = {key: value for key, value in schema.items() if key in _KEPT - dropped}
     if "properties" in schema:
         result["properties"] = {name: structural(part, definitions) for name, part in schema["properties"].items()}
     if "items" in schema:

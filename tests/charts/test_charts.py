@@ -208,6 +208,7 @@ def test_only_the_ways_that_the_stack_uses_are_open() -> None:
         ("operator", "mlflow"),
         ("mlflow", "operator"),
         ("operator", "scoring"),
+        ("api", "scoring"),  # stable pods pass requests on to the canary
         ("mlflow", "postgres"),
         ("training", "postgres"),
         ("mlflow", "minio"),

@@ -17,6 +17,7 @@ import pytest
 
 from conftest import REAL_LOANS
 from e2e.registry import registry
+from localcluster.console import ClusterError
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import CHART, Stack
 from trainer.features import BUILT_IN_DECLARATION, load_declaration
@@ -128,9 +129,9 @@ def test_a_new_pod_waits_for_the_registry_and_says_so(stack: Stack) -> None:
         stack.kubectl("scale", "deployment/scoring", "--replicas=3")
         pod = _newest_scoring_pod(stack)
         deadline = time.monotonic() + 60
-        while "RegistryUnavailable" not in stack.kubectl("logs", pod) and time.monotonic() < deadline:
+        while "RegistryUnavailable" not in (log := _log(stack, pod)) and time.monotonic() < deadline:
             time.sleep(1)
-        assert "RegistryUnavailable" in stack.kubectl("logs", pod)
+        assert "RegistryUnavailable" in log
         assert _ready(stack, pod) == "False"
         assert stack.get("/v1/model")["name"] == NAME
     finally:
@@ -142,6 +143,14 @@ def test_a_new_pod_waits_for_the_registry_and_says_so(stack: Stack) -> None:
 def _newest_scoring_pod(stack: Stack) -> str:
     selector = ["-l", "app.kubernetes.io/name=api", "--sort-by=.metadata.creationTimestamp"]
     return stack.kubectl("get", "pods", *selector, "-o", "jsonpath={.items[-1:].metadata.name}")
+
+
+def _log(stack: Stack, pod: str) -> str:
+    """Return a pod's log, nothing while it has no container yet."""
+    try:
+        return stack.kubectl("logs", pod)
+    except ClusterError:
+        return ""
 
 
 def _ready(stack: Stack, pod: str) -> str:

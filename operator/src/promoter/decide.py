@@ -17,23 +17,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from promoter import window
+from promoter.analysis import findings, insufficient, judged
+from promoter.by_hand import by_hand
 from promoter.conditions import conditions
 from promoter.draft import Draft, plan, route_document, wanted_route
-from promoter.durations import seconds
-from promoter.judge import judge
 from promoter.observation import (
     Action,
     ApplyCanary,
     ApplyRoute,
-    ClearAction,
     DeleteCanary,
     Observation,
     SetStableVersion,
     TagVersion,
 )
-from promoter.spec import OnInsufficientData, Spec
-from promoter.state import AnalysisResult, Phase, State, Verdict
+from promoter.spec import Spec
+from promoter.state import INTERRUPTIBLE, Phase, State, Verdict
+from promoter.steps import canary_lost, enter_step, next_step, promote_now, step_verified, steps_changed
 
 # How long the stable pods get to see weight 0 before the canary goes; requests fall back to them anyway.
 DRAIN_SECONDS = 30.0
@@ -66,8 +65,8 @@ def decide(spec: Spec, generation: int, state: State, seen: Observation, now: fl
     if not seen.stable.exists:
         draft.say(f"the Deployment {spec.target_ref.name} does not exist")
     else:
-        _by_hand(draft)
-        if draft.state.phase not in _INTERRUPTIBLE or not _interrupted(draft):
+        by_hand(draft)
+        if draft.state.phase not in INTERRUPTIBLE or not _interrupted(draft):
             PHASES[draft.state.phase](draft)
     _settle(draft)
     return Decision(draft.state, tuple(draft.actions))
@@ -89,66 +88,7 @@ def _settle(draft: Draft) -> None:
     draft.set(conditions=conditions(draft.state, draft.seen, draft.now))
 
 
-# --- by hand ---------------------------------------------------------------------------------------------------------
-
-
-def _by_hand(draft: Draft) -> None:
-    action = draft.seen.action
-    if not action:
-        draft.set(handled_action="")
-        return
-    draft.actions.append(ClearAction(action))
-    if action == draft.state.handled_action:
-        return
-    draft.set(handled_action=action)
-    known = _ACTIONS.get(action)
-    if known is None:
-        draft.tell("ActionIgnored", f"action {action!r} is unknown; allowed are {', '.join(_ACTIONS)}", "Warning")
-    elif not known(draft):
-        draft.tell("ActionIgnored", f"action {action} means nothing in phase {draft.state.phase}", "Warning")
-
-
-def _resume(draft: Draft) -> bool:
-    if draft.state.phase != Phase.PAUSED:
-        return False
-    draft.tell("Resumed", f"step {draft.state.step} is resumed by hand")
-    _next_step(draft)
-    return True
-
-
-def _abort(draft: Draft) -> bool:
-    if draft.state.phase not in _INTERRUPTIBLE or draft.state.stable_version is None:
-        return False
-    draft.roll_back("Aborted", "aborted by hand")
-    return True
-
-
-def _promote(draft: Draft) -> bool:
-    if draft.state.phase not in {Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED} or not draft.canary_ready:
-        return False
-    draft.tell("PromotedByHand", f"version {draft.state.canary_version} is promoted by hand")
-    _promote_now(draft)
-    return True
-
-
-def _retry(draft: Draft) -> bool:
-    desired = draft.state.desired_version
-    if draft.state.phase != Phase.FAILED or not draft.state.failed(desired):
-        return False
-    kept = tuple(entry for entry in draft.state.failed_versions if entry.version != desired)
-    draft.tell("Retried", f"version {desired} may be tried again")
-    draft.enter(Phase.IDLE, f"version {desired} is tried again", failed_versions=kept)
-    return True
-
-
-_ACTIONS: dict[str, Callable[[Draft], bool]] = {
-    "resume": _resume, "abort": _abort, "promote": _promote, "retry": _retry,
-}  # fmt: skip
-
-
 # --- what interrupts a rollout ---------------------------------------------------------------------------------------
-
-_INTERRUPTIBLE = frozenset({Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
 
 
 def _interrupted(draft: Draft) -> bool:
@@ -212,9 +152,9 @@ def _starting(draft: Draft) -> None:
         if draft.spec.suspend:
             draft.say("suspended; the canary is ready")
         elif draft.spec.skip_analysis:
-            _promote_now(draft)
+            promote_now(draft)
         else:
-            _enter_step(draft, 0)
+            enter_step(draft, 0)
     elif draft.overdue:
         draft.roll_back("ProgressDeadlineExceeded", (
             f"the canary is not ready after {draft.waited:.0f} s: {canary.waiting or 'no pod yet'}"))  # fmt: skip
@@ -225,44 +165,44 @@ def _starting(draft: Draft) -> None:
 def _progressing(draft: Draft) -> None:
     _want_canary(draft)
     _keep_stable(draft)
-    if _canary_lost(draft) or _steps_changed(draft) or not _step_verified(draft):
+    if canary_lost(draft) or steps_changed(draft) or not step_verified(draft):
         return
     step = plan(draft.spec)[draft.state.step_index]
     elapsed = draft.now - (draft.state.step_started_at or draft.now)
     over = elapsed >= (step.seconds or 0.0)
-    if not _judged(draft, at_the_end=over):
+    if not judged(draft, at_the_end=over):
         return
     verdict = draft.state.analysis.verdict if draft.state.analysis else Verdict.INCONCLUSIVE
     if not over:
-        draft.say(f"step {draft.state.step}: {step.mode} {step.weight} % for {step.seconds:g} s; {_findings(draft)}")
+        draft.say(f"step {draft.state.step}: {step.mode} {step.weight} % for {step.seconds:g} s; {findings(draft)}")
     elif draft.spec.suspend:
         draft.say("suspended at the step's end")
     elif verdict == Verdict.SUCCESSFUL:
-        _next_step(draft)
+        next_step(draft)
     elif verdict == Verdict.INCONCLUSIVE:
-        _insufficient(draft)
+        insufficient(draft)
     else:
-        draft.say(f"step {draft.state.step} is over but not passed; {_findings(draft)}")
+        draft.say(f"step {draft.state.step} is over but not passed; {findings(draft)}")
 
 
 def _paused(draft: Draft) -> None:
     _want_canary(draft)
     _keep_stable(draft)
-    if _steps_changed(draft):
+    if steps_changed(draft):
         return
     state = draft.state
-    if state.weight and (_canary_lost(draft) or not _step_verified(draft) or not _judged(draft, at_the_end=False)):
+    if state.weight and (canary_lost(draft) or not step_verified(draft) or not judged(draft, at_the_end=False)):
         return
     pause = plan(draft.spec)[state.step_index].seconds if not state.held else None
     if pause is None:
-        why = f"for lack of data ({_findings(draft)})" if state.held else "by the spec"
+        why = f"for lack of data ({findings(draft)})" if state.held else "by the spec"
         draft.say(f"step {state.step}: paused {why} until resumed (creditrisk.io/action: resume)")
     elif draft.waited < pause or draft.spec.suspend:
         draft.say(f"step {state.step}: paused for {pause:g} s")
     elif draft.state.analysis and draft.state.analysis.verdict == Verdict.FAILED:
-        draft.say(f"step {state.step}: the pause is over but the canary is not passed; {_findings(draft)}")
+        draft.say(f"step {state.step}: the pause is over but the canary is not passed; {findings(draft)}")
     else:
-        _next_step(draft)
+        next_step(draft)
 
 
 def _promoting(draft: Draft) -> None:
@@ -329,128 +269,6 @@ def _keep_stable(draft: Draft) -> None:
     version = draft.state.stable_version
     if version and draft.seen.stable.version != version:
         draft.actions.append(SetStableVersion(version))
-
-
-def _steps_changed(draft: Draft) -> bool:
-    """Enter the step anew when the spec's steps were changed under it."""
-    state, steps = draft.state, plan(draft.spec)
-    index = min(state.step_index, len(steps) - 1)
-    wanted = (f"{index + 1}/{len(steps)}", steps[index].weight)
-    if (state.step, state.weight) == wanted and (state.held or (steps[index].mode == "pause") == (
-        state.phase == Phase.PAUSED)):  # fmt: skip
-        return False
-    _enter_step(draft, index)
-    return True
-
-
-def _enter_step(draft: Draft, index: int) -> None:
-    steps = plan(draft.spec)
-    step = steps[index]
-    label = f"{index + 1}/{len(steps)}"
-    shared = {"step_index": index, "step": label, "held": False}
-    if step.mode == "pause":
-        draft.tell("Paused", f"step {label}: paused at {step.weight} %")
-        if draft.state.weight != step.weight:
-            shared |= {"weight": step.weight, "step_started_at": None, "analysis": None}
-        draft.enter(Phase.PAUSED, f"step {label}: paused", **shared)
-    else:
-        draft.tell("StepStarted", f"step {label}: {step.mode} weight {step.weight} %")
-        draft.enter(Phase.PROGRESSING, f"step {label}: {step.mode} weight {step.weight} %", weight=step.weight,
-                    step_started_at=None, analysis=None, **shared)  # fmt: skip
-
-
-def _next_step(draft: Draft) -> None:
-    following = draft.state.step_index + 1
-    if following < len(plan(draft.spec)):
-        _enter_step(draft, following)
-    else:
-        _promote_now(draft)
-
-
-def _promote_now(draft: Draft) -> None:
-    version = draft.state.canary_version
-    draft.tell("Promoting", f"the stable pods roll from {draft.state.stable_version} to {version}")
-    steps, index = plan(draft.spec), draft.state.step_index
-    live = draft.state.phase != Phase.STARTING and steps[index].mode != "shadow"
-    draft.enter(Phase.PROMOTING, f"the stable pods roll to version {version}", step="",
-                weight=draft.state.weight if live else 0)  # fmt: skip
-
-
-def _canary_lost(draft: Draft) -> bool:
-    if draft.canary_ready:
-        return False
-    message = f"no canary pod is ready any more: {draft.seen.canary.waiting or 'no pod'}; starting over"
-    if draft.state.failures + 1 >= draft.spec.analysis.failure_limit:
-        draft.roll_back("CanaryLost", f"{message.removesuffix('; starting over')}, for the "
-                        f"{draft.state.failures + 1}. failure")  # fmt: skip
-        return True
-    draft.tell("CanaryLost", message, "Warning")
-    draft.set(failures=draft.state.failures + 1)
-    draft.enter(Phase.STARTING, message, weight=0, step_index=0, step="", step_started_at=None, analysis=None)
-    return True
-
-
-def _step_verified(draft: Draft) -> bool:
-    """Return whether every stable pod has the step's weight; the step's clock and window begin when they do."""
-    if draft.state.step_started_at is not None:
-        return True
-    lag = draft.route_lag() if draft.seen.pods else ["no stable pod is ready"]
-    if not lag:
-        draft.set(step_started_at=draft.now, analyzed_at=draft.now,
-                  window=window.open_window(draft.seen.pods, draft.now))  # fmt: skip
-        return True
-    if draft.overdue:
-        draft.roll_back("RouteNotSeen", f"the weight did not reach {', '.join(lag)}")
-    else:
-        draft.say(f"step {draft.state.step}: waiting for the weight in {', '.join(lag)}")
-    return False
-
-
-def _judged(draft: Draft, *, at_the_end: bool) -> bool:
-    """Judge when it is time; return False when that ended the step."""
-    spec, state = draft.spec, draft.state
-    interval = seconds(spec.analysis.interval)
-    last = state.analysis.at if state.analysis else None
-    first_at_end = at_the_end and last is None
-    if draft.now - state.analyzed_at < interval and not first_at_end:
-        return True
-    counted = window.advance(state.window, draft.seen.pods)
-    unreadable = [f"{pod.pod}: {pod.error}" for pod in draft.seen.pods if pod.error]
-    if not draft.seen.pods:
-        unreadable = ["no stable pod is ready"]
-    shadowing = plan(spec)[state.step_index].mode == "shadow"
-    verdict, results = judge(
-        spec, counted.totals, shadowing=shadowing, unreadable=unreadable, queries=draft.seen.queries
-    )
-    failures = state.failures + (verdict == Verdict.FAILED)
-    errors = state.errors + 1 if verdict == Verdict.ERROR else 0
-    analysis = AnalysisResult(verdict=verdict, at=draft.now, results=results)
-    draft.set(window=counted, analysis=analysis, analyzed_at=draft.now, failures=failures, errors=errors)
-    if failures >= spec.analysis.failure_limit:
-        draft.roll_back("AnalysisFailed", _findings(draft))
-    elif errors >= spec.analysis.error_limit:
-        draft.roll_back("AnalysisError", f"{errors} times in a row: {_findings(draft)}")
-    return draft.state.phase != Phase.ROLLING_BACK
-
-
-def _insufficient(draft: Draft) -> None:
-    choice = draft.spec.analysis.on_insufficient_data
-    if choice == OnInsufficientData.PROCEED:
-        draft.tell("InsufficientData", f"going on without enough data: {_findings(draft)}", "Warning")
-        _next_step(draft)
-    elif choice == OnInsufficientData.PAUSE:
-        draft.tell("InsufficientData", f"paused: {_findings(draft)}", "Warning")
-        draft.enter(Phase.PAUSED, f"paused: {_findings(draft)}", held=True)
-    else:
-        draft.say(f"step {draft.state.step} is over, waiting for data: {_findings(draft)}")
-
-
-def _findings(draft: Draft) -> str:
-    analysis = draft.state.analysis
-    if analysis is None:
-        return "nothing judged yet"
-    worst = [result.message for result in analysis.results if result.verdict == analysis.verdict]
-    return f"{analysis.verdict}: {'; '.join(worst)}"
 
 
 def _no_version(draft: Draft) -> str:

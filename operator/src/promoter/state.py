@@ -26,6 +26,7 @@ class Phase(StrEnum):
 
 
 RESTING = frozenset({Phase.INITIALIZING, Phase.IDLE, Phase.FAILED})
+INTERRUPTIBLE = frozenset({Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
 
 
 class Verdict(StrEnum):

@@ -1,0 +1,60 @@
+"""When a step is judged, and what its verdict means for the rollout. Pure."""
+
+from __future__ import annotations
+
+from promoter import window
+from promoter.draft import Draft, plan
+from promoter.durations import seconds
+from promoter.judge import judge
+from promoter.spec import OnInsufficientData
+from promoter.state import AnalysisResult, Phase, Verdict
+from promoter.steps import next_step
+
+
+def judged(draft: Draft, *, at_the_end: bool) -> bool:
+    """Judge when it is time; return False when that ended the step."""
+    spec, state = draft.spec, draft.state
+    interval = seconds(spec.analysis.interval)
+    last = state.analysis.at if state.analysis else None
+    first_at_end = at_the_end and last is None
+    if draft.now - state.analyzed_at < interval and not first_at_end:
+        return True
+    counted = window.advance(state.window, draft.seen.pods)
+    unreadable = [f"{pod.pod}: {pod.error}" for pod in draft.seen.pods if pod.error]
+    if not draft.seen.pods:
+        unreadable = ["no stable pod is ready"]
+    shadowing = plan(spec)[state.step_index].mode == "shadow"
+    verdict, results = judge(
+        spec, counted.totals, shadowing=shadowing, unreadable=unreadable, queries=draft.seen.queries
+    )
+    failures = state.failures + (verdict == Verdict.FAILED)
+    errors = state.errors + 1 if verdict == Verdict.ERROR else 0
+    analysis = AnalysisResult(verdict=verdict, at=draft.now, results=results)
+    draft.set(window=counted, analysis=analysis, analyzed_at=draft.now, failures=failures, errors=errors)
+    if failures >= spec.analysis.failure_limit:
+        draft.roll_back("AnalysisFailed", findings(draft))
+    elif errors >= spec.analysis.error_limit:
+        draft.roll_back("AnalysisError", f"{errors} times in a row: {findings(draft)}")
+    return draft.state.phase != Phase.ROLLING_BACK
+
+
+def insufficient(draft: Draft) -> None:
+    """Do what the spec says about a step that is over without a verdict."""
+    choice = draft.spec.analysis.on_insufficient_data
+    if choice == OnInsufficientData.PROCEED:
+        draft.tell("InsufficientData", f"going on without enough data: {findings(draft)}", "Warning")
+        next_step(draft)
+    elif choice == OnInsufficientData.PAUSE:
+        draft.tell("InsufficientData", f"paused: {findings(draft)}", "Warning")
+        draft.enter(Phase.PAUSED, f"paused: {findings(draft)}", held=True)
+    else:
+        draft.say(f"step {draft.state.step} is over, waiting for data: {findings(draft)}")
+
+
+def findings(draft: Draft) -> str:
+    """Return the last judgement in words: its verdict, and what led to it."""
+    analysis = draft.state.analysis
+    if analysis is None:
+        return "nothing judged yet"
+    worst = [result.message for result in analysis.results if result.verdict == analysis.verdict]
+    return f"{analysis.verdict}: {'; '.join(worst)}"

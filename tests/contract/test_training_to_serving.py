@@ -83,7 +83,7 @@ async def test_the_promoted_version_is_found_and_scores_like_mlflow_does(
     model = load_model(await registry.fetch(found, tmp_path), found.identity)
     applications = generate(500, seed=5)[[feature.name for feature in model.contract.features]]
     rows = [model.decoder.decode(json.dumps(row).encode()) for row in applications.to_dict("records")]
-    answered = model.score(
+    answered = model.network.score(
         np.concatenate([numeric for numeric, _ in rows]), np.concatenate([codes for _, codes in rows])
     )
     expected = mlflow.pyfunc.load_model(f"models:/{NAME}/{version}").predict(applications)

@@ -22,8 +22,8 @@ from scorer.problems import Problem
 from scorer.routing import BUCKETS, CanaryRoute, Route, bucket, read_route, watch_route
 from scorer.scoring import ModelReference, Score
 
-CHAMPION = Score("request", 0.2, "approve", ModelReference("credit-risk", "1"), "stable-pod")
-CANARY = Score("request", 0.8, "decline", ModelReference("credit-risk", "2"), "canary-pod")
+CHAMPION = Score("request", 0.2, 573, "approve", ModelReference("credit-risk", "1"), "stable-pod")
+CANARY = Score("request", 0.8, 447, "decline", ModelReference("credit-risk", "2"), "canary-pod")
 Mode = Literal["live", "shadow"]
 Routed = tuple[Router, CanaryRoute, CollectorRegistry]
 Handler = Callable[[web.Request], Awaitable[web.Response]]

@@ -1,57 +1,59 @@
-"""The HTTP edge: routes, headers and status codes around the scoring."""
+"""The HTTP edge: which path leads where."""
 
 from __future__ import annotations
 
-import time
-import uuid
+import copy
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
-from scorer.application import allowed_values
-from scorer.canary import APPLICANT, FORWARDED, Router
-from scorer.contract import CategoricalFeature, Contract
+from scorer.asgi import PROBLEM_JSON, App, Receive, Scope, Send
+from scorer.canary import Router
 from scorer.loader import ModelSlot
 from scorer.metrics import Metrics
+from scorer.openapi import describe
 from scorer.problems import Problem
-from scorer.scoring import Score, model_of, score_application
+from scorer.score_endpoint import ScoreEndpoint
+from scorer.scorecard import Scorecard
+from scorer.scoring import Scorer, model_of
 from scorer.settings import Settings
 
-PROBLEM_JSON = "application/problem+json"
+SCORE_PATH = "/v1/score"
 
 
-def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Router | None = None) -> FastAPI:
-    """Return the public application: scoring, the model's description, and its documentation."""
+class Front:
+    """Leads single applications past FastAPI's routing, which costs as much as the scoring; all else goes there."""
+
+    def __init__(self, score: App, rest: FastAPI) -> None:
+        """Take the endpoint of single applications, and the application that answers all else."""
+        self._score, self._rest = score, rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, as ASGI has it."""
+        if scope["type"] == "http" and scope["path"] == SCORE_PATH and scope["method"] == "POST":
+            await self._score(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+
+def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Router | None = None) -> App:
+    """Return the public application: scoring, the model's description, and its documentation.
+
+    It is one ASGI callable; what guards it (access, limits) wraps it.
+    """
+    scorecard = Scorecard(settings.base_points, settings.base_odds, settings.pdo)
+    scorer = Scorer(slot, scorecard, settings.pod_name, metrics)
+    score = ScoreEndpoint(scorer, router, settings.max_body_bytes)
+
     app = FastAPI(title="Credit-risk scoring", version="1", docs_url="/docs", redoc_url=None)
     _add_problem_answers(app)
     _add_probes(app, slot)
-
-    @app.post("/v1/score", tags=["scoring"], summary="Score one loan application", openapi_extra=_SCORE_OPENAPI)
-    async def score(request: Request) -> Response:
-        body = await _json_body(request, settings.max_body_bytes)
-        started = time.perf_counter()
-        request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
-        status = 500
-        try:
-            canary = router.canary if router else None
-            if router is None or canary is None or FORWARDED in request.headers:
-                answer: Score | bytes = score_application(body, request_id, model_of(slot), settings.pod_name, metrics)
-            else:
-                answer = await router.answer(
-                    canary, request.headers.get(APPLICANT), request_id, body,
-                    lambda: score_application(body, request_id, model_of(slot), settings.pod_name, metrics),
-                )  # fmt: skip
-            status = 200
-            return Response(answer, media_type="application/json") if isinstance(answer, bytes) else _json(answer)
-        except Problem as problem:
-            status = problem.status
-            raise
-        finally:
-            metrics.latency.observe(time.perf_counter() - started)
-            metrics.requests.labels(status).inc()
+    # Known to the router too, so that other methods are refused as such.
+    app.router.routes.append(Route(SCORE_PATH, score, methods=["POST"]))
 
     @app.get("/v1/model", tags=["model"], summary="Describe the model that is served")
     async def model() -> Response:
@@ -66,8 +68,8 @@ def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Ro
             "contract": loaded.contract,
         })  # fmt: skip
 
-    _describe_application(app, slot)
-    return app
+    _describe(app, slot)
+    return Front(score, app)
 
 
 def create_management_app(slot: ModelSlot, metrics: Metrics) -> FastAPI:
@@ -112,97 +114,14 @@ def _add_problem_answers(app: FastAPI) -> None:
         return Response(Problem(500, "the service failed; its log says why").body(), 500, media_type=PROBLEM_JSON)
 
 
-async def _json_body(request: Request, limit: int) -> bytes:
-    """Read a request's body.
-
-    Raises:
-        Problem: 415 for another type than JSON, 413 above the limit.
-    """
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise Problem(415, f"the body is {media_type or 'of no type'}; allowed is application/json")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Problem(413, f"the body is larger than {limit} bytes")
-    return bytes(body)
-
-
 def _json(document: object) -> Response:
     return Response(msgspec.json.encode(document), media_type="application/json")
 
 
-_SCORE_OPENAPI: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Application"}}},
-    },
-    "responses": {
-        "200": {
-            "description": "The probability of default and the decision",
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["request_id", "probability_of_default", "decision", "model", "served_by"],
-                        "properties": {
-                            "request_id": {"type": "string"},
-                            "probability_of_default": {"type": "number", "minimum": 0, "maximum": 1},
-                            "decision": {"enum": ["approve", "decline"]},
-                            "model": {
-                                "type": "object",
-                                "properties": {"name": {"type": "string"}, "version": {"type": "string"}},
-                            },
-                            "served_by": {"type": "string"},
-                        },
-                    }
-                }
-            },
-        },
-        **{
-            status: {"description": text, "content": {PROBLEM_JSON: {"schema": {"type": "object"}}}}
-            for status, text in {
-                "400": "The body is not JSON",
-                "413": "The body is too large",
-                "415": "The body is of another type",
-                "422": "Fields are wrong: each is named with what is allowed",
-                "503": "No model is loaded yet",
-            }.items()
-        },
-    },
-}
-
-
-def _describe_application(app: FastAPI, slot: ModelSlot) -> None:
-    """Let the OpenAPI document show the fields of the very model that is loaded."""
+def _describe(app: FastAPI, slot: ModelSlot) -> None:
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = plain()
-        contract = slot.model.contract if slot.model else None
-        document.setdefault("components", {}).setdefault("schemas", {})["Application"] = _application_schema(contract)
-        return document
+        return describe(copy.deepcopy(plain()), slot.model.contract if slot.model else None)
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _application_schema(contract: Contract | None) -> dict[str, Any]:
-    if contract is None:
-        return {"type": "object", "description": "Known once a model is loaded"}
-    properties: dict[str, Any] = {}
-    for feature in contract.features:
-        about = f"{feature.description}: {allowed_values(feature)}"
-        if isinstance(feature, CategoricalFeature):
-            properties[feature.name] = {"enum": list(feature.categories), "description": about}
-        else:
-            properties[feature.name] = {
-                "type": "number", "minimum": feature.minimum, "maximum": feature.maximum, "description": about,
-            }  # fmt: skip
-    return {
-        "type": "object",
-        "required": list(properties),
-        "properties": {**properties, "applicant_id": {"type": ["string", "null"]}},
-        "additionalProperties": False,
-        "example": contract.reference_applicant,
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -26,15 +27,18 @@ class ApplicationDecoder:
     def __init__(self, contract: Contract) -> None:
         """Compile the decoder from the contract's features."""
         self._features = contract.features
-        self._numeric = tuple(feature.name for feature in contract.numeric)
         self._codes = tuple(
-            (feature.name, {word: code for code, word in enumerate(feature.categories)})
-            for feature in contract.categorical
+            {word: code for code, word in enumerate(feature.categories)} for feature in contract.categorical
         )
-        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [(f.name, _type_of(f)) for f in contract.features]
+        # The order of the model's columns, so that a decoded application is already its row.
+        columns: list[Feature] = [*contract.numeric, *contract.categorical]
+        self._first_code, self._end = len(contract.numeric), len(columns)
+        self._pack_numbers = struct.Struct(f"={len(contract.numeric)}f").pack
+        self._pack_codes = struct.Struct(f"={len(contract.categorical)}q").pack
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [(f.name, _type_of(f)) for f in columns]
         fields.append(("applicant_id", str | None, None))
-        struct = msgspec.defstruct("Application", fields, forbid_unknown_fields=True, kw_only=True)
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
+        record = msgspec.defstruct("Application", fields, forbid_unknown_fields=True, kw_only=True)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
 
     def decode(self, body: bytes) -> tuple[FloatRows, CodeRows]:
         """Return the row as float32 [1, numeric features] and int64 [1, categorical features].
@@ -46,9 +50,11 @@ class ApplicationDecoder:
             application = self._decoder.decode(body)
         except msgspec.DecodeError:
             raise self._explain(body) from None
-        numeric = np.array([[getattr(application, name) for name in self._numeric]], dtype=np.float32)
-        codes = np.array([[code[getattr(application, name)] for name, code in self._codes]], dtype=np.int64)
-        return numeric, codes
+        row = msgspec.structs.astuple(application)
+        numbers = self._pack_numbers(*row[: self._first_code])
+        codes = self._pack_codes(*map(dict.__getitem__, self._codes, row[self._first_code : self._end]))
+        # Packing bytes is several times quicker than making an array of one row from numbers.
+        return np.frombuffer(numbers, np.float32)[None], np.frombuffer(codes, np.int64)[None]
 
     def _explain(self, body: bytes) -> Problem:
         try:

@@ -108,7 +108,13 @@ class Router:
         self._metrics.generation.set(route.generation if route else 0)
 
     async def answer(
-        self, canary: CanaryRoute, applicant: str | None, request_id: str, body: bytes, champion: Callable[[], Score]
+        self,
+        canary: CanaryRoute,
+        applicant: str | None,
+        request_id: str,
+        body: bytes,
+        champion: Callable[[], Score],
+        query: str = "",
     ) -> Score | bytes:
         """Answer a request while there is a canary.
 
@@ -118,6 +124,7 @@ class Router:
             request_id: The request's id.
             body: The request's body.
             champion: Scores the request here.
+            query: The request's query string, which the canary is given too.
 
         Raises:
             Problem: when the request is one that the champion refuses as well.
@@ -132,7 +139,7 @@ class Router:
             score, seconds = _timed(champion)
             self._copy(canary, body, score, seconds)
             return score
-        reply = await self._ask(canary, request_id, body)
+        reply = await self._ask(canary, request_id, body, query)
         if reply.score is not None:
             self._metrics.answered("canary", canary.version, reply.score, reply.seconds)
             return reply.body
@@ -173,14 +180,14 @@ class Router:
             agreement = "same" if reply.score.decision == champion.decision else "different"
             self._metrics.pairs.labels(canary.version, agreement).inc()
 
-    async def _ask(self, canary: CanaryRoute, request_id: str, body: bytes) -> Reply:
+    async def _ask(self, canary: CanaryRoute, request_id: str, body: bytes, query: str = "") -> Reply:
         started = time.perf_counter()
         if started < self._closed_until:
             return Reply("skipped", 0.0)
         outcome, score, answer = "unreachable", None, b""
         try:
             async with asyncio.timeout(canary.deadline_milliseconds / 1000):
-                status, answer = await self._post(canary, request_id, body)
+                status, answer = await self._post(canary, request_id, body, query)
             outcome = "ok" if status == 200 else "refused" if status < 500 else "error"
             if status == 200:
                 score = _answer.decode(answer)
@@ -195,9 +202,9 @@ class Router:
         self._note(healthy=outcome in {"ok", "refused"})
         return Reply(outcome, time.perf_counter() - started, score, answer)
 
-    async def _post(self, canary: CanaryRoute, request_id: str, body: bytes) -> tuple[int, bytes]:
+    async def _post(self, canary: CanaryRoute, request_id: str, body: bytes, query: str) -> tuple[int, bytes]:
         headers = {"content-type": "application/json", "x-request-id": request_id, FORWARDED: self._pod or "1"}
-        url = f"{canary.url}/v1/score"
+        url = f"{canary.url}/v1/score{'?' if query else ''}{query}"
         try:
             async with self._session.post(url, data=body, headers=headers) as response:
                 return response.status, await response.read()

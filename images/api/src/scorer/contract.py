@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 FORMAT_VERSION = 1
+FLOAT32_MAX = 3.4028234e38
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -93,6 +94,8 @@ def _contradictions(contract: Contract) -> Iterator[str]:
     for number in contract.numeric:
         if number.minimum > number.maximum:
             yield f"{number.name}: minimum {number.minimum} is above maximum {number.maximum}"
+        if max(abs(number.minimum), abs(number.maximum)) > FLOAT32_MAX:
+            yield f"{number.name}: its range is wider than the float32 of the model's input"
     for word in contract.categorical:
         if len(set(word.categories)) < len(word.categories):
             yield f"{word.name}: a category stands twice"

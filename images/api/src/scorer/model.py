@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from scorer.application import ApplicationDecoder, CodeRows, FloatRows, encode
 from scorer.contract import Contract, ContractError, read_contract
+from scorer.reasons import Explainer
 
 OUTPUT = "probability_of_default"
 
@@ -31,12 +32,9 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A version that is ready to score."""
+class Network:
+    """The model.onnx of a version."""
 
-    identity: Identity
-    contract: Contract
-    decoder: ApplicationDecoder
     _session: ort.InferenceSession
 
     def score(self, numeric: FloatRows, categorical: CodeRows) -> npt.NDArray[np.float32]:
@@ -51,6 +49,17 @@ class Model:
         given = {name: rows for name, rows in inputs.items() if rows.shape[1]}
         scores: npt.NDArray[np.float32] = self._session.run([OUTPUT], given)[0]
         return scores
+
+
+@dataclass(frozen=True)
+class Model:
+    """A version that is ready to score."""
+
+    identity: Identity
+    contract: Contract
+    decoder: ApplicationDecoder
+    network: Network
+    explainer: Explainer
 
 
 def load_model(folder: Path, identity: Identity) -> Model:
@@ -69,10 +78,10 @@ def load_model(folder: Path, identity: Identity) -> Model:
     options.inter_op_num_threads = 1
     try:
         session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
-        model = Model(identity, contract, ApplicationDecoder(contract), session)
-        probe = model.score(*encode(contract, contract.reference_applicant))
+        network = Network(session)
+        probe = network.score(*encode(contract, contract.reference_applicant))
     except Exception as error:
         raise ModelError(f"model.onnx cannot score the contract's reference applicant: {error}") from error
     if probe.shape != (1,) or not 0.0 <= float(probe[0]) <= 1.0:
         raise ModelError(f"model.onnx answers {probe!r} for one applicant, not one probability")
-    return model
+    return Model(identity, contract, ApplicationDecoder(contract), network, Explainer(contract, network.score))

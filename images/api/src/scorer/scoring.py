@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from scorer.loader import ModelSlot
 from scorer.metrics import Metrics
 from scorer.model import Model
 from scorer.problems import Problem
+from scorer.reasons import Audit, Reason
+from scorer.scorecard import Scorecard
+
+MOST_REASONS = 11
 
 
 class ModelReference(msgspec.Struct, frozen=True):
@@ -18,27 +25,57 @@ class ModelReference(msgspec.Struct, frozen=True):
 
 
 class Score(msgspec.Struct, frozen=True):
-    """The answer to one application."""
+    """The answer to one application; reasons and audit only where they were asked for."""
 
     request_id: str
     probability_of_default: float
+    score_points: int
     decision: str
     model: ModelReference
     served_by: str
+    reasons: tuple[Reason, ...] | UnsetType = UNSET
+    audit: Audit | UnsetType = UNSET
 
 
-def score_application(body: bytes, request_id: str, model: Model, served_by: str, metrics: Metrics) -> Score:
-    """Score one application.
+@dataclass(frozen=True)
+class Scorer:
+    """Scores applications with the slot's model.
 
-    Raises:
-        Problem: when the application is not one that the model can score.
+    Attributes:
+        slot: Holds the model.
+        scorecard: Turns probabilities into points.
+        served_by: This pod's name.
+        metrics: Where scores and decisions are counted.
     """
-    probability = float(model.score(*model.decoder.decode(body))[0])
-    decision = "approve" if probability < model.contract.decision_threshold else "decline"
-    metrics.scores.observe(probability)
-    metrics.decisions.labels(decision).inc()
-    reference = ModelReference(model.identity.name, model.identity.version)
-    return Score(request_id, probability, decision, reference, served_by)
+
+    slot: ModelSlot
+    scorecard: Scorecard
+    served_by: str
+    metrics: Metrics
+
+    def score(self, body: bytes, request_id: str, reasons: int = 0) -> Score:
+        """Score one application and give at most so many reasons.
+
+        Raises:
+            Problem: when there is no model yet, or the application is not one that it can score.
+        """
+        model = model_of(self.slot)
+        numeric, codes = model.decoder.decode(body)
+        given: tuple[Reason, ...] | UnsetType = UNSET
+        audit: Audit | UnsetType = UNSET
+        if reasons:
+            explanation = model.explainer.explain(numeric, codes)
+            probability = explanation.probability
+            per_log_odds = self.scorecard.points_per_log_odds
+            given = model.explainer.reasons(explanation, numeric, codes, reasons, per_log_odds)
+            audit = model.explainer.audit(explanation)
+        else:
+            probability = float(model.network.score(numeric, codes)[0])
+        decision = "approve" if probability < model.contract.decision_threshold else "decline"
+        self.metrics.scored(probability, decision)
+        reference = ModelReference(model.identity.name, model.identity.version)
+        points = self.scorecard.points(probability)
+        return Score(request_id, probability, points, decision, reference, self.served_by, given, audit)
 
 
 def model_of(slot: ModelSlot) -> Model:

@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - a container serves its whole network
     port: int = Field(default=8000, ge=0, le=65535)
     management_port: int = Field(default=9090, ge=0, le=65535)
+    # The scale of score points: base_points at odds of base_odds to 1 of repaying, pdo points more double the odds.
+    base_points: float = 600
+    base_odds: float = Field(default=50, gt=0)
+    pdo: float = Field(default=20, gt=0)
     max_body_bytes: int = Field(default=65536, ge=1024)
     registry_timeout_seconds: float = Field(default=10.0, gt=0)
     retry_min_seconds: float = Field(default=0.5, gt=0)

@@ -1,0 +1,39 @@
+"""Probabilities as score points, the way scorecards are scaled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# The network answers in float32: nearer to 0 or 1 than this, its answer holds no more information.
+_NEAREST = 1e-7
+
+
+def log_odds(probability: float) -> float:
+    """Return ln(p / (1 - p)) of a probability, held within what float32 can tell from certainty."""
+    held = min(max(probability, _NEAREST), 1 - _NEAREST)
+    return math.log(held / (1 - held))
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Points that fall as the odds of default rise (Siddiqi, Credit Risk Scorecards, 2006, chapter 6).
+
+    Attributes:
+        base_points: Points of an applicant whose odds of repaying are `base_odds` to 1.
+        base_odds: Those odds.
+        points_to_double: Points that double the odds of repaying.
+    """
+
+    base_points: float
+    base_odds: float
+    points_to_double: float
+
+    @property
+    def points_per_log_odds(self) -> float:
+        """Points by which one unit of log-odds of default lowers the score."""
+        return self.points_to_double / math.log(2)
+
+    def points(self, probability: float) -> int:
+        """Return the score points of a probability of default, to the nearest point."""
+        return round(self.base_points - self.points_per_log_odds * (log_odds(probability) + math.log(self.base_odds)))

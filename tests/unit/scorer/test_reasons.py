@@ -1,0 +1,166 @@
+"""Reasons: exact where the method promises it, close where it does not, and never a protected attribute."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from scorer.application import CodeRows, FloatRows
+from scorer.contract import Contract
+from scorer.model import Identity, Model, load_model
+from scorer.reasons import Explainer, shapley_of_pairs
+from scorer.scorecard import Scorecard, log_odds
+
+LogOdds = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+POINTS = Scorecard(600, 50, 20).points_per_log_odds
+
+
+def contract(protected: tuple[str, ...] = ()) -> Contract:
+    """Three numbers and two categories; the reference is 0 and the first category everywhere."""
+    numeric = [
+        {"kind": "numeric", "name": name, "unit": "USD", "minimum": -10.0, "maximum": 10.0,
+         "description": f"The {name}", "reason_code": f"R-{name}", "protected": name in protected}
+        for name in ("a", "b", "c")
+    ]  # fmt: skip
+    categorical = [
+        {"kind": "categorical", "name": name, "categories": ["none", "some", "much"], "description": "",
+         "reason_code": f"R-{name}", "protected": name in protected}
+        for name in ("d", "e")
+    ]  # fmt: skip
+    document = {
+        "format_version": 1,
+        "model_name": "m",
+        # The contract's order need not be the columns'.
+        "features": [categorical[0], *numeric, categorical[1]],
+        "reference_applicant": {"a": 0.0, "b": 0.0, "c": 0.0, "d": "none", "e": "none"},
+        "score_histogram": {"edges": [0.0, 1.0], "counts": [1]},
+        "decision_threshold": 0.5,
+        "training_data_sha256": "0" * 64,
+    }
+    return msgspec.convert(document, Contract)
+
+
+def explainer_of(function: LogOdds, of: Contract | None = None) -> Explainer:
+    def predict(numeric: FloatRows, codes: CodeRows) -> npt.NDArray[np.float32]:
+        rows = np.concatenate([numeric.astype(np.float64), codes.astype(np.float64)], axis=1)
+        return (1 / (1 + np.exp(-function(rows)))).astype(np.float32)
+
+    return Explainer(of or contract(), predict)
+
+
+def exact_shapley(function: LogOdds, row: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The definition, over every coalition, against a reference of zeros."""
+    players = len(row)
+    values = np.zeros(players)
+    for player in range(players):
+        others = [other for other in range(players) if other != player]
+        for size in range(players):
+            weight = math.factorial(size) * math.factorial(players - size - 1) / math.factorial(players)
+            for coalition in itertools.combinations(others, size):
+                without = np.zeros(players)
+                without[list(coalition)] = row[list(coalition)]
+                joined = without.copy()
+                joined[player] = row[player]
+                values[player] += weight * float(function(np.stack([joined, without])) @ [1, -1])
+    return values
+
+
+def pairwise(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    a, b, c, d, e = rows.T
+    return np.asarray(0.4 * a - 0.2 * b + 0.3 * a * c - 0.25 * b * d + 0.1 * c * e + 0.5 * np.sin(d))
+
+
+def tangled(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return pairwise(rows) + 0.05 * rows[:, 0] * rows[:, 1] * rows[:, 2] * rows[:, 3]
+
+
+ROWS = [(1.5, -2.0, 0.5, 2, 1), (3.0, 0.0, -1.0, 0, 2), (0.0, 0.0, 2.0, 1, 0), (0.0, 0.0, 0.0, 0, 0)]
+# The contract's order: d, a, b, c, e.
+ORDER = [3, 0, 1, 2, 4]
+
+
+def as_input(row: tuple[float, ...]) -> tuple[FloatRows, CodeRows]:
+    return np.array([row[:3]], np.float32), np.array([row[3:]], np.int64)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_contributions_are_the_exact_shapley_values_where_features_interact_in_pairs(row: tuple[float, ...]) -> None:
+    explanation = explainer_of(pairwise).explain(*as_input(row))
+    expected = exact_shapley(pairwise, np.array(row))[ORDER]
+    np.testing.assert_allclose(explanation.contributions, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_with_deeper_interactions_they_stay_close_and_still_sum_to_the_difference(row: tuple[float, ...]) -> None:
+    explanation = explainer_of(tangled).explain(*as_input(row))
+    expected = exact_shapley(tangled, np.array(row))[ORDER]
+    assert explanation.contributions.sum() == pytest.approx(float(tangled(np.array([row]))[0]), abs=2e-5)
+    assert np.abs(explanation.contributions - expected).max() <= 0.1 * np.abs(expected).max()
+
+
+def test_a_feature_like_the_references_contributes_nothing() -> None:
+    contributions = explainer_of(tangled).explain(*as_input((1.0, 0.0, 2.0, 0, 1))).contributions
+    assert contributions[[0, 2]].tolist() == [0, 0]
+
+
+def test_three_features_that_differ_are_exact_whatever_the_interactions() -> None:
+    first, last = np.array([1.0, 2.0, 3.0]), np.array([4.0, 6.0, 8.0])
+    assert shapley_of_pairs(first, last, 12.0).sum() == pytest.approx(12)
+    row = (1.0, 2.0, -1.0, 0, 0)
+    explanation = explainer_of(lambda rows: rows[:, 0] * rows[:, 1] * rows[:, 2]).explain(*as_input(row))
+    np.testing.assert_allclose(explanation.contributions, np.array([0, -2, -2, -2, 0]) / 3, atol=1e-5)
+
+
+def test_reasons_come_most_harmful_first_with_code_sentence_and_points() -> None:
+    explainer = explainer_of(pairwise)
+    row = as_input((2.0, -2.0, 0.0, 2, 0))
+    reasons = explainer.reasons(explainer.explain(*row), *row, 11, POINTS)
+    assert [reason.feature for reason in reasons] == ["d", "b", "a"]
+    assert all(earlier.contribution >= later.contribution > 0 for earlier, later in itertools.pairwise(reasons))
+    assert reasons[0].reason == "d is much; the reference is none"
+    assert reasons[2].reason == "The a is 2 USD, above the reference of 0"
+    assert reasons[2].code == "R-a"
+    assert reasons[2].points == pytest.approx(-0.8 * 20 / math.log(2), abs=1e-3)
+    assert explainer.reasons(explainer.explain(*row), *row, 1, POINTS) == reasons[:1]
+
+
+def test_a_protected_attribute_is_in_the_audit_and_never_a_reason() -> None:
+    explainer = explainer_of(pairwise, contract(protected=("a", "d")))
+    row = as_input((2.0, -2.0, 0.0, 2, 0))
+    explanation = explainer.explain(*row)
+    assert [reason.feature for reason in explainer.reasons(explanation, *row, 11, POINTS)] == ["b"]
+    audit = explainer.audit(explanation)
+    assert [entry.feature for entry in audit.contributions if entry.protected] == ["d", "a"]
+    assert sum(entry.contribution for entry in audit.contributions) == pytest.approx(audit.log_odds_difference)
+
+
+@pytest.fixture(scope="module")
+def model(model_folder: Path) -> Model:
+    return load_model(model_folder, Identity("credit-risk", "1", "", {}, {}))
+
+
+def changed(model: Model, **fields: Any) -> tuple[FloatRows, CodeRows]:
+    return model.decoder.decode(msgspec.json.encode({**model.contract.reference_applicant, **fields}))
+
+
+def test_the_explained_score_of_a_trained_model_is_its_score(model: Model) -> None:
+    row = changed(model, credit_score=500.0, employment_status="Unemployed", loan_purpose="Other", annual_income=9_000)
+    explanation = model.explainer.explain(*row)
+    assert explanation.probability == pytest.approx(float(model.network.score(*row)[0]), abs=1e-6)
+    difference = log_odds(explanation.probability) - log_odds(model.explainer.reference_probability)
+    assert explanation.contributions.sum() == pytest.approx(difference, abs=1e-9)
+
+
+def test_unemployment_is_the_first_reason_of_a_trained_model(model: Model) -> None:
+    row = changed(model, employment_status="Unemployed", credit_score=640.0)
+    reasons = model.explainer.reasons(model.explainer.explain(*row), *row, 4, POINTS)
+    assert reasons[0].feature == "employment_status"
+    assert "Unemployed" in reasons[0].reason

@@ -6,18 +6,32 @@ from promoter import window
 from promoter.draft import Draft, plan
 from promoter.durations import seconds
 from promoter.judge import judge
-from promoter.spec import OnInsufficientData
-from promoter.state import AnalysisResult, Phase, Verdict
+from promoter.spec import OnInsufficientData, Spec
+from promoter.state import AnalysisResult, Phase, State, Verdict
 from promoter.steps import next_step
 
 
-def judged(draft: Draft, *, at_the_end: bool) -> bool:
-    """Judge when it is time; return False when that ended the step."""
+def step_over(spec: Spec, state: State, now: float) -> bool:
+    """Return whether a step's or a pause's time is up; a pause without a duration has no end of its own."""
+    length = plan(spec)[state.step_index].seconds
+    since = state.phase_started_at if state.phase == Phase.PAUSED else state.step_started_at
+    return not state.held and length is not None and since is not None and now - since >= length
+
+
+def due(spec: Spec, state: State, now: float) -> bool:
+    """Return whether it is time to judge: after each interval, and at the latest at the step's end."""
+    if state.phase not in {Phase.PROGRESSING, Phase.PAUSED} or state.step_index >= len(plan(spec)):
+        return False
+    if state.step_started_at is None or now <= state.step_started_at:
+        return False
+    rested = now - state.analyzed_at >= seconds(spec.analysis.interval)
+    return rested or (state.analysis is None and step_over(spec, state, now))
+
+
+def judged(draft: Draft) -> bool:
+    """Judge when it is time; return False when that ended the rollout."""
     spec, state = draft.spec, draft.state
-    interval = seconds(spec.analysis.interval)
-    last = state.analysis.at if state.analysis else None
-    first_at_end = at_the_end and last is None
-    if draft.now - state.analyzed_at < interval and not first_at_end:
+    if not due(spec, state, draft.now):
         return True
     counted = window.advance(state.window, draft.seen.pods)
     unreadable = [f"{pod.pod}: {pod.error}" for pod in draft.seen.pods if pod.error]

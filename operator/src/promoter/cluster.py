@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from promoter import pods
 from promoter.canary import TRACK_LABEL, VERSION_ANNOTATION, canary_deployment, canary_service, owner_reference
 from promoter.conditions import timestamp
-from promoter.errors import PermanentError
+from promoter.errors import InvalidRequestError, PermanentError
 from promoter.kube import FIELD_MANAGER, JSON_PATCH, MERGE, Kube
 from promoter.observation import EmitEvent
 from promoter.ports import Owner, Pod, Snapshot
@@ -109,10 +110,12 @@ class KubernetesCluster:
             "spec": {"template": {"metadata": {"annotations": {VERSION_ANNOTATION: version}}}},
         })  # fmt: skip
 
-    async def clear_action(self, owner: Owner) -> None:
-        """Take the annotation of an action by hand away."""
-        patch = {"metadata": {"annotations": {ACTION_ANNOTATION: None}}}
-        await self._kube.request("PATCH", _own(owner.namespace, owner.name), patch, MERGE)
+    async def clear_action(self, owner: Owner, value: str) -> None:
+        """Take the annotation of a handled action away; another one that came meanwhile stays."""
+        path = f"/metadata/annotations/{ACTION_ANNOTATION.replace('/', '~1')}"
+        patch = [{"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}]
+        with contextlib.suppress(InvalidRequestError):
+            await self._kube.request("PATCH", _own(owner.namespace, owner.name), patch, JSON_PATCH)
 
     async def emit(self, owner: Owner, event: EmitEvent) -> None:
         """Record an Event on the ModelPromotion."""

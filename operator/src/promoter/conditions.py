@@ -10,6 +10,7 @@ from promoter.state import RESTING, Condition, Phase, State
 
 Status = Literal["True", "False", "Unknown"]
 Row = tuple[str, Status, str, str]
+_REFUSED = "; refused: "
 
 
 def conditions(state: State, seen: Observation, now: float) -> tuple[Condition, ...]:
@@ -19,7 +20,7 @@ def conditions(state: State, seen: Observation, now: float) -> tuple[Condition, 
 
 
 def blocked(state: State, reason: str, message: str, generation: int, now: float) -> State:
-    """Return the state of an object that cannot be worked on (InvalidSpec, Refused): nothing moves, and it says so."""
+    """Return the state of an object that cannot be worked on (InvalidSpec, Blocked): nothing moves, and it says so."""
     state = state.model_copy(update={"observed_generation": generation, "message": f"{reason}: {message}"})
     rows: tuple[Row, ...] = (
         ("Ready", "False", reason, message),
@@ -30,6 +31,18 @@ def blocked(state: State, reason: str, message: str, generation: int, now: float
     changed = tuple(_condition(state, now, row) for row in rows)
     kept = tuple(old for old in state.conditions if old.type not in {new.type for new in changed})
     return state.model_copy(update={"conditions": (*changed, *kept)})
+
+
+def refused(state: State, before: State, message: str, now: float) -> State:
+    """Return a decided state for which the cluster refused an action: it stands, says so, and is tried again.
+
+    `before` is the state that the status holds; its condition tells since when.
+    """
+    row: Row = ("Degraded", "True", "Refused", message)
+    known = before.model_copy(update={"observed_generation": state.observed_generation})
+    changed = tuple(_condition(known, now, row) if old.type == "Degraded" else old for old in state.conditions)
+    text = f"{state.message.partition(_REFUSED)[0]}{_REFUSED}{message}"
+    return state.model_copy(update={"message": text, "conditions": changed})
 
 
 def _ready(state: State, seen: Observation) -> Row:

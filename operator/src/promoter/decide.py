@@ -4,12 +4,13 @@ The way of a version; every arrow is a function below, every phase a row of `PHA
 
     Initializing -> Idle | Promoting (first version)
     Idle         -> Starting | Promoting (first, or stable lately) | Failed (the pointer is at a failed version)
-    Starting     -> Progressing | Paused | Promoting (skipAnalysis)
+    Starting     -> Progressing | Paused | Promoting (skipAnalysis, or by hand)
     Progressing <-> Paused -> Promoting -> Finishing -> Idle
     Starting, Progressing, Paused, Promoting -> Stopping -> Idle       pointer moved
     Starting, Progressing, Paused, Promoting -> RollingBack -> Failed  version is worse
     Progressing, Paused -> Starting                                    every canary pod is gone
-    Failed       -> Idle                                               pointer moved, or retry
+    Failed       -> Idle                                               pointer moved back
+    Failed       -> Starting | Promoting (stable lately)               pointer moved on, or retry
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from promoter.analysis import findings, insufficient, judged
+from promoter.analysis import findings, insufficient, judged, step_over
 from promoter.by_hand import by_hand
 from promoter.conditions import conditions
 from promoter.draft import Draft, plan, route_document, wanted_route
@@ -151,9 +152,7 @@ def _starting(draft: Draft) -> None:
     if draft.canary_ready and canary.ready >= draft.spec.canary.replicas:
         if draft.spec.suspend:
             draft.say("suspended; the canary is ready")
-        elif draft.spec.skip_analysis:
-            promote_now(draft)
-        else:
+        elif not _unjudged(draft):
             enter_step(draft, 0)
     elif draft.overdue:
         draft.roll_back("ProgressDeadlineExceeded", (
@@ -165,44 +164,55 @@ def _starting(draft: Draft) -> None:
 def _progressing(draft: Draft) -> None:
     _want_canary(draft)
     _keep_stable(draft)
-    if canary_lost(draft) or steps_changed(draft) or not step_verified(draft):
+    if canary_lost(draft) or _unjudged(draft) or steps_changed(draft) or not step_verified(draft):
         return
-    step = plan(draft.spec)[draft.state.step_index]
-    elapsed = draft.now - (draft.state.step_started_at or draft.now)
-    over = elapsed >= (step.seconds or 0.0)
-    if not judged(draft, at_the_end=over):
+    if not judged(draft):
         return
-    verdict = draft.state.analysis.verdict if draft.state.analysis else Verdict.INCONCLUSIVE
-    if not over:
+    if step_over(draft.spec, draft.state, draft.now):
+        _pass(draft)
+    else:
+        step = plan(draft.spec)[draft.state.step_index]
         draft.say(f"step {draft.state.step}: {step.mode} {step.weight} % for {step.seconds:g} s; {findings(draft)}")
-    elif draft.spec.suspend:
-        draft.say("suspended at the step's end")
-    elif verdict == Verdict.SUCCESSFUL:
+
+
+def _unjudged(draft: Draft) -> bool:
+    """Promote a ready canary at once where the spec wants no judging; return whether that was so."""
+    wanted = draft.spec.skip_analysis and not draft.spec.suspend
+    if wanted:
+        promote_now(draft)
+    return wanted
+
+
+def _pass(draft: Draft) -> None:
+    """Leave a step or a timed pause whose time is up, when the canary's answers allow it."""
+    state = draft.state
+    verdict = state.analysis.verdict if state.analysis else Verdict.INCONCLUSIVE
+    if draft.spec.suspend:
+        draft.say(f"step {state.step} is over; suspended")
+    elif verdict == Verdict.SUCCESSFUL or not state.weight:
         next_step(draft)
     elif verdict == Verdict.INCONCLUSIVE:
         insufficient(draft)
     else:
-        draft.say(f"step {draft.state.step} is over but not passed; {findings(draft)}")
+        draft.say(f"step {state.step} is over but not passed; {findings(draft)}")
 
 
 def _paused(draft: Draft) -> None:
     _want_canary(draft)
     _keep_stable(draft)
-    if steps_changed(draft):
+    if canary_lost(draft) or _unjudged(draft) or steps_changed(draft):
         return
     state = draft.state
-    if state.weight and (canary_lost(draft) or not step_verified(draft) or not judged(draft, at_the_end=False)):
+    if state.weight and (not step_verified(draft) or not judged(draft)):
         return
     pause = plan(draft.spec)[state.step_index].seconds if not state.held else None
     if pause is None:
         why = f"for lack of data ({findings(draft)})" if state.held else "by the spec"
         draft.say(f"step {state.step}: paused {why} until resumed (creditrisk.io/action: resume)")
-    elif draft.waited < pause or draft.spec.suspend:
-        draft.say(f"step {state.step}: paused for {pause:g} s")
-    elif draft.state.analysis and draft.state.analysis.verdict == Verdict.FAILED:
-        draft.say(f"step {state.step}: the pause is over but the canary is not passed; {findings(draft)}")
+    elif step_over(draft.spec, draft.state, draft.now):
+        _pass(draft)
     else:
-        next_step(draft)
+        draft.say(f"step {state.step}: paused for {pause:g} s")
 
 
 def _promoting(draft: Draft) -> None:

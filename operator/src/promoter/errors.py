@@ -9,3 +9,7 @@ class RetryableError(Exception):
 
 class PermanentError(Exception):
     """Something outside refused; another try does not help before somebody changes something."""
+
+
+class InvalidRequestError(PermanentError):
+    """The API server found that a request does not fit the object as it is (422)."""

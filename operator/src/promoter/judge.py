@@ -74,7 +74,7 @@ def judge(
         if metric.type == MetricType.SHADOW_DISAGREEMENT and not shadowing:
             continue
         if metric.type == MetricType.QUERY:
-            results.append(_query(metric, queries))
+            results.append(_query(metric, queries, sample, spec.analysis.min_samples))
         elif unreadable:
             results.append(_result(metric, Verdict.ERROR, None, 0, f"could not be measured: {unreadable[0]}"))
         else:
@@ -220,15 +220,18 @@ _JUDGES: dict[MetricType, Callable[[Metric, Sample, int], MetricResult]] = {
 }
 
 
-def _query(metric: Metric, queries: Mapping[str, float | str]) -> MetricResult:
+def _query(metric: Metric, queries: Mapping[str, float | str], sample: Sample, min_samples: int) -> MetricResult:
+    asked = sum(sample.outcomes("canary").values())
     value = queries.get(metric.title, "the query was not asked")
     if isinstance(value, str):
         return _result(metric, Verdict.ERROR, None, 0, f"could not be measured: {value}")
     if math.isnan(value):
-        return _result(metric, Verdict.INCONCLUSIVE, None, 0, "the query gave no number")
-    verdict = Verdict.FAILED if value > metric.bound else Verdict.SUCCESSFUL
-    sign = ">" if verdict == Verdict.FAILED else "<="
-    return _result(metric, verdict, value, 0, f"{value:g} {sign} {metric.bound:g}")
+        return _result(metric, Verdict.INCONCLUSIVE, None, asked, "the query gave no number")
+    if value > metric.bound:
+        return _result(metric, Verdict.FAILED, value, asked, f"{value:g} > {metric.bound:g}")
+    if asked < min_samples:
+        return _too_few(metric, asked, min_samples)
+    return _result(metric, Verdict.SUCCESSFUL, value, asked, f"{value:g} <= {metric.bound:g}")
 
 
 def _graded(metric: Metric, value: float, samples: float, *, certain: bool, text: str, more: str = "") -> MetricResult:

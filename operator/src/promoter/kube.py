@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import kopf
 
-from promoter.errors import PermanentError, RetryableError
+from promoter.errors import InvalidRequestError, PermanentError, RetryableError
 
 Document = dict[str, Any]
 MERGE, APPLY, JSON_PATCH = (
@@ -66,6 +66,7 @@ class Kube:
 
         Raises:
             RetryableError: no answer, or one that another try may change.
+            InvalidRequestError: it does not fit the object as it is.
             PermanentError: refused; the message is the server's.
         """
         data = None if body is None else json.dumps(body)
@@ -93,7 +94,9 @@ def _judged(status: int, answer: object, what: str) -> Document | None:
     if status == 404:
         return None
     message = answer.get("message", "") if isinstance(answer, dict) else ""
-    kind = RetryableError if status >= 500 or status in {401, 409, 429} else PermanentError
+    kind: type[Exception] = InvalidRequestError if status == 422 else PermanentError
+    if status >= 500 or status in {401, 409, 429}:
+        kind = RetryableError
     raise kind(f"{what}: {status} {message}")
 
 

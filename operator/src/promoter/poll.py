@@ -15,7 +15,7 @@ from promoter.spec import ModelRef
 @dataclass
 class _Known:
     view: RegistryView
-    asked_at: float
+    answered_at: float
     next_at: float
     faults: int = 0
 
@@ -32,7 +32,7 @@ class Poller:
         """Return what the pointer names, asking when it is time."""
         known = self._known.get(model)
         if known is None or self._clock() >= known.next_at:
-            known = await self._ask(model, known.faults if known else 0)
+            known = await self._ask(model, known)
             self._known[model] = known
         return known.view
 
@@ -46,17 +46,24 @@ class Poller:
         """Drop pointers that nobody asks for any more."""
         self._known = {model: known for model, known in self._known.items() if model in kept}
 
+    def due_in(self, model: ModelRef) -> float:
+        """Return the seconds until a pointer is to be asked for again; 0 for one that never was."""
+        known = self._known.get(model)
+        return max(0.0, known.next_at - self._clock()) if known else 0.0
+
     @property
     def age(self) -> float:
-        """Return the seconds since the pointer that waits longest was asked for; 0 without any."""
-        return max((self._clock() - known.asked_at for known in self._known.values()), default=0.0)
+        """Return the seconds since the registry's last answer, for the pointer that has the oldest; 0 without any."""
+        return max((self._clock() - known.answered_at for known in self._known.values()), default=0.0)
 
-    async def _ask(self, model: ModelRef, faults: int) -> _Known:
+    async def _ask(self, model: ModelRef, last: _Known | None) -> _Known:
+        faults, answered_at = (last.faults, last.answered_at) if last else (0, self._clock())
         try:
             view, faults = RegistryView(await self._registry.desired(model)), 0
+            answered_at = self._clock()
         except (RetryableError, PermanentError) as error:
             view, faults = RegistryView(error=str(error)), faults + 1
         pause = self._seconds if not faults else min(self._seconds * 2 ** min(faults - 1, 10), self._max_seconds)
         now = self._clock()
         # Jitter spreads many operators' calls; earlier only, so that the interval is a promise.
-        return _Known(view, now, now + pause * random.uniform(0.9, 1.0), faults)  # noqa: S311
+        return _Known(view, answered_at, now + pause * random.uniform(0.9, 1.0), faults)  # noqa: S311

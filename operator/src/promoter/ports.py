@@ -70,8 +70,8 @@ class Cluster(Protocol):
     async def set_stable_version(self, owner: Owner, target: str, version: str) -> None:
         """Have the stable pods serve a version."""
 
-    async def clear_action(self, owner: Owner) -> None:
-        """Take the annotation of an action by hand away."""
+    async def clear_action(self, owner: Owner, value: str) -> None:
+        """Take the annotation of a handled action away, if it still says this."""
 
     async def emit(self, owner: Owner, event: EmitEvent) -> None:
         """Record an Event on the ModelPromotion."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from string import Template
 from typing import Any
 
+from promoter.analysis import due
 from promoter.cluster import ACTION_ANNOTATION
-from promoter.conditions import blocked
+from promoter.conditions import blocked, refused
 from promoter.contract import misfit
 from promoter.decide import Decision, decide
 from promoter.errors import PermanentError, RetryableError
@@ -46,6 +47,8 @@ class Subject:
     owner: Owner
     document: Document
     state: State
+    # What the cluster said no to in the last turn.
+    refusal: str = ""
 
     @property
     def generation(self) -> int:
@@ -83,16 +86,26 @@ async def reconcile(world: World, subject: Subject) -> None:
         await _save(world, subject, blocked(subject.state, "InvalidSpec", str(error), subject.generation, now))
         return
     try:
-        snapshot, seen = await observe(world, subject, spec)
-        decision = decide(spec, subject.generation, subject.state, seen, now)
-        await _save(world, subject, decision.state)
+        snapshot, seen = await observe(world, subject, spec, now)
+    except PermanentError as error:
+        log.warning("%s/%s: %s", subject.owner.namespace, subject.owner.name, error)
+        await _save(world, subject, blocked(subject.state, "Blocked", str(error), subject.generation, now))
+        return
+    decision = decide(spec, subject.generation, subject.state, seen, now)
+    # What was refused before will most likely be again: so the status does not change to and fro.
+    state = refused(decision.state, subject.state, subject.refusal, now) if subject.refusal else decision.state
+    await _save(world, subject, state)
+    try:
         await _act(world, subject, spec, snapshot, decision)
     except PermanentError as error:
         log.warning("%s/%s: %s", subject.owner.namespace, subject.owner.name, error)
-        await _save(world, subject, blocked(subject.state, "Refused", str(error), subject.generation, now))
+        subject.refusal = str(error)
+        await _save(world, subject, refused(decision.state, subject.state, subject.refusal, now))
+    else:
+        subject.refusal = ""
 
 
-async def observe(world: World, subject: Subject, spec: Spec) -> tuple[Snapshot, Observation]:
+async def observe(world: World, subject: Subject, spec: Spec, now: float) -> tuple[Snapshot, Observation]:
     """Look at registry, cluster and pods; at the pods only while a rollout is on its way."""
     state, target = subject.state, spec.target_ref.name
     registry = await world.poller.view(spec.model)
@@ -107,7 +120,7 @@ async def observe(world: World, subject: Subject, spec: Spec) -> tuple[Snapshot,
         canary=await _canary(world, state, snapshot),
         route=snapshot.route,
         pods=tuple(readings),
-        queries=await _queries(world, subject, spec),
+        queries=await _queries(world, subject, spec, now),
         action=subject.action,
     )
 
@@ -141,12 +154,12 @@ async def _fitting(world: World, view: CanaryView, snapshot: Snapshot) -> Canary
     return dataclasses.replace(view, failure=f"wrong contract: {fault}") if fault else view
 
 
-async def _queries(world: World, subject: Subject, spec: Spec) -> dict[str, float | str]:
+async def _queries(world: World, subject: Subject, spec: Spec, now: float) -> dict[str, float | str]:
     state = subject.state
     asked = [metric for metric in spec.metrics if metric.type == MetricType.QUERY and metric.query]
-    if not asked or state.phase not in {Phase.PROGRESSING, Phase.PAUSED} or state.step_started_at is None:
+    if not asked or state.step_started_at is None or not due(spec, state, now):
         return {}
-    window = max(1, int(world.clock() - state.step_started_at))
+    window = max(1, int(now - state.step_started_at))
     known = {
         "namespace": subject.owner.namespace, "target": spec.target_ref.name, "stable": state.stable_version or "",
         "canary": state.canary_version or "", "window": f"{window}s",
@@ -168,25 +181,28 @@ async def _save(world: World, subject: Subject, state: State) -> None:
 
 
 async def _act(world: World, subject: Subject, spec: Spec, snapshot: Snapshot, decision: Decision) -> None:
+    routes = [action.route for action in decision.actions if isinstance(action, ApplyRoute)]
+    for route in routes:
+        await world.cluster.apply_route(subject.owner, spec.target_ref.name, route)
+    if routes or decision.state.phase not in RESTING:
+        # At once: until the pods see a weight that fell, clients are still sent to the canary.
+        await world.cluster.nudge(subject.owner, snapshot.stable_pods, decision.state.route.generation)
     for action in decision.actions:
-        await _do(world, subject, spec, snapshot, action)
-    if subject.state.phase not in RESTING or any(isinstance(action, ApplyRoute) for action in decision.actions):
-        await world.cluster.nudge(subject.owner, snapshot.stable_pods, subject.state.route.generation)
+        if not isinstance(action, ApplyRoute):
+            await _do(world, subject, spec, snapshot, action)
 
 
 async def _do(world: World, subject: Subject, spec: Spec, snapshot: Snapshot, action: Action) -> None:
     cluster, owner, target = world.cluster, subject.owner, spec.target_ref.name
     match action:
-        case ApplyRoute(route):
-            await cluster.apply_route(owner, target, route)
         case ApplyCanary(version, replicas):
             await cluster.apply_canary(owner, snapshot.deployment, version, replicas)
         case DeleteCanary():
             await cluster.delete_canary(owner, target)
         case SetStableVersion(version):
             await cluster.set_stable_version(owner, target, version)
-        case ClearAction():
-            await cluster.clear_action(owner)
+        case ClearAction(value):
+            await cluster.clear_action(owner, value)
         case TagVersion(version, tags):
             await _tag(world, subject, spec, version, dict(tags))
         case EmitEvent():
@@ -201,5 +217,8 @@ async def _tag(world: World, subject: Subject, spec: Spec, version: str, tags: d
     except RetryableError as error:
         log.warning("tags of version %s stay pending: %s", version, error)
         return
+    except PermanentError as error:
+        event = EmitEvent("TagRefused", f"version {version} is not tagged with the outcome: {error}", "Warning")
+        await _do(world, subject, spec, Snapshot(), event)
     pending = {key: value for key, value in subject.state.pending_tags.items() if key != version}
     await _save(world, subject, subject.state.model_copy(update={"pending_tags": pending}))

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from promoter.errors import RetryableError
+from promoter.errors import PermanentError, RetryableError
 from promoter.ports import Owner
 from promoter.reconcile import Subject, World, reconcile
-from promoter.spec import InvalidSpecError, parse_spec
+from promoter.spec import InvalidSpecError, ModelRef, parse_spec
 from promoter.state import RESTING, State
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,9 @@ class Scheduler:
             loop = None
         if loop is None:
             loop = self._loops[key] = _Loop(Subject(owner, document, _state(document)))
+            self._world.telemetry.show(owner, loop.subject.state)
             loop.task = asyncio.create_task(self._run(loop), name=f"promotion {owner.namespace}/{owner.name}")
+            loop.task.add_done_callback(_tell)
             return
         before = (loop.subject.generation, loop.subject.action)
         loop.subject.document = document
@@ -99,10 +101,10 @@ class Scheduler:
             try:
                 await reconcile(self._world, loop.subject)
                 faults = 0
-            except RetryableError as error:
+            except (RetryableError, PermanentError) as error:
                 faults += 1
-                owner = loop.subject.owner
-                self._world.telemetry.errors.labels(owner.namespace, owner.name, "retryable").inc()
+                owner, kind = loop.subject.owner, "retryable" if isinstance(error, RetryableError) else "permanent"
+                self._world.telemetry.errors.labels(owner.namespace, owner.name, kind).inc()
                 log.warning("%s/%s: %s; trying again", owner.namespace, owner.name, error)
             loop.busy_since = None
             self._trim()
@@ -117,17 +119,27 @@ class Scheduler:
             return min(self._tick_seconds * 2.0 ** min(faults - 1, 10), _MOST_PAUSE_SECONDS)
         if moved:
             return 0.05
-        resting = loop.subject.state.phase in RESTING and not loop.subject.state.pending_tags
-        return self._poll_seconds if resting else self._tick_seconds
+        if loop.subject.state.phase not in RESTING or loop.subject.state.pending_tags:
+            return self._tick_seconds
+        model = _model(loop)
+        # With the poll, whose times are spread; an unreachable registry is no reason to look away from the cluster.
+        return min(self._poll_seconds, self._world.poller.due_in(model)) if model else self._poll_seconds
 
     def _trim(self) -> None:
-        kept = set()
-        for loop in self._loops.values():
-            try:
-                kept.add(parse_spec(loop.subject.document.get("spec")).model)
-            except InvalidSpecError:
-                continue
-        self._world.poller.forget(kept)
+        self._world.poller.forget({model for loop in self._loops.values() if (model := _model(loop))})
+
+
+def _model(loop: _Loop) -> ModelRef | None:
+    try:
+        return parse_spec(loop.subject.document.get("spec")).model
+    except InvalidSpecError:
+        return None
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    """Log why a loop ended; the liveness probe takes it from there."""
+    if not task.cancelled() and (error := task.exception()):
+        log.error("%s ended", task.get_name(), exc_info=error)
 
 
 def _owner(document: Document) -> Owner:

@@ -141,7 +141,7 @@ class Analysis(Base):
 
     interval: Duration = Field(default="30s", description="Time between two judgements.")
     min_samples: int = Field(default=100, ge=1, le=1_000_000, description=(
-        "Fewer answers of the canary or of the champion since the step began are Inconclusive."))  # fmt: skip
+        "With fewer answers of the canary, or of the champion it is compared with, nothing passes."))  # fmt: skip
     failure_limit: int = Field(default=2, ge=1, le=100, description="At the how-manieth Failed it is rolled back.")
     error_limit: int = Field(default=5, ge=1, le=100, description=(
         "At the how-manieth Error (could not measure) in a row it is rolled back."))  # fmt: skip
@@ -219,6 +219,16 @@ CEL_RULES: tuple[tuple[str, str], ...] = (
         "self.analysis.metrics.all(m, m.type != 'ShadowDisagreement')",
         "analysis.metrics: ShadowDisagreement needs shadow",
     ),
+    (
+        "!has(self.analysis) || !has(self.analysis.metrics) || self.analysis.metrics.size() == 0 || "
+        "self.analysis.metrics.exists(m, m.type != 'ShadowDisagreement')",
+        "analysis.metrics: ShadowDisagreement alone judges no step; give at least one other",
+    ),
+    (
+        "!has(self.analysis) || !has(self.analysis.metrics) || self.analysis.metrics.all(m, !has(m.name) || "
+        "self.analysis.metrics.exists_one(n, has(n.name) && n.name == m.name))",
+        "analysis.metrics: names differ",
+    ),
 )
 
 # Needs the object as it was; the operator compares with the target in the status.
@@ -232,6 +242,7 @@ def broken_rules(spec: Spec) -> list[str]:
     """Return the messages of the rules that a spec breaks; the same rules, in the same order, as `CEL_RULES`."""
     steps, metrics = spec.steps, spec.analysis.metrics
     weights = [step.weight for step in steps if step.weight is not None]
+    names = [metric.name for metric in metrics if metric.name]
     kept = (
         sum(x is not None for x in (spec.model.alias, spec.model.stage, spec.model.version)) <= 1,
         all((step.weight is None) != (step.pause is None) for step in steps),
@@ -241,6 +252,8 @@ def broken_rules(spec: Spec) -> list[str]:
         all(m.type != MetricType.QUERY or (m.name and m.query and m.limit is not None and spec.analysis.prometheus_url)
             for m in metrics),
         spec.shadow is not None or all(m.type != MetricType.SHADOW_DISAGREEMENT for m in metrics),
+        not metrics or any(m.type != MetricType.SHADOW_DISAGREEMENT for m in metrics),
+        len(names) == len(set(names)),
     )  # fmt: skip
     return [message for ok, (_, message) in zip(kept, CEL_RULES, strict=True) if not ok]
 

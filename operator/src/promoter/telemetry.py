@@ -29,16 +29,21 @@ class Telemetry:
             "promoter_reconcile_errors_total", "Turns that failed, by kind", [*labels, "kind"], registry=self.registry
         )
         self.poll_age = Gauge(
-            "promoter_poll_age_seconds", "Seconds since the registry was asked for the pointer that waits longest",
+            "promoter_poll_age_seconds", "Seconds since the registry's last answer, for the pointer with the oldest",
             registry=self.registry,
         )  # fmt: skip
 
-    def moved(self, owner: Owner, before: State, after: State) -> None:
-        """Count what a new state brings."""
+    def show(self, owner: Owner, state: State) -> None:
+        """Set the gauges to where a promotion stands."""
         key = (owner.namespace, owner.name)
         for phase in Phase:
-            self.phase.labels(*key, phase.value).set(phase == after.phase)
-        self.weight.labels(*key).set(after.verified_weight)
+            self.phase.labels(*key, phase.value).set(phase == state.phase)
+        self.weight.labels(*key).set(state.verified_weight)
+
+    def moved(self, owner: Owner, before: State, after: State) -> None:
+        """Count what a new state brings."""
+        self.show(owner, after)
+        key = (owner.namespace, owner.name)
         if after.analysis and after.analysis != before.analysis:
             self.verdicts.labels(*key, after.analysis.verdict.value).inc()
         if after.history[:1] != before.history[:1] and after.history:

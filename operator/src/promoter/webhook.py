@@ -25,11 +25,11 @@ def verify(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> 
     """
     signature = headers.get("X-MLflow-Signature", "")
     delivery, sent = headers.get("X-MLflow-Delivery-Id", ""), headers.get("X-MLflow-Timestamp", "")
-    if not sent.isdigit() or not delivery:
-        raise RejectedError("X-MLflow-Timestamp or X-MLflow-Delivery-Id is missing")
+    if not (sent.isascii() and sent.isdigit()) or not delivery.isascii() or not delivery:
+        raise RejectedError("X-MLflow-Timestamp or X-MLflow-Delivery-Id is missing or malformed")
     signed = b".".join((delivery.encode(), sent.encode(), body))
     wanted = base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
-    if not hmac.compare_digest(f"v1,{wanted}".encode(), signature.encode()):
+    if not hmac.compare_digest(f"v1,{wanted}".encode(), signature.encode(errors="replace")):
         raise RejectedError("the signature is wrong")
     if abs(now - int(sent)) > WINDOW_SECONDS:
         raise RejectedError(f"it was sent more than {WINDOW_SECONDS:.0f} s ago or ahead")

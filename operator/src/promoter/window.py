@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from promoter.observation import PodReading
 from promoter.state import Window
 
+# The status has to stay small; pods that vanished longest ago are forgotten first.
+PODS_KEPT = 100
+
 
 def open_window(readings: Iterable[PodReading], now: float) -> Window:
     """Return a window that counts from these readings on."""
@@ -17,20 +20,20 @@ def advance(window: Window, readings: Iterable[PodReading]) -> Window:
     """Add the increases since the last readings.
 
     A counter that fell means that its pod's process started anew: all its counts are new. A pod that was not there
-    before counts in full when it started within the window, else from now on. What a vanished pod counted stays.
+    before counts in full when it started within the window, else from now on. What a vanished pod counted stays, and
+    its last reading too: it may only have been unready or unreadable for a moment.
     """
-    pods: dict[str, dict[str, float]] = {}
-    totals = dict(window.totals)
+    pods, totals = dict(window.pods), dict(window.totals)
     for reading in readings:
-        last = window.pods.get(reading.pod)
         if reading.error:
-            if last is not None:
-                pods[reading.pod] = last
             continue
+        # Taken out first, so that those seen longest ago stand first.
+        last = pods.pop(reading.pod, None)
         for series, increase in _increases(reading, last, window.opened_at).items():
             totals[series] = totals.get(series, 0.0) + increase
         pods[reading.pod] = dict(reading.counters)
-    return Window(opened_at=window.opened_at, pods=pods, totals=totals)
+    kept = dict(list(pods.items())[-PODS_KEPT:])
+    return Window(opened_at=window.opened_at, pods=kept, totals=totals)
 
 
 def _increases(reading: PodReading, last: Mapping[str, float] | None, opened_at: float) -> dict[str, float]:

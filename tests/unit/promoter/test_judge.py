@@ -13,7 +13,7 @@ from promoter.judge import judge, lower_bound, psi, quantile, share_above
 from promoter.observation import PodReading
 from promoter.spec import parse_spec
 from promoter.state import MetricResult, Verdict
-from promoter.window import advance, open_window
+from promoter.window import PODS_KEPT, advance, open_window
 
 BOUNDS = [0.005, 0.01, 0.05, 0.1, 1.0, math.inf]
 
@@ -34,10 +34,10 @@ def totals(arm: str, **counts: Any) -> dict[str, float]:
 
 
 def verdict_of(kind: str, counted: dict[str, float], *, shadowing: bool = False, **more: Any) -> MetricResult:
-    metric = {"type": kind, **more.pop("metric", {})}
+    metrics = [{"type": kind, **more.pop("metric", {})}, {"type": "Query", "name": "other", "query": "up", "limit": 1}]
     spec = parse_spec({
         "model": {"name": "m"}, "shadow": {},
-        "analysis": {"minSamples": 100, "metrics": [metric], "prometheusUrl": "http://prometheus"},
+        "analysis": {"minSamples": 100, "metrics": metrics, "prometheusUrl": "http://prometheus"},
     })  # fmt: skip
     arguments = {"unreadable": [], "queries": {}} | more
     return judge(spec, counted, shadowing=shadowing, **arguments)[1][0]
@@ -98,8 +98,10 @@ def test_a_decision_shift_either_way_fails(approved: int, verdict: Verdict) -> N
 def test_shadow_disagreement_is_judged_only_in_the_shadow() -> None:
     counted = {"pairs/same": 500.0, "pairs/different": 500.0}
     assert verdict_of("ShadowDisagreement", counted, shadowing=True).verdict == Verdict.FAILED
-    spec = parse_spec({"model": {"name": "m"}, "shadow": {}, "analysis": {"metrics": [{"type": "ShadowDisagreement"}]}})
-    assert judge(spec, counted, shadowing=False, unreadable=[], queries={}) == (Verdict.INCONCLUSIVE, ())
+    metrics = [{"type": "ShadowDisagreement"}, {"type": "ErrorRate"}]
+    spec = parse_spec({"model": {"name": "m"}, "shadow": {}, "analysis": {"metrics": metrics}})
+    live = judge(spec, counted, shadowing=False, unreadable=[], queries={})
+    assert [result.name for result in live[1]] == ["ErrorRate"]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +111,14 @@ def test_shadow_disagreement_is_judged_only_in_the_shadow() -> None:
 )  # fmt: skip
 def test_a_query_is_judged_by_its_number(answer: float | str, verdict: Verdict) -> None:
     metric = {"name": "own", "query": "up", "limit": 1}
-    found = verdict_of("Query", {}, metric=metric, queries={"own": answer})
-    assert found.verdict == verdict
+    counted = totals("canary", outcomes={"ok": 500})
+    assert verdict_of("Query", counted, metric=metric, queries={"own": answer}).verdict == verdict
+
+
+def test_a_query_passes_nobody_without_samples() -> None:
+    metric = {"name": "own", "query": "up", "limit": 1}
+    found = verdict_of("Query", totals("canary", outcomes={"ok": 99}), metric=metric, queries={"own": 0.5})
+    assert (found.verdict, found.message) == (Verdict.INCONCLUSIVE, "own: 99 of 100 samples")
 
 
 def test_a_pod_that_cannot_be_read_is_an_error_and_never_a_pass() -> None:
@@ -160,6 +168,21 @@ def test_a_restarted_process_counts_in_full() -> None:
 def test_a_vanished_pod_leaves_what_it_counted() -> None:
     window = advance(open_window([reading("a", ok=0)], now=50), [reading("a", ok=40)])
     assert advance(window, [reading("b", started_at=60, ok=7)]).totals == {"ok": 47}
+
+
+def test_a_pod_that_was_unready_for_a_moment_is_not_counted_twice() -> None:
+    window = advance(open_window([], now=50), [reading("a", started_at=60, ok=40)])
+    window = advance(window, [])
+    assert advance(window, [reading("a", started_at=60, ok=45)]).totals == {"ok": 45}
+
+
+def test_pods_that_vanished_long_ago_are_forgotten() -> None:
+    window = open_window([], now=0)
+    for number in range(PODS_KEPT + 20):
+        window = advance(window, [reading(f"pod-{number}", started_at=1, ok=1), reading("lasting", started_at=1, ok=1)])
+    assert len(window.pods) == PODS_KEPT
+    assert "lasting" in window.pods
+    assert window.totals == {"ok": PODS_KEPT + 21}
 
 
 def test_a_late_comer_that_is_older_than_the_step_counts_from_now_on() -> None:

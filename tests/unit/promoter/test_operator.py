@@ -138,8 +138,14 @@ class Town:
         if request.method == "GET":
             return self._answer(self.objects.get(path))
         body, kind = json.loads(await request.read()), request.content_type
-        if kind == "application/json-patch+json":
+        if kind == "application/json-patch+json" and request.path.endswith("/status"):
             new = self.objects[path] | {"status": body[1]["value"]}
+        elif kind == "application/json-patch+json":
+            # Only an annotation is ever tested and taken away so.
+            name = body[0]["path"].rpartition("/")[2].replace("~1", "/")
+            if self.objects[path]["metadata"]["annotations"].get(name) != body[0]["value"]:
+                return web.json_response({"message": "the test failed"}, status=422)
+            new = merge(self.objects[path], {"metadata": {"annotations": {name: None}}})
         elif kind == "application/apply-patch+yaml" or path in self.objects:
             new = merge(self.objects.get(path, {}), body)
         else:

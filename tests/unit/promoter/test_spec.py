@@ -93,13 +93,24 @@ def test_anything_else_is_no_duration(text: str) -> None:
         durations.seconds(text)
 
 
-def test_the_guide_speaks_of_every_field() -> None:
-    def names(schema: dict[str, Any], path: str = "") -> list[str]:
+def test_the_guides_table_is_the_schema() -> None:
+    def rows(schema: dict[str, Any], path: str = "") -> list[str]:
         found = []
         for name, part in schema.get("properties", {}).items():
-            inner = names(part.get("items", part), f"{path}{name}.")
-            found += inner or [f"{path}{name}"]
+            inner = rows(part.get("items", part), f"{path}{name}.")
+            found += inner or [f"| `{path}{name}` | {part['type']} | {default(part)} | {allowed(part)} "
+                               f"| {part['description']} |"]  # fmt: skip
         return found
 
+    def default(part: dict[str, Any]) -> str:
+        return str(part.get("default", "")).lower() if part["type"] == "boolean" else str(part.get("default", ""))
+
+    def allowed(part: dict[str, Any]) -> str:
+        if "minimum" in part:
+            return f"{part['minimum']:g} to {int(part['maximum']) if 'maximum' in part else ''}".strip()
+        return ", ".join(part.get("enum", ()))
+
     guide = (ROOT / "docs" / "promotion.md").read_text()
-    assert [name for name in names(SCHEMA["properties"]["spec"]) if f"`{name}`" not in guide] == []
+    table = guide.partition("## Every field")[2].partition("##")[0]
+    written = [re.sub(r"\s+", " ", line) for line in table.splitlines() if line.startswith("| `")]
+    assert written == [re.sub(r"\s+", " ", row) for row in rows(SCHEMA["properties"]["spec"])]

@@ -1,0 +1,148 @@
+"""The CEL rules for newer clusters: they compile against the schema's types, and agree with the operator's own checks.
+
+The evaluator is CEL's C++ implementation; the schema becomes a message type, so that a misspelt field or a wrong type
+does not compile, as on an API server. `isSorted` is of Kubernetes' own library and stands here in one line.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from cel_expr_python import cel
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promoter.crd import crd
+from promoter.spec import CEL_RULES, IMMUTABLE_RULE, InvalidSpecError, Spec, broken_rules, parse_spec
+
+Document = dict[str, Any]
+SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+Proto = descriptor_pb2.FieldDescriptorProto
+SCALARS = {
+    "string": Proto.TYPE_STRING, "integer": Proto.TYPE_INT64, "number": Proto.TYPE_DOUBLE, "boolean": Proto.TYPE_BOOL,
+}  # fmt: skip
+
+
+def fill(message: descriptor_pb2.DescriptorProto, schema: Document) -> None:
+    """Give a message type the schema's fields; all of them know whether they are set."""
+    for number, (name, part) in enumerate(schema["properties"].items(), 1):
+        field = message.field.add(name=name, json_name=name, number=number, label=Proto.LABEL_OPTIONAL)
+        kind = part
+        if part["type"] == "array":
+            field.label, kind = Proto.LABEL_REPEATED, part["items"]
+        if kind["type"] == "object":
+            nested = message.nested_type.add(name=name.capitalize())
+            fill(nested, kind)
+            field.type, field.type_name = Proto.TYPE_MESSAGE, nested.name
+        else:
+            field.type, field.proto3_optional = SCALARS[kind["type"]], True
+            field.oneof_index = len(message.oneof_decl)
+            message.oneof_decl.add(name=f"_{name}")
+
+
+class Server:
+    """As much of an API server as stands between a spec and its rules: types, defaults, CEL."""
+
+    def __init__(self) -> None:
+        file = descriptor_pb2.FileDescriptorProto(name="promotion.proto", package="promotion", syntax="proto3")
+        fill(file.message_type.add(name="Spec"), SCHEMA)
+        pool = descriptor_pool.Default()
+        pool.Add(file)
+        self._type = message_factory.GetMessageClass(pool.FindMessageTypeByName("promotion.Spec"))
+        is_sorted = cel.Overload(
+            "list_is_sorted", return_type=cel.Type.BOOL, parameters=[cel.Type.List(cel.Type.INT)], is_member=True,
+            impl=lambda numbers: numbers == sorted(numbers),
+        )  # fmt: skip
+        kind = cel.Type("promotion.Spec")
+        self.environment = cel.NewEnv(
+            pool, variables={"self": kind, "oldSelf": kind}, functions=[cel.FunctionDecl("isSorted", [is_sorted])]
+        )
+        rules = (*CEL_RULES, IMMUTABLE_RULE)
+        self.rules = [(self.environment.compile(rule), message) for rule, message in rules]
+
+    def broken(self, spec: Document, old: Document | None = None) -> list[str]:
+        new, before = (json_format.ParseDict(defaulted(doc, SCHEMA), self._type()) for doc in (spec, old or spec))
+        data = {"self": new, "oldSelf": before}
+        return [message for rule, message in self.rules if not rule.eval(data=data).plain_value()]
+
+
+def defaulted(document: Document, schema: Document) -> Document:
+    """Fill in defaults, as an API server does before it asks the rules."""
+    result = copy.deepcopy(document)
+    for name, part in schema.get("properties", {}).items():
+        if name not in result and "default" in part:
+            result[name] = copy.deepcopy(part["default"])
+        if isinstance(result.get(name), dict):
+            result[name] = defaulted(result[name], part)
+        elif isinstance(result.get(name), list):
+            result[name] = [defaulted(item, part["items"]) for item in result[name]]
+    return result
+
+
+def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+DURATION = st.sampled_from(["30s", "5m"])
+STEP = optional(weight=st.integers(1, 100), duration=DURATION, pause=optional(duration=DURATION))
+METRIC = st.builds(
+    lambda kind, more: {"type": kind, **more},
+    st.sampled_from(["ErrorRate", "ShadowDisagreement", "Query"]),
+    optional(name=st.sampled_from(["a", "b"]), query=st.just("up"), limit=st.sampled_from([0.0, 1.0])),
+)
+MODEL = st.builds(
+    lambda more: {"name": "m", **more}, optional(alias=st.just("a"), stage=st.just("s"), version=st.just("1"))
+)
+SPECS = st.builds(
+    lambda model, more: {"model": model, **more},
+    MODEL,
+    optional(
+        steps=st.lists(STEP, min_size=1, max_size=4),
+        shadow=st.just({}),
+        analysis=optional(metrics=st.lists(METRIC, max_size=3), prometheusUrl=st.just("http://p")),
+    ),
+)
+SERVER = Server()
+
+
+@settings(max_examples=400, deadline=None)
+@given(SPECS)
+def test_api_server_and_operator_find_the_same_faults(spec: Document) -> None:
+    assert SERVER.broken(spec) == broken_rules(Spec.model_validate(spec))
+
+
+@pytest.mark.parametrize(
+    ("spec", "rule"),
+    [
+        ({"model": {"name": "m", "alias": "a", "stage": "s"}}, 0),
+        ({"model": {"name": "m"}, "steps": [{"weight": 5, "duration": "1m", "pause": {}}]}, 1),
+        ({"model": {"name": "m"}, "steps": [{"weight": 5}]}, 2),
+        ({"model": {"name": "m"}, "steps": [{"pause": {}}]}, 3),
+        ({"model": {"name": "m"}, "steps": [{"weight": 9, "duration": "1m"}, {"weight": 5, "duration": "1m"}]}, 4),
+        ({"model": {"name": "m"}, "analysis": {"metrics": [{"type": "Query", "name": "a", "query": "up"}]}}, 5),
+        ({"model": {"name": "m"}, "analysis": {"metrics": [{"type": "ErrorRate"}, {"type": "ShadowDisagreement"}]}}, 6),
+        ({"model": {"name": "m"}, "shadow": {}, "analysis": {"metrics": [{"type": "ShadowDisagreement"}]}}, 7),
+        ({"model": {"name": "m"}, "analysis": {"metrics": [
+            {"type": "ErrorRate", "name": "a"}, {"type": "ScorePSI", "name": "a"}]}}, 8),
+    ],
+)  # fmt: skip
+def test_each_rule_refuses_what_it_is_for(spec: Document, rule: int) -> None:
+    assert SERVER.broken(spec) == [CEL_RULES[rule][1]]
+    with pytest.raises(InvalidSpecError):
+        parse_spec(spec)
+
+
+def test_the_target_is_immutable_for_both() -> None:
+    old, new = {"model": {"name": "m"}}, {"model": {"name": "m"}, "targetRef": {"name": "other"}}
+    assert SERVER.broken(new, old) == [IMMUTABLE_RULE[1]]
+    assert SERVER.broken(old, {**old, "targetRef": {"name": "scoring"}}) == []
+    with pytest.raises(InvalidSpecError, match="targetRef: cannot change"):
+        parse_spec(new, target="scoring")
+
+
+def test_a_rule_about_a_field_that_is_not_there_does_not_compile() -> None:
+    with pytest.raises(RuntimeError, match="undefined field 'modle'"):
+        SERVER.environment.compile("self.modle.name == 'm'")

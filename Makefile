@@ -37,18 +37,21 @@ images: $(STAMP) ## build what changed and give it to the running cluster
 	@$(LOCAL) images
 
 ##@ checks
-.PHONY: test test-fast test-e2e lint format
+.PHONY: test test-fast test-e2e test-soak lint format
 test: lint test-all ## lint and every test; brings up a cluster for the end-to-end tests
 
 .PHONY: test-all
 test-all: $(STAMP) tools
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -m "not soak"
 
 test-fast: lint ## lint and every test that needs no cluster
 	$(PYTHON) -m pytest -m "not e2e" -n 2
 
 test-e2e: $(STAMP) tools ## the end-to-end tests alone
-	$(PYTHON) -m pytest -m e2e
+	$(PYTHON) -m pytest -m "e2e and not soak"
+
+test-soak: $(STAMP) tools ## what takes hours: promotions over and over under load
+	$(PYTHON) -m pytest -m soak
 
 lint: $(STAMP) ## ruff, mypy, import-linter, hadolint, shellcheck, actionlint
 	ruff check .

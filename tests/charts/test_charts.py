@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import os
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from conftest import REPOSITORY
+from charts.rendering import CHARTS, SCENARIOS, render, run_helm
 
-CHARTS = REPOSITORY / "charts"
 NAMES = [path.parent.name for path in sorted(CHARTS.glob("*/values.yaml"))]
-SCENARIOS = sorted(str(path.relative_to(CHARTS)) for path in CHARTS.glob("*/ci/*-values.yaml"))
-# Schemas older than 1.25 are not published; the end-to-end tests put the stack on a real 1.20.
+# Schemas older than 1.25 are not published; the end-to-end tests take them from a real 1.20.
 SCHEMAS = ["1.25", "1.33", kubernetes_validate.latest_version().rpartition(".")[0]]
 POD_OWNERS = {"Deployment", "StatefulSet", "Job", "CronJob", "Pod"}
-
-
-@functools.cache
-def helm() -> str:
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "credit-risk/tools/bin/helm"
-    found = os.environ.get("HELM") or (str(cached) if cached.exists() else shutil.which("helm"))
-    if not found:
-        pytest.skip("helm is not there: `make tools` installs it")
-    return found
-
-
-@pytest.fixture(scope="session", autouse=True)
-def dependencies(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Build the charts' dependencies in a copy: tests run side by side and must not pull files from one another."""
-    copy = tmp_path_factory.mktemp("charts") / "charts"
-    shutil.copytree(CHARTS, copy, ignore=shutil.ignore_patterns("*.tgz", "Chart.lock"))
-    subprocess.run([str(copy / "build.sh")], check=True, env={**os.environ, "HELM": helm()})
-    COPY.append(copy)
-
-
-COPY: list[Path] = []
-
-
-def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([helm(), *arguments], capture_output=True, text=True, cwd=COPY[0])
-
-
-@functools.cache
-def render(scenario: str, *options: str) -> list[dict[str, Any]]:
-    chart = scenario.partition("/")[0]
-    result = run_helm("template", "release", chart, "--namespace", "ns", "--values", scenario, *options)
-    assert result.returncode == 0, result.stderr
-    return [document for document in yaml.safe_load_all(result.stdout) if document]
 
 
 def pod_spec(document: dict[str, Any]) -> dict[str, Any]:

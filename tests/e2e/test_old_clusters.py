@@ -1,4 +1,4 @@
-"""The charts on the oldest Kubernetes that they promise: its own schema, read from its API server, and its admission."""
+"""The charts on the oldest Kubernetes that they promise: its schema and its admission."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from charts.test_charts import SCENARIOS, render
-from charts.test_charts import dependencies as dependencies
+from charts.rendering import SCENARIOS, render
 from localcluster.console import output
 from localcluster.stack import Cluster, Stack
 

@@ -45,7 +45,7 @@ def test_every_scenario_fits_the_schema_of_the_running_api_server(
 ) -> None:
     for document in render(scenario, "--kube-version", version):
         name = _type_of(document, definitions)
-        jsonschema.validate(document, {"$ref": f"#/definitions/{name}", "definitions": definitions})
+        jsonschema.Draft7Validator({"$ref": f"#/definitions/{name}", "definitions": definitions}).validate(document)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

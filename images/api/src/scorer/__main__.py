@@ -15,6 +15,7 @@ import uvloop
 
 from scorer.app import create_app, create_management_app
 from scorer.canary import ArmMetrics, Router
+from scorer.guard import Guard, Limits
 from scorer.loader import ModelSlot, keep_loading
 from scorer.metrics import Metrics
 from scorer.registry import Registry
@@ -32,16 +33,21 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: object, settings: Settings, port: int) -> _Server:
+def _server(app: object, settings: Settings, port: int, guard: Guard | None = None) -> _Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
             host=settings.host,
             port=port,
+            http=guard.protocol() if guard else "httptools",
+            ws="none",
+            interface="asgi3",
+            proxy_headers=False,
             access_log=False,
             log_config=None,
             server_header=False,
             lifespan="off",
+            timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=settings.shutdown_grace_seconds,
         )
     )
@@ -56,25 +62,30 @@ async def serve(settings: Settings) -> None:
     timeout = aiohttp.ClientTimeout(total=settings.registry_timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         router = Router(session, ArmMetrics(metrics.registry), settings.pod_name)
-        public = _server(create_app(settings, slot, metrics, router), settings, settings.port)
+        guard = Guard(Limits.of(settings), metrics.registry)
+        public = _server(create_app(settings, slot, metrics, router), settings, settings.port, guard)
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
-        def stop() -> None:
+        async def stopping() -> None:
+            await stop.wait()
             slot.draining = True
+            await guard.drain(public.server_state, settings.drain_seconds)
             public.should_exit = True
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop)
         routing = asyncio.gather(
             watch_route(settings.route_file, settings.route_poll_seconds, router.follow), router.keep_shadowing()
         )
         loading = asyncio.create_task(keep_loading(slot, Registry(session, settings.registry_url), settings))
+        guarding = asyncio.gather(guard.keep_sweeping(public.server_state), stopping())
         telling = asyncio.create_task(management.serve())
         await public.serve()
         management.should_exit = True
         await telling
-        for task in (loading, routing):
+        for task in (loading, routing, guarding):
             task.cancel()
-        await asyncio.gather(loading, routing, return_exceptions=True)
+        await asyncio.gather(loading, routing, guarding, return_exceptions=True)
 
 
 def _with_stable_version(settings: Settings) -> Settings:

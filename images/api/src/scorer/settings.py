@@ -35,4 +35,14 @@ class Settings(BaseSettings):
     registry_timeout_seconds: float = Field(default=10.0, gt=0)
     retry_min_seconds: float = Field(default=0.5, gt=0)
     retry_max_seconds: float = Field(default=10.0, gt=0)
+    # Longer than any ingress keeps an idle connection (Traefik 90 s, an AWS load balancer 60 s): were this side the
+    # first to close, a request could meet a connection that is just being closed.
+    keep_alive_seconds: int = Field(default=120, ge=1)
+    max_header_bytes: int = Field(default=16384, ge=1024)
+    # For a request's arrival; a larger body may take longer while it keeps coming.
+    max_arrival_seconds: float = Field(default=10.0, gt=0)
+    max_concurrent_requests: int = Field(default=256, ge=1)
+    max_connections: int = Field(default=1000, ge=1)
+    # After SIGTERM: at most so long until the port closes, then at most so long for what still runs.
+    drain_seconds: float = Field(default=10.0, ge=0)
     shutdown_grace_seconds: int = Field(default=20, ge=0)

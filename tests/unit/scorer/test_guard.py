@@ -1,0 +1,268 @@
+"""The server's own limits, over real sockets: size, time, number, and the way it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+import pytest
+import uvicorn
+from prometheus_client import CollectorRegistry, generate_latest
+from starlette.types import Receive, Scope, Send
+
+from scorer import guard as guard_module
+from scorer.guard import Guard, Limits
+
+LIMITS = Limits(header_bytes=2048, request_seconds=0.4, requests=2, connections=20)
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Server:
+    """A guarded server with an application that reads the body and answers when it may."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.registry = CollectorRegistry()
+        self.guard = Guard(limits, self.registry)
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.answer = b"ok"
+        self.disconnected = 0
+        config = uvicorn.Config(
+            self.app, interface="asgi3", port=0, http=self.guard.protocol(), ws="none", lifespan="off", log_config=None
+        )
+        self.uvicorn = uvicorn.Server(config)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.disconnected += 1
+                return
+            more = message["more_body"]
+        await self.may_answer.wait()
+        headers = [(b"content-length", str(len(self.answer)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": self.answer})
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        port = self.uvicorn.servers[0].sockets[0].getsockname()[1]
+        return await asyncio.open_connection("127.0.0.1", port)
+
+    def refused(self, reason: str) -> float | None:
+        return self.registry.get_sample_value("scorer_refused_total", {"reason": reason})
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Server]]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
+    monkeypatch.setattr(guard_module, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(guard_module, "LINGER_SECONDS", 0.3)
+
+    @contextlib.asynccontextmanager
+    async def running(**changed: float) -> AsyncIterator[Server]:
+        server = Server(replace(LIMITS, **changed))  # type: ignore[arg-type]
+        serving = asyncio.create_task(server.uvicorn._serve())
+        while not server.uvicorn.started:
+            await asyncio.sleep(0.01)
+        sweeping = asyncio.create_task(server.guard.keep_sweeping(server.uvicorn.server_state))
+        yield server
+        server.uvicorn.should_exit = True
+        server.uvicorn.force_exit = True
+        await serving
+        sweeping.cancel()
+
+    return running
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    """Return the next answer's status, headers and body."""
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+    return int(head[0].split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes until the server closes."""
+    return await asyncio.wait_for(reader.read(), 5)
+
+
+async def test_a_connection_serves_many_requests(serve: Serve) -> None:
+    async with serve() as server:
+        reader, writer = await server.connect()
+        for _ in range(3):
+            writer.write(GET)
+            assert (await answer(reader))[0] == 200
+        writer.write(GET * 2)
+        assert [(await answer(reader))[0] for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.parametrize("pieces", [1, 40])
+async def test_large_headers_are_refused_however_they_come(serve: Serve, pieces: int) -> None:
+    async with serve() as server:
+        reader, writer = await server.connect()
+        head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 4000
+        for start in range(0, len(head), len(head) // pieces):
+            writer.write(head[start : start + len(head) // pieces])
+            await asyncio.sleep(0)
+        if pieces == 1:
+            writer.write(b"\r\n\r\n")
+        status, headers, body = await answer(reader)
+        assert (status, headers["connection"]) == (431, "close")
+        assert "2048 bytes" in json.loads(body)["detail"]
+        assert server.refused("headers") == 1
+
+
+async def test_a_large_body_beside_small_headers_is_no_large_header(serve: Serve) -> None:
+    async with serve() as server:
+        reader, writer = await server.connect()
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
+            assert (await answer(reader))[0] == 200
+
+
+@pytest.mark.parametrize("start", [b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n", b"\r\n"])
+async def test_slow_headers_end_with_a_408(serve: Serve, start: bytes) -> None:
+    async with serve() as server:
+        reader, writer = await server.connect()
+        writer.write(start)
+        status, headers, _ = await answer(reader)
+        assert (status, headers["connection"], headers["content-type"]) == (408, "close", "application/problem+json")
+        assert await ended(reader) == b""
+        assert server.refused("slow") == 1
+
+
+async def test_headers_that_drip_end_all_the_same(serve: Serve) -> None:
+    async with serve() as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET / HTTP/1.1\r\n")
+        reading = asyncio.create_task(answer(reader))
+        while not reading.done():
+            writer.write(b"a: b\r\n")
+            await asyncio.sleep(0.05)
+        assert (await reading)[0] == 408
+
+
+async def test_a_second_request_on_a_connection_has_the_same_time_limit(serve: Serve) -> None:
+    async with serve() as server:
+        reader, writer = await server.connect()
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+        await asyncio.sleep(0.6)
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+        writer.write(b"GET")
+        assert (await answer(reader))[0] == 408
+
+
+async def test_a_slow_body_ends_with_a_408_and_frees_the_application(serve: Serve) -> None:
+    async with serve() as server:
+        reader, writer = await server.connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfew")
+        assert (await answer(reader))[0] == 408
+        assert await ended(reader) == b""
+        await asyncio.sleep(0.05)
+        assert server.disconnected == 1
+        assert not server.uvicorn.server_state.tasks
+
+
+async def test_a_body_that_keeps_coming_may_take_longer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "SLOWEST_BODY", 1000)
+    async with serve() as server:
+        reader, writer = await server.connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n")
+        for _ in range(10):
+            writer.write(b"x" * 200)
+            await asyncio.sleep(0.1)
+        assert (await answer(reader))[0] == 200
+
+
+async def test_a_silent_connection_is_closed_without_words(serve: Serve) -> None:
+    async with serve() as server:
+        reader, _ = await server.connect()
+        assert await ended(reader) == b""
+
+
+async def test_load_above_the_limit_is_shed_at_once_and_the_connection_stays(serve: Serve) -> None:
+    async with serve() as server:
+        server.may_answer.clear()
+        busy = [await server.connect() for _ in range(2)]
+        for _, writer in busy:
+            writer.write(GET)
+        await asyncio.sleep(0.05)
+        reader, writer = await server.connect()
+        writer.write(GET)
+        status, headers, body = await answer(reader)
+        assert (status, headers["retry-after"], json.loads(body)["status"]) == (503, "1", 503)
+        server.may_answer.set()
+        assert [(await answer(reader))[0] for reader, _ in busy] == [200, 200]
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+        assert server.refused("overload") == 1
+
+
+async def test_slow_bodies_take_nobodys_place(serve: Serve) -> None:
+    async with serve(request_seconds=5) as server:
+        for _ in range(4):
+            _, writer = await server.connect()
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfew")
+            await asyncio.sleep(0.15)
+        reader, writer = await server.connect()
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+
+
+async def test_there_is_a_limit_of_connections(serve: Serve) -> None:
+    async with serve(connections=2) as server:
+        kept = [await server.connect() for _ in range(2)]
+        reader, _ = await server.connect()
+        assert (await answer(reader))[0] == 503
+        assert server.refused("connections") == 1
+        assert len(kept) == 2
+
+
+async def test_who_never_reads_is_given_up(serve: Serve) -> None:
+    async with serve() as server:
+        server.answer = b"x" * 50_000_000
+        _, writer = await server.connect()
+        writer.write(GET)
+        await asyncio.sleep(1.5)
+        assert server.refused("unread-answer") == 1
+        assert not server.uvicorn.server_state.connections
+
+
+async def test_what_is_no_http_is_a_problem_too(serve: Serve) -> None:
+    async with serve() as server:
+        reader, writer = await server.connect()
+        writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        status, headers, _ = await answer(reader)
+        assert (status, headers["content-type"]) == (400, "application/problem+json")
+
+
+async def test_a_draining_server_answers_and_closes_behind_each_answer(serve: Serve) -> None:
+    async with serve() as server:
+        used, idle = await server.connect(), await server.connect()
+        for reader, writer in (used, idle):
+            writer.write(GET)
+            assert "connection" not in (await answer(reader))[1]
+        draining = asyncio.create_task(server.guard.drain(server.uvicorn.server_state, 2))
+        await asyncio.sleep(0)
+        used[1].write(GET)
+        assert (await answer(used[0]))[1]["connection"] == "close"
+        reader, writer = await server.connect()
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+        started = asyncio.get_running_loop().time()
+        await draining
+        assert 0.5 < asyncio.get_running_loop().time() - started < 2.5
+
+
+async def test_all_reasons_are_there_from_the_start(serve: Serve) -> None:
+    async with serve() as server:
+        assert generate_latest(server.registry).count(b"scorer_refused_total{") == 5

@@ -1,0 +1,74 @@
+"""The service as a process: its two ports, and how it stops under load."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from unit.scorer.process import Service, service
+
+
+def applicant(model_folder: Path) -> bytes:
+    contract = json.loads((model_folder / "contract.json").read_bytes())
+    return json.dumps(contract["reference_applicant"]).encode()
+
+
+async def load(running: Service, body: bytes, until: asyncio.Event, statuses: Counter[object]) -> None:
+    """Ask over one kept connection after another, as long as somebody listens."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+        while not until.is_set():
+            try:
+                async with session.post(f"{running.url}/v1/score", data=body) as answer:
+                    await answer.read()
+                    statuses[answer.status] += 1
+            except aiohttp.ClientConnectorError:
+                return  # The port is closed: the next pod's turn.
+            except aiohttp.ClientError as error:
+                statuses[type(error).__name__] += 1
+            await asyncio.sleep(0.005)
+
+
+async def test_a_stopping_service_loses_no_request_and_exits_with_0(model_folder: Path, tmp_path: Path) -> None:
+    async with service(model_folder, tmp_path, drain_seconds=3) as running:
+        statuses: Counter[object] = Counter()
+        until = asyncio.Event()
+        body = applicant(model_folder)
+        clients = [asyncio.create_task(load(running, body, until, statuses)) for _ in range(8)]
+        await asyncio.sleep(1)
+        running.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{running.management_url}/readyz") as answer:
+                assert answer.status == 503
+                assert "shutting down" in (await answer.json(content_type=None))["detail"]
+            async with session.post(f"{running.url}/v1/score", data=body) as answer:
+                assert (answer.status, answer.headers["connection"]) == (200, "close")
+        # Traffic goes elsewhere once the pod is no longer an endpoint.
+        until.set()
+        await asyncio.gather(*clients)
+        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        assert set(statuses) == {200}
+        assert statuses[200] > 100
+
+
+async def test_metrics_are_told_on_the_management_port_alone(model_folder: Path, tmp_path: Path) -> None:
+    async with service(model_folder, tmp_path) as running, aiohttp.ClientSession() as session:
+        async with session.get(f"{running.management_url}/metrics") as answer:
+            assert answer.status == 200
+            assert 'scorer_refused_total{reason="slow"} 0.0' in await answer.text()
+        for path in ("/metrics", "/healthz", "/readyz"):
+            async with session.get(f"{running.url}{path}") as answer:
+                assert answer.status == 404, path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_an_idle_service_stops_at_once(model_folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    async with service(model_folder, tmp_path) as running:
+        running.process.send_signal(number)
+        assert await asyncio.wait_for(running.process.wait(), 5) == 0

@@ -89,20 +89,31 @@ async def test_other_errors_are_problems_too(
 
 async def test_without_a_model_the_pod_is_alive_and_not_ready_and_says_why() -> None:
     slot = ModelSlot(reason="the registry is away")
-    transport = httpx.ASGITransport(create_app(Settings(), slot, Metrics()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://scoring") as http:
+    management = httpx.ASGITransport(create_management_app(slot, Metrics()))
+    async with httpx.AsyncClient(transport=management, base_url="http://management") as http:
         assert (await http.get("/healthz")).status_code == 200
-        for answer in (await http.get("/readyz"), await http.post("/v1/score", json={}), await http.get("/v1/model")):
-            assert answer.status_code == 503
-            assert "the registry is away" in answer.json()["detail"]
+        answers = [await http.get("/readyz")]
+    public = httpx.ASGITransport(create_app(Settings(), slot, Metrics()))
+    async with httpx.AsyncClient(transport=public, base_url="http://scoring") as http:
+        answers += [await http.post("/v1/score", json={}), await http.get("/v1/model")]
+    for answer in answers:
+        assert answer.status_code == 503
+        assert "the registry is away" in answer.json()["detail"]
 
 
 async def test_a_draining_pod_is_not_ready_and_still_scores(
     client: httpx.AsyncClient, slot: ModelSlot, applicant: dict[str, Any]
 ) -> None:
     slot.draining = True
-    assert (await client.get("/readyz")).status_code == 503
+    management = httpx.ASGITransport(create_management_app(slot, Metrics()))
+    async with httpx.AsyncClient(transport=management, base_url="http://management") as http:
+        assert (await http.get("/readyz")).status_code == 503
     assert (await client.post("/v1/score", json=applicant)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+async def test_what_the_kubelet_and_prometheus_ask_is_not_public(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 404
 
 
 async def test_the_model_is_described_with_its_contract(client: httpx.AsyncClient) -> None:
@@ -141,6 +152,6 @@ def test_the_service_keeps_to_its_own_openapi_document(slot: ModelSlot) -> None:
         case.call_and_validate()
 
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
-    assert {operation.path for operation in operations} == {"/v1/score", "/v1/model", "/healthz", "/readyz"}
+    assert {operation.path for operation in operations} == {"/v1/score", "/v1/model"}
     for operation in operations:
         given(case=operation.as_strategy())(hold)()

@@ -13,6 +13,8 @@ import pytest
 
 from unit.scorer.process import Service, service
 
+JSON = {"content-type": "application/json"}
+
 
 def applicant(model_folder: Path) -> bytes:
     contract = json.loads((model_folder / "contract.json").read_bytes())
@@ -24,7 +26,7 @@ async def load(running: Service, body: bytes, until: asyncio.Event, statuses: Co
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         while not until.is_set():
             try:
-                async with session.post(f"{running.url}/v1/score", data=body) as answer:
+                async with session.post(f"{running.url}/v1/score", data=body, headers=JSON) as answer:
                     await answer.read()
                     statuses[answer.status] += 1
             except aiohttp.ClientConnectorError:
@@ -47,7 +49,7 @@ async def test_a_stopping_service_loses_no_request_and_exits_with_0(model_folder
             async with session.get(f"{running.management_url}/readyz") as answer:
                 assert answer.status == 503
                 assert "shutting down" in (await answer.json(content_type=None))["detail"]
-            async with session.post(f"{running.url}/v1/score", data=body) as answer:
+            async with session.post(f"{running.url}/v1/score", data=body, headers=JSON) as answer:
                 assert (answer.status, answer.headers["connection"]) == (200, "close")
         # Traffic goes elsewhere once the pod is no longer an endpoint.
         until.set()

@@ -51,7 +51,6 @@ def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Ro
 
     app = FastAPI(title="Credit-risk scoring", version="1", docs_url="/docs", redoc_url=None)
     _add_problem_answers(app)
-    _add_probes(app, slot)
     # Known to the router too, so that other methods are refused as such.
     app.router.routes.append(Route(SCORE_PATH, score, methods=["POST"]))
 

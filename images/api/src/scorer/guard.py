@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from prometheus_client import CollectorRegistry, Counter
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from scorer.problems import Problem, answer_with
+from scorer.asgi import PROBLEM_JSON, App, Receive, Scope, Send, answer_problem
+from scorer.problems import Problem
 from scorer.settings import Settings
 
 SWEEP_SECONDS = 0.5
@@ -126,13 +126,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Hand the request to the application, or to an answer that refuses it."""
         limits, guard = self.guard.limits, self.guard
-        refusal: ASGIApp | None = None
+        refusal: App | None = None
         if self.head_bytes > limits.header_bytes and self._head_size() > limits.header_bytes:
             guard.large.inc()
-            refusal = _refusing(self._too_large(), close=True)
+            refusal = _refusing(self._too_large())
         elif len(self.tasks) - guard.arriving >= limits.requests:
             guard.overload.inc()
-            refusal = _refusing(_OVERLOADED, close=False)
+            refusal = _refusing(_OVERLOADED)
         self.in_head = False
         if refusal is None:
             super().on_headers_complete()
@@ -192,7 +192,8 @@ class GuardedProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _too_large(self) -> Problem:
-        return Problem(431, f"the request's line and headers are larger than {self.guard.limits.header_bytes} bytes")
+        limit = self.guard.limits.header_bytes
+        return Problem(431, f"the request's line and headers are larger than {limit} bytes", headers=(_CLOSE,))
 
     def _end(self, problem: Problem | None) -> None:
         """End the connection, saying why where that can still be said.
@@ -212,6 +213,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
 
+_CLOSE = ("Connection", "close")
 _OVERLOADED = Problem(
     503, "the service is at its limit of concurrent requests; try again", headers=(("Retry-After", "1"),)
 )
@@ -219,13 +221,16 @@ _SLOW = Problem(408, "the request took too long to arrive")
 
 
 def _raw(problem: Problem) -> bytes:
-    headers, body = problem.headers_and_body()
-    lines = b"".join(b"%s: %s\r\n" % header for header in (*headers, (b"connection", b"close")))
-    return STATUS_LINE[problem.status] + lines + b"\r\n" + body
+    """Return an answer's bytes, for where no application is there to give it."""
+    body = problem.body()
+    own = {"content-type": PROBLEM_JSON, "content-length": str(len(body))}
+    headers = {**own, **{name.lower(): value for name, value in (*problem.headers, _CLOSE)}}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return STATUS_LINE[problem.status] + lines.encode() + b"\r\n" + body
 
 
-def _refusing(problem: Problem, *, close: bool) -> ASGIApp:
+def _refusing(problem: Problem) -> App:
     async def refuse(_: Scope, __: Receive, send: Send) -> None:
-        await answer_with(problem, send, close=close)
+        await answer_problem(send, problem)
 
     return refuse

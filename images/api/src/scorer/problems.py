@@ -5,9 +5,6 @@ from __future__ import annotations
 import http
 
 import msgspec
-from starlette.types import Send
-
-PROBLEM_JSON = "application/problem+json"
 
 
 class FieldProblem(msgspec.Struct, frozen=True):
@@ -46,18 +43,3 @@ class Problem(Exception):  # noqa: N818 - the RFC's own word
         if self.errors:
             document["errors"] = self.errors
         return msgspec.json.encode(document)
-
-    def headers_and_body(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        """Return the whole answer's headers, as ASGI has them, and its body."""
-        body = self.body()
-        headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
-        return headers + [(name.lower().encode(), value.encode()) for name, value in self.headers], body
-
-
-async def answer_with(problem: Problem, send: Send, *, close: bool = False) -> None:
-    """Answer an ASGI request with a problem; `close` ends the connection behind it."""
-    headers, body = problem.headers_and_body()
-    if close:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -88,6 +88,10 @@ def test_helm_test_scores_a_loan(stack: Stack) -> None:
     stack.helm("test", "credit-risk", "--namespace", stack.namespace, "--timeout", "2m")
 
 
+def test_a_person_gets_into_a_pod(stack: Stack) -> None:
+    assert stack.kubectl("exec", "deployment/mlflow", "--container=mlflow", "--", "id", "-u").strip() == "10001"
+
+
 def test_an_upgrade_keeps_credentials_and_does_not_trip_over_the_job(stack: Stack) -> None:
     before = stack.kubectl("get", "secret", "postgres-credentials", "s3-credentials", "-o", "jsonpath={.items[*].data}")
     (job,) = stack.jobs()

@@ -1,0 +1,80 @@
+"""The images as they are built: small, without a compiler, and nobody's root."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcluster.embedded.cluster import EmbeddedCluster
+from localcluster.stack import Cluster
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+OWN = ("api", "training", "mlflow", "operator")
+API_ADDS_AT_MOST_BYTES = 220_000_000
+
+
+@pytest.fixture(scope="module")
+def archives(cluster: Cluster) -> dict[str, Path]:
+    """Each image's archive, layers uncompressed, by its name."""
+    if not isinstance(cluster, EmbeddedCluster):
+        pytest.skip("Docker keeps its images to itself")
+    names = {reference.rpartition("/")[2].replace(":", "-") for reference in cluster.images().values()}
+    found = {name.rpartition("-")[0]: cluster.paths.images / f"{name}.tar" for name in names}
+    # The pause image is the common base and one program.
+    (base,) = cluster.paths.images.glob("pause-*.tar")
+    return {**found, "base": base}
+
+
+def test_the_service_adds_little_to_its_base(archives: dict[str, Path]) -> None:
+    added = archives["api"].stat().st_size - archives["base"].stat().st_size
+    assert 0 < added <= API_ADDS_AT_MOST_BYTES
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_an_image_runs_as_nobody_in_particular(archives: dict[str, Path], name: str) -> None:
+    assert configuration(archives[name])["User"] == "10001:10001"
+
+
+def test_the_service_carries_no_training_libraries_and_no_image_a_compiler_or_a_pip_cache(
+    archives: dict[str, Path],
+) -> None:
+    packages = "opt/venv/lib/python3.11/site-packages"
+    for name in OWN:
+        files = contents(archives[name])
+        assert not {"usr/bin/gcc", "usr/bin/cc", "opt/build", "root/.cache/pip", "root/.cache/uv"} & files, name
+        if name == "api":
+            assert f"{packages}/onnxruntime" in files
+            assert not {f"{packages}/{library}" for library in ("torch", "mlflow", "pandas", "sklearn")} & files
+
+
+def configuration(archive: Path) -> dict[str, Any]:
+    with tarfile.open(archive) as outer:
+        found: dict[str, Any] = json.loads(_member(outer, _manifest(outer)["Config"]))["config"]
+    return found
+
+
+def contents(archive: Path) -> set[str]:
+    """Every path in an image, of all layers."""
+    found: set[str] = set()
+    with tarfile.open(archive) as outer:
+        for layer in _manifest(outer)["Layers"]:
+            stream = outer.extractfile(layer)
+            assert stream
+            with tarfile.open(fileobj=stream) as inner:
+                found.update(member.name.removeprefix("./").rstrip("/") for member in inner)
+    return found
+
+
+def _manifest(outer: tarfile.TarFile) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_member(outer, "manifest.json"))[0]
+    return found
+
+
+def _member(outer: tarfile.TarFile, name: str) -> bytes:
+    stream = outer.extractfile(name)
+    assert stream
+    return stream.read()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ import yaml
 
 from localcluster import images, packages
 from localcluster.console import ClusterError, CommandError, run, wait_for
+from localcluster.embedded import cluster as embedded_cluster
 from localcluster.embedded import pki
+from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.embedded.node import Part, Plan
 from localcluster.packages import Archive
 from localcluster.paths import Paths
@@ -96,3 +100,55 @@ def test_a_kubeconfig_holds_all_it_needs_and_is_for_its_owner_alone(tmp_path: Pa
 def test_pins_are_whole() -> None:
     for archive in (packages.HELM_AND_KUBECTL, packages.COREDNS, packages.TRAEFIK, packages.SEAWEEDFS):
         assert len(archive.sha256) == 64, json.dumps(dataclasses.asdict(archive))
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedCluster:
+    """An embedded cluster that was never started, on a machine that could run it."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(embedded_cluster, "_available_memory_gib", lambda: 16.0)
+    monkeypatch.setattr(embedded_cluster, "NEEDED_DISK_GIB", 0)
+    monkeypatch.setattr(embedded_cluster, "OS_RELEASE", tmp_path / "os-release")
+    (tmp_path / "os-release").write_text("VERSION_CODENAME=bookworm\n")
+    return EmbeddedCluster(Paths(tmp_path / "cache", tmp_path / "state"), Ports(*(_free_port() for _ in range(3))))
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_a_taken_port_is_named_with_the_variable_that_moves_it(embedded: EmbeddedCluster) -> None:
+    with (
+        socket.create_server(("127.0.0.1", embedded.ports.http)),
+        pytest.raises(ClusterError, match=rf"port {embedded.ports.http} .* taken; set CREDIT_RISK_HTTP_PORT"),
+    ):
+        embedded.up()
+    assert not embedded.paths.state.exists()
+    assert not embedded.paths.cache.exists()
+
+
+def test_everything_that_a_machine_lacks_is_said_together_before_anything_is_changed(
+    embedded: EmbeddedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(embedded_cluster, "_available_memory_gib", lambda: 1.5)
+    monkeypatch.setattr(embedded_cluster, "NEEDED_DISK_GIB", 10**9)
+    (tmp_path / "os-release").write_text("VERSION_CODENAME=noble\n")
+    with pytest.raises(ClusterError) as caught:
+        embedded.up()
+    told = str(caught.value)
+    assert "needs root" in told
+    assert "Debian 12" in told
+    assert "1.5 GiB of memory are free, 5 are needed" in told
+    assert "GiB of disk are free" in told
+    assert not embedded.paths.state.exists()
+
+
+def test_what_is_half_dead_is_known_by_its_missing_first_process(embedded: EmbeddedCluster) -> None:
+    (embedded.paths.state / "node").mkdir(parents=True)
+    (embedded.paths.state / "node.json").write_text("{}")
+    assert not embedded.running()
+    assert embedded.status()
+    embedded.down()
+    assert not embedded.paths.state.exists()

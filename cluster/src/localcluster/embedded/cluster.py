@@ -26,6 +26,7 @@ from localcluster.ports import Ports
 
 ADDONS = REPOSITORY / "cluster" / "embedded" / "addons.yaml"
 CGROUPS = Path("/sys/fs/cgroup")
+OS_RELEASE = Path("/etc/os-release")
 NEEDED_MEMORY_GIB = 5
 NEEDED_DISK_GIB = 12
 MODULE = "localcluster.embedded.node"
@@ -188,7 +189,7 @@ class EmbeddedCluster:
         problems = []
         if os.geteuid() != 0:
             problems.append("the embedded cluster needs root (namespaces, mounts); run as root, or use Docker and kind")
-        release = Path("/etc/os-release").read_text()
+        release = OS_RELEASE.read_text()
         if "VERSION_CODENAME=bookworm" not in release:
             problems.append("the embedded cluster is built from Debian 12 (bookworm) packages; this is another system")
         memory = _available_memory_gib()

@@ -66,6 +66,15 @@ format: $(STAMP) ## put the code into its one form
 	ruff check --fix .
 	ruff format .
 
+##@ measurements, each beside its alternatives
+.PHONY: bench-routing bench-operator
+bench-routing: $(STAMP) ## what the router in the API costs, at rest and per forwarded request (needs wrk)
+	$(PYTHON) benchmarks/routing/cost.py
+
+bench-operator: $(STAMP) ## what the operator costs with ten idle promotions, and how fast it acts
+	$(PYTHON) benchmarks/operator/idle.py
+	$(PYTHON) benchmarks/operator/reaction.py
+
 ##@ the project itself
 .PHONY: venv tools charts lock clean
 venv: $(STAMP) ## the Python environment of the project

@@ -71,9 +71,8 @@ format: $(STAMP) ## put the code into its one form
 bench-routing: $(STAMP) ## what the router in the API costs, at rest and per forwarded request (needs wrk)
 	$(PYTHON) benchmarks/routing/cost.py
 
-bench-operator: $(STAMP) ## what the operator costs with ten idle promotions, and how fast it acts
+bench-operator: $(STAMP) ## what the operator costs with ten idle promotions
 	$(PYTHON) benchmarks/operator/idle.py
-	$(PYTHON) benchmarks/operator/reaction.py
 
 ##@ the project itself
 .PHONY: venv tools charts lock clean

@@ -44,7 +44,7 @@ def spec_with(steps: list[dict[str, Any]], interval: str = "5s", choice: str = "
 
 SPECS = [
     spec_with([LOW, SHORT_PAUSE, HIGH]),
-    spec_with([SHORT_PAUSE, LOW, HIGH, SHORT_PAUSE], choice="Pause"),
+    spec_with([{"pause": {"duration": "20s"}}, LOW, HIGH, SHORT_PAUSE], choice="Pause"),
     spec_with([LOW, HIGH], interval="30s", shadow={"duration": "10s", "percent": 50}, rollbackWindow=0),
     spec_with([LOW, SHORT_PAUSE], interval="30s", canary={"replicas": 1}),
 ]
@@ -125,7 +125,7 @@ class Promotion(RuleBasedStateMachine):
         for action in decision.actions[:executed]:
             world.act(action)
 
-    @rule(turns=st.integers(3, 25), requests=st.sampled_from([0, 30]))
+    @rule(turns=st.integers(1, 25), requests=st.sampled_from([0, 30]))
     def all_goes_well_for_a_while(self, turns: int, requests: int) -> None:
         """The way deep into a rollout, which chance alone rarely finds."""
         world = self.world

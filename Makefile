@@ -14,7 +14,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ the stack
-.PHONY: up kind-up embedded-up down status env images
+.PHONY: up kind-up embedded-up train down status env images
 up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv to train on your own)
 	@$(LOCAL) up --data "$(DATA)"
 
@@ -23,6 +23,9 @@ kind-up: $(STAMP) ## the same on kind, which needs Docker
 
 embedded-up: $(STAMP) ## the same on the embedded cluster, which needs root on Debian 12
 	@$(LOCAL) --cluster embedded up --data "$(DATA)"
+
+train: $(STAMP) ## train once more and follow the log (DATA=file, s3://..., synthetic; ARGS="--epochs 12 ...")
+	@$(LOCAL) train --data "$(DATA)" --args="$(ARGS)"
 
 down: $(STAMP) ## remove the cluster and all that is on it
 	@$(LOCAL) down

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
+from dataclasses import fields
 from typing import Any
 
 import kubernetes_validate
@@ -11,6 +13,9 @@ import pytest
 import yaml
 
 from charts.rendering import CHARTS, SCENARIOS, render, run_helm
+from trainer.gates import GateLimits
+from trainer.hyperparameters import Hyperparameters
+from trainer.settings import parse
 
 NAMES = [path.parent.name for path in sorted(CHARTS.glob("*/values.yaml"))]
 # Schemas older than 1.25 are not published; the end-to-end tests take them from a real 1.20.
@@ -151,6 +156,55 @@ def test_another_run_is_another_job_and_the_same_run_the_same() -> None:
 
     assert job() == job("--set=networkPolicy.enabled=false")
     assert len({job(), job("--set-string=run=2"), job("--set=data=s3://data/x.csv"), job("--set=args={--seed=3}")}) == 4
+
+
+def test_a_helm_upgrade_never_changes_a_job_it_only_replaces_it() -> None:
+    """A Job's spec cannot be changed: whatever changes it has to change its name too."""
+    specs: dict[str, str] = {}
+    for options in (
+        [],
+        ["--set-string=image.tag=9"],
+        ["--set=backoffLimit=1"],
+        ["--set=excludeProtected=true"],
+        ["--set=hyperparameters.epochs=3"],
+        ["--set=search.trials=2"],
+        ["--kube-version=1.20"],
+    ):
+        documents = render("training/ci/default-values.yaml", *options)
+        (job,) = [document for document in documents if document["kind"] == "Job"]
+        assert specs.setdefault(job["metadata"]["name"], json.dumps(job["spec"])) == json.dumps(job["spec"])
+    assert len(specs) == 7
+
+
+@pytest.mark.parametrize(("version", "indexed"), [("1.20", False), ("1.22", True), ("1.33", True)])
+def test_a_search_is_an_indexed_job_where_there_are_such(version: str, indexed: bool) -> None:
+    documents = render("training/ci/search-values.yaml", "--kube-version", version)
+    (spec,) = [document["spec"] for document in documents if document["kind"] == "Job"]
+    assert (spec.get("completionMode"), spec.get("completions"), spec.get("parallelism")) == (
+        ("Indexed", 4, 4) if indexed else (None, None, None)
+    )
+    pod = spec["template"]["spec"]
+    assert ("persistentVolumeClaim" in str(pod["volumes"])) is not indexed
+    (container,) = pod["containers"]
+    environment = {variable["name"]: variable for variable in container["env"]}
+    assert environment["TRAINER_STUDY_STORAGE"]["value"] == "postgresql+psycopg2://postgres:5432/"
+    assert environment["PGPASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == "postgres-credentials"
+    assert {"--exclude-protected", "--learning-rate=0.002", "--allow-contract-change", "--trials=40"} <= set(
+        container["args"]
+    )
+
+
+def test_the_trainer_understands_all_arguments_that_the_chart_gives_it() -> None:
+    documents = render("training/ci/search-values.yaml")
+    (spec,) = [document["spec"] for document in documents if document["kind"] == "Job"]
+    settings = parse(spec["template"]["spec"]["containers"][0]["args"], {})
+    assert settings.exclude_protected
+    assert settings.hyperparameters.hidden == (64, 64)
+    assert settings.limits.minimum_auc == 0.8
+    schema = json.loads((CHARTS / "training/values.schema.json").read_text())["properties"]
+    for values, known in (("hyperparameters", Hyperparameters), ("gates", GateLimits)):
+        flags = {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name) for name in schema[values]["properties"]}
+        assert flags == {field.name for field in fields(known)}
 
 
 def test_only_the_ways_that_the_stack_uses_are_open() -> None:

@@ -199,8 +199,8 @@ class Stack:
         return None
 
     def jobs(self) -> list[str]:
-        """Return the names of the training Jobs."""
-        selector = "app.kubernetes.io/name=training"
+        """Return the names of the release's own training Jobs, without those of `make train`."""
+        selector = "app.kubernetes.io/name=training,app.kubernetes.io/managed-by=Helm"
         return self.kubectl("get", "jobs", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}").split()
 
     def _training_missing(self, job: str) -> str | None:

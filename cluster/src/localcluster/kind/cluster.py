@@ -12,7 +12,7 @@ import yaml
 
 from localcluster import packages
 from localcluster.console import output, run, step
-from localcluster.images import STACK
+from localcluster.images import STACK, build_arguments
 from localcluster.paths import REPOSITORY, Paths
 from localcluster.ports import Ports
 
@@ -73,7 +73,7 @@ class KindCluster:
         for image in STACK:
             reference = references[image.name] = image.reference(BASE_IMAGE)
             with step(f"build and load the image {image.name}", log):
-                run(["docker", "build", "--build-arg", f"BASE_IMAGE={BASE_IMAGE}", "--build-arg",
+                run(["docker", "build", *build_arguments(image, BASE_IMAGE), "--build-arg",
                      f"TORCH_INDEX_URL={TORCH_INDEX}", "--file", str(REPOSITORY / image.dockerfile),
                      "--tag", reference, str(REPOSITORY)], log)  # fmt: skip
                 run(["kind", "load", "docker-image", "--name", NAME, reference], log)

@@ -119,13 +119,14 @@ def test_every_phase_by_every_verdict(phase: Phase, verdict: Verdict) -> None:
     assert found.message
 
 
-TIMED = [{"weight": 10, "duration": "60s"}, {"pause": {"duration": "60s"}}, {"weight": 50, "duration": "60s"}]
-LAST_PAUSE = [{"weight": 10, "duration": "60s"}, {"pause": {"duration": "60s"}}]
-FIRST_PAUSE = [{"pause": {"duration": "60s"}}, {"weight": 10, "duration": "60s"}]
-ONE = [{"weight": 10, "duration": "60s"}]
+Steps = list[dict[str, Any]]
+TIMED: Steps = [{"weight": 10, "duration": "60s"}, {"pause": {"duration": "60s"}}, {"weight": 50, "duration": "60s"}]
+LAST_PAUSE: Steps = [{"weight": 10, "duration": "60s"}, {"pause": {"duration": "60s"}}]
+FIRST_PAUSE: Steps = [{"pause": {"duration": "60s"}}, {"weight": 10, "duration": "60s"}]
+ONE: Steps = [{"weight": 10, "duration": "60s"}]
 # By kind of step, whose time is up in all, what follows on Successful, Failed (not yet the last allowed time),
 # Inconclusive and Error (the same).
-STEPS = {
+STEPS: dict[str, tuple[Phase, int, Steps, tuple[Phase, ...]]] = {
     "a step": (Phase.PROGRESSING, 0, TIMED, (P, RUN, RUN, RUN)),
     "the last step": (Phase.PROGRESSING, 0, ONE, (PR, RUN, RUN, RUN)),
     "a timed pause": (Phase.PAUSED, 1, TIMED, (RUN, P, P, P)),

@@ -24,12 +24,14 @@ output "data_volume_id" {
 }
 
 output "github_variables" {
-  description = "Variables of the GitHub environment, none of them secret. K3S_CA is there once the server has started: see docs/aws.md."
+  description = "Variables of the GitHub environment, none of them secret."
   value = {
     AWS_REGION      = var.region
     AWS_DEPLOY_ROLE = module.access.deploy_role_arn
     ECR_REGISTRY    = module.registry.address
     K3S_SERVER_ID   = module.cluster.server_instance_id
+    K3S_CA_URL      = "${module.identity.issuer}/ca.crt"
+    K3S_AUDIENCE    = var.name
     PUBLIC_URL      = "https://${var.domain}"
     HELM_VALUES     = local.helm_values
   }
@@ -58,6 +60,12 @@ locals {
       }
     }
     postgres = { enabled = var.database == null }
-    api      = { ingress = { host = var.domain } }
+    training = { data = "s3://${module.storage.artifact_bucket}/data/loans.csv" }
+    api = {
+      ingress = {
+        host = var.domain
+        tls  = [{ hosts = [var.domain] }]
+      }
+    }
   })
 }

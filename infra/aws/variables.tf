@@ -114,9 +114,13 @@ variable "k3s_version" {
 }
 
 variable "server_instance_type" {
-  description = "The k3s server's type; x86-64, as the images are."
+  description = "The k3s server's type; x86-64, as the images are. Training runs here, beside its checkpoints."
   type        = string
-  default     = "t3.medium"
+  default     = "t3.large"
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z]*\\.[a-z0-9]+$", var.server_instance_type)) && !can(regex("^[a-z]+[0-9]+g", var.server_instance_type))
+    error_message = "server_instance_type: an x86-64 EC2 type, such as t3.large."
+  }
 }
 
 variable "server_disk_gib" {
@@ -142,7 +146,11 @@ variable "server_disk_snapshot_id" {
 variable "agent_instance_type" {
   description = "The agents' type; x86-64, as the images are."
   type        = string
-  default     = "t3.large"
+  default     = "t3.medium"
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z]*\\.[a-z0-9]+$", var.agent_instance_type)) && !can(regex("^[a-z]+[0-9]+g", var.agent_instance_type))
+    error_message = "agent_instance_type: an x86-64 EC2 type, such as t3.medium."
+  }
 }
 
 variable "agents" {

@@ -60,6 +60,9 @@ template:
   metadata:
     labels: {{- include "common.labels" . | nindent 6 }}
   spec:
+    {{- if include "common.s3Role" . }}
+    serviceAccountName: {{ .Chart.Name }}
+    {{- end }}
     restartPolicy: Never
     automountServiceAccountToken: false
     enableServiceLinks: false
@@ -85,11 +88,13 @@ template:
         volumeMounts:
           - {name: checkpoints, mountPath: /var/lib/trainer}
           - {name: tmp, mountPath: /tmp}
+          {{- include "common.s3TokenMount" . | nindent 10 }}
           {{- if .Values.features }}
           - {name: features, mountPath: /etc/trainer, readOnly: true}
           {{- end }}
     volumes:
       - {name: tmp, emptyDir: {}}
+      {{- include "common.s3TokenVolume" . | nindent 6 }}
       - name: checkpoints
         {{- if $indexed }}
         # Pods on several nodes cannot share the volume, and a search goes on from its study.

@@ -89,5 +89,6 @@ resource "aws_iam_role_policy" "deploy" {
 }
 
 output "deploy_role_arn" {
-  value = aws_iam_role.deploy.arn
+  description = "Role of GitHub's jobs."
+  value       = aws_iam_role.deploy.arn
 }

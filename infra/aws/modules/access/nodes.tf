@@ -39,7 +39,7 @@ data "aws_iam_policy_document" "server" {
   statement {
     sid       = "PublishParameters"
     actions   = ["ssm:PutParameter"]
-    resources = ["${local.parameters}/join-token", "${local.parameters}/ca"]
+    resources = ["${local.parameters}/join-token"]
   }
   statement {
     sid       = "KeepSnapshots"
@@ -52,9 +52,13 @@ data "aws_iam_policy_document" "server" {
     resources = [var.backup_bucket_arn]
   }
   statement {
-    sid       = "PublishKeys"
-    actions   = ["s3:PutObject"]
-    resources = ["${var.identity_bucket_arn}/.well-known/openid-configuration", "${var.identity_bucket_arn}/openid/v1/jwks"]
+    sid     = "PublishKeys"
+    actions = ["s3:PutObject"]
+    resources = [
+      "${var.identity_bucket_arn}/.well-known/openid-configuration",
+      "${var.identity_bucket_arn}/openid/v1/jwks",
+      "${var.identity_bucket_arn}/ca.crt",
+    ]
   }
   # AWS knows no narrower resource for this one.
   statement {
@@ -93,9 +97,11 @@ resource "aws_iam_instance_profile" "server" {
 }
 
 output "agent_instance_profile" {
-  value = aws_iam_instance_profile.agent.name
+  description = "For the agents."
+  value       = aws_iam_instance_profile.agent.name
 }
 
 output "server_instance_profile" {
-  value = aws_iam_instance_profile.server.name
+  description = "For the server."
+  value       = aws_iam_instance_profile.server.name
 }

@@ -78,9 +78,11 @@ resource "aws_iam_role_policy_attachment" "training" {
 }
 
 output "mlflow_role_arn" {
-  value = aws_iam_role.mlflow.arn
+  description = "Role of the MLflow server's pod."
+  value       = aws_iam_role.mlflow.arn
 }
 
 output "training_role_arn" {
-  value = aws_iam_role.training.arn
+  description = "Role of the training pods."
+  value       = aws_iam_role.training.arn
 }

@@ -15,7 +15,6 @@ locals {
     DATA_VOLUME            = aws_ebs_volume.data.id
     SERVER_TOKEN_PARAMETER = aws_ssm_parameter.token["server"].name
     AGENT_TOKEN_PARAMETER  = aws_ssm_parameter.token["agent"].name
-    CA_PARAMETER           = aws_ssm_parameter.ca.name
     BACKUP_BUCKET          = var.backup_bucket
     IDENTITY_BUCKET        = var.identity_bucket
     ISSUER                 = var.issuer
@@ -108,9 +107,11 @@ resource "aws_lb_target_group_attachment" "server" {
 }
 
 output "server_instance_id" {
-  value = aws_instance.server.id
+  description = "The server."
+  value       = aws_instance.server.id
 }
 
 output "data_volume_id" {
-  value = aws_ebs_volume.data.id
+  description = "The disk that outlives it."
+  value       = aws_ebs_volume.data.id
 }

@@ -26,11 +26,3 @@ resource "aws_ssm_parameter" "join_token" {
   value_wo         = "pending"
   value_wo_version = 1
 }
-
-resource "aws_ssm_parameter" "ca" {
-  name             = "/${var.name}/ca"
-  description      = "Certificate of the cluster's CA; written by the server"
-  type             = "String"
-  value_wo         = "pending"
-  value_wo_version = 1
-}

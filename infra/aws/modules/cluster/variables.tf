@@ -1,17 +1,21 @@
 variable "name" {
-  type = string
+  description = "Prefix of every name."
+  type        = string
 }
 
 variable "region" {
-  type = string
+  description = "AWS region."
+  type        = string
 }
 
 variable "namespace" {
-  type = string
+  description = "Kubernetes namespace of the release."
+  type        = string
 }
 
 variable "vpc_id" {
-  type = string
+  description = "The VPC."
+  type        = string
 }
 
 variable "subnets" {
@@ -20,43 +24,53 @@ variable "subnets" {
 }
 
 variable "k3s_version" {
-  type = string
+  description = "k3s release."
+  type        = string
 }
 
 variable "server_instance_type" {
-  type = string
+  description = "The server's EC2 type."
+  type        = string
 }
 
 variable "server_disk_gib" {
-  type = number
+  description = "Size of the disk that outlives the server."
+  type        = number
 }
 
 variable "server_disk_snapshot_id" {
-  type = string
+  description = "EBS snapshot to make that disk from; null for an empty one."
+  type        = string
 }
 
 variable "agent_instance_type" {
-  type = string
+  description = "The agents' EC2 type."
+  type        = string
 }
 
 variable "agents" {
-  type = object({ min = number, max = number })
+  description = "Least and most agents."
+  type        = object({ min = number, max = number })
 }
 
 variable "server_instance_profile" {
-  type = string
+  description = "The server's instance profile."
+  type        = string
 }
 
 variable "agent_instance_profile" {
-  type = string
+  description = "The agents' instance profile."
+  type        = string
 }
 
 variable "backup_bucket" {
-  type = string
+  description = "Bucket of the etcd snapshots."
+  type        = string
 }
 
 variable "identity_bucket" {
-  type = string
+  description = "Bucket of the public keys."
+  type        = string
 }
 
 variable "issuer" {
@@ -65,19 +79,23 @@ variable "issuer" {
 }
 
 variable "github" {
-  type = object({ repository = string, owner_id = number, repository_id = number, environment = string })
+  description = "Repository, ids and environment whose jobs may deploy."
+  type        = object({ repository = string, owner_id = number, repository_id = number, environment = string })
 }
 
 variable "target_group_arn" {
-  type = string
+  description = "Target group of the load balancer."
+  type        = string
 }
 
 variable "entry_security_group_id" {
-  type = string
+  description = "Security group of the load balancer."
+  type        = string
 }
 
 variable "node_ports" {
-  type = object({ https = number, ping = number })
+  description = "Ports of the nodes that the load balancer uses."
+  type        = object({ https = number, ping = number })
 }
 
 variable "database" {

@@ -1,23 +1,28 @@
 # Postgres that AWS looks after: backups, fail-over, updates; since version 15 RDS takes TLS alone. Its password is made by AWS, and neither the state nor a
 # plan holds it.
 variable "name" {
-  type = string
+  description = "Prefix of every name."
+  type        = string
 }
 
 variable "vpc_id" {
-  type = string
+  description = "The VPC."
+  type        = string
 }
 
 variable "subnet_ids" {
-  type = list(string)
+  description = "Subnets to be in, one per zone."
+  type        = list(string)
 }
 
 variable "settings" {
-  type = object({ instance_class = string, storage_gib = number, multi_az = bool, backup_days = number })
+  description = "As in the root's variable database."
+  type        = object({ instance_class = string, storage_gib = number, multi_az = bool, backup_days = number })
 }
 
 variable "deletion_protection" {
-  type = bool
+  description = "Refuse to be destroyed."
+  type        = bool
 }
 
 locals {
@@ -82,11 +87,13 @@ resource "aws_db_instance" "this" {
 }
 
 output "address" {
-  value = aws_db_instance.this.address
+  description = "Host name of the database."
+  value       = aws_db_instance.this.address
 }
 
 # Nothing here waits for the database: the machines that will use it start beside it.
 output "login" {
+  description = "How the cluster logs in."
   value = {
     name               = local.database
     username           = local.database

@@ -1,30 +1,37 @@
 # The way in: HTTPS at a load balancer, and on to Traefik on every node, again over TLS.
 variable "name" {
-  type = string
+  description = "Prefix of every name."
+  type        = string
 }
 
 variable "vpc_id" {
-  type = string
+  description = "The VPC."
+  type        = string
 }
 
 variable "subnet_ids" {
-  type = list(string)
+  description = "Subnets to be in, one per zone."
+  type        = list(string)
 }
 
 variable "domain" {
-  type = string
+  description = "Host name of the service."
+  type        = string
 }
 
 variable "zone_id" {
-  type = string
+  description = "Route 53 hosted zone of the domain."
+  type        = string
 }
 
 variable "allowed_cidrs" {
-  type = set(string)
+  description = "Networks that may reach the load balancer."
+  type        = set(string)
 }
 
 variable "deletion_protection" {
-  type = bool
+  description = "Refuse to be destroyed."
+  type        = bool
 }
 
 locals {
@@ -147,13 +154,16 @@ resource "aws_route53_record" "this" {
 }
 
 output "target_group_arn" {
-  value = aws_lb_target_group.this.arn
+  description = "Where nodes register."
+  value       = aws_lb_target_group.this.arn
 }
 
 output "security_group_id" {
-  value = aws_security_group.this.id
+  description = "The load balancer's."
+  value       = aws_security_group.this.id
 }
 
 output "node_ports" {
-  value = local.node_ports
+  description = "Ports of the nodes that it uses."
+  value       = local.node_ports
 }

@@ -2,15 +2,18 @@
 # them against the public keys that the server puts into a private bucket and CloudFront serves. So pods get roles of
 # their own without a key in the cluster, and without the machine's role.
 variable "name" {
-  type = string
+  description = "Prefix of every name."
+  type        = string
 }
 
 variable "bucket" {
-  type = object({ id = string, arn = string, regional_domain = string, tls_only = string })
+  description = "The private bucket for the public keys."
+  type        = object({ id = string, arn = string, regional_domain = string, tls_only = string })
 }
 
 variable "github_provider" {
-  type = string
+  description = "ARN of the account's identity provider for GitHub; null to make one."
+  type        = string
 }
 
 resource "aws_iam_openid_connect_provider" "github" {
@@ -92,17 +95,21 @@ resource "aws_iam_openid_connect_provider" "cluster" {
 }
 
 output "github_provider_arn" {
-  value = var.github_provider == null ? aws_iam_openid_connect_provider.github[0].arn : var.github_provider
+  description = "The identity provider for GitHub."
+  value       = var.github_provider == null ? aws_iam_openid_connect_provider.github[0].arn : var.github_provider
 }
 
 output "cluster_provider_arn" {
-  value = aws_iam_openid_connect_provider.cluster.arn
+  description = "The identity provider for the cluster's service accounts."
+  value       = aws_iam_openid_connect_provider.cluster.arn
 }
 
 output "issuer_host" {
-  value = aws_cloudfront_distribution.this.domain_name
+  description = "Host name of the issuer."
+  value       = aws_cloudfront_distribution.this.domain_name
 }
 
 output "issuer" {
-  value = "https://${aws_cloudfront_distribution.this.domain_name}"
+  description = "Address under which AWS finds the public keys."
+  value       = "https://${aws_cloudfront_distribution.this.domain_name}"
 }

@@ -1,18 +1,22 @@
 # A VPC over several zones: the load balancer in public subnets, all machines in private ones.
 variable "name" {
-  type = string
+  description = "Prefix of every name."
+  type        = string
 }
 
 variable "cidr" {
-  type = string
+  description = "Addresses of the VPC."
+  type        = string
 }
 
 variable "zone_count" {
-  type = number
+  description = "Availability zones to spread over."
+  type        = number
 }
 
 variable "nat_per_zone" {
-  type = bool
+  description = "One NAT gateway per zone instead of one for all."
+  type        = bool
 }
 
 data "aws_availability_zones" "available" {
@@ -125,17 +129,21 @@ resource "aws_vpc_endpoint" "s3" {
 }
 
 output "vpc_id" {
-  value = aws_vpc.this.id
+  description = "The VPC."
+  value       = aws_vpc.this.id
 }
 
 output "public_subnet_ids" {
-  value = [for zone in local.zones : aws_subnet.public[zone].id]
+  description = "One per zone."
+  value       = [for zone in local.zones : aws_subnet.public[zone].id]
 }
 
 output "private_subnet_ids" {
-  value = [for zone in local.zones : aws_subnet.private[zone].id]
+  description = "One per zone."
+  value       = [for zone in local.zones : aws_subnet.private[zone].id]
 }
 
 output "private_subnets" {
-  value = [for zone in local.zones : { id = aws_subnet.private[zone].id, zone = zone }]
+  description = "The same with their zones."
+  value       = [for zone in local.zones : { id = aws_subnet.private[zone].id, zone = zone }]
 }

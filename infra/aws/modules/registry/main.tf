@@ -1,10 +1,12 @@
 # One repository per image. A tag, once pushed, means the same image for ever.
 variable "name" {
-  type = string
+  description = "Prefix of every name."
+  type        = string
 }
 
 variable "force_delete" {
-  type = bool
+  description = "Delete repositories that still hold images."
+  type        = bool
 }
 
 locals {
@@ -46,9 +48,11 @@ resource "aws_ecr_lifecycle_policy" "this" {
 }
 
 output "arns" {
-  value = [for image in local.images : aws_ecr_repository.this[image].arn]
+  description = "The repositories."
+  value       = [for image in local.images : aws_ecr_repository.this[image].arn]
 }
 
 output "address" {
-  value = trimsuffix(aws_ecr_repository.this["api"].repository_url, "/api")
+  description = "Address of the registry, without the image."
+  value       = trimsuffix(aws_ecr_repository.this["api"].repository_url, "/api")
 }

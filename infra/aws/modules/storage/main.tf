@@ -1,14 +1,17 @@
 # Three private buckets: the models, the cluster's backups, and the public halves of the cluster's signing keys.
 variable "name" {
-  type = string
+  description = "Prefix of every name."
+  type        = string
 }
 
 variable "account" {
-  type = string
+  description = "AWS account's number."
+  type        = string
 }
 
 variable "force_destroy" {
-  type = bool
+  description = "Delete buckets that still hold objects."
+  type        = bool
 }
 
 locals {
@@ -102,22 +105,27 @@ resource "aws_s3_bucket_policy" "tls_only" {
 }
 
 output "artifact_bucket" {
-  value = aws_s3_bucket.this["artifacts"].id
+  description = "Name of the bucket of the models."
+  value       = aws_s3_bucket.this["artifacts"].id
 }
 
 output "artifact_bucket_arn" {
-  value = aws_s3_bucket.this["artifacts"].arn
+  description = "The same as an ARN."
+  value       = aws_s3_bucket.this["artifacts"].arn
 }
 
 output "backup_bucket" {
-  value = aws_s3_bucket.this["backups"].id
+  description = "Name of the bucket of the snapshots."
+  value       = aws_s3_bucket.this["backups"].id
 }
 
 output "backup_bucket_arn" {
-  value = aws_s3_bucket.this["backups"].arn
+  description = "The same as an ARN."
+  value       = aws_s3_bucket.this["backups"].arn
 }
 
 output "identity_bucket" {
+  description = "What the identity module needs of its bucket."
   value = {
     id              = aws_s3_bucket.this["identity"].id
     arn             = aws_s3_bucket.this["identity"].arn

@@ -95,19 +95,20 @@ restore() {
     RESTORED=yes
 }
 
-# What others need of a started server: agents the token, GitHub the CA, AWS the public keys.
+# What others need of a started server: agents the token, AWS the public keys, GitHub's jobs the CA's certificate.
 publish() {
     local folder
     folder=$(mktemp -d)
+    say "publish the join token, the public keys and the CA"
     aws ssm put-parameter --overwrite --type SecureString --name "$JOIN_TOKEN_PARAMETER" \
         --value "file://$DATA/k3s/server/agent-token" >/dev/null
-    aws ssm put-parameter --overwrite --type String --name "$CA_PARAMETER" \
-        --value "file://$DATA/k3s/server/tls/server-ca.crt" >/dev/null
     for path in .well-known/openid-configuration openid/v1/jwks; do
         k3s kubectl get --raw "/$path" >"$folder/document"
         aws s3api put-object --bucket "$IDENTITY_BUCKET" --key "$path" --body "$folder/document" \
             --content-type application/json >/dev/null
     done
+    aws s3api put-object --bucket "$IDENTITY_BUCKET" --key ca.crt --body "$DATA/k3s/server/tls/server-ca.crt" \
+        --content-type application/x-pem-file >/dev/null
     rm -r "$folder"
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from moto.autoscaling.models import FakeScalingPolicy
 from moto.cloudfront.models import Origin, ViewerCertificate
+from moto.ec2.models.instances import Instance
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
 from moto.server import main
 
@@ -57,9 +58,25 @@ def keep_tags_of_templates_from_instances() -> None:
     LaunchTemplateVersion.__init__ = init  # type: ignore[method-assign]
 
 
+def free_interfaces_of_terminated_instances() -> None:
+    """A terminated instance keeps hold of a network interface that outlives it."""
+    original = Instance.terminate
+
+    def terminate(self: Instance) -> Any:
+        state = original(self)
+        for interface in self.nics.values():
+            if not interface.delete_on_termination:
+                interface.attachment_id = interface.attach_time = interface.instance = interface.device_index = None
+                interface.status = "available"
+        return state
+
+    Instance.terminate = terminate  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     remember_origin_access_control()
     leave_default_certificate_alone()
     say_that_scaling_policies_are_enabled()
     keep_tags_of_templates_from_instances()
+    free_interfaces_of_terminated_instances()
     sys.exit(main(sys.argv[1:]))

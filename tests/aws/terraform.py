@@ -74,7 +74,12 @@ class Workspace:
     def try_run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Terraform and return how it ended, with colours and line art taken away."""
         result = subprocess.run(
-            [terraform(), *arguments], cwd=self.folder, env=dict(self.environment), capture_output=True, text=True
+            [terraform(), *arguments],
+            cwd=self.folder,
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            timeout=240,
         )
         result.stdout, result.stderr = (COLOUR.sub("", text) for text in (result.stdout, result.stderr))
         return result

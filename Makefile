@@ -47,8 +47,8 @@ test: lint test-all ## lint and every test; brings up a cluster for the end-to-e
 test-all: $(STAMP) tools
 	$(PYTHON) -m pytest -m "not soak"
 
-test-fast: lint ## lint and every test that needs no cluster
-	$(PYTHON) -m pytest -m "not e2e" -n 2
+test-fast: lint ## lint and every test that needs no cluster and takes no minutes
+	$(PYTHON) -m pytest -m "not e2e and not terraform" -n 2
 
 test-e2e: $(STAMP) tools ## the end-to-end tests alone
 	$(PYTHON) -m pytest -m "e2e and not soak"

@@ -79,4 +79,4 @@ if __name__ == "__main__":
     say_that_scaling_policies_are_enabled()
     keep_tags_of_templates_from_instances()
     free_interfaces_of_terminated_instances()
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

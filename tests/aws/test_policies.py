@@ -12,7 +12,7 @@ from aws.iam import Call, actions, allowed, may_assume, role_policies
 from aws.terraform import ACCOUNT, REGION
 from conftest import REPOSITORY
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("terraform")]
+pytestmark = [pytest.mark.slow, pytest.mark.terraform]
 
 ROLES = ["agent", "server", "mlflow", "training", "deploy"]
 MODELS = f"arn:aws:s3:::credit-risk-artifacts-{ACCOUNT}"
@@ -81,7 +81,7 @@ def policies(applied: Applied) -> dict[str, dict[str, Any]]:
     return {role: role_policies(iam, f"credit-risk-{role}") for role in ROLES}
 
 
-@pytest.mark.parametrize(("role", "call", "expected"), MATRIX, ids=lambda value: str(value))
+@pytest.mark.parametrize(("role", "call", "expected"), MATRIX, ids=str)
 def test_each_role_may_do_this_and_not_that(
     policies: dict[str, dict[str, Any]], role: str, call: Call, expected: bool
 ) -> None:

@@ -6,7 +6,7 @@ source /opt/creditrisk/lib.sh
 instance_id() {
     local token
     token=$(curl --fail --silent --show-error --request PUT --header "X-aws-ec2-metadata-token-ttl-seconds: 60" \
-        http://169.254.169.254/latest/api/token)
+        http://169.254.169.254/latest/api/token) || return
     curl --fail --silent --show-error --header "X-aws-ec2-metadata-token: $token" \
         http://169.254.169.254/latest/meta-data/instance-id
 }

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -178,11 +179,9 @@ def test_an_agent_does_not_start_before_the_server(agent: Machine) -> None:
 
 
 def test_shellcheck_has_nothing_to_say() -> None:
-    program = shutil.which("shellcheck")
-    if program is None:
-        pytest.skip("shellcheck is not on the PATH: `make venv` installs it")
+    program = Path(sys.executable).with_name("shellcheck")
     scripts = [str(path) for path in sorted(FILES.glob("*.sh"))]
-    result = subprocess.run([program, "--external-sources", *scripts], capture_output=True, text=True)
+    result = subprocess.run([str(program), "--external-sources", *scripts], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ def available() -> bool:
     if not shutil.which("kind") or not shutil.which("docker"):
         return False
     return subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+
+
+def _node_image() -> dict[str, str]:
+    """Return kind's setting for another Kubernetes than its own default, where the environment names one."""
+    image = os.environ.get("CREDIT_RISK_KIND_NODE_IMAGE")
+    return {"image": image} if image else {}
 
 
 @dataclass(frozen=True)
@@ -92,5 +99,5 @@ class KindCluster:
             "kind": "Cluster",
             "apiVersion": "kind.x-k8s.io/v1alpha4",
             "networking": {"apiServerAddress": "127.0.0.1", "apiServerPort": self.ports.kubernetes},
-            "nodes": [{"role": "control-plane", "extraPortMappings": mappings}],
+            "nodes": [{"role": "control-plane", "extraPortMappings": mappings, **_node_image()}],
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import json
 import re
@@ -13,6 +15,7 @@ import pytest
 import yaml
 
 from charts.rendering import CHARTS, SCENARIOS, render, run_helm
+from conftest import REPOSITORY
 from trainer.gates import GateLimits
 from trainer.hyperparameters import Hyperparameters
 from trainer.settings import parse
@@ -113,6 +116,9 @@ def test_unknown_values_are_refused(name: str) -> None:
         (["--set=postgres.enabled=false"], "no database"),
         (["--set=api.image.tag="], "image.tag or image.digest is needed"),
         (["--set=api.replicas=0"], "replicas"),
+        (["--set=api.access.mode=open"], "access"),
+        (["--set=api.access.mode=oidc"], "access.oidc.issuer is needed"),
+        (["--set=api.access.mode=oidc", "--set=api.access.oidc.issuer=http://id.example.org"], "issuer"),
         (["--set-string=api.podAnnotations.creditrisk\\.io/model-version=3"], "podAnnotations"),
     ],
 )
@@ -235,3 +241,43 @@ def test_management_is_not_reachable_through_service_or_ingress() -> None:
     documents = render("api/ci/autoscaled-values.yaml")
     (service,) = [document for document in documents if document["kind"] == "Service"]
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+
+
+def test_a_key_is_made_and_the_service_gets_its_hash_alone() -> None:
+    documents = render("credit-risk/ci/default-values.yaml")
+    secrets = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "Secret"}
+    key = base64.b64decode(secrets["scoring-api-key"]["key"])
+    assert len(key) == 43
+    assert base64.b64decode(secrets["scoring-access"]["default"]).decode() == hashlib.sha256(key).hexdigest()
+    spec = next(pod_spec(d) for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == "scoring")
+    assert "scoring-api-key" not in yaml.safe_dump(spec)
+    assert {"name": "access", "secret": {"secretName": "scoring-access"}} in spec["volumes"]
+    assert {"name": "SCORER_ACCESS_MODE", "value": "apiKeys"} in spec["containers"][0]["env"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "mode", "secret"),
+    [("autoscaled", "apiKeys", "our-clients"), ("oidc", "oidc", None), ("plain", "none", None)],
+)
+def test_no_key_is_made_where_none_is_needed(scenario: str, mode: str, secret: str | None) -> None:
+    documents = render(f"api/ci/{scenario}-values.yaml")
+    assert not [document for document in documents if document["kind"] == "Secret"]
+    spec = next(pod_spec(document) for document in documents if document["kind"] == "Deployment")
+    assert {"name": "SCORER_ACCESS_MODE", "value": mode} in spec["containers"][0]["env"]
+    mounted = [volume["secret"]["secretName"] for volume in spec["volumes"] if volume["name"] == "access"]
+    assert mounted == ([secret] if secret else [])
+
+
+def test_local_clusters_alone_are_open() -> None:
+    for cluster in ("embedded", "kind"):
+        values = yaml.safe_load((REPOSITORY / "cluster" / cluster / "values.yaml").read_text())
+        assert values["api"]["access"] == {"mode": "none"}
+    assert yaml.safe_load((CHARTS / "api" / "values.yaml").read_text())["access"]["mode"] == "apiKeys"
+
+
+def test_tls_is_ended_at_the_ingress_where_values_say_so() -> None:
+    (ingress,) = [d for d in render("api/ci/autoscaled-values.yaml") if d["kind"] == "Ingress"]
+    assert ingress["spec"]["tls"] == [{"hosts": ["score.example.org"], "secretName": "score-tls"}]
+    assert ingress["spec"]["rules"][0]["host"] == "score.example.org"
+    (open_one,) = [d for d in render("api/ci/default-values.yaml") if d["kind"] == "Ingress"]
+    assert "tls" not in open_one["spec"]

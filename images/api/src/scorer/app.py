@@ -11,12 +11,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from scorer.asgi import PROBLEM_JSON, App, Receive, Scope, Send
+from scorer.asgi import PROBLEM_JSON, App, ClientGoneError, Receive, Scope, Send
+from scorer.batch import BatchScorer
+from scorer.batch_endpoint import BatchEndpoint
 from scorer.canary import Router
 from scorer.loader import ModelSlot
 from scorer.metrics import Metrics
+from scorer.mlflow_protocol import add_mlflow_protocol
+from scorer.open_inference import add_open_inference
 from scorer.openapi import describe
-from scorer.pages import add_pages
 from scorer.problems import Problem
 from scorer.score_endpoint import ScoreEndpoint
 from scorer.scorecard import Scorecard
@@ -24,6 +27,7 @@ from scorer.scoring import Scorer, model_of
 from scorer.settings import Settings
 
 SCORE_PATH = "/v1/score"
+BATCH_PATH = "/v1/score/batch"
 
 
 class Front:
@@ -49,36 +53,17 @@ def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Ro
     scorecard = Scorecard(settings.base_points, settings.base_odds, settings.pdo)
     scorer = Scorer(slot, scorecard, settings.pod_name, metrics)
     score = ScoreEndpoint(scorer, router, settings.max_body_bytes)
+    batches = BatchScorer(scorer)
 
-    app = FastAPI(title="Credit-risk scoring", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Credit-risk scoring", version="1", docs_url="/docs", redoc_url=None)
     _add_problem_answers(app)
     # Known to the router too, so that other methods are refused as such.
     app.router.routes.append(Route(SCORE_PATH, score, methods=["POST"]))
+    batch = BatchEndpoint(batches, settings.max_body_bytes, settings.max_batch_bytes)
+    app.router.routes.append(Route(BATCH_PATH, batch, methods=["POST"]))
+    add_mlflow_protocol(app, batches, settings.max_batch_bytes)
+    add_open_inference(app, batches, settings.max_batch_bytes)
 
-    _add_model(app, slot)
-    add_pages(app)
-    _describe(app, slot)
-    return Front(score, app)
-
-
-def create_management_app(slot: ModelSlot, metrics: Metrics) -> FastAPI:
-    """Return what the kubelet and Prometheus ask; it has a port of its own, which no ingress leads to."""
-    app = FastAPI(title="Credit-risk scoring, management", docs_url=None, redoc_url=None, openapi_url=None)
-    _add_problem_answers(app)
-    _add_probes(app, slot)
-    # Here too, where the operator reads it without a key.
-    _add_model(app, slot)
-
-    @app.get("/metrics")
-    async def read_metrics() -> Response:
-        if slot.model:
-            metrics.model.labels(slot.model.identity.name, slot.model.identity.version).set(1)
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    return app
-
-
-def _add_model(app: FastAPI, slot: ModelSlot) -> None:
     @app.get("/v1/model", tags=["model"], summary="Describe the model that is served")
     async def model() -> Response:
         loaded = model_of(slot)
@@ -91,6 +76,24 @@ def _add_model(app: FastAPI, slot: ModelSlot) -> None:
             "metrics": identity.metrics,
             "contract": loaded.contract,
         })  # fmt: skip
+
+    _describe(app, slot)
+    return Front(score, app)
+
+
+def create_management_app(slot: ModelSlot, metrics: Metrics) -> FastAPI:
+    """Return what the kubelet and Prometheus ask; it has a port of its own, which no ingress leads to."""
+    app = FastAPI(title="Credit-risk scoring, management", docs_url=None, redoc_url=None, openapi_url=None)
+    _add_problem_answers(app)
+    _add_probes(app, slot)
+
+    @app.get("/metrics")
+    async def read_metrics() -> Response:
+        if slot.model:
+            metrics.model.labels(slot.model.identity.name, slot.model.identity.version).set(1)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
 
 
 def _add_probes(app: FastAPI, slot: ModelSlot) -> None:
@@ -107,13 +110,19 @@ def _add_probes(app: FastAPI, slot: ModelSlot) -> None:
 
 def _add_problem_answers(app: FastAPI) -> None:
     @app.exception_handler(Problem)
-    async def answer_problem(_: Request, problem: Problem) -> Response:
-        return Response(problem.body(), problem.status, dict(problem.headers), media_type=PROBLEM_JSON)
+    async def answer_problem(request: Request, problem: Problem) -> Response:
+        # The Open Inference Protocol's clients read the message from a member of their own.
+        extension = {"error": problem.detail} if request.url.path.startswith("/v2") else {}
+        return Response(problem.body(extension), problem.status, dict(problem.headers), media_type=PROBLEM_JSON)
 
     @app.exception_handler(HTTPException)
     async def answer_http(_: Request, error: HTTPException) -> Response:
         problem = Problem(error.status_code, str(error.detail))
         return Response(problem.body(), problem.status, dict(error.headers or {}), media_type=PROBLEM_JSON)
+
+    @app.exception_handler(ClientGoneError)
+    async def answer_nobody(_: Request, __: ClientGoneError) -> Response:
+        return Response(status_code=400)
 
     @app.exception_handler(Exception)
     async def answer_fault(_: Request, __: Exception) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,6 +19,24 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 _JSON_TYPE = (b"content-type", JSON.encode())
+
+
+_LONGEST_ID = 128
+
+
+class RequestIds:
+    """Gives each request an id: its own, else one as unique as a random one at a tenth of the cost."""
+
+    def __init__(self) -> None:
+        """Draw what sets this process's ids apart from all others."""
+        self._prefix, self._count = secrets.token_hex(8), itertools.count(1)
+
+    def of(self, headers: Mapping[bytes, bytes]) -> str:
+        """Return a request's X-Request-Id, else a new id of 32 hexadecimal digits."""
+        given = headers.get(b"x-request-id")
+        if given and len(given) <= _LONGEST_ID:
+            return given.decode("latin-1")
+        return f"{self._prefix}{next(self._count):016x}"
 
 
 class ClientGoneError(Exception):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -32,13 +34,14 @@ class Problem(Exception):  # noqa: N818 - the RFC's own word
         self.errors = errors
         self.headers = headers
 
-    def body(self) -> bytes:
-        """Return the problem as JSON."""
+    def body(self, extension: Mapping[str, object] = MappingProxyType({})) -> bytes:
+        """Return the problem as JSON, with members that a protocol adds."""
         document: dict[str, object] = {
             "type": "about:blank",
             "title": http.HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
+            **extension,
         }
         if self.errors:
             document["errors"] = self.errors

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from scorer.application import CodeRows, FloatRows, encode
 from scorer.contract import CategoricalFeature, Contract, NumericFeature
-from scorer.scorecard import log_odds
+from scorer.scorecard import log_odds, log_odds_of
 
 METHOD = "kernel-shap-pairs"
 Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
@@ -72,7 +72,7 @@ class Explainer:
         self.reference_probability = float(predict(self._numeric, self._codes)[0])
         self._reference = log_odds(self.reference_probability)
         self._first = [
-            _log_odds(predict(np.repeat(self._numeric, len(rows), axis=0), rows)) - self._reference
+            log_odds_of(predict(np.repeat(self._numeric, len(rows), axis=0), rows)) - self._reference
             for rows in self._category_rows()
         ]
 
@@ -94,7 +94,7 @@ class Explainer:
         scores = self._predict(
             np.where(taken[:, :width], numeric, self._numeric), np.where(taken[:, width:], codes, self._codes)
         )
-        values = _log_odds(scores)
+        values = log_odds_of(scores)
         last = values[0] - values[1 : len(active) + 1]
         first = np.empty(len(active))
         first[: len(alone)] = values[len(active) + 1 :] - self._reference
@@ -157,10 +157,6 @@ def shapley_of_pairs(
         return first
     middle = (first + last) / 2
     return np.asarray(middle + (difference - middle.sum()) / len(middle))
-
-
-def _log_odds(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    return np.array([log_odds(probability) for probability in probabilities.tolist()])
 
 
 def _plain(value: np.float32) -> str:

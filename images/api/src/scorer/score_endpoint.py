@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import secrets
 import time
 
 import msgspec
@@ -13,6 +11,7 @@ from scorer.asgi import (
     JSON,
     ClientGoneError,
     Receive,
+    RequestIds,
     Scope,
     Send,
     answer,
@@ -29,7 +28,6 @@ from scorer.scoring import MOST_REASONS, Score, Scorer
 log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _FORWARDED, _APPLICANT = FORWARDED.encode(), APPLICANT.encode()
-_LONGEST_ID = 128
 
 
 class ScoreEndpoint:
@@ -38,7 +36,7 @@ class ScoreEndpoint:
     def __init__(self, scorer: Scorer, router: Router | None, max_body_bytes: int) -> None:
         """Take the scorer, and the router where there can be a canary."""
         self._scorer, self._router, self._limit = scorer, router, max_body_bytes
-        self._prefix, self._count = secrets.token_hex(8), itertools.count(1)
+        self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -67,7 +65,7 @@ class ScoreEndpoint:
             await answer(send, encoded)
 
     async def _score(self, headers: dict[bytes, bytes], body: bytes, query: bytes, reasons: int) -> Score | bytes:
-        request_id = self._request_id(headers.get(b"x-request-id"))
+        request_id = self._ids.of(headers)
         router = self._router
         if router is None or router.canary is None or _FORWARDED in headers:
             return self._scorer.score(body, request_id, reasons)
@@ -76,9 +74,3 @@ class ScoreEndpoint:
             router.canary, applicant.decode("latin-1") if applicant else None, request_id, body,
             lambda: self._scorer.score(body, request_id, reasons), query.decode("latin-1"),
         )  # fmt: skip
-
-    def _request_id(self, given: bytes | None) -> str:
-        if given and len(given) <= _LONGEST_ID:
-            return given.decode("latin-1")
-        # As unique as a random id, at a tenth of its cost.
-        return f"{self._prefix}{next(self._count):016x}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 # The network answers in float32: nearer to 0 or 1 than this, its answer holds no more information.
 _NEAREST = 1e-7
 
@@ -13,6 +16,12 @@ def log_odds(probability: float) -> float:
     """Return ln(p / (1 - p)) of a probability, held within what float32 can tell from certainty."""
     held = min(max(probability, _NEAREST), 1 - _NEAREST)
     return math.log(held / (1 - held))
+
+
+def log_odds_of(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return `log_odds` of each probability, float64 [N]."""
+    held = probabilities.astype(np.float64).clip(_NEAREST, 1 - _NEAREST)
+    return np.asarray(np.log(held / (1 - held)))
 
 
 @dataclass(frozen=True)
@@ -37,3 +46,8 @@ class Scorecard:
     def points(self, probability: float) -> int:
         """Return the score points of a probability of default, to the nearest point."""
         return round(self.base_points - self.points_per_log_odds * (log_odds(probability) + math.log(self.base_odds)))
+
+    def points_of(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """Return `points` of each probability, int32 [N]."""
+        repaying = -log_odds_of(probabilities) - math.log(self.base_odds)
+        return np.rint(self.base_points + self.points_per_log_odds * repaying).astype(np.int32)

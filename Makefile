@@ -14,7 +14,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ the stack
-.PHONY: up kind-up embedded-up down status env images
+.PHONY: up kind-up embedded-up train down status env images
 up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv to train on your own)
 	@$(LOCAL) up --data "$(DATA)"
 
@@ -23,6 +23,9 @@ kind-up: $(STAMP) ## the same on kind, which needs Docker
 
 embedded-up: $(STAMP) ## the same on the embedded cluster, which needs root on Debian 12
 	@$(LOCAL) --cluster embedded up --data "$(DATA)"
+
+train: $(STAMP) ## train once more and follow the log (DATA=file, s3://..., synthetic; ARGS="--epochs 12 ...")
+	@$(LOCAL) train --data "$(DATA)" --args="$(ARGS)"
 
 down: $(STAMP) ## remove the cluster and all that is on it
 	@$(LOCAL) down
@@ -44,8 +47,8 @@ test: lint test-all ## lint and every test; brings up a cluster for the end-to-e
 test-all: $(STAMP) tools
 	$(PYTHON) -m pytest -m "not soak"
 
-test-fast: lint ## lint and every test that needs no cluster
-	$(PYTHON) -m pytest -m "not e2e" -n 2
+test-fast: lint ## lint and every test that needs no cluster and takes no minutes
+	$(PYTHON) -m pytest -m "not e2e and not terraform" -n 2
 
 test-e2e: $(STAMP) tools ## the end-to-end tests alone
 	$(PYTHON) -m pytest -m "e2e and not soak"
@@ -65,6 +68,14 @@ lint: $(STAMP) ## ruff, mypy, import-linter, hadolint, shellcheck, actionlint
 format: $(STAMP) ## put the code into its one form
 	ruff check --fix .
 	ruff format .
+
+##@ measurements, each beside its alternatives
+.PHONY: bench-routing bench-operator
+bench-routing: $(STAMP) ## what the router in the API costs, at rest and per forwarded request (needs wrk)
+	$(PYTHON) benchmarks/routing/cost.py
+
+bench-operator: $(STAMP) ## what the operator costs with ten idle promotions
+	$(PYTHON) benchmarks/operator/idle.py
 
 ##@ the project itself
 .PHONY: venv tools charts lock clean

@@ -2,7 +2,8 @@
 
     python benchmarks/operator/idle.py [promotions] [seconds]
 
-The API server and the registry are in-memory ones in another process, so that only the operator is measured.
+The API server and the registry are in-memory ones in another process, so that only the operator is measured: the real
+one, as its image starts it. That all promotions were idle is asked of its own metrics.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import asyncio
 import copy
 import json
 import os
+import socket
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +108,13 @@ def memory_mb(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
+async def idle(port: int) -> int:
+    """Return how many promotions the operator itself says are idle."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return sum('phase="Idle"' in line and line.endswith(" 1.0") for line in lines)
+
+
 async def measure(promotions: int, seconds: float) -> None:
     """Run and print the table."""
     calls: list[str] = []
@@ -112,6 +122,8 @@ async def measure(promotions: int, seconds: float) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "kubeconfig")
         config.write_text(json.dumps({
@@ -121,13 +133,15 @@ async def measure(promotions: int, seconds: float) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "promoter", stderr=asyncio.subprocess.DEVNULL,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "operator" / "src"), "KUBECONFIG": str(config),
-                 "PROMOTER_REGISTRY_URL": url, "PROMOTER_NAMESPACES": "bank", "PROMOTER_PORT": "0"},
+                 "PROMOTER_REGISTRY_URL": url, "PROMOTER_NAMESPACES": "bank", "PROMOTER_PORT": str(port)},
         )  # fmt: skip
         await asyncio.sleep(8)
         calls.clear()
         before, started = cpu_seconds(process.pid), time.monotonic()
         await asyncio.sleep(seconds)
         share = (cpu_seconds(process.pid) - before) / (time.monotonic() - started)
+        if (found := await idle(port)) != promotions:
+            raise SystemExit(f"{found} of {promotions} promotions are idle: this measures something else")
         print("| promotions | peak memory, MB | processor, % of a core | calls per second |\n|---|---|---|---|")
         print(f"| {promotions} | {memory_mb(process.pid):.0f} | {share * 100:.2f} | {len(calls) / seconds:.1f} |")
         process.terminate()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
+import json
 import re
+from dataclasses import fields
 from typing import Any
 
 import kubernetes_validate
@@ -11,6 +15,10 @@ import pytest
 import yaml
 
 from charts.rendering import CHARTS, SCENARIOS, render, run_helm
+from conftest import REPOSITORY
+from trainer.gates import GateLimits
+from trainer.hyperparameters import Hyperparameters
+from trainer.settings import parse
 
 NAMES = [path.parent.name for path in sorted(CHARTS.glob("*/values.yaml"))]
 # Schemas older than 1.25 are not published; the end-to-end tests take them from a real 1.20.
@@ -108,6 +116,9 @@ def test_unknown_values_are_refused(name: str) -> None:
         (["--set=postgres.enabled=false"], "no database"),
         (["--set=api.image.tag="], "image.tag or image.digest is needed"),
         (["--set=api.replicas=0"], "replicas"),
+        (["--set=api.access.mode=open"], "access"),
+        (["--set=api.access.mode=oidc"], "access.oidc.issuer is needed"),
+        (["--set=api.access.mode=oidc", "--set=api.access.oidc.issuer=http://id.example.org"], "issuer"),
         (["--set-string=api.podAnnotations.creditrisk\\.io/model-version=3"], "podAnnotations"),
     ],
 )
@@ -153,6 +164,55 @@ def test_another_run_is_another_job_and_the_same_run_the_same() -> None:
     assert len({job(), job("--set-string=run=2"), job("--set=data=s3://data/x.csv"), job("--set=args={--seed=3}")}) == 4
 
 
+def test_a_helm_upgrade_never_changes_a_job_it_only_replaces_it() -> None:
+    """A Job's spec cannot be changed: whatever changes it has to change its name too."""
+    specs: dict[str, str] = {}
+    for options in (
+        [],
+        ["--set-string=image.tag=9"],
+        ["--set=backoffLimit=1"],
+        ["--set=excludeProtected=true"],
+        ["--set=hyperparameters.epochs=3"],
+        ["--set=search.trials=2"],
+        ["--kube-version=1.20"],
+    ):
+        documents = render("training/ci/default-values.yaml", *options)
+        (job,) = [document for document in documents if document["kind"] == "Job"]
+        assert specs.setdefault(job["metadata"]["name"], json.dumps(job["spec"])) == json.dumps(job["spec"])
+    assert len(specs) == 7
+
+
+@pytest.mark.parametrize(("version", "indexed"), [("1.20", False), ("1.22", True), ("1.33", True)])
+def test_a_search_is_an_indexed_job_where_there_are_such(version: str, indexed: bool) -> None:
+    documents = render("training/ci/search-values.yaml", "--kube-version", version)
+    (spec,) = [document["spec"] for document in documents if document["kind"] == "Job"]
+    assert (spec.get("completionMode"), spec.get("completions"), spec.get("parallelism")) == (
+        ("Indexed", 4, 4) if indexed else (None, None, None)
+    )
+    pod = spec["template"]["spec"]
+    assert ("persistentVolumeClaim" in str(pod["volumes"])) is not indexed
+    (container,) = pod["containers"]
+    environment = {variable["name"]: variable for variable in container["env"]}
+    assert environment["TRAINER_STUDY_STORAGE"]["value"] == "postgresql+psycopg2://postgres:5432/"
+    assert environment["PGPASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == "postgres-credentials"
+    assert {"--exclude-protected", "--learning-rate=0.002", "--allow-contract-change", "--trials=40"} <= set(
+        container["args"]
+    )
+
+
+def test_the_trainer_understands_all_arguments_that_the_chart_gives_it() -> None:
+    documents = render("training/ci/search-values.yaml")
+    (spec,) = [document["spec"] for document in documents if document["kind"] == "Job"]
+    settings = parse(spec["template"]["spec"]["containers"][0]["args"], {})
+    assert settings.exclude_protected
+    assert settings.hyperparameters.hidden == (64, 64)
+    assert settings.limits.minimum_auc == 0.8
+    schema = json.loads((CHARTS / "training/values.schema.json").read_text())["properties"]
+    for values, known in (("hyperparameters", Hyperparameters), ("gates", GateLimits)):
+        flags = {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name) for name in schema[values]["properties"]}
+        assert flags == {field.name for field in fields(known)}
+
+
 def test_only_the_ways_that_the_stack_uses_are_open() -> None:
     ways = {
         (peer["podSelector"]["matchLabels"].get("app.kubernetes.io/name", "client"), policy["metadata"]["name"])
@@ -181,3 +241,43 @@ def test_management_is_not_reachable_through_service_or_ingress() -> None:
     documents = render("api/ci/autoscaled-values.yaml")
     (service,) = [document for document in documents if document["kind"] == "Service"]
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+
+
+def test_a_key_is_made_and_the_service_gets_its_hash_alone() -> None:
+    documents = render("credit-risk/ci/default-values.yaml")
+    secrets = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "Secret"}
+    key = base64.b64decode(secrets["scoring-api-key"]["key"])
+    assert len(key) == 43
+    assert base64.b64decode(secrets["scoring-access"]["default"]).decode() == hashlib.sha256(key).hexdigest()
+    spec = next(pod_spec(d) for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == "scoring")
+    assert "scoring-api-key" not in yaml.safe_dump(spec)
+    assert {"name": "access", "secret": {"secretName": "scoring-access"}} in spec["volumes"]
+    assert {"name": "SCORER_ACCESS_MODE", "value": "apiKeys"} in spec["containers"][0]["env"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "mode", "secret"),
+    [("autoscaled", "apiKeys", "our-clients"), ("oidc", "oidc", None), ("plain", "none", None)],
+)
+def test_no_key_is_made_where_none_is_needed(scenario: str, mode: str, secret: str | None) -> None:
+    documents = render(f"api/ci/{scenario}-values.yaml")
+    assert not [document for document in documents if document["kind"] == "Secret"]
+    spec = next(pod_spec(document) for document in documents if document["kind"] == "Deployment")
+    assert {"name": "SCORER_ACCESS_MODE", "value": mode} in spec["containers"][0]["env"]
+    mounted = [volume["secret"]["secretName"] for volume in spec["volumes"] if volume["name"] == "access"]
+    assert mounted == ([secret] if secret else [])
+
+
+def test_local_clusters_alone_are_open() -> None:
+    for cluster in ("embedded", "kind"):
+        values = yaml.safe_load((REPOSITORY / "cluster" / cluster / "values.yaml").read_text())
+        assert values["api"]["access"] == {"mode": "none"}
+    assert yaml.safe_load((CHARTS / "api" / "values.yaml").read_text())["access"]["mode"] == "apiKeys"
+
+
+def test_tls_is_ended_at_the_ingress_where_values_say_so() -> None:
+    (ingress,) = [d for d in render("api/ci/autoscaled-values.yaml") if d["kind"] == "Ingress"]
+    assert ingress["spec"]["tls"] == [{"hosts": ["score.example.org"], "secretName": "score-tls"}]
+    assert ingress["spec"]["rules"][0]["host"] == "score.example.org"
+    (open_one,) = [d for d in render("api/ci/default-values.yaml") if d["kind"] == "Ingress"]
+    assert "tls" not in open_one["spec"]

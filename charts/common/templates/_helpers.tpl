@@ -51,7 +51,13 @@ capabilities:
   value: when_required
 - name: AWS_RESPONSE_CHECKSUM_VALIDATION
   value: when_required
-{{- if .secret }}
+{{- $role := include "common.s3Role" $ }}
+{{- if $role }}
+- name: AWS_ROLE_ARN
+  value: {{ $role | quote }}
+- name: AWS_WEB_IDENTITY_TOKEN_FILE
+  value: /var/run/secrets/aws/token
+{{- else if .secret }}
 - name: AWS_ACCESS_KEY_ID
   valueFrom:
     secretKeyRef: {name: {{ .secret }}, key: access-key-id}
@@ -59,6 +65,42 @@ capabilities:
   valueFrom:
     secretKeyRef: {name: {{ .secret }}, key: secret-access-key}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+The AWS role of this chart's pods, from global.s3.roleArns; empty for none. AWS gives it for a token of the pods' service
+account, which has the chart's name: docs/adr/0005.
+*/}}
+{{- define "common.s3Role" -}}
+{{- index (.Values.global.s3.roleArns | default dict) .Chart.Name | default "" }}
+{{- end }}
+
+{{/* The service account that the role is given to. */}}
+{{- define "common.s3ServiceAccount" -}}
+{{- if include "common.s3Role" . }}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ .Chart.Name }}
+  labels: {{- include "common.labels" . | nindent 4 }}
+automountServiceAccountToken: false
+{{- end }}
+{{- end }}
+
+{{- define "common.s3TokenMount" -}}
+{{- if include "common.s3Role" . }}
+- {name: aws-token, mountPath: /var/run/secrets/aws, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/* The kubelet keeps the token fresh; AWS is the only one that takes it. */}}
+{{- define "common.s3TokenVolume" -}}
+{{- if include "common.s3Role" . }}
+- name: aws-token
+  projected:
+    sources:
+      - serviceAccountToken: {audience: sts.amazonaws.com, expirationSeconds: 3600, path: token}
 {{- end }}
 {{- end }}
 

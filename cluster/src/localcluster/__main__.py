@@ -1,4 +1,4 @@
-"""`python -m localcluster up|down|status|env|images`: what the Makefile calls."""
+"""`python -m localcluster up|down|train|status|env|images`: what the Makefile calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from localcluster import packages
+from localcluster import packages, training
 from localcluster.console import ClusterError, say, step
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.kind import cluster as kind
@@ -54,6 +54,16 @@ def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
     stack.wait_for_training()
     stack.wait_for_scoring()
     report(stack, stack.score_reference())
+
+
+def train(cluster: Cluster, arguments: argparse.Namespace) -> None:
+    """Start a training run and follow its log to the end."""
+    if not cluster.running():
+        raise ClusterError("there is no cluster: `make up` makes one")
+    stack = Stack(cluster, namespace=arguments.namespace)
+    job = training.start(stack, arguments.data, shlex.split(arguments.args))
+    say(f"-> {job} in the namespace {stack.namespace}; interrupting this does not end it")
+    training.follow(stack, job)
 
 
 def down(cluster: Cluster, _: argparse.Namespace) -> None:
@@ -102,11 +112,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="localcluster", description=__doc__)
     parser.add_argument("--cluster", choices=["auto", "kind", "embedded"], default="auto")
     commands = parser.add_subparsers(required=True)
-    for command in (up, down, status, env, images, tools):
+    for command in (up, train, down, status, env, images, tools):
         sub = commands.add_parser(command.__name__, help=command.__doc__)
         sub.set_defaults(run=command)
         if command is up:
             sub.add_argument("--data", default="", help="a CSV file to train on instead of generated loans")
+        if command is train:
+            sub.add_argument(
+                "--data", default="", help="a file, an address, or synthetic; by default the release's own"
+            )
+            sub.add_argument("--args", default="", help="further arguments of the trainer, in one string")
+            sub.add_argument("--namespace", default=RELEASE, help="where the release is")
     return parser
 
 

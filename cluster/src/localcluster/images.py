@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,21 @@ TRAINING = Image("training", "images/training/Dockerfile", (*LOCKS, "requirement
 MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", (*LOCKS, "requirements/mlflow.txt"))
 OPERATOR = Image("operator", "images/operator/Dockerfile", (*LOCKS, "requirements/operator.txt", "operator/src"))
 STACK = (API, TRAINING, MLFLOW, OPERATOR)
+
+
+def build_arguments(image: Image, base: str) -> list[str]:
+    """Return the arguments of a build: the base, and the commit for the image that tells it to its runs."""
+    commit = [f"--build-arg=GIT_REVISION={_revision()}"] if image is TRAINING else []
+    return [f"--build-arg=BASE_IMAGE={base}", *commit]
+
+
+def _revision() -> str:
+    """Return the commit, marked where the working copy differs from it; unknown outside of git."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _files(entry: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -98,6 +99,12 @@ class Stack:
         """Where MLflow answers, for people and for clients."""
         return f"http://127.0.0.1:{self.cluster.ports.mlflow}"
 
+    @functools.cached_property
+    def api_key(self) -> str:
+        """The key that the charts made for the service's first client; empty where the service is open."""
+        found = ("get", "secret", "scoring-api-key", "--ignore-not-found", "-o", "jsonpath={.data.key}")
+        return _decoded(self.kubectl(*found))
+
     def install(self, images: Mapping[str, str], extra: Sequence[str] = (), *, train: bool = True) -> None:
         """Install or upgrade the charts; `extra` are further arguments of helm.
 
@@ -187,6 +194,8 @@ class Stack:
 
     def _http(self, path: str, body: bytes | None) -> Any:  # noqa: ANN401
         headers = {"Content-Type": "application/json", **({"Host": self.host} if self.host else {})}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
         request = urllib.request.Request(self.url + path, body, headers)  # noqa: S310 - loopback, http
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
             return json.load(response)
@@ -199,8 +208,8 @@ class Stack:
         return None
 
     def jobs(self) -> list[str]:
-        """Return the names of the training Jobs."""
-        selector = "app.kubernetes.io/name=training"
+        """Return the names of the release's own training Jobs, without those of `make train`."""
+        selector = "app.kubernetes.io/name=training,app.kubernetes.io/managed-by=Helm"
         return self.kubectl("get", "jobs", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}").split()
 
     def _training_missing(self, job: str) -> str | None:

@@ -44,7 +44,7 @@ class HttpMetrics:
     async def contract(self, pod: Pod) -> Document:
         """Return the contract of the model that a pod serves, {} where it cannot be had now."""
         try:
-            async with self._session.get(f"http://{pod.address}:{pod.http_port}/v1/model") as response:
+            async with self._session.get(f"http://{pod.address}:{pod.management_port}/v1/model") as response:
                 answer = await response.json(content_type=None)
                 return dict(answer["contract"]) if response.status == 200 else {}
         except (*_FAULTS, TypeError):

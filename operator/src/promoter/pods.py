@@ -94,7 +94,6 @@ def pod_of(pod: Document, deployment: Document) -> Pod:
         name=pod["metadata"]["name"],
         address=pod["status"].get("podIP", ""),
         management_port=container_port(deployment, {"management", "metrics"}, 9090),
-        http_port=container_port(deployment, {"http"}, 8000),
         ready=is_ready(pod),
         started_at=datetime.fromisoformat(started).timestamp() if started else 0.0,
         route_generation=int(generation) if generation and generation.isdigit() else None,

@@ -28,7 +28,6 @@ class Pod:
     name: str
     address: str
     management_port: int
-    http_port: int
     ready: bool
     started_at: float
     route_generation: int | None

@@ -31,12 +31,15 @@ class MlflowRegistry:
         if kind == "stage":
             body = {"name": model.name, "stages": [value]}
             answer = await self._ask("POST", "registered-models/get-latest-versions", json=body)
-            found = ((answer or {}).get("model_versions") or [None])[0]
+            found = (answer.get("model_versions") or [None])[0]
         else:
             path = "registered-models/alias" if kind == "alias" else "model-versions/get"
             answer = await self._ask("GET", path, params={"name": model.name, kind: value})
-            found = (answer or {}).get("model_version")
-        return str(found["version"]) if found else None
+            found = answer.get("model_version")
+        try:
+            return str(found["version"]) if found else None
+        except (KeyError, TypeError) as error:
+            raise RetryableError(f"{self._url} answered {answer} and no version") from error
 
     async def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
         """Write tags on a version; a version that is gone needs none."""
@@ -44,7 +47,8 @@ class MlflowRegistry:
             body = {"name": model, "version": version, "key": key, "value": value}
             await self._ask("POST", "model-versions/set-tag", json=body)
 
-    async def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any] | None:  # noqa: ANN401
+    async def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Return the answer, empty for what is not there."""
         url = f"{self._url}/api/2.0/mlflow/{path}"
         try:
             async with self._session.request(method, url, **options) as response:
@@ -54,6 +58,8 @@ class MlflowRegistry:
         if response.status == 200 and isinstance(answer, dict):
             return answer
         if isinstance(answer, dict) and answer.get("error_code") in _ABSENT:
-            return None
+            return {}
+        if response.status == 200:
+            raise RetryableError(f"{url} answered no JSON object")
         failure = RetryableError if response.status >= 500 or response.status == 429 else PermanentError
         raise failure(f"{url} answered {response.status}")

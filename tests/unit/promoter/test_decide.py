@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from promoter.analysis import due
 from promoter.decide import DRAIN_SECONDS, LINGER_SECONDS, decide
 from promoter.draft import route_document
 from promoter.observation import (
@@ -116,6 +117,67 @@ def test_every_phase_by_every_verdict(phase: Phase, verdict: Verdict) -> None:
     found = after(state, seen)
     assert found.phase == row[verdict]
     assert found.message
+
+
+Steps = list[dict[str, Any]]
+TIMED: Steps = [{"weight": 10, "duration": "60s"}, {"pause": {"duration": "60s"}}, {"weight": 50, "duration": "60s"}]
+LAST_PAUSE: Steps = [{"weight": 10, "duration": "60s"}, {"pause": {"duration": "60s"}}]
+FIRST_PAUSE: Steps = [{"pause": {"duration": "60s"}}, {"weight": 10, "duration": "60s"}]
+ONE: Steps = [{"weight": 10, "duration": "60s"}]
+# By kind of step, whose time is up in all, what follows on Successful, Failed (not yet the last allowed time),
+# Inconclusive and Error (the same).
+STEPS: dict[str, tuple[Phase, int, Steps, tuple[Phase, ...]]] = {
+    "a step": (Phase.PROGRESSING, 0, TIMED, (P, RUN, RUN, RUN)),
+    "the last step": (Phase.PROGRESSING, 0, ONE, (PR, RUN, RUN, RUN)),
+    "a timed pause": (Phase.PAUSED, 1, TIMED, (RUN, P, P, P)),
+    "a timed pause at the end": (Phase.PAUSED, 1, LAST_PAUSE, (PR, P, P, P)),
+    "a pause before any weight, where nothing is judged": (Phase.PAUSED, 0, FIRST_PAUSE, (RUN, RUN, RUN, RUN)),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_only_a_good_verdict_leaves_a_step_by_itself(kind: str, verdict: Verdict) -> None:
+    phase, index, steps, row = STEPS[kind]
+    weight = 0 if steps is FIRST_PAUSE else 10
+    state = moving(
+        phase, step_index=index, step=f"{index + 1}/{len(steps)}", weight=weight, route=RouteState(
+            generation=5, stable_version="1", canary_version="2" if weight else None, weight=weight)
+    )  # fmt: skip
+    seen = world(state, **COUNTS[verdict])
+    if verdict == Verdict.ERROR:
+        seen = replace(seen, pods=(PodReading("pod-0", error="timeout"),))
+    found = after(state, seen, spec_with(steps=steps))
+    expected = dict(zip((Verdict.SUCCESSFUL, Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.ERROR), row, strict=True))
+    assert found.phase == expected[verdict]
+    assert found.message
+
+
+def test_a_pause_without_weight_does_not_let_an_unready_canary_on() -> None:
+    state = moving(Phase.PAUSED, step_index=0, step="1/2", weight=0)
+    seen = world(state, canary=CanaryView("2", "t", 1, 0, "evicted"))
+    found = after(state, seen, spec_with(steps=FIRST_PAUSE))
+    assert (found.phase, found.route.weight) == (Phase.STARTING, 0)
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED])
+def test_skipped_analysis_promotes_a_ready_canary_at_once(phase: Phase) -> None:
+    state = moving(phase)
+    assert after(state, world(state), spec_with(skipAnalysis=True)).phase == Phase.PROMOTING
+    assert after(state, world(state), spec_with(skipAnalysis=True, suspend=True)).phase == phase
+    unready = world(state, canary=CanaryView("2", "t", 1, 0, "pulling"))
+    assert after(state, unready, spec_with(skipAnalysis=True)).phase == Phase.STARTING
+
+
+def test_it_is_time_to_judge_after_each_interval_and_at_the_steps_end() -> None:
+    state = moving(Phase.PROGRESSING, analyzed_at=NOW - 9, step_started_at=NOW - 30)
+    assert not due(SPEC, state, NOW)
+    assert due(SPEC, state, NOW + 1)
+    rare = spec_with(analysis={"interval": "1h"})
+    assert not due(rare, state, NOW)
+    assert due(rare, state, NOW + 30)
+    assert not due(rare, state.model_copy(update={"step_started_at": None}), NOW + 30)
+    assert not due(SPEC, moving(Phase.PROMOTING), NOW)
 
 
 def test_the_first_version_goes_straight_in() -> None:
@@ -277,7 +339,7 @@ def test_a_changed_template_rebuilds_the_canary_and_goes_on() -> None:
     assert found.state.phase == Phase.PROGRESSING
 
 
-@pytest.mark.parametrize("phase", [Phase.IDLE, Phase.PROGRESSING, Phase.STOPPING, Phase.FAILED])
+@pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.INITIALIZING, Phase.PROMOTING}))
 def test_a_lost_annotation_is_put_back(phase: Phase) -> None:
     state = moving(phase, desired_version="1" if phase == Phase.IDLE else "2")
     seen = world(state, stable=StableView(True, None, True, "t"))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from promoter.decide import decide
 from promoter.observation import (
@@ -24,18 +28,30 @@ from promoter.observation import (
     TagVersion,
 )
 from promoter.route import Route
-from promoter.spec import parse_spec
+from promoter.spec import Spec, parse_spec
 from promoter.state import Phase, State, Verdict
 
 MIN_SAMPLES = 20
-SPEC = parse_spec({
-    "model": {"name": "credit-risk"},
-    "steps": [
-        {"weight": 10, "duration": "10s"}, {"pause": {"duration": "5s"}}, {"weight": 50, "duration": "10s"},
-    ],
-    "analysis": {"interval": "5s", "minSamples": MIN_SAMPLES, "failureLimit": 2},
-    "progressDeadlineSeconds": 60,
-})  # fmt: skip
+LOW, HIGH = {"weight": 10, "duration": "10s"}, {"weight": 50, "duration": "10s"}
+SHORT_PAUSE = {"pause": {"duration": "5s"}}
+
+
+def spec_with(steps: list[dict[str, Any]], interval: str = "5s", choice: str = "Wait", **more: Any) -> Spec:
+    analysis = {"interval": interval, "minSamples": MIN_SAMPLES, "failureLimit": 2, "onInsufficientData": choice}
+    return parse_spec({"model": {"name": "credit-risk"}, "steps": steps, "analysis": analysis,
+                       "progressDeadlineSeconds": 60, **more})  # fmt: skip
+
+
+SPECS = [
+    spec_with([LOW, SHORT_PAUSE, HIGH]),
+    spec_with([{"pause": {"duration": "20s"}}, LOW, HIGH, SHORT_PAUSE], choice="Pause"),
+    spec_with([LOW, HIGH], interval="30s", shadow={"duration": "10s", "percent": 50}, rollbackWindow=0),
+    spec_with([LOW, SHORT_PAUSE], interval="30s", canary={"replicas": 1}),
+]
+GUIDE = (Path(__file__).parents[3] / "docs" / "promotion.md").read_text()
+ARROWS = set(re.findall(r"^ +(\w+) --> (\w+)", GUIDE, re.MULTILINE))
+# What a promotion that does not move may say that it waits for.
+PENDING = re.compile(r"wait|until resumed|suspended|roll to version|not passed|does not exist|no version")
 VERSIONS = ["1", "2", "3", "4"]
 
 
@@ -90,21 +106,26 @@ class Promotion(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
+        self.spec = SPECS[0]
         self.state = State()
         self.retried: set[str] = set()
-        self.by_hand = False
+        self.answers_at_start = 0.0
+
+    @initialize(spec=st.sampled_from(SPECS), stable=st.sampled_from(["1", None]))
+    def begin(self, spec: Spec, stable: str | None) -> None:
+        self.spec, self.world.stable_version = spec, stable
 
     def reconcile(self, executed: int | None = None) -> None:
         """Decide and act; `executed` cuts the actions off, as a killed operator does."""
         before, world = self.state, self.world
-        decision = decide(SPEC, 1, before, world.observe(), world.now)
+        decision = decide(self.spec, 1, before, world.observe(), world.now)
         self.check(before, decision.state, decision.actions)
         # A state goes through the status and back, as it does over a restart.
         self.state = State.model_validate(decision.state.model_dump(mode="json", by_alias=True))
         for action in decision.actions[:executed]:
             world.act(action)
 
-    @rule(turns=st.integers(3, 25), requests=st.sampled_from([0, 30]))
+    @rule(turns=st.integers(1, 25), requests=st.sampled_from([0, 30]))
     def all_goes_well_for_a_while(self, turns: int, requests: int) -> None:
         """The way deep into a rollout, which chance alone rarely finds."""
         world = self.world
@@ -126,11 +147,21 @@ class Promotion(RuleBasedStateMachine):
             if isinstance(action, ApplyCanary):
                 failed_before = before.failed(action.version)
                 assert not failed_before or action.version in self.retried, "a failed version is tried unasked"
+        if after.route.weight:
+            assert world.canary_ready, "a weight for a version that is not ready"
+            assert world.canary_version == after.canary_version
+        if after.phase == Phase.STARTING and before.phase != Phase.STARTING:
+            self.answers_at_start = answers(world.counters)
         left = before.phase in {Phase.PROGRESSING, Phase.PAUSED}
         if left and after.phase == Phase.PROMOTING and not self.world.action:
             assert after.analysis is not None
             assert after.analysis.verdict == Verdict.SUCCESSFUL
             assert all(result.samples >= MIN_SAMPLES for result in after.analysis.results)
+            most = 3 * (answers(world.counters) - self.answers_at_start)
+            assert most >= MIN_SAMPLES, "promoted with fewer answers than all pods together gave"
+        assert before.phase == after.phase or (before.phase, after.phase) in ARROWS, (
+            "the guide's picture lacks an arrow"
+        )
         if after.stable_version != before.stable_version and before.stable_version is not None:
             assert world.stable_version == after.stable_version, "stable before the fact"
             assert world.stable_rolled
@@ -201,8 +232,18 @@ class Promotion(RuleBasedStateMachine):
         if self.state.verified_weight and self.world.pods:
             assert self.state.route.generation > 0
 
+    def stand_still(self) -> None:
+        """Let time pass in a world in which nothing else happens: it rests in the end, or says what it waits for."""
+        kept = copy.deepcopy(self.world), self.state, set(self.retried)
+        for _ in range(200):
+            self.world.now += 3
+            self.reconcile()
+        assert self.state.phase in {Phase.IDLE, Phase.FAILED} or PENDING.search(self.state.message), self.state.message
+        self.world, self.state, self.retried = kept
+
     def teardown(self) -> None:
         """However it went: when the world behaves from now on, the promotion comes to rest at the pointer."""
+        self.stand_still()
         world = self.world
         world.registry_down, world.action, world.pods = False, "", 2
         world.desired = world.desired or "1"
@@ -222,6 +263,11 @@ class Promotion(RuleBasedStateMachine):
         assert world.route is None or world.route.canary is None
 
 
+def answers(counters: dict[str, float]) -> float:
+    """Return how many requests the canary's arm of one pod has counted."""
+    return sum(value for key, value in counters.items() if key.startswith("canary/outcome/"))
+
+
 def count(counters: dict[str, float], requests: int, *, good: bool) -> None:
     """Let each stable pod count some requests of both arms; scores spread evenly."""
     for arm in ("stable", "canary"):
@@ -234,10 +280,12 @@ def count(counters: dict[str, float], requests: int, *, good: bool) -> None:
         for tenth in range(1, 11):
             key = f"{arm}/score/{tenth / 10}"
             counters[key] = counters.get(key, 0.0) + requests * tenth / 10
+        if arm == "canary":
+            counters["pairs/same"] = counters.get("pairs/same", 0.0) + requests
         counters[f"{arm}/decision/approve"] = counters.get(f"{arm}/decision/approve", 0.0) + requests
 
 
 TestPromotion = Promotion.TestCase
 TestPromotion.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

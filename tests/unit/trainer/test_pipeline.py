@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from trainer.errors import GateRefusedError
+from trainer.errors import GateRefusedError, TrackingError
 from trainer.gates import GateLimits
 from trainer.hyperparameters import Hyperparameters
 from trainer.pipeline import run
@@ -109,6 +109,17 @@ def test_shuffled_labels_never_reach_production(settings: Settings) -> None:
     assert MlflowClient().get_registered_model("credit-risk").aliases == {}
 
 
+def test_another_attempt_of_the_same_job_does_not_train_a_refused_model_again(settings: Settings) -> None:
+    hopeless = replace(settings, limits=GateLimits(minimum_auc=1.0), job="training-1")
+    with pytest.raises(GateRefusedError, match="roc_auc"):
+        run(hopeless)
+    with pytest.raises(GateRefusedError, match=r"earlier attempt.*roc_auc"):
+        run(hopeless)
+    assert len(MlflowClient().search_model_versions("name = 'credit-risk'")) == 1
+    with pytest.raises(GateRefusedError, match="version 2"):
+        run(replace(hopeless, job="training-2"))
+
+
 def test_an_unfair_target_is_refused(settings: Settings) -> None:
     frame = generate(3_000, 0)
     frame["loan_paid_back"] = (frame["gender"] == "Male").astype(int)
@@ -155,15 +166,19 @@ def test_a_team_with_other_columns_changes_a_file_and_no_code(settings: Settings
     assert scores[frame["Class"] == "bad"].mean() > 1.2 * scores[frame["Class"] == "good"].mean()
 
 
-def test_trials_are_shared_by_workers_and_only_worker_0_trains_the_final_model(settings: Settings) -> None:
+def test_worker_0_searches_then_trains_the_final_model_and_the_others_only_search(settings: Settings) -> None:
     study = f"sqlite:///{settings.work_dir.parent}/study.db"
-    searching = replace(settings, trials=3, study_storage=study, hyperparameters=replace(QUICK, epochs=1))
-    other = run(replace(searching, worker=1))
-    assert other.version is None
+    searching = replace(settings, trials=2, study_storage=study, hyperparameters=replace(QUICK, epochs=1))
+    with pytest.raises(TrackingError, match="worker 0"):
+        run(replace(searching, worker=1, wait_seconds=0))
     final = run(searching)
     assert final.promoted
-    nested = mlflow.search_runs(experiment_names=["credit-risk"], filter_string="tags.`mlflow.parentRunId` != ''")
-    assert len(nested) == 3
+    assert run(replace(searching, trials=3, worker=1)).version is None
+    trials = mlflow.search_runs(
+        experiment_names=["credit-risk"], filter_string=f"tags.`mlflow.parentRunId` = '{final.run_id}'"
+    )
+    assert len(trials) == 3
+    assert len(mlflow.search_runs(experiment_names=["credit-risk"])) == 4
 
 
 def test_a_terminated_process_goes_on_in_the_same_run(settings: Settings) -> None:

@@ -106,7 +106,11 @@ def test_the_report_is_also_json(loans: pd.DataFrame, declaration: FeatureDeclar
     assert json.loads(caught.value.to_json())["problems"][0]["column"] == "gender"
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe\x00", b"PAR1junk", gzip.compress(b"a,b\n1,2")[:15]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00\xff\xfe\x00", b"PAR1junk", gzip.compress(b"a,b\n1,2")[:15]],
+    ids=["empty", "binary", "half a Parquet file", "half a gzip file"],
+)
 def test_what_is_no_table_is_bad_input(content: bytes, declaration: FeatureDeclaration, tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(content)

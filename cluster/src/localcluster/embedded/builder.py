@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from localcluster import packages
 from localcluster.console import ClusterError, run, step
-from localcluster.images import Image
+from localcluster.images import Image, build_arguments
 from localcluster.paths import REPOSITORY, Paths
 
 PYTHON_PACKAGES = "ca-certificates,python3,python3-venv,tini"
@@ -96,7 +96,7 @@ class Builder:
             [
                 *self._bud(),
                 *(f"--volume={source}:{target}:ro" for source, target in volumes.items()),
-                f"--build-arg=BASE_IMAGE={base}",
+                *build_arguments(image, base),
                 f"--file={REPOSITORY / image.dockerfile}",
                 f"--tag={reference}",
                 str(context),

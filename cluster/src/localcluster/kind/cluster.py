@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import yaml
 
 from localcluster import packages
 from localcluster.console import output, run, step
-from localcluster.images import STACK
+from localcluster.images import STACK, build_arguments
 from localcluster.paths import REPOSITORY, Paths
 from localcluster.ports import Ports
 
@@ -27,6 +28,12 @@ def available() -> bool:
     if not shutil.which("kind") or not shutil.which("docker"):
         return False
     return subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+
+
+def _node_image() -> dict[str, str]:
+    """Return kind's setting for another Kubernetes than its own default, where the environment names one."""
+    image = os.environ.get("CREDIT_RISK_KIND_NODE_IMAGE")
+    return {"image": image} if image else {}
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class KindCluster:
         for image in STACK:
             reference = references[image.name] = image.reference(BASE_IMAGE)
             with step(f"build and load the image {image.name}", log):
-                run(["docker", "build", "--build-arg", f"BASE_IMAGE={BASE_IMAGE}", "--build-arg",
+                run(["docker", "build", *build_arguments(image, BASE_IMAGE), "--build-arg",
                      f"TORCH_INDEX_URL={TORCH_INDEX}", "--file", str(REPOSITORY / image.dockerfile),
                      "--tag", reference, str(REPOSITORY)], log)  # fmt: skip
                 run(["kind", "load", "docker-image", "--name", NAME, reference], log)
@@ -92,5 +99,5 @@ class KindCluster:
             "kind": "Cluster",
             "apiVersion": "kind.x-k8s.io/v1alpha4",
             "networking": {"apiServerAddress": "127.0.0.1", "apiServerPort": self.ports.kubernetes},
-            "nodes": [{"role": "control-plane", "extraPortMappings": mappings}],
+            "nodes": [{"role": "control-plane", "extraPortMappings": mappings, **_node_image()}],
         }

@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 
 import aiohttp
 import msgspec
 import uvicorn
 import uvloop
 
+from scorer.access import AccessControl
+from scorer.api_keys import ApiKeys
 from scorer.app import create_app, create_management_app
+from scorer.asgi import App
 from scorer.canary import ArmMetrics, Router
 from scorer.guard import Guard, Limits
 from scorer.loader import ModelSlot, keep_loading
@@ -63,7 +66,8 @@ async def serve(settings: Settings) -> None:
     async with aiohttp.ClientSession(timeout=timeout) as session:
         router = Router(session, ArmMetrics(metrics.registry), settings.pod_name)
         guard = Guard(Limits.of(settings), metrics.registry)
-        public = _server(create_app(settings, slot, metrics, router), settings, settings.port, guard)
+        app, keeping = _guarded(create_app(settings, slot, metrics, router), settings, session, metrics)
+        public = _server(app, settings, settings.port, guard)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -78,7 +82,7 @@ async def serve(settings: Settings) -> None:
             watch_route(settings.route_file, settings.route_poll_seconds, router.follow), router.keep_shadowing()
         )
         loading = asyncio.create_task(keep_loading(slot, Registry(session, settings.registry_url), settings))
-        guarding = asyncio.gather(guard.keep_sweeping(public.server_state), stopping())
+        guarding = asyncio.gather(guard.keep_sweeping(public.server_state), stopping(), keeping)
         telling = asyncio.create_task(management.serve())
         await public.serve()
         management.should_exit = True
@@ -86,6 +90,22 @@ async def serve(settings: Settings) -> None:
         for task in (loading, routing, guarding):
             task.cancel()
         await asyncio.gather(loading, routing, guarding, return_exceptions=True)
+
+
+def _guarded(
+    app: App, settings: Settings, session: aiohttp.ClientSession, metrics: Metrics
+) -> tuple[App, Awaitable[None]]:
+    """Return the application behind its access control, and what keeps that one up to date."""
+    if settings.access_mode == "apiKeys":
+        keys = ApiKeys(settings.access_dir)
+        return AccessControl(app, keys, metrics.registry), keys.keep_reading(settings.access_poll_seconds)
+    if settings.access_mode == "oidc":
+        # Imported here, because its cryptography costs memory that only this mode should pay.
+        from scorer.oidc import Issuer, OpenIdTokens  # noqa: PLC0415
+
+        tokens = OpenIdTokens(session, Issuer.of(settings))
+        return AccessControl(app, tokens, metrics.registry), tokens.keep_refreshing(settings.oidc_refresh_seconds)
+    return app, asyncio.sleep(0)
 
 
 def _with_stable_version(settings: Settings) -> Settings:

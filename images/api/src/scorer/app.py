@@ -20,6 +20,7 @@ from scorer.metrics import Metrics
 from scorer.mlflow_protocol import add_mlflow_protocol
 from scorer.open_inference import add_open_inference
 from scorer.openapi import describe
+from scorer.pages import add_pages
 from scorer.problems import Problem
 from scorer.score_endpoint import ScoreEndpoint
 from scorer.scorecard import Scorecard
@@ -55,7 +56,7 @@ def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Ro
     score = ScoreEndpoint(scorer, router, settings.max_body_bytes)
     batches = BatchScorer(scorer)
 
-    app = FastAPI(title="Credit-risk scoring", version="1", docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="Credit-risk scoring", version="1", docs_url=None, redoc_url=None)
     _add_problem_answers(app)
     # Known to the router too, so that other methods are refused as such.
     app.router.routes.append(Route(SCORE_PATH, score, methods=["POST"]))
@@ -64,6 +65,30 @@ def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Ro
     add_mlflow_protocol(app, batches, settings.max_batch_bytes)
     add_open_inference(app, batches, settings.max_batch_bytes)
 
+    _add_model(app, slot)
+    add_pages(app)
+    _describe(app, slot)
+    return Front(score, app)
+
+
+def create_management_app(slot: ModelSlot, metrics: Metrics) -> FastAPI:
+    """Return what the kubelet and Prometheus ask; it has a port of its own, which no ingress leads to."""
+    app = FastAPI(title="Credit-risk scoring, management", docs_url=None, redoc_url=None, openapi_url=None)
+    _add_problem_answers(app)
+    _add_probes(app, slot)
+    # Here too, where the operator reads it without a key.
+    _add_model(app, slot)
+
+    @app.get("/metrics")
+    async def read_metrics() -> Response:
+        if slot.model:
+            metrics.model.labels(slot.model.identity.name, slot.model.identity.version).set(1)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _add_model(app: FastAPI, slot: ModelSlot) -> None:
     @app.get("/v1/model", tags=["model"], summary="Describe the model that is served")
     async def model() -> Response:
         loaded = model_of(slot)
@@ -76,24 +101,6 @@ def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Ro
             "metrics": identity.metrics,
             "contract": loaded.contract,
         })  # fmt: skip
-
-    _describe(app, slot)
-    return Front(score, app)
-
-
-def create_management_app(slot: ModelSlot, metrics: Metrics) -> FastAPI:
-    """Return what the kubelet and Prometheus ask; it has a port of its own, which no ingress leads to."""
-    app = FastAPI(title="Credit-risk scoring, management", docs_url=None, redoc_url=None, openapi_url=None)
-    _add_problem_answers(app)
-    _add_probes(app, slot)
-
-    @app.get("/metrics")
-    async def read_metrics() -> Response:
-        if slot.model:
-            metrics.model.labels(slot.model.identity.name, slot.model.identity.version).set(1)
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    return app
 
 
 def _add_probes(app: FastAPI, slot: ModelSlot) -> None:

@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from scorer.access import credentials
 from scorer.metrics import LATENCY_BUCKETS, SCORE_BUCKETS
 from scorer.problems import Problem
 from scorer.routing import CanaryRoute, Route
@@ -24,6 +25,8 @@ BREAKER_FAILURES = 5
 BREAKER_SECONDS = 1.0
 SHADOW_QUEUE = 256
 SHADOW_WORKERS = 4
+# A shadow copy: the route, the body, the champion's answer and its seconds, and what the client showed.
+Copy = tuple[CanaryRoute, bytes, Score, float, dict[str, str]]
 _CONNECTION_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 
@@ -95,7 +98,9 @@ class Router:
         self._session, self._metrics, self._pod = session, metrics, pod
         self._salt = ""
         self._failures, self._closed_until = 0, 0.0
-        self._shadows: asyncio.Queue[tuple[CanaryRoute, bytes, Score, float]] = asyncio.Queue(SHADOW_QUEUE)
+        self._shadows: asyncio.Queue[tuple[CanaryRoute, bytes, Score, float, dict[str, str]]] = asyncio.Queue(
+            SHADOW_QUEUE
+        )
         # None whenever nothing is routed: then a request costs one look at it.
         self.canary: CanaryRoute | None = None
 
@@ -164,13 +169,14 @@ class Router:
 
     def _copy(self, canary: CanaryRoute, body: bytes, score: Score, seconds: float) -> None:
         try:
-            self._shadows.put_nowait((canary, body, score, seconds))
+            self._shadows.put_nowait((canary, body, score, seconds, credentials.get({})))
         except asyncio.QueueFull:
             self._metrics.dropped.labels(canary.version).inc()
 
     async def _shadow(self) -> None:
         while True:
-            canary, body, champion, seconds = await self._shadows.get()
+            canary, body, champion, seconds, shown = await self._shadows.get()
+            credentials.set(shown)
             reply = await self._ask(canary, champion.request_id, body)
             if reply.score is None:
                 self._metrics.failed(canary.version, reply.outcome, reply.seconds)
@@ -203,7 +209,8 @@ class Router:
         return Reply(outcome, time.perf_counter() - started, score, answer)
 
     async def _post(self, canary: CanaryRoute, request_id: str, body: bytes, query: str) -> tuple[int, bytes]:
-        headers = {"content-type": "application/json", "x-request-id": request_id, FORWARDED: self._pod or "1"}
+        own = {"content-type": "application/json", "x-request-id": request_id, FORWARDED: self._pod or "1"}
+        headers = {**own, **credentials.get({})}
         url = f"{canary.url}/v1/score{'?' if query else ''}{query}"
         try:
             async with self._session.post(url, data=body, headers=headers) as response:
@@ -222,7 +229,7 @@ class Router:
 def _applicant_in(body: bytes) -> str | None:
     try:
         return _applicant.decode(body).applicant_id
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

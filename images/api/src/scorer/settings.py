@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -31,6 +32,18 @@ class Settings(BaseSettings):
     base_points: float = 600
     base_odds: float = Field(default=50, gt=0)
     pdo: float = Field(default=20, gt=0)
+    # Who may ask: anybody, clients with a key from access_dir, or those with a token of oidc_issuer.
+    access_mode: Literal["none", "apiKeys", "oidc"] = "none"
+    access_dir: Path = Path("/etc/creditrisk/access")
+    access_poll_seconds: float = Field(default=1.0, gt=0)
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    # Empty: where the issuer's description says.
+    oidc_keys_url: str = ""
+    oidc_scope: str = ""
+    # Empty: the first of azp, client_id and sub.
+    oidc_client_claim: str = ""
+    oidc_refresh_seconds: float = Field(default=900.0, gt=0)
     max_body_bytes: int = Field(default=65536, ge=1024)
     # 10,000 rows are 3.3 MB as JSON records.
     max_batch_bytes: int = Field(default=8_388_608, ge=1024)
@@ -48,3 +61,9 @@ class Settings(BaseSettings):
     # After SIGTERM: at most so long until the port closes, then at most so long for what still runs.
     drain_seconds: float = Field(default=10.0, ge=0)
     shutdown_grace_seconds: int = Field(default=20, ge=0)
+
+    @model_validator(mode="after")
+    def _issuer_is_known(self) -> Self:
+        if self.access_mode == "oidc" and not (self.oidc_issuer and self.oidc_audience):
+            raise ValueError("access_mode oidc needs oidc_issuer and oidc_audience")
+        return self

@@ -41,7 +41,7 @@ class CategoricalFeature(_Strict):
 
     name: str = Field(min_length=1)
     kind: Literal["categorical"]
-    categories: tuple[str, ...] = Field(min_length=2)
+    categories: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=2)
     ordered: bool = False
     description: str
     reason_code: str = Field(min_length=1)

@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trainer.dataset import Dataset
 from trainer.hyperparameters import Hyperparameters
-from trainer.network import Encoding, RiskNetwork
+from trainer.network import Encoder, Encoding, RiskNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +79,21 @@ class _Progress:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Training rows on the device, with the fold of each row and the contiguous heads of each fold."""
+    """Training rows on the device, encoded once for all epochs.
 
-    numeric: Tensor
-    categorical: Tensor
+    Attributes:
+        encoded: float32 [N, encoder.out_features].
+        target: float32 [N].
+        fold: Of each row, int64 [N].
+        heads: The contiguous heads of each fold.
+        useful: Positions of the rows that some head learns from.
+    """
+
+    encoded: Tensor
     target: Tensor
     fold: Tensor
     heads: tuple[slice, ...]
+    useful: Tensor
 
     def trains_on(self, rows: Tensor, head_fold: Tensor) -> Tensor:
         """1 where a head may learn from a row, float32 [heads, rows]."""
@@ -122,10 +130,10 @@ def fit(
     torch.manual_seed(seed)
     encoding = Encoding.fit(data.numeric, categories, ordered, bins=hyperparameters.bins)
     network = RiskNetwork(encoding, hyperparameters.architecture).to(device)
-    rows = _place(data, hyperparameters, seed, device)
+    rows = _place(data, network.encoder, hyperparameters, seed, device)
     head_fold = torch.arange(hyperparameters.heads, device=device) % hyperparameters.folds
     head_fold = head_fold.sort().values
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=hyperparameters.weight_decay)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=hyperparameters.weight_decay, fused=True)
     parameters = list(network.parameters())
     progress = _Progress(
         parameters=parameters,
@@ -174,17 +182,23 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
-def _place(data: Dataset, hyperparameters: Hyperparameters, seed: int, device: torch.device) -> _Rows:
+@torch.no_grad()
+def _place(data: Dataset, encoder: Encoder, hyperparameters: Hyperparameters, seed: int, device: torch.device) -> _Rows:
     folds = hyperparameters.folds
     fold = np.random.default_rng(seed).permutation(len(data)) % folds
     head_fold = np.sort(np.arange(hyperparameters.heads) % folds)
     edges = np.searchsorted(head_fold, np.arange(folds + 1))
+    encoded = torch.empty(len(data), encoder.out_features, device=device)
+    for part in torch.split(torch.arange(len(data)), _EVALUATION_ROWS):
+        here = slice(int(part[0]), int(part[-1]) + 1)
+        numeric, categorical = torch.from_numpy(data.numeric[here]), torch.from_numpy(data.categorical[here])
+        encoded[here] = encoder(numeric.to(device), categorical.to(device))
     return _Rows(
-        numeric=torch.from_numpy(data.numeric).to(device),
-        categorical=torch.from_numpy(data.categorical).to(device),
+        encoded=encoded,
         target=torch.from_numpy(data.target).to(device),
         fold=torch.from_numpy(fold).to(device),
         heads=tuple(slice(int(first), int(last)) for first, last in pairwise(edges)),
+        useful=torch.from_numpy(np.flatnonzero((fold[:, None] != np.unique(head_fold)).any(axis=1))).to(device),
     )
 
 
@@ -198,7 +212,7 @@ def _train_epoch(
     epoch: int,
 ) -> float:
     network.train()
-    order = torch.randperm(len(rows.target), device=rows.target.device)
+    order = rows.useful[torch.randperm(len(rows.useful), device=rows.target.device)]
     batches = torch.split(order, hyperparameters.batch_rows)
     total = torch.zeros((), device=rows.target.device)
     for number, batch in enumerate(batches):
@@ -208,7 +222,7 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         weight = rows.trains_on(batch, head_fold)
-        logits = network(rows.numeric[batch], rows.categorical[batch])
+        logits = network.logits(rows.encoded.index_select(0, batch))
         target = rows.target[batch].expand_as(logits)
         # The sum over heads: each head learns as if it were alone.
         loss = binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum") / len(batch)
@@ -225,7 +239,7 @@ def _fold_logits(network: RiskNetwork, rows: _Rows, fold: int) -> tuple[Tensor, 
     network.eval()
     positions = torch.nonzero(rows.fold == fold).squeeze(1)
     parts = [
-        network(rows.numeric[part], rows.categorical[part], rows.heads[fold])
+        network.logits(rows.encoded.index_select(0, part), rows.heads[fold])
         for part in torch.split(positions, _EVALUATION_ROWS)
     ]
     return positions, torch.cat(parts, dim=1)

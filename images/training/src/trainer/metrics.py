@@ -79,7 +79,8 @@ def decision_threshold(target: Vector, probability: Vector) -> float:
     """The probability of default at and above which an application is declined: where KS is attained."""
     false_positive, true_positive, thresholds = roc_curve(target, probability)
     best = int((true_positive - false_positive).argmax())
-    return float(np.clip(thresholds[best], 0.0, 1.0))
+    # The model contract wants a number between 0 and 1; a constant score may have its threshold at an end.
+    return float(np.clip(thresholds[best], 1e-6, 1 - 1e-6))
 
 
 def weighted_auc(target: Vector, score_rank: npt.NDArray[np.int64], weight: Vector) -> float:

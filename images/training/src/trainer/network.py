@@ -137,6 +137,27 @@ class PackedLinear(nn.Module):
         return torch.baddbmm(self.bias[heads], rows, self.weight[heads])
 
 
+class ByteDropout(nn.Module):
+    """Dropout that draws one random byte per unit, so that its share is a multiple of 1/256.
+
+    Drawing a float for each unit, as `nn.Dropout` does, took half of all training time on a CPU.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.dropped = round(share * 256)
+
+    def forward(self, units: Tensor) -> Tensor:
+        """Drop units and scale the rest, while training."""
+        if not self.training or not self.dropped:
+            return units
+        words = torch.empty(-(-units.numel() // 8), dtype=torch.int64, device=units.device)
+        # From the lowest number on: the default range leaves the sign, and so one byte of eight, short of a bit.
+        drawn = words.random_(torch.iinfo(torch.int64).min, None).view(torch.uint8)[: units.numel()]
+        kept = (drawn >= self.dropped).view(units.shape).to(units.dtype)
+        return units * kept.mul_(256 / (256 - self.dropped))
+
+
 class RiskNetwork(nn.Module):
     """Encoder and heads; gives one logit of default per head and row."""
 
@@ -148,13 +169,16 @@ class RiskNetwork(nn.Module):
         self.layers = nn.ModuleList(
             PackedLinear(architecture.heads, fan_in, fan_out) for fan_in, fan_out in pairwise(widths)
         )
-        self.dropout = nn.Dropout(architecture.dropout)
+        self.dropout = ByteDropout(architecture.dropout)
         self.output = PackedLinear(architecture.heads, widths[-1], 1)
 
     def forward(self, numeric: Tensor, categorical: Tensor, heads: slice = slice(None)) -> Tensor:
         """Logits of default, one row per chosen head: float32 [heads, N]."""
-        count = len(range(self.heads)[heads])
-        rows = self.encoder(numeric, categorical).expand(count, -1, -1)
+        return self.logits(self.encoder(numeric, categorical), heads)
+
+    def logits(self, encoded: Tensor, heads: slice = slice(None)) -> Tensor:
+        """The same for encoded rows, float32 [N, encoder.out_features]."""
+        rows = encoded.expand(len(range(self.heads)[heads]), -1, -1)
         for layer in self.layers:
             rows = self.dropout(functional.relu(layer(rows, heads)))
         return cast("Tensor", self.output(rows, heads)).squeeze(2)

@@ -61,6 +61,7 @@ class _Job:
     test: Dataset
     hyperparameters: Hyperparameters
     fingerprint: str
+    study: str
 
     @property
     def fold_target(self) -> Callable[[Fitted], np.ndarray[tuple[int], np.dtype[np.float64]]]:
@@ -78,11 +79,19 @@ def run(settings: Settings) -> Result:
         TerminatedError: The process was asked to end; the same call goes on from the last checkpoint.
     """
     torch.use_deterministic_algorithms(mode=True)
-    job = _prepare(settings)
     settings.work_dir.mkdir(parents=True, exist_ok=True)
+    # A Job tries again whatever its exit code on clusters older than 1.26.
+    refusal = settings.work_dir / f"refused-{settings.job}.txt"
+    if settings.job and refusal.exists():
+        raise GateRefusedError(f"an earlier attempt of this Job: {refusal.read_text(encoding='utf-8')}")
+    job = _prepare(settings)
     wait_for_server(settings.tracking_uri, timeout_seconds=settings.wait_seconds)
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_experiment(settings.model_name)
+    if settings.trials and settings.worker:
+        _searched(settings, job, parent_run=None)
+        logger.info("worker %d is done: worker 0 trains the final model", settings.worker)
+        return Result("", settings.model_name, None, promoted=False, replaced=None, metrics={})
     note = settings.work_dir / f"run-{job.fingerprint}.txt"
     with mlflow.start_run(run_id=tracking.unfinished_run(note)) as active:
         note.write_text(active.info.run_id, encoding="utf-8")
@@ -93,6 +102,8 @@ def run(settings: Settings) -> Result:
             raise
         except GateRefusedError as error:
             mlflow.set_tag("refused", str(error))
+            if settings.job:
+                refusal.write_text(str(error), encoding="utf-8")
             _forget(settings.work_dir, job.fingerprint)
             raise
     _forget(settings.work_dir, job.fingerprint)
@@ -133,12 +144,19 @@ def _prepare(settings: Settings) -> _Job:
         training=training,
         test=test,
         hyperparameters=hyperparameters,
-        fingerprint=_fingerprint(settings, table, declaration, hyperparameters),
+        fingerprint=_fingerprint(settings, table, declaration, hyperparameters, trials=settings.trials),
+        # Without the number of trials: asking for more of them goes on with the same study.
+        study=f"{settings.model_name}-{_fingerprint(settings, table, declaration, hyperparameters, trials=0)}",
     )
 
 
 def _fingerprint(
-    settings: Settings, table: RawTable, declaration: FeatureDeclaration, hyperparameters: Hyperparameters
+    settings: Settings,
+    table: RawTable,
+    declaration: FeatureDeclaration,
+    hyperparameters: Hyperparameters,
+    *,
+    trials: int,
 ) -> str:
     """What makes two starts the same training: then the second goes on where the first ended."""
     parts = {
@@ -148,7 +166,7 @@ def _fingerprint(
         "model": settings.model_name,
         "seeds": [settings.seed, settings.split_seed],
         "test_share": settings.test_share,
-        "trials": settings.trials,
+        "trials": trials,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -158,10 +176,7 @@ def _run_logged(settings: Settings, job: _Job, run_id: str) -> Result:
     mlflow.set_tag("git.revision", settings.git_revision)
     hyperparameters = job.hyperparameters
     if settings.trials:
-        hyperparameters = _searched(settings, job)
-        if settings.worker:
-            logger.info("worker %d is done: worker 0 trains the final model", settings.worker)
-            return Result(run_id, settings.model_name, None, promoted=False, replaced=None, metrics={})
+        hyperparameters = _searched(settings, job, parent_run=run_id)
     mlflow.log_params(
         {
             **asdict(hyperparameters),
@@ -210,7 +225,7 @@ def _fit(settings: Settings, job: _Job, hyperparameters: Hyperparameters) -> Fit
         )
 
 
-def _searched(settings: Settings, job: _Job) -> Hyperparameters:
+def _searched(settings: Settings, job: _Job, *, parent_run: str | None) -> Hyperparameters:
     def objective(hyperparameters: Hyperparameters, on_epoch: Callable[[EpochReport], None]) -> float:
         fitted = fit(
             job.training,
@@ -227,9 +242,11 @@ def _searched(settings: Settings, job: _Job) -> Hyperparameters:
         objective,
         job.hyperparameters,
         trials=settings.trials,
-        study_name=f"{settings.model_name}-{job.fingerprint}",
+        study_name=job.study,
         storage_url=settings.study_storage or f"sqlite:///{settings.work_dir.resolve()}/study.db",
         seed=settings.seed + settings.worker,
+        parent_run=parent_run,
+        wait_seconds=settings.wait_seconds,
     )
 
 

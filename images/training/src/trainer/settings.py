@@ -34,6 +34,7 @@ class Settings:
         trials: Hyper-parameter trials before the final training, over all parallel workers together.
         study_storage: SQLAlchemy address of the Optuna study; a file in work_dir when empty.
         worker: Number of this worker; only worker 0 trains the final model.
+        job: Name of the Kubernetes Job, the same for each of its attempts, or nothing.
         wait_seconds: How long to wait for the tracking server.
         git_revision: Revision of the code, or `unknown`.
         json_output: Print the result as one JSON object.
@@ -56,6 +57,7 @@ class Settings:
     trials: int = 0
     study_storage: str = ""
     worker: int = 0
+    job: str = ""
     wait_seconds: float = 300.0
     git_revision: str = "unknown"
     json_output: bool = False
@@ -97,6 +99,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "study_storage": environment.get("TRAINER_STUDY_STORAGE", ""),
         "git_revision": environment.get("GIT_REVISION", "unknown"),
         "worker": int(environment.get("JOB_COMPLETION_INDEX", "0")),
+        "job": environment.get("TRAINER_JOB", ""),
     }
     _add(parser, Settings, defaults, skip={"data", "hyperparameters", "limits"})
     _add(parser, Hyperparameters, {}, skip=set())

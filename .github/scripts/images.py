@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Build and push the stack's images, and say by which digests they are pulled.
+
+    images.py --registry ACCOUNT.dkr.ecr.REGION.amazonaws.com/credit-risk --out images.json
+    images.py --registry ghcr.io/OWNER/credit-risk --tag 1.2.3 --platform linux/amd64,linux/arm64 --out images.json
+
+Without --tag an image is named by the hash of what goes into it, and one that the ECR registry has already is not built
+again. Needs docker with buildx, logged in to the registry, and for ECR the AWS CLI. Run it from the repository's root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster" / "src"))
+from localcluster.images import STACK, Image
+
+BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
+# The CPU build of torch is not on every index.
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+MISSING = "ImageNotFound"
+
+
+def main() -> int:
+    """Build what is missing and write the references."""
+    arguments = _parser().parse_args()
+    base = base_by_digest()
+    images = {}
+    for image in STACK:
+        repository = f"{arguments.registry}/{image.name}"
+        tag = arguments.tag or image.content_hash(base)
+        digest = None if arguments.tag else pushed_digest(repository, tag)
+        said = "there already" if digest else "built"
+        digest = digest or build(image, f"{repository}:{tag}", base, arguments.platform)
+        images[image.name] = {"repository": repository, "digest": digest}
+        sys.stdout.write(f"{repository}:{tag} {digest} ({said})\n")
+    arguments.out.write_text(json.dumps(images, indent=2) + "\n")
+    return 0
+
+
+def base_by_digest() -> str:
+    """Return the base image by its digest of today: a new one makes all images new."""
+    template = "{{.Manifest.Digest}}"
+    digest = output(["docker", "buildx", "imagetools", "inspect", BASE_IMAGE, "--format", template])
+    return f"{BASE_IMAGE.rpartition(':')[0]}@{digest}"
+
+
+def pushed_digest(repository: str, tag: str) -> str | None:
+    """Return the digest under which ECR has the tag, or None where it has no such tag."""
+    name = repository.partition("/")[2]
+    answer = json.loads(
+        output(["aws", "ecr", "batch-get-image", "--output", "json", "--repository-name", name, "--image-ids",
+                f"imageTag={tag}"])
+    )  # fmt: skip
+    if answer["images"]:
+        return str(answer["images"][0]["imageId"]["imageDigest"])
+    reasons = {failure["failureCode"] for failure in answer["failures"]}
+    if reasons != {MISSING}:
+        sys.exit(f"ECR cannot say whether {name}:{tag} is there: {answer['failures']}")
+    return None
+
+
+def build(image: Image, reference: str, base: str, platform: str) -> str:
+    """Build and push one image with its provenance and bill of materials, and return its digest."""
+    with TemporaryDirectory() as scratch:
+        metadata = Path(scratch) / "metadata.json"
+        command = ["docker", "buildx", "build", "--push", "--provenance=mode=max", "--sbom=true",
+                   "--platform", platform, "--file", image.dockerfile, "--tag", reference,
+                   "--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"TORCH_INDEX_URL={TORCH_INDEX}",
+                   "--cache-from", f"type=gha,scope={image.name}",
+                   "--cache-to", f"type=gha,scope={image.name},mode=max",
+                   "--metadata-file", str(metadata), "."]  # fmt: skip
+        if subprocess.run(command).returncode != 0:
+            sys.exit(f"{reference} was not built")
+        return str(json.loads(metadata.read_text())["containerimage.digest"])
+
+
+def output(command: list[str]) -> str:
+    """Run a program and return what it printed; end with its complaint when it fails."""
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(f"`{' '.join(command[:4])} …`: {result.stderr.strip()}")
+    return result.stdout.strip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--registry", required=True, help="where the images go, without the image's own name")
+    parser.add_argument("--tag", help="one tag for all, such as a release's version")
+    parser.add_argument("--platform", default="linux/amd64")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

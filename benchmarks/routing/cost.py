@@ -1,0 +1,199 @@
+"""What the router in the API costs: nothing while there is no canary, and one hop for those whom the canary answers.
+
+    python benchmarks/routing/cost.py                              both, with API processes of their own on loopback
+    python benchmarks/routing/cost.py --url http://127.0.0.1:8080  the hop alone, where a rollout is on its way
+
+At rest, wrk asks the same API with a router (and its route, in which nobody is routed) and without one in turn, and
+the ratio is taken per pair. For the hop, one client asks one request at a time for many applicants; who answered stands
+in the answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [ROOT / "images/api/src", ROOT / "images/training/src"]
+AT_REST = {"generation": 1, "salt": "credit-risk", "stable": {"version": "1"}}
+
+
+def serve(folder: Path, version: str, port: int, route_file: Path | None) -> None:
+    """Be the API, from a folder instead of a registry; without a route file, an API that knows no router."""
+    import aiohttp
+    import uvicorn
+    import uvloop
+
+    from scorer.app import create_app
+    from scorer.canary import ArmMetrics, Router
+    from scorer.loader import ModelSlot
+    from scorer.metrics import Metrics
+    from scorer.model import Identity, load_model
+    from scorer.routing import watch_route
+    from scorer.settings import Settings
+
+    async def run() -> None:
+        settings, metrics = Settings(pod_name=f"pod-{port}"), Metrics()
+        slot = ModelSlot(load_model(folder, Identity("credit-risk", version, "run", {}, {})))
+        async with aiohttp.ClientSession() as session:
+            router = Router(session, ArmMetrics(metrics.registry), settings.pod_name) if route_file else None
+            app = create_app(settings, slot, metrics, router)
+            config = uvicorn.Config(
+                app, port=port, access_log=False, log_config=None, server_header=False, lifespan="off"
+            )
+            tasks = []
+            if router and route_file:
+                tasks = [watch_route(route_file, settings.route_poll_seconds, router.follow), router.keep_shadowing()]
+            await asyncio.gather(uvicorn.Server(config).serve(), *tasks)
+
+    uvloop.run(run())
+
+
+@contextlib.contextmanager
+def api(folder: Path, version: str, route_file: Path | None = None) -> Iterator[int]:
+    """Run an API process and return its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, __file__, "--serve", str(folder), version, str(port), str(route_file or "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))}
+    process = subprocess.Popen(command, env=environment)
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.1)
+        yield port
+    finally:
+        # Two tasks of an API have no end of their own.
+        process.kill()
+        process.wait()
+
+
+def train(work: Path) -> Path:
+    """Return the files of a small model."""
+    import mlflow
+
+    from trainer.gates import GateLimits
+    from trainer.hyperparameters import Hyperparameters
+    from trainer.pipeline import run
+    from trainer.settings import Settings
+
+    os.chdir(work)
+    tracking = f"sqlite:///{work}/mlflow.db"
+    result = run(Settings(
+        data="synthetic", tracking_uri=tracking, synthetic_rows=3_000, work_dir=work / "work",
+        hyperparameters=Hyperparameters(heads=5, hidden=(16,), bins=8, batch_rows=64, epochs=6, learning_rate=0.01),
+        limits=GateLimits(maximum_ece=0.2, minimum_air=0.0, margin=0.5),
+    ))  # fmt: skip
+    return Path(mlflow.artifacts.download_artifacts(f"models:/credit-risk/{result.version}", tracking_uri=tracking))
+
+
+def requests_per_second(port: int, script: Path, seconds: int) -> float:
+    """Return what wrk counts over 16 connections."""
+    command = ["wrk", "-t1", "-c16", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/v1/score"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in found:
+        raise SystemExit(f"the API refused:\n{found}")
+    return float(re.search(r"Requests/sec: +([0-9.]+)", found)[1])
+
+
+def at_rest(folder: Path, work: Path, body: str, rounds: int, seconds: int) -> None:
+    """Print req/s with and without a router."""
+    route, script = work / "at-rest.json", work / "post.lua"
+    route.write_text(json.dumps(AT_REST))
+    script.write_text(f"wrk.method = 'POST'\nwrk.body = [[{body}]]\nwrk.headers['Content-Type'] = 'application/json'\n")
+    with api(folder, "1") as without, api(folder, "1", route) as with_router:
+        ports = {"without a router": without, "router at rest": with_router}
+        for port in ports.values():
+            requests_per_second(port, script, 2)
+        rates = defaultdict(list)
+        for number in range(rounds):
+            for name in sorted(ports, reverse=bool(number % 2)):
+                rates[name].append(requests_per_second(ports[name], script, seconds))
+    pairs = zip(rates["router at rest"], rates["without a router"], strict=True)
+    ratios = sorted(one / other for one, other in pairs)
+    print(f"| {rounds} pairs of {seconds} s, 16 connections | median req/s |\n|---|---|")
+    for name, found in rates.items():
+        print(f"| {name} | {statistics.median(found):.0f} |")
+    print(f"| ratio, median of the pairs (least, greatest) | {statistics.median(ratios):.3f} "
+          f"({ratios[0]:.3f}, {ratios[-1]:.3f}); wanted >= 0.97 |\n")  # fmt: skip
+
+
+def hop(url: str, body: str, requests: int) -> None:
+    """Print the time to an answer by who gave it."""
+    split = urlsplit(url)
+    connection, times = HTTPConnection(split.hostname, split.port or 80, timeout=10), defaultdict(list)
+    for number in range(requests + 200):
+        headers = {"Content-Type": "application/json", "X-Applicant-Id": f"applicant-{number}"}
+        started = time.perf_counter()
+        connection.request("POST", "/v1/score", body, headers)
+        answer = connection.getresponse()
+        document = answer.read()
+        elapsed = time.perf_counter() - started
+        if answer.status != 200:
+            raise SystemExit(f"answered {answer.status}: {document!r}")
+        if number >= 200:
+            times[json.loads(document)["model"]["version"]].append(elapsed * 1000)
+    if len(times) != 2:
+        raise SystemExit(
+            f"{url}: answered by version {', '.join(times)} alone; a rollout with a weight has to be on its way"
+        )
+    medians = {version: statistics.median(found) for version, found in times.items()}
+    print("| answered by version | requests | median, ms | p99, ms |\n|---|---|---|---|")
+    for version, found in sorted(times.items(), key=lambda item: int(item[0])):
+        p99 = statistics.quantiles(found, n=100)[98]
+        print(f"| {version} | {len(found)} | {medians[version]:.2f} | {p99:.2f} |")
+    new, old = sorted(medians, key=int, reverse=True)
+    print(f"| {new} more than {old} | | {medians[new] - medians[old]:.2f}; wanted <= 3 | |")
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", help="measure the hop there")
+    parser.add_argument("--rounds", type=int, default=10, help="pairs of wrk runs")
+    parser.add_argument("--seconds", type=int, default=4, help="of one wrk run")
+    parser.add_argument("--requests", type=int, default=4000, help="for the hop")
+    parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        folder, version, port, route = options.serve
+        serve(Path(folder), version, int(port), Path(route) if route else None)
+        return
+    if options.url:
+        with contextlib.closing(HTTPConnection(urlsplit(options.url).netloc, timeout=10)) as connection:
+            connection.request("GET", "/v1/model")
+            contract = json.loads(connection.getresponse().read())["contract"]
+        hop(options.url, json.dumps(contract["reference_applicant"]), options.requests)
+        return
+    sys.path[:0] = map(str, SOURCES)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        model = train(work)
+        body = json.dumps(json.loads((model / "contract.json").read_text())["reference_applicant"])
+        at_rest(model, work, body, options.rounds, options.seconds)
+        live = work / "live.json"
+        with api(model, "2") as canary, api(model, "1", live) as stable:
+            route = {"version": "2", "url": f"http://127.0.0.1:{canary}", "weight": 50, "mode": "live"}
+            live.write_text(json.dumps(AT_REST | {"generation": 2, "canary": route | {"deadlineMilliseconds": 1000}}))
+            time.sleep(1)
+            hop(f"http://127.0.0.1:{stable}", body, options.requests)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+// The form is made from the model's contract, so that it fits whatever model is served.
+"use strict";
+
+const REASONS = 4;
+const KEY = "credit-risk-key";
+const byId = (id) => document.getElementById(id);
+let contract = null;
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const titled = (name) => sentence(name.replaceAll("_", " "));
+
+async function ask(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+  const response = await fetch(path, { ...options, headers });
+  const document = await response.json().catch(() => ({ detail: `the service answered ${response.status}` }));
+  return { status: response.status, document };
+}
+
+async function start() {
+  const { status, document } = await ask("v1/model");
+  const closed = status === 401 || status === 403;
+  byId("access").hidden = !closed;
+  if (closed) {
+    byId("served").textContent = "Access is limited to known clients.";
+    byId("access-error").textContent = sessionStorage.getItem(KEY) ? sentence(document.detail) : "";
+    byId("key").focus();
+    return;
+  }
+  if (status !== 200) {
+    byId("served").textContent = `${sentence(document.detail)}. Trying again.`;
+    setTimeout(begin, 3000);
+    return;
+  }
+  contract = document.contract;
+  byId("served").textContent = `Served model: ${document.name}, version ${document.version}`;
+  byId("fields").replaceChildren(...contract.features.map(field));
+  byId("work").hidden = false;
+}
+
+function begin() {
+  start().catch((error) => {
+    byId("served").textContent = `The service cannot be reached: ${error.message}`;
+    setTimeout(begin, 3000);
+  });
+}
+
+function field(feature) {
+  const id = `field-${feature.name}`;
+  const about = { id, name: feature.name, "aria-describedby": `${id}-hint ${id}-error` };
+  const usual = contract.reference_applicant[feature.name];
+  let control;
+  let hint = feature.description;
+  if (feature.kind === "categorical") {
+    control = element("select", about, ...feature.categories.map((word) => {
+      const option = element("option", { value: word }, word);
+      option.defaultSelected = word === usual;
+      return option;
+    }));
+  } else {
+    control = element("input", { ...about, type: "text", inputmode: "decimal", autocomplete: "off", value: usual });
+    hint += `, ${feature.minimum.toLocaleString("en")} to ${feature.maximum.toLocaleString("en")} ${feature.unit}`;
+  }
+  return element("div", {},
+    element("label", { for: id }, titled(feature.name)), control,
+    element("p", { class: "hint", id: `${id}-hint` }, sentence(hint)),
+    element("p", { class: "error", id: `${id}-error` }));
+}
+
+function application() {
+  const given = {};
+  for (const feature of contract.features) {
+    const text = byId(`field-${feature.name}`).value.trim();
+    // A number that is none goes as text: the service says what is wrong with it.
+    const number = feature.kind === "numeric" && text !== "" && Number.isFinite(Number(text));
+    given[feature.name] = number ? Number(text) : text;
+  }
+  return given;
+}
+
+function showProblem(problem) {
+  const errors = problem ? problem.errors || [] : [];
+  const known = new Map(errors.map((error) => [error.field, `${sentence(error.problem)}; allowed is ${error.allowed}.`]));
+  for (const feature of contract.features) {
+    const control = byId(`field-${feature.name}`);
+    control.toggleAttribute("aria-invalid", false);
+    if (known.has(feature.name)) control.setAttribute("aria-invalid", "true");
+    byId(`field-${feature.name}-error`).textContent = known.get(feature.name) || "";
+  }
+  const notice = byId("problem");
+  notice.hidden = !problem;
+  notice.replaceChildren();
+  if (!problem) return;
+  notice.append(sentence(problem.detail || "the service failed"));
+  if (errors.length) {
+    notice.append(element("ul", {}, ...errors.map((error) =>
+      element("li", {}, element("a", { href: `#field-${error.field}` }, titled(error.field))))));
+  }
+  notice.focus();
+}
+
+function bar(share) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  const attributes = { class: "bar", viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true" };
+  for (const [key, value] of Object.entries(attributes)) svg.setAttribute(key, value);
+  for (const width of [100, Math.max(100 * share, 1)]) {
+    const rect = document.createElementNS(space, "rect");
+    for (const [key, value] of Object.entries({ width: width.toFixed(1), height: 6, rx: 1 })) rect.setAttribute(key, value);
+    svg.append(rect);
+  }
+  return svg;
+}
+
+function showAnswer(answer) {
+  byId("empty").hidden = true;
+  byId("answer").hidden = false;
+  const decision = byId("decision");
+  decision.textContent = sentence(answer.decision);
+  decision.className = answer.decision;
+  const threshold = `${(100 * contract.decision_threshold).toFixed(1)} %`;
+  const figures = [
+    ["Probability of default", `${(100 * answer.probability_of_default).toFixed(1)} % (declined from ${threshold})`],
+    ["Score points", String(answer.score_points)],
+    ["Model", `${answer.model.name}, version ${answer.model.version}`],
+    ["Served by", answer.served_by],
+    ["Request", answer.request_id],
+  ];
+  byId("figures").replaceChildren(...figures.flatMap(([name, value]) =>
+    [element("dt", {}, name), element("dd", {}, value)]));
+  const reasons = answer.reasons || [];
+  const largest = Math.max(...reasons.map((reason) => reason.contribution));
+  byId("no-reasons").hidden = reasons.length > 0;
+  byId("reasons").hidden = reasons.length === 0;
+  byId("reasons").tBodies[0].replaceChildren(...reasons.map((reason) => element("tr", { title: reason.code },
+    element("th", { scope: "row" }, reason.reason, bar(reason.contribution / largest)),
+    element("td", {}, `+${reason.contribution.toFixed(2)}`), element("td", {}, reason.points.toFixed(0)))));
+  byId("method").textContent = reasons.length
+    ? "Weight is what the feature adds to the log-odds of default, against the reference applicant." : "";
+  byId("result-title").focus();
+}
+
+byId("application").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  byId("score").disabled = true;
+  try {
+    const { status, document } = await ask(`v1/score?reasons=${REASONS}`, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(application()),
+    });
+    if (status === 401 || status === 403) { byId("work").hidden = true; begin(); return; }
+    showProblem(status === 200 ? null : document);
+    if (status === 200) showAnswer(document);
+  } catch (error) {
+    showProblem({ detail: `the service cannot be reached: ${error.message}` });
+  } finally {
+    byId("score").disabled = false;
+  }
+});
+
+byId("application").addEventListener("reset", () => showProblem(null));
+
+byId("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, byId("key").value.trim());
+  byId("key").value = "";
+  begin();
+});
+
+begin();

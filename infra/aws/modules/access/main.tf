@@ -1,0 +1,112 @@
+# Every role of the stack, and what it may do. docs/aws.md has the same as a table; a test holds the two together.
+variable "name" {
+  description = "Prefix of every name."
+  type        = string
+}
+
+variable "region" {
+  description = "AWS region."
+  type        = string
+}
+
+variable "account" {
+  description = "AWS account's number."
+  type        = string
+}
+
+variable "namespace" {
+  description = "Kubernetes namespace of the release."
+  type        = string
+}
+
+variable "github" {
+  description = "Repository, ids and environment whose jobs may deploy."
+  type        = object({ repository = string, owner_id = number, repository_id = number, environment = string })
+}
+
+variable "github_provider_arn" {
+  description = "The identity provider for GitHub."
+  type        = string
+}
+
+variable "cluster_provider_arn" {
+  description = "The identity provider for the cluster's service accounts."
+  type        = string
+}
+
+variable "cluster_issuer_host" {
+  description = "Host name of that provider's issuer."
+  type        = string
+}
+
+variable "artifact_bucket_arn" {
+  description = "Bucket of the models."
+  type        = string
+}
+
+variable "backup_bucket_arn" {
+  description = "Bucket of the etcd snapshots."
+  type        = string
+}
+
+variable "identity_bucket_arn" {
+  description = "Bucket of the public keys."
+  type        = string
+}
+
+variable "repository_arns" {
+  description = "The image repositories."
+  type        = list(string)
+}
+
+variable "garbage_collection" {
+  description = "Let the MLflow server delete artifacts."
+  type        = bool
+}
+
+data "aws_partition" "current" {}
+
+locals {
+  partition  = data.aws_partition.current.partition
+  parameters = "arn:${local.partition}:ssm:${var.region}:${var.account}:parameter/${var.name}"
+  managed    = "arn:${local.partition}:iam::aws:policy"
+
+  node_policies = {
+    pull   = "${local.managed}/AmazonEC2ContainerRegistryPullOnly"
+    read   = "${local.managed}/AmazonEC2ContainerRegistryReadOnly"
+    manage = aws_iam_policy.session.arn
+    s3     = aws_iam_policy.mlflow_s3_access.arn
+  }
+}
+
+# To be reached by Session Manager, and no more: AWS's own AmazonSSMManagedInstanceCore would let every node read every
+# parameter of the account, the server's token too. AWS knows no narrower resource for these.
+data "aws_iam_policy_document" "session" {
+  statement {
+    sid = "BeReached"
+    actions = [
+      "ssm:UpdateInstanceInformation",
+      "ssmmessages:CreateControlChannel",
+      "ssmmessages:CreateDataChannel",
+      "ssmmessages:OpenControlChannel",
+      "ssmmessages:OpenDataChannel",
+    ]
+    resources = ["*"]
+  }
+}
+
+resource "aws_iam_policy" "session" {
+  name        = "${var.name}-session"
+  description = "Be reached by Session Manager"
+  policy      = data.aws_iam_policy_document.session.json
+}
+
+data "aws_iam_policy_document" "ec2" {
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = ["ec2.amazonaws.com"]
+    }
+  }
+}

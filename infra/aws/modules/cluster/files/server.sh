@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Make this machine the cluster's server. Run once, by cloud-init; a replaced machine finds its predecessor's disk, or
+# failing that the newest snapshot.
+# shellcheck source=SCRIPTDIR/lib.sh
+source /opt/creditrisk/lib.sh
+
+NODE="$NODE_NAME_PREFIX-server"
+CONFIG=/etc/rancher/k3s
+DEVICE="/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${DATA_VOLUME/-/}"
+RESTORED=no
+
+mount_data() {
+    say "wait for the disk $DATA_VOLUME"
+    retry 600 "the disk $DATA_VOLUME at $DEVICE" test -e "$DEVICE"
+    if ! blkid "$DEVICE" >/dev/null; then
+        say "the disk is new: make a file system"
+        mkfs.ext4 -q -L credit-risk "$DEVICE"
+    fi
+    mkdir -p "$DATA"
+    echo "$DEVICE $DATA ext4 defaults,nofail,x-systemd.device-timeout=300s 0 2" >>/etc/fstab
+    mount "$DATA"
+    # The node's password stays with its data: a server of the same name with another one would be refused.
+    mkdir -p "$DATA/node" /etc/rancher
+    ln -sfn "$DATA/node" /etc/rancher/node
+}
+
+write_configuration() {
+    local server_token agent_token
+    server_token=$(parameter "$SERVER_TOKEN_PARAMETER") || die "cannot read the parameter $SERVER_TOKEN_PARAMETER"
+    agent_token=$(parameter "$AGENT_TOKEN_PARAMETER") || die "cannot read the parameter $AGENT_TOKEN_PARAMETER"
+    mkdir -p "$CONFIG"
+    # `-=` puts an issuer before k3s's own: it signs, the old one is believed still.
+    cat >"$CONFIG/config.yaml" <<YAML
+node-name: $NODE
+cluster-init: true
+token: $server_token
+agent-token: $agent_token
+secrets-encryption: true
+disable: [servicelb]
+node-label: [creditrisk.io/disk=kept]
+etcd-s3: true
+etcd-s3-bucket: $BACKUP_BUCKET
+etcd-s3-region: $AWS_REGION
+etcd-s3-folder: etcd
+etcd-snapshot-schedule-cron: "0 */6 * * *"
+etcd-snapshot-retention: 28
+kube-apiserver-arg:
+  - authentication-config=$CONFIG/authentication.yaml
+  - service-account-issuer-=$ISSUER
+  - service-account-jwks-uri=$ISSUER/openid/v1/jwks
+YAML
+    cat >"$CONFIG/authentication.yaml" <<YAML
+apiVersion: apiserver.config.k8s.io/v1beta1
+kind: AuthenticationConfiguration
+jwt:
+  - issuer:
+      url: https://token.actions.githubusercontent.com
+      audiences: [$NODE_NAME_PREFIX]
+    claimValidationRules:
+      - {claim: repository_id, requiredValue: "$GITHUB_REPOSITORY_ID"}
+      - {claim: environment, requiredValue: "$GITHUB_ENVIRONMENT"}
+    claimMappings:
+      username: {claim: sub, prefix: "github:"}
+      groups: {expression: '["creditrisk:deployers"]'}
+YAML
+}
+
+write_manifests() {
+    mkdir -p "$DATA/k3s/server/manifests"
+    cp /opt/creditrisk/manifests/*.yaml "$DATA/k3s/server/manifests/"
+    [ -n "${DATABASE_PASSWORD_PARAMETER:-}" ] || return 0
+    local password
+    password=$(parameter "$DATABASE_PASSWORD_PARAMETER") || die "cannot read the parameter $DATABASE_PASSWORD_PARAMETER"
+    cat >"$DATA/k3s/server/manifests/credit-risk-database.yaml" <<YAML
+apiVersion: v1
+kind: Secret
+metadata: {name: postgres-credentials, namespace: $NAMESPACE}
+stringData: {username: "$DATABASE_USERNAME", password: "$password", database: "$DATABASE_NAME"}
+YAML
+}
+
+# A disk without a cluster, and a bucket with its snapshots: the disk was lost.
+restore() {
+    [ ! -e "$DATA/k3s/server/db/etcd" ] || return 0
+    local key
+    # shellcheck disable=SC2016  # the back ticks are the query's
+    key=$(aws s3api list-objects-v2 --bucket "$BACKUP_BUCKET" --prefix etcd/ --output text \
+        --query 'sort_by(Contents || `[]`, &LastModified)[-1].Key') || die "cannot list the snapshots in $BACKUP_BUCKET"
+    if [ "$key" = None ]; then
+        say "no snapshot in $BACKUP_BUCKET: a new cluster"
+        return 0
+    fi
+    say "restore $(basename "$key")"
+    k3s server --cluster-reset --cluster-reset-restore-path="$(basename "$key")" || die "the snapshot $key was not restored"
+    RESTORED=yes
+}
+
+# What others need of a started server: agents the token, AWS the public keys, GitHub's jobs the CA's certificate.
+publish() {
+    local folder
+    folder=$(mktemp -d)
+    say "publish the join token, the public keys and the CA"
+    aws ssm put-parameter --overwrite --type SecureString --name "$JOIN_TOKEN_PARAMETER" \
+        --value "file://$DATA/k3s/server/agent-token" >/dev/null
+    for path in .well-known/openid-configuration openid/v1/jwks; do
+        k3s kubectl get --raw "/$path" >"$folder/document"
+        aws s3api put-object --bucket "$IDENTITY_BUCKET" --key "$path" --body "$folder/document" \
+            --content-type application/json >/dev/null
+    done
+    aws s3api put-object --bucket "$IDENTITY_BUCKET" --key ca.crt --body "$DATA/k3s/server/tls/server-ca.crt" \
+        --content-type application/x-pem-file >/dev/null
+    rm -r "$folder"
+}
+
+watch_agents() {
+    cat >/etc/systemd/system/creditrisk-drain.service <<'UNIT'
+[Unit]
+Description=Drain agents that are about to go
+[Service]
+Type=oneshot
+ExecStart=/opt/creditrisk/drain.sh
+UNIT
+    cat >/etc/systemd/system/creditrisk-drain.timer <<'UNIT'
+[Timer]
+OnActiveSec=15s
+OnUnitInactiveSec=15s
+[Install]
+WantedBy=timers.target
+UNIT
+    systemctl daemon-reload
+    systemctl enable --now creditrisk-drain.timer
+}
+
+mount_data
+install_k3s
+install_credential_provider
+write_configuration
+write_manifests
+restore
+say "start k3s"
+start_k3s server
+retry 900 "Kubernetes (journalctl -u k3s says more)" k3s kubectl get --raw /readyz
+if [ "$RESTORED" = yes ]; then
+    # The snapshot knows the lost disk's password for this name.
+    k3s kubectl --namespace kube-system delete secret "$NODE.node-password.k3s" --ignore-not-found
+fi
+publish
+watch_agents
+say "the server is there"

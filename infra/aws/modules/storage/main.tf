@@ -1,0 +1,135 @@
+# Three private buckets: the models, the cluster's backups, and the public halves of the cluster's signing keys.
+variable "name" {
+  description = "Prefix of every name."
+  type        = string
+}
+
+variable "account" {
+  description = "AWS account's number."
+  type        = string
+}
+
+variable "force_destroy" {
+  description = "Delete buckets that still hold objects."
+  type        = bool
+}
+
+locals {
+  purposes = ["artifacts", "backups", "identity"]
+}
+
+resource "aws_s3_bucket" "this" {
+  for_each      = toset(local.purposes)
+  bucket        = "${var.name}-${each.key}-${var.account}"
+  force_destroy = var.force_destroy
+}
+
+resource "aws_s3_bucket_versioning" "this" {
+  for_each = aws_s3_bucket.this
+  bucket   = each.value.id
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
+  for_each = aws_s3_bucket.this
+  bucket   = each.value.id
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "this" {
+  for_each                = aws_s3_bucket.this
+  bucket                  = each.value.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "this" {
+  for_each = aws_s3_bucket.this
+  bucket   = each.value.id
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+# Nobody may abort an upload in parts: what a crash left of one goes by itself, and so do versions long replaced.
+resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  for_each = aws_s3_bucket.this
+  bucket   = each.value.id
+  rule {
+    id     = "leftovers"
+    status = "Enabled"
+    filter {}
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 2
+    }
+    noncurrent_version_expiration {
+      noncurrent_days = 90
+    }
+  }
+  depends_on = [aws_s3_bucket_versioning.this]
+}
+
+data "aws_iam_policy_document" "tls_only" {
+  for_each = aws_s3_bucket.this
+  statement {
+    sid       = "TlsOnly"
+    effect    = "Deny"
+    actions   = ["s3:*"]
+    resources = [each.value.arn, "${each.value.arn}/*"]
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+}
+
+# The identity bucket's policy lets CloudFront in too: it is written where that distribution is.
+resource "aws_s3_bucket_policy" "tls_only" {
+  for_each   = toset(["artifacts", "backups"])
+  bucket     = aws_s3_bucket.this[each.key].id
+  policy     = data.aws_iam_policy_document.tls_only[each.key].json
+  depends_on = [aws_s3_bucket_public_access_block.this]
+}
+
+output "artifact_bucket" {
+  description = "Name of the bucket of the models."
+  value       = aws_s3_bucket.this["artifacts"].id
+}
+
+output "artifact_bucket_arn" {
+  description = "The same as an ARN."
+  value       = aws_s3_bucket.this["artifacts"].arn
+}
+
+output "backup_bucket" {
+  description = "Name of the bucket of the snapshots."
+  value       = aws_s3_bucket.this["backups"].id
+}
+
+output "backup_bucket_arn" {
+  description = "The same as an ARN."
+  value       = aws_s3_bucket.this["backups"].arn
+}
+
+output "identity_bucket" {
+  description = "What the identity module needs of its bucket."
+  value = {
+    id              = aws_s3_bucket.this["identity"].id
+    arn             = aws_s3_bucket.this["identity"].arn
+    regional_domain = aws_s3_bucket.this["identity"].bucket_regional_domain_name
+    tls_only        = data.aws_iam_policy_document.tls_only["identity"].json
+  }
+}

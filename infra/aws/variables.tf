@@ -1,0 +1,191 @@
+variable "name" {
+  description = "Name of the whole, and the prefix of all its parts."
+  type        = string
+  default     = "credit-risk"
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "name: 3 to 20 small letters, digits and hyphens, starting with a letter (load balancers allow no more)."
+  }
+}
+
+variable "region" {
+  description = "AWS region of everything."
+  type        = string
+  default     = "eu-central-1"
+  validation {
+    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    error_message = "region: a region's name, such as eu-central-1."
+  }
+}
+
+variable "domain" {
+  description = "Host name under which loans are scored; it gets a certificate and points at the load balancer."
+  type        = string
+  validation {
+    condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.domain))
+    error_message = "domain: a host name in small letters, such as scoring.example.org."
+  }
+}
+
+variable "zone_id" {
+  description = "Route 53 hosted zone that the domain is in."
+  type        = string
+  validation {
+    condition     = can(regex("^[A-Z0-9]{8,32}$", var.zone_id))
+    error_message = "zone_id: the id of a hosted zone, such as Z0123456789ABCDEFGHIJ."
+  }
+}
+
+variable "allowed_cidrs" {
+  description = "Who may reach the load balancer. The service itself asks for no password."
+  type        = set(string)
+  validation {
+    condition     = length(var.allowed_cidrs) > 0 && alltrue([for cidr in var.allowed_cidrs : can(cidrhost(cidr, 0))])
+    error_message = "allowed_cidrs: at least one IPv4 network, such as 203.0.113.0/24; 0.0.0.0/0 is the whole internet."
+  }
+}
+
+variable "github" {
+  description = "Who may deploy: jobs of this repository in this environment. The ids: gh api repos/OWNER/NAME --jq '.owner.id, .id'."
+  type = object({
+    repository    = string
+    owner_id      = number
+    repository_id = number
+    environment   = optional(string, "production")
+  })
+  validation {
+    condition     = can(regex("^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", var.github.repository))
+    error_message = "github.repository: OWNER/NAME."
+  }
+  validation {
+    condition     = var.github.owner_id > 0 && var.github.repository_id > 0
+    error_message = "github.owner_id and github.repository_id: the numbers that GitHub gave them."
+  }
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]+$", var.github.environment))
+    error_message = "github.environment: letters, digits, hyphens and underscores."
+  }
+}
+
+variable "github_oidc_provider_arn" {
+  description = "The account's identity provider for GitHub, where there is one already: an account can have only one."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.github_oidc_provider_arn == null || can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:oidc-provider/token\\.actions\\.githubusercontent\\.com$", var.github_oidc_provider_arn))
+    error_message = "github_oidc_provider_arn: arn:aws:iam::ACCOUNT:oidc-provider/token.actions.githubusercontent.com."
+  }
+}
+
+variable "vpc_cidr" {
+  description = "The network's addresses. Must not overlap k3s's own 10.42.0.0/16 and 10.43.0.0/16."
+  type        = string
+  default     = "10.0.0.0/16"
+  validation {
+    condition     = can(cidrsubnet(var.vpc_cidr, 8, 0)) && !can(regex("^10\\.4[23]\\.", var.vpc_cidr))
+    error_message = "vpc_cidr: an IPv4 network of /16 to /20 outside of 10.42.0.0/15."
+  }
+}
+
+variable "zone_count" {
+  description = "Availability zones to spread over."
+  type        = number
+  default     = 2
+  validation {
+    condition     = contains([2, 3], var.zone_count)
+    error_message = "zone_count: 2 or 3 (the load balancer needs two)."
+  }
+}
+
+variable "nat_per_zone" {
+  description = "A NAT gateway in each zone, so that the loss of a zone takes no other zone's way out; else one for all."
+  type        = bool
+  default     = false
+}
+
+variable "k3s_version" {
+  description = "k3s release on all nodes. Another one replaces the server, which keeps its disk, and then the agents one by one."
+  type        = string
+  default     = "v1.35.5+k3s1"
+  validation {
+    condition     = can(regex("^v1\\.(3[0-9]|[4-9][0-9])\\.[0-9]+\\+k3s[0-9]+$", var.k3s_version))
+    error_message = "k3s_version: a release from v1.30 on, such as v1.35.5+k3s1."
+  }
+}
+
+variable "server_instance_type" {
+  description = "The k3s server's type; x86-64, as the images are. Training runs here, beside its checkpoints."
+  type        = string
+  default     = "t3.large"
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z]*\\.[a-z0-9]+$", var.server_instance_type)) && !can(regex("^[a-z]+[0-9]+g", var.server_instance_type))
+    error_message = "server_instance_type: an x86-64 EC2 type, such as t3.large."
+  }
+}
+
+variable "server_disk_gib" {
+  description = "The server's disk that outlives it: etcd, and the database where there is no RDS."
+  type        = number
+  default     = 30
+  validation {
+    condition     = var.server_disk_gib >= 20 && var.server_disk_gib <= 1000
+    error_message = "server_disk_gib: 20 to 1000."
+  }
+}
+
+variable "server_disk_snapshot_id" {
+  description = "EBS snapshot that the server's disk is made from; for a restore."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.server_disk_snapshot_id == null || can(regex("^snap-[0-9a-f]+$", var.server_disk_snapshot_id))
+    error_message = "server_disk_snapshot_id: the id of an EBS snapshot, such as snap-0123456789abcdef0."
+  }
+}
+
+variable "agent_instance_type" {
+  description = "The agents' type; x86-64, as the images are."
+  type        = string
+  default     = "t3.medium"
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z]*\\.[a-z0-9]+$", var.agent_instance_type)) && !can(regex("^[a-z]+[0-9]+g", var.agent_instance_type))
+    error_message = "agent_instance_type: an x86-64 EC2 type, such as t3.medium."
+  }
+}
+
+variable "agents" {
+  description = "How many agents: added up to max while their CPUs are busy, taken away down to min."
+  type        = object({ min = number, max = number })
+  default     = { min = 2, max = 4 }
+  validation {
+    condition     = var.agents.min >= 1 && var.agents.max >= var.agents.min && var.agents.max <= 50
+    error_message = "agents: 1 <= min <= max <= 50."
+  }
+}
+
+variable "database" {
+  description = "RDS Postgres in place of the one in the cluster; null for none."
+  type = object({
+    instance_class = optional(string, "db.t4g.micro")
+    storage_gib    = optional(number, 20)
+    multi_az       = optional(bool, false)
+    backup_days    = optional(number, 7)
+  })
+  default = null
+  validation {
+    condition     = var.database == null || try(var.database.storage_gib >= 20 && var.database.backup_days >= 1 && var.database.backup_days <= 35, false)
+    error_message = "database: storage_gib from 20 on, backup_days 1 to 35."
+  }
+}
+
+variable "mlflow_garbage_collection" {
+  description = "Let the MLflow server delete artifacts, for `mlflow gc`."
+  type        = bool
+  default     = false
+}
+
+variable "deletion_protection" {
+  description = "Keep what holds data (buckets that are not empty, images, the database, the load balancer) from `terraform destroy`."
+  type        = bool
+  default     = true
+}

@@ -1,0 +1,82 @@
+"""The moto server, taught to give back what it is told: else Terraform would want to change that again and again."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from moto.autoscaling.models import FakeScalingPolicy
+from moto.cloudfront.models import Origin, ViewerCertificate
+from moto.ec2.models.instances import Instance
+from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.server import main
+
+
+def remember_origin_access_control() -> None:
+    """An origin's access control is taken and forgotten."""
+    original = Origin.__init__
+
+    def init(self: Origin, origin: dict[str, Any]) -> None:
+        original(self, origin)
+        self.origin_access_control_id = origin.get("OriginAccessControlId")  # type: ignore[attr-defined]
+
+    Origin.__init__ = init  # type: ignore[method-assign]
+
+
+def leave_default_certificate_alone() -> None:
+    """CloudFront's own certificate comes back with a support method that nobody asked for."""
+    original = ViewerCertificate.__init__
+
+    def init(self: ViewerCertificate, config: dict[str, Any]) -> None:
+        original(self, config)
+        self.ssl_support_method = config.get("SSLSupportMethod")
+
+    ViewerCertificate.__init__ = init  # type: ignore[method-assign]
+
+
+def say_that_scaling_policies_are_enabled() -> None:
+    """A policy is enabled unless one says otherwise; and none that was not given is there."""
+    original = FakeScalingPolicy.__init__
+
+    def init(self: FakeScalingPolicy, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        self.enabled = True  # type: ignore[attr-defined]
+        self.predictive_scaling_configuration = self.predictive_scaling_configuration or None  # type: ignore[assignment]
+
+    FakeScalingPolicy.__init__ = init  # type: ignore[method-assign]
+
+
+def keep_tags_of_templates_from_instances() -> None:
+    """A launch template's own tags come back as tags of what is launched."""
+    original = LaunchTemplateVersion.__init__
+
+    def init(self: LaunchTemplateVersion, template: Any, number: int, data: dict[str, Any], description: str) -> None:
+        tags = [tag for tag in data.get("TagSpecifications", []) if tag["ResourceType"] != "launch-template"]
+        rest = {key: value for key, value in data.items() if key != "TagSpecifications"}
+        original(self, template, number, rest | ({"TagSpecifications": tags} if tags else {}), description)
+
+    LaunchTemplateVersion.__init__ = init  # type: ignore[method-assign]
+
+
+def free_interfaces_of_terminated_instances() -> None:
+    """A terminated instance keeps hold of a network interface that outlives it."""
+    original = Instance.terminate
+
+    def terminate(self: Instance) -> Any:
+        state = original(self)
+        for interface in self.nics.values():
+            if not interface.delete_on_termination:
+                interface.attachment_id = interface.attach_time = interface.instance = interface.device_index = None
+                interface.status = "available"
+        return state
+
+    Instance.terminate = terminate  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    remember_origin_access_control()
+    leave_default_certificate_alone()
+    say_that_scaling_policies_are_enabled()
+    keep_tags_of_templates_from_instances()
+    free_interfaces_of_terminated_instances()
+    main(sys.argv[1:])

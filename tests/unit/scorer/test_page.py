@@ -1,0 +1,166 @@
+"""The pages in a real Chromium, without any network but this host's: the form, the keyboard, errors, and /docs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from unit.scorer.process import Service, service
+
+pytestmark = pytest.mark.slow
+
+
+def programs() -> tuple[str, str]:
+    """Return Chromium and its driver, installed from Debian where that can be done; skips the test elsewhere."""
+    if not (shutil.which("chromium") and shutil.which("chromedriver")) and shutil.which("apt-get") and not os.geteuid():
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in ("update", "install --yes --no-install-recommends chromium chromium-driver"):
+            subprocess.run(["apt-get", *command.split()], env=environment, capture_output=True)
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    return chromium, driver
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    chromium, driver = programs()
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    # Every name but loopback's is unknown: what the page needs, it must have from its own host.
+    flags = ["headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1280,1000",
+             "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # fmt: skip
+    for flag in flags:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield made
+    made.quit()
+
+
+@pytest.fixture
+async def running(model_folder: Path, tmp_path: Path) -> AsyncIterator[Service]:
+    async with service(model_folder, tmp_path) as found:
+        yield found
+
+
+def wait(browser: webdriver.Chrome, selector: str) -> WebElement:
+    """Return the element once it shows."""
+
+    def shown(_: object) -> WebElement | None:
+        found = [element for element in browser.find_elements(By.CSS_SELECTOR, selector) if element.is_displayed()]
+        return found[0] if found else None
+
+    element = WebDriverWait(browser, 15).until(shown)
+    assert element
+    return element
+
+
+def complaints(browser: webdriver.Chrome) -> list[str]:
+    """Return what the browser complained of: broken links, scripts that fail, what the page's policy forbids."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
+
+
+def fill(browser: webdriver.Chrome, name: str, text: str) -> None:
+    control = browser.find_element(By.ID, f"field-{name}")
+    control.clear()
+    control.send_keys(text)
+
+
+async def test_an_application_is_scored_and_explained(browser: webdriver.Chrome, running: Service) -> None:
+    browser.get(running.url)
+    wait(browser, "#score")
+    assert "credit-risk, version 7" in browser.find_element(By.ID, "served").text
+    fill(browser, "credit_score", "420")
+    fill(browser, "interest_rate", "19.5")
+    Select(browser.find_element(By.ID, "field-employment_status")).select_by_visible_text("Unemployed")
+    browser.find_element(By.ID, "score").click()
+    wait(browser, "#answer")
+    assert browser.find_element(By.ID, "decision").text in {"Approve", "Decline"}
+    assert re.search(r"Probability of default\s+\d+\.\d %", browser.find_element(By.ID, "figures").text)
+    rows = browser.find_elements(By.CSS_SELECTOR, "#reasons tbody tr")
+    weights = [float(row.find_elements(By.TAG_NAME, "td")[0].text) for row in rows]
+    assert 1 <= len(weights) <= 4
+    assert weights == sorted(weights, reverse=True)
+    widths = [float(rect.get_attribute("width") or 0)
+              for rect in browser.find_elements(By.CSS_SELECTOR, "#reasons rect:last-child")]  # fmt: skip
+    assert widths == pytest.approx([100 * weight / weights[0] for weight in weights], abs=2)
+    assert not complaints(browser)
+
+
+async def test_the_keyboard_alone_suffices(browser: webdriver.Chrome, running: Service) -> None:
+    browser.get(running.url)
+    wait(browser, "#score")
+    seen = []
+    for _ in range(20):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        seen.append(browser.switch_to.active_element.get_attribute("id"))
+        if seen[-1] == "score":
+            break
+    assert len([name for name in seen if name and name.startswith("field-")]) == 11
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    wait(browser, "#answer")
+    assert browser.switch_to.active_element.get_attribute("id") == "result-title"
+
+
+async def test_wrong_fields_are_marked_each_with_what_is_allowed(browser: webdriver.Chrome, running: Service) -> None:
+    browser.get(running.url)
+    wait(browser, "#score")
+    fill(browser, "credit_score", "9000")
+    fill(browser, "loan_amount", "much")
+    browser.find_element(By.ID, "score").click()
+    notice = wait(browser, "#problem")
+    assert browser.switch_to.active_element == notice
+    invalid = browser.find_elements(By.CSS_SELECTOR, "[aria-invalid=true]")
+    assert {control.get_attribute("name") for control in invalid} == {"loan_amount", "credit_score"}
+    assert "300 to 850" in browser.find_element(By.ID, "field-credit_score-error").text
+    assert "not a number" in browser.find_element(By.ID, "field-loan_amount-error").text
+    fill(browser, "credit_score", "700")
+    fill(browser, "loan_amount", "9000")
+    browser.find_element(By.ID, "score").click()
+    wait(browser, "#answer")
+    assert not browser.find_elements(By.CSS_SELECTOR, "[aria-invalid=true]")
+    assert not browser.find_element(By.ID, "problem").is_displayed()
+
+
+async def test_every_control_has_a_label(browser: webdriver.Chrome, running: Service) -> None:
+    browser.get(running.url)
+    wait(browser, "#score")
+    for control in browser.find_elements(By.CSS_SELECTOR, "#fields input, #fields select"):
+        assert control.accessible_name, control.get_attribute("id")
+        for name in (control.get_attribute("aria-describedby") or "").split():
+            assert browser.find_elements(By.ID, name)
+
+
+async def test_the_page_asks_for_the_key_where_one_is_needed(
+    browser: webdriver.Chrome, model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "lender").write_text(hashlib.sha256(b"k-1").hexdigest())
+    async with service(model_folder, tmp_path, access_mode="apiKeys", access_dir=tmp_path / "keys") as running:
+        browser.get(running.url)
+        wait(browser, "#key").send_keys("wrong" + Keys.ENTER)
+        WebDriverWait(browser, 10).until(lambda _: "not known" in browser.find_element(By.ID, "access-error").text)
+        wait(browser, "#key").send_keys("k-1" + Keys.ENTER)
+        wait(browser, "#score").click()
+        wait(browser, "#answer")
+        complaints(browser)
+
+
+async def test_the_documentation_needs_nobody_else(browser: webdriver.Chrome, running: Service) -> None:
+    browser.get(f"{running.url}/docs")
+    wait(browser, ".swagger-ui .opblock")
+    assert "/v1/score" in browser.find_element(By.ID, "swagger-ui").text
+    assert not complaints(browser)

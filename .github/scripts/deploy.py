@@ -50,7 +50,7 @@ class Release:
 
     def deployed_revision(self) -> int | None:
         """Return the number of the revision that serves; None where the release is new."""
-        listed = json.loads(self.helm("list", "--all", "--filter", f"^{self.name}$", "--output", "json"))
+        listed = json.loads(self.helm("list", "--filter", f"^{self.name}$", "--output", "json"))
         if not listed:
             return None
         history = json.loads(self.helm("history", self.name, "--output", "json"))
@@ -146,7 +146,11 @@ def main() -> int:
     arguments = _parser().parse_args()
     release = Release(arguments.release, arguments.namespace, arguments.timeout)
     images = json.loads(arguments.images.read_text())
-    before = release.deployed_revision()
+    try:
+        before = release.deployed_revision()
+    except DeployError as error:
+        summarise(f"## Deploy not begun\n\n```\n{error}\n```\n")
+        return 1
     try:
         outcome = deploy(release, arguments, images, first=before is None)
     except DeployError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +65,25 @@ def revisions(stack: Stack) -> list[dict[str, Any]]:
     return list(json.loads(helm(stack, "history", RELEASE, "--output", "json")))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _as_it_was(stack: Stack) -> Iterator[None]:
+    """The release goes back to the revision that it had."""
+    revision = revisions(stack)[-1]["revision"]
+    yield
+    helm(stack, "rollback", RELEASE, str(revision))
+    stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=120s")
+
+
 def test_a_new_image_is_rolled_out_and_scored(stack: Stack, tmp_path: Path) -> None:
     old = running_image(stack)
     new = with_another_tag(stack, old, f"{old['tag']}-next")
-    try:
-        result = deploy(stack, tmp_path, new)
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert running_image(stack) == new
-        summary = (tmp_path / "summary.md").read_text()
-        assert "## Deployed" in summary
-        assert "a loan scores 0." in summary
-        assert new["tag"] in summary
-    finally:
-        helm(stack, "rollback", RELEASE)
-    stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=120s")
+    result = deploy(stack, tmp_path, new)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert running_image(stack) == new
+    summary = (tmp_path / "summary.md").read_text()
+    assert "## Deployed" in summary
+    assert "a loan scores 0." in summary
+    assert new["tag"] in summary
 
 
 def test_an_image_that_cannot_be_had_is_taken_back_and_no_request_fails(stack: Stack, tmp_path: Path) -> None:

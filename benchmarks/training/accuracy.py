@@ -1,6 +1,6 @@
 """Our network beside CatBoost (600 trees, depth 5) on seeded 80/20 splits of a data file.
 
-python benchmarks/training/accuracy.py ../shared/data/loans.csv --seeds 5
+python benchmarks/training/accuracy.py ../shared/data/loans.csv --seeds 5 --first-seed 100
 """
 
 import argparse
@@ -56,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=100, help="seeds decide split, weights and CatBoost alike")
     parser.add_argument("--features", type=Path, default=BUILT_IN_DECLARATION)
     arguments = parser.parse_args()
     declaration = load_declaration(arguments.features)
@@ -64,7 +65,7 @@ def main() -> None:
     names = [field.name for field in fields(Metrics)]
     print("| seed | model | " + " | ".join(names) + " | seconds |\n|" + "---|" * (len(names) + 3))
     results: dict[str, list[tuple[float, ...]]] = {"ours": [], "catboost": []}
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         order = np.random.default_rng(seed).permutation(len(data))
         test, training = data.take(order[: len(data) // 5]), data.take(order[len(data) // 5 :])
         for model, run in (("ours", ours), ("catboost", catboost)):

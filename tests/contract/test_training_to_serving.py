@@ -11,24 +11,28 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from conftest import quick_training
+from conftest import REAL_LOANS, REPOSITORY, quick_training
 from scorer.loader import ModelSlot, keep_loading
-from scorer.model import load_model
+from scorer.model import Model, load_model
 from scorer.registry import ArtifactRejectedError, Registry, RegistryUnavailableError, VersionAbsentError
 from scorer.settings import Settings
+from trainer.gates import GateLimits
 from trainer.pipeline import run
 from trainer.synthetic import generate
 
 pytestmark = pytest.mark.slow
 NAME = "credit-risk"
+LENDING_CLUB = REAL_LOANS.with_name("lending_club_2016q1.csv")
 
 
 def free_port() -> int:
@@ -152,11 +156,48 @@ async def test_a_pod_waits_for_a_model_says_why_and_takes_it_when_it_comes(
     assert slot.not_ready is None
 
 
-def test_promotion_keeps_the_previous_version_reachable(server: str, version: str, tmp_path: Path) -> None:
-    newer = run(quick_training(server, tmp_path, seed=1))
+async def test_a_model_without_protected_attributes_takes_over_and_the_service_does_not_ask_for_them(
+    registry: Registry, server: str, version: str, tmp_path: Path
+) -> None:
+    newer = run(replace(quick_training(server, tmp_path / "work", seed=1), exclude_protected=True))
     assert newer.replaced == version
     client = MlflowClient(server)
     assert client.get_model_version_by_alias(NAME, "production").version == newer.version
     assert client.get_model_version_by_alias(NAME, "previous").version == version
     assert client.get_model_version(NAME, str(newer.version)).current_stage == "Production"
     assert client.get_model_version(NAME, version).current_stage == "Archived"
+    model = await served(registry, NAME, str(newer.version), tmp_path)
+    assert not [feature.name for feature in model.contract.features if feature.protected]
+    application = generate(1, seed=5)[[feature.name for feature in model.contract.features]].to_dict("records")[0]
+    assert not {"gender", "marital_status"} & set(application)
+    assert 0 < model.network.score(*model.decoder.decode(json.dumps(application).encode()))[0] < 1
+
+
+@pytest.mark.skipif(not LENDING_CLUB.exists(), reason="the LendingClub file is not here")
+async def test_a_team_with_other_columns_changes_a_file_and_no_code(
+    registry: Registry, server: str, tmp_path: Path
+) -> None:
+    other = replace(
+        quick_training(server, tmp_path / "work"),
+        data=str(LENDING_CLUB),
+        features=REPOSITORY / "tests/unit/trainer/lending_club.json",
+        model_name="lending-club",
+        limits=GateLimits(minimum_auc=0.6),
+    )
+    result = run(other)
+    assert result.promoted
+    assert result.metrics["roc_auc"] > 0.62
+    model = await served(registry, "lending-club", str(result.version), tmp_path)
+    loans = pd.read_csv(LENDING_CLUB).head(2_000)
+    names = [feature.name for feature in model.contract.features]
+    rows = [model.decoder.decode(json.dumps(loan).encode()) for loan in loans[names].to_dict("records")]
+    scores = model.network.score(np.concatenate([row for row, _ in rows]), np.concatenate([codes for _, codes in rows]))
+    by_mlflow = mlflow.pyfunc.load_model(f"models:/lending-club/{result.version}").predict(loans)
+    np.testing.assert_allclose(scores, np.asarray(by_mlflow).ravel(), atol=1e-6)
+    assert scores[loans["Class"] == "bad"].mean() > 1.2 * scores[loans["Class"] == "good"].mean()
+
+
+async def served(registry: Registry, name: str, version: str, folder: Path) -> Model:
+    """What the service would answer with."""
+    found = await registry.find(name, version=version, alias="", stage="")
+    return load_model(await registry.fetch(found, folder), found.identity)

@@ -80,9 +80,7 @@ template:
           - name: TRAINER_JOB
             valueFrom:
               fieldRef: {fieldPath: "metadata.labels['job-name']"}
-          {{- if $search }}
           {{- include "training.studyEnvironment" . | nindent 10 }}
-          {{- end }}
           {{- include "common.s3Environment" . | nindent 10 }}
         resources: {{- toYaml .Values.resources | nindent 10 }}
         volumeMounts:

@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import subprocess
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -191,6 +192,13 @@ class Stack:
     def kubectl(self, *arguments: str) -> str:
         """Run kubectl in the stack's namespace and return what it printed."""
         return output([*self.kubectl_command(), *arguments], env=self.environment())
+
+    def create(self, document: Mapping[str, Any]) -> None:
+        """Create an object in the stack's namespace."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(document, file)
+            file.flush()
+            self.kubectl("create", "--filename", file.name)
 
     def _http(self, path: str, body: bytes | None) -> Any:  # noqa: ANN401
         headers = {"Content-Type": "application/json", **({"Host": self.host} if self.host else {})}

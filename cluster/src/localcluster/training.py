@@ -48,13 +48,23 @@ def start(stack: Stack, data: str, arguments: Sequence[str]) -> str:
             stack, "template", RELEASE, str(CHART), "--values", str(file), "--show-only", TEMPLATE,
             "--kube-version", server,
         )  # fmt: skip
-        job = next(document for document in yaml.safe_load_all(rendered) if document and document["kind"] == "Job")
-        job["spec"]["ttlSecondsAfterFinished"] = KEPT_SECONDS
-        job["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "make-train"
-        manifest = Path(scratch) / "job.json"
-        manifest.write_text(json.dumps(job))
-        stack.kubectl("create", "--filename", str(manifest))
+        documents = {document["kind"]: document for document in yaml.safe_load_all(rendered) if document}
+    job = documents.pop("Job")
+    job["spec"]["ttlSecondsAfterFinished"] = KEPT_SECONDS
+    job["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "make-train"
+    for document in documents.values():
+        _create_if_absent(stack, document)
+    stack.create(job)
     return str(job["metadata"]["name"])
+
+
+def _create_if_absent(stack: Stack, document: dict[str, Any]) -> None:
+    """Create what a run needs beside it, where the release was installed without training; Helm may take it over."""
+    kind, name = document["kind"], document["metadata"]["name"]
+    if not stack.kubectl("get", kind, name, "--ignore-not-found", "--output=name"):
+        owner = {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": stack.namespace}
+        document["metadata"]["annotations"] = owner
+        stack.create(document)
 
 
 def follow(stack: Stack, job: str) -> None:

@@ -22,6 +22,10 @@ def main(arguments: Sequence[str]) -> int:
     # Models of this size answer in microseconds: MLflow's hints and progress bars would only drown our own lines.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Threads that spin while they wait for one another make a training several times slower where cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # One of the two ways in which matrix products on a GPU are the same at every run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Imported here, because it takes seconds, in which SIGTERM must already be heard.
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 

@@ -23,6 +23,7 @@ from trainer.synthetic import generate
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
+_RETRIES = 5
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _download_s3(source: str, target: Path) -> None:
 
 
 def _download_http(source: str, target: Path) -> None:
-    retries = urllib3.Retry(total=5, backoff_factor=0.5, status_forcelist=[502, 503, 504])
+    retries = urllib3.Retry(total=_RETRIES, backoff_factor=0.5, status_forcelist=[502, 503, 504])
     pool = urllib3.PoolManager(retries=retries, timeout=urllib3.Timeout(connect=10, read=60))
     try:
         response = pool.request("GET", source, preload_content=False)

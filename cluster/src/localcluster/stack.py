@@ -112,7 +112,7 @@ class Stack:
         Raises:
             ClusterError: when helm refuses.
         """
-        run([str(REPOSITORY / "charts" / "build.sh")], self._log, env=self.environment())
+        self.build_charts()
         # One definition serves every release on the cluster, so none of them owns it.
         # Unvalidated by kubectl: clusters older than 1.25 drop the rules that they do not know, with no harm.
         self.kubectl("apply", "--validate=false", "--filename", str(DEFINITION))
@@ -122,6 +122,10 @@ class Stack:
             "--set=operator.crd.install=false",
             *_image_values(images), *self._ingress_values(), *extra,
         )  # fmt: skip
+
+    def build_charts(self) -> None:
+        """Put the charts' dependencies in place."""
+        run([str(REPOSITORY / "charts" / "build.sh")], self._log, env=self.environment())
 
     def upload(self, file: Path) -> str:
         """Put a data file into the stack's object store and return its s3:// address, named by its content.

@@ -35,6 +35,7 @@ def start(stack: Stack, data: str, arguments: Sequence[str]) -> str:
     """
     if data and data != "synthetic" and "://" not in data:
         data = stack.upload(Path(data).resolve())
+    stack.build_charts()
     values = yaml.safe_load(_helm(stack, "get", "values", RELEASE, "--output", "yaml")) or {}
     training = {**values.get("training", {}), "enabled": True, "schedule": "", "run": f"make-train-{time.time_ns()}"}
     training["args"] = [*training.get("args", []), *arguments]

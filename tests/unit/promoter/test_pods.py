@@ -1,0 +1,67 @@
+"""What Deployments and pods say: rolled out or not, ready or not, hopeless or only slow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from promoter.pods import canary_view, failure, stable_view, waiting
+
+Document = dict[str, Any]
+
+
+def pod(*, ready: bool = False, version: str = "2", **container: Any) -> Document:
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    return {
+        "metadata": {"name": "p", "annotations": {"creditrisk.io/model-version": version}},
+        "status": {"phase": "Running", "conditions": conditions, "containerStatuses": [container] if container else []},
+    }
+
+
+def deployment(*counts: int, version: str = "2", observed: int = 4) -> Document:
+    names = ("replicas", "updatedReplicas", "availableReplicas")
+    return {
+        "metadata": {"name": "d", "generation": 4, "annotations": {"creditrisk.io/stable-template": "t"}},
+        "spec": {"replicas": 2, "template": {"metadata": {"annotations": {"creditrisk.io/model-version": version}}}},
+        "status": {"observedGeneration": observed, **dict(zip(names, counts, strict=True))},
+    }
+
+
+@pytest.mark.parametrize(
+    ("counts", "observed", "rolled_out"),
+    [((2, 2, 2), 4, True), ((3, 2, 2), 4, False), ((2, 1, 2), 4, False), ((2, 2, 1), 4, False), ((2, 2, 2), 3, False)],
+)
+def test_rolled_out_is_every_pod_new_available_and_seen(
+    counts: tuple[int, int, int], observed: int, rolled_out: bool
+) -> None:
+    view = stable_view(deployment(*counts, observed=observed))
+    assert (view.version, view.rolled_out) == ("2", rolled_out)
+
+
+@pytest.mark.parametrize(
+    ("container", "hopeless"),
+    [
+        ({"restartCount": 1, "lastState": {"terminated": {"reason": "OOMKilled"}}}, "out of memory"),
+        ({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+          "lastState": {"terminated": {"exitCode": 3}}}, "CrashLoopBackOff after 1 restarts, last exit code 3"),
+        ({"restartCount": 0, "state": {"waiting": {"reason": "InvalidImageName"}}}, "InvalidImageName"),
+        ({"restartCount": 2, "state": {"running": {}}}, "restarted 2 times"),
+        ({"restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}, ""),
+        ({"restartCount": 1, "state": {"running": {}}}, ""),
+    ],
+)  # fmt: skip
+def test_only_what_waiting_cannot_help_is_a_failure(container: Document, hopeless: str) -> None:
+    found = failure(pod(**container))
+    assert (hopeless in found) if hopeless else found == ""
+
+
+def test_a_pod_that_waits_says_for_what() -> None:
+    assert waiting(pod(ready=True)) == ""
+    assert waiting(pod(state={"waiting": {"reason": "ImagePullBackOff"}})) == "pod p: ImagePullBackOff"
+
+
+def test_pods_of_another_version_do_not_make_a_canary_ready() -> None:
+    view = canary_view(deployment(1, 1, 1), [pod(ready=True, version="1"), pod(ready=False)])
+    assert view.ready == 0
+    assert canary_view(deployment(1, 1, 1), [pod(ready=True)]).ready == 1

@@ -86,7 +86,10 @@ def canary_service(owner: Owner, stable: Document) -> Document:
         },
         "spec": {
             "selector": _selector(stable, labels),
-            "ports": [{"name": "http", "port": 8000, "targetPort": container_port(stable, {"http"}, 8000)}],
+            # The protocol is named: old API servers find no default for it when they apply.
+            "ports": [
+                {"name": "http", "port": 8000, "protocol": "TCP", "targetPort": container_port(stable, {"http"}, 8000)}
+            ],
         },
     }
 

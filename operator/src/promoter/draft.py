@@ -16,6 +16,8 @@ from promoter.spec import Spec, Step
 from promoter.state import FailedVersion, HistoryEntry, Phase, RouteState, State, Window
 
 HISTORY, FAILED_KEPT, STABLE_KEPT = 10, 20, 10
+# How long every stable pod gets to learn of a larger weight before it holds. Kubelets that are nudged take 0.2 s.
+ROUTE_LEAD_SECONDS = 2.0
 
 
 @dataclass
@@ -61,9 +63,10 @@ class Draft:
         return canary.version == self.state.canary_version and canary.ready > 0
 
     def route_lag(self) -> list[str]:
-        """Return the stable pods that do not report the wanted route yet, with the reason."""
+        """Return the stable pods in which the wanted route does not hold yet, with the reason."""
         generation = self.state.route.generation
-        return [
+        early = [] if self.state.route.in_force(self.now) else ["all stable pods, where it is about to hold"]
+        return early + [
             f"{pod.pod} ({pod.error or f'has generation {pod.generation}, not {generation}'})"
             for pod in self.seen.pods
             if pod.error or pod.generation != generation
@@ -150,19 +153,37 @@ def _planned(step: Step, weight: int) -> PlannedStep:
     return PlannedStep("live", weight, seconds(step.duration or "0s"))
 
 
-def wanted_route(spec: Spec, state: State) -> RouteState:
-    """Return the route that fits a state; its generation moves on when anything else of it does."""
+def wanted_route(spec: Spec, state: State, now: float) -> RouteState:
+    """Return the route that fits a state; its generation moves on when anything else of it does.
+
+    Generations are seconds since 1970 where those are larger: pods may still hold the route of a ModelPromotion that is
+    gone, and must not be taken for having this one.
+    """
     steps, live = plan(spec), state.phase in {Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING}
     weight = state.weight if live else 0
     shadow = weight > 0 and state.step_index < len(steps) and steps[state.step_index].mode == "shadow"
+    old = state.route
     wanted = RouteState(
-        generation=state.route.generation,
+        generation=old.generation,
         stable_version=state.stable_version,
         canary_version=state.canary_version if weight else None,
         weight=weight,
         mode="shadow" if shadow and state.phase != Phase.PROMOTING else "live",
     )
-    return wanted if wanted == state.route else wanted.model_copy(update={"generation": wanted.generation + 1})
+    wanted = wanted.model_copy(update=_raise(old, wanted, now))
+    if wanted == old:
+        return old
+    return wanted.model_copy(update={"generation": max(old.generation + 1, int(now))})
+
+
+def _raise(old: RouteState, wanted: RouteState, now: float) -> dict[str, float]:
+    """Return from where and when the weight grows; one that falls, falls at once."""
+    before = old.weight if (old.canary_version, old.mode) == (wanted.canary_version, "live") else 0
+    if wanted.mode == "shadow" or not wanted.weight or wanted.weight < before:
+        return {}
+    if wanted.weight == before:
+        return {"raised_from": old.raised_from, "raised_at": old.raised_at}
+    return {"raised_from": before if old.in_force(now) else old.raised_from, "raised_at": now + ROUTE_LEAD_SECONDS}
 
 
 def route_document(spec: Spec, route: RouteState) -> Route:
@@ -173,6 +194,8 @@ def route_document(spec: Spec, route: RouteState) -> Route:
             version=route.canary_version,
             url=f"http://{canary_name(spec.target_ref.name)}:8000",
             weight=route.weight,
+            raised_from=route.raised_from,
+            raised_at=route.raised_at,
             mode=route.mode,
             deadline_milliseconds=spec.canary.deadline_milliseconds,
         )

@@ -8,11 +8,17 @@ from promoter.spec import Base
 
 
 class CanaryRoute(Base):
-    """Where the canary's share goes; `weight` in percent of the applicants."""
+    """Where the canary's share goes; in percent of the applicants: `raised_from` until `raised_at`, then `weight`.
+
+    Pods learn of a new route one after the other. A weight that grows at an agreed time grows in all of them at once,
+    so that nobody who was answered by the canary is sent back by a pod that has not heard of it.
+    """
 
     version: str
     url: str
     weight: int
+    raised_from: int
+    raised_at: float
     mode: Literal["live", "shadow"]
     deadline_milliseconds: int
 

@@ -93,7 +93,13 @@ class RouteState(Base):
     stable_version: str | None = None
     canary_version: str | None = None
     weight: int = 0
+    raised_from: int = Field(default=0, description="The weight until `raisedAt`.")
+    raised_at: float = Field(default=0.0, description="Seconds since 1970; from then on the weight holds.")
     mode: Literal["live", "shadow"] = "live"
+
+    def in_force(self, now: float) -> bool:
+        """Return whether the weight holds already."""
+        return now >= self.raised_at
 
 
 class Window(Base):

@@ -22,6 +22,7 @@ from scorer.problems import Problem
 from scorer.routing import BUCKETS, CanaryRoute, Route, bucket, read_route, watch_route
 from scorer.scoring import ModelReference, Score
 
+NOW = 1_800_000_000.0
 CHAMPION = Score("request", 0.2, 573, "approve", ModelReference("credit-risk", "1"), "stable-pod")
 CANARY = Score("request", 0.8, 447, "decline", ModelReference("credit-risk", "2"), "canary-pod")
 Mode = Literal["live", "shadow"]
@@ -69,12 +70,21 @@ def outcomes(registry: CollectorRegistry, arm: str, version: str, outcome: str) 
 @given(st.text(max_size=40), st.integers(1, 100), st.integers(1, 100))
 def test_a_larger_share_holds_every_applicant_of_a_smaller_one(key: str, one: int, other: int) -> None:
     small, large = (CanaryRoute("2", "", weight, "live", 1) for weight in sorted((one, other)))
-    assert not small.picks(key, "salt") or large.picks(key, "salt")
+    assert not small.picks(key, "salt", NOW) or large.picks(key, "salt", NOW)
+
+
+def test_a_larger_weight_holds_from_its_time_on() -> None:
+    route = CanaryRoute("2", "http://canary", 60, "live", 100, raised_from=30, raised_at=NOW)
+    small = CanaryRoute("2", "http://canary", 30, "live", 100)
+    keys = [f"applicant-{n}" for n in range(500)]
+    before = [route.picks(key, "salt", NOW - 0.001) for key in keys]
+    assert before == [small.picks(key, "salt", NOW) for key in keys]
+    assert sum(route.picks(key, "salt", NOW) for key in keys) > sum(before)
 
 
 def test_the_share_is_the_weight() -> None:
     route = CanaryRoute("2", "", 25, "live", 1)
-    share = sum(route.picks(f"applicant-{n}", "credit-risk") for n in range(20000)) / 20000
+    share = sum(route.picks(f"applicant-{n}", "credit-risk", NOW) for n in range(20000)) / 20000
     assert share == pytest.approx(0.25, abs=0.015)
 
 
@@ -99,15 +109,15 @@ async def test_the_canarys_share_is_answered_by_the_canary_in_its_own_words() ->
 
 async def test_the_rest_is_answered_here_and_counted_for_the_champion() -> None:
     async with router_to("http://127.0.0.1:9", weight=1) as (router, route, registry):
-        outside = next(f"a{n}" for n in range(1000) if not route.picks(f"a{n}", "credit-risk"))
+        outside = next(f"a{n}" for n in range(1000) if not route.picks(f"a{n}", "credit-risk", NOW))
         assert await router.answer(route, outside, "r", b"{}", champion) == CHAMPION
         assert outcomes(registry, "stable", "1", "ok") == 1
 
 
 async def test_the_header_goes_before_the_bodys_applicant_and_that_before_the_request() -> None:
     async with router_to("http://127.0.0.1:9", weight=50) as (router, route, registry):
-        inside = next(f"a{n}" for n in range(1000) if route.picks(f"a{n}", "credit-risk"))
-        outside = next(f"a{n}" for n in range(1000) if not route.picks(f"a{n}", "credit-risk"))
+        inside = next(f"a{n}" for n in range(1000) if route.picks(f"a{n}", "credit-risk", NOW))
+        outside = next(f"a{n}" for n in range(1000) if not route.picks(f"a{n}", "credit-risk", NOW))
         body = json.dumps({"applicant_id": inside}).encode()
         await router.answer(route, outside, inside, body, champion)
         assert outcomes(registry, "canary", "2", "unreachable") == 0

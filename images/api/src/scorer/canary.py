@@ -134,7 +134,7 @@ class Router:
         Raises:
             Problem: when the request is one that the champion refuses as well.
         """
-        mine = canary.picks(applicant or _applicant_in(body) or request_id, self._salt)
+        mine = canary.picks(applicant or _applicant_in(body) or request_id, self._salt, time.time())
         if not mine:
             score, seconds = _timed(champion)
             if canary.mode == "live" and score.model.version != canary.version:

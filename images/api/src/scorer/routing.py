@@ -16,17 +16,24 @@ BUCKETS = 10000
 
 
 class CanaryRoute(msgspec.Struct, frozen=True, rename="camel"):
-    """Where the canary's share goes; `weight` in percent of the applicants."""
+    """Where the canary's share goes; in percent of the applicants: `raised_from` until `raised_at`, then `weight`.
+
+    `raised_at` is in seconds since 1970. All pods know a larger weight before it holds, so that it grows in all of them
+    at once and sends nobody back.
+    """
 
     version: str
     url: str
     weight: int
     mode: Literal["live", "shadow"]
     deadline_milliseconds: int
+    raised_from: int = 0
+    raised_at: float = 0.0
 
-    def picks(self, key: str, salt: str) -> bool:
-        """Return whether an applicant belongs to the canary's share; a larger share holds every smaller one."""
-        return bucket(key, salt) < self.weight * (BUCKETS // 100)
+    def picks(self, key: str, salt: str, now: float) -> bool:
+        """Return whether an applicant belongs to the canary's share now; a larger share holds every smaller one."""
+        weight = self.weight if now >= self.raised_at else self.raised_from
+        return bucket(key, salt) < weight * (BUCKETS // 100)
 
 
 class StableRoute(msgspec.Struct, frozen=True):

@@ -52,6 +52,7 @@ def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
         with step(f"put {data.name} into the object store and start training on it"):
             stack.install(images, ["--set-string", f"training.data={stack.upload(data)}"])
     stack.wait_for_training()
+    stack.follow_alias()
     stack.wait_for_scoring()
     report(stack, stack.score_reference())
 

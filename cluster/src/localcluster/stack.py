@@ -27,6 +27,7 @@ from localcluster.ports import Ports
 RELEASE = "credit-risk"
 CHART = REPOSITORY / "charts" / "credit-risk"
 DEFINITION = REPOSITORY / "manifests" / "modelpromotions.creditrisk.io.yaml"
+PROMOTION = REPOSITORY / "manifests" / "follow-alias.yaml"
 
 
 class Cluster(Protocol):
@@ -179,6 +180,16 @@ class Stack:
         with step("wait for the scoring service", self._log):
             self.kubectl("rollout", "status", "deployment/scoring", "--timeout=240s")
             wait_for("the ingress", self._ingress_missing, timeout_seconds=60)
+
+    def follow_alias(self) -> None:
+        """Let the operator roll out whatever version gets the alias `production`.
+
+        Raises:
+            ClusterError: when no version is served by it within four minutes.
+        """
+        with step("hand promotions to the operator", self._log):
+            self.kubectl("apply", "--filename", str(PROMOTION))
+            self.kubectl("wait", "--for=condition=Ready", f"modelpromotion/{RELEASE}", "--timeout=240s")
 
     def score_reference(self) -> dict[str, Any]:
         """Score the contract's reference applicant through the ingress and return application and answer."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import REAL_LOANS
+from e2e.bad_models import Shelf, download
+from e2e.lanes import Site, api_of, lanes, run_all
+from e2e.registry import registry
 from localcluster.__main__ import choose
 from localcluster.console import ClusterError
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import Cluster, Stack
+from trainer.features import BUILT_IN_DECLARATION, load_declaration
+from trainer.synthetic import generate
 
 NAMESPACE = "e2e"
 HOST = "e2e.credit-risk.test"
@@ -51,6 +59,32 @@ def stack(cluster: Cluster) -> Iterator[Stack]:
     installed.wait_for_scoring()
     yield installed
     installed.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def loans() -> list[dict[str, Any]]:
+    """Two hundred applications: real ones where they are."""
+    declaration = load_declaration(BUILT_IN_DECLARATION)
+    if REAL_LOANS.exists():
+        with REAL_LOANS.open() as file:
+            rows: list[dict[Any, Any]] = [row for row, _ in zip(csv.DictReader(file), range(200), strict=False)]
+    else:
+        rows = generate(200, 99).to_dict("records")
+    numbers = {feature.name for feature in declaration.numeric}
+    return [{name: float(row[name]) if name in numbers else row[name] for name in declaration.names} for row in rows]
+
+
+@pytest.fixture(scope="session")
+def outcomes(
+    stack: Stack, loans: list[dict[str, Any]], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """What comes of the chosen scenarios of promotions, all of them running side by side."""
+    with registry(stack) as client, api_of(stack) as api:
+        folder = tmp_path_factory.mktemp("versions")
+        shelf = Shelf(client, download(folder / "champion"), folder)
+        site = Site(stack, api, client, shelf, stack.cluster.images(), loans)
+        with lanes(site) as (shared, own):
+            yield from run_all(request.session.items, shared, own)
 
 
 def _data() -> Path | None:

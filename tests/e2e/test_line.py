@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import time
 import urllib.error
@@ -21,24 +20,10 @@ from localcluster.console import ClusterError
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import CHART, Stack
 from trainer.features import BUILT_IN_DECLARATION, load_declaration
-from trainer.synthetic import generate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 NAME = "credit-risk"
 DECLARATION = load_declaration(BUILT_IN_DECLARATION)
-
-
-@pytest.fixture(scope="module")
-def loans() -> list[dict[str, Any]]:
-    """Two hundred applications: real ones where they are."""
-    if REAL_LOANS.exists():
-        with REAL_LOANS.open() as file:
-            rows: list[dict[Any, Any]] = [row for row, _ in zip(csv.DictReader(file), range(200), strict=False)]
-    else:
-        rows = generate(200, 99).to_dict("records")
-    numbers = {feature.name for feature in DECLARATION.numeric}
-    names = list(DECLARATION.names)
-    return [{name: float(row[name]) if name in numbers else row[name] for name in names} for row in rows]
 
 
 def test_the_service_answers_what_the_onnx_model_says(

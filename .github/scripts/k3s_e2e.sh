@@ -37,4 +37,4 @@ charts/build.sh
 .github/scripts/deploy.py --images "$work/images.json" --values charts/credit-risk/values-k3s.yaml \
     --values "$work/values.yaml"
 kubectl --namespace kube-system rollout status daemonset/traefik --timeout=180s
-curl --fail --silent --show-error --insecure https://127.0.0.1:30443/v1/model >/dev/null
+curl --fail --silent --show-error --insecure https://127.0.0.1:30443/openapi.json >/dev/null

@@ -22,7 +22,7 @@ from promoter.telemetry import Telemetry
 
 Document = dict[str, Any]
 OWNER = Owner("bank", "loans", "u-1")
-POD = Pod("scoring-0", "10.0.0.1", 9090, 8000, ready=True, started_at=0.0, route_generation=1)
+POD = Pod("scoring-0", "10.0.0.1", 9090, ready=True, started_at=0.0, route_generation=1)
 
 
 def document(action: str = "", **spec: Any) -> Document:

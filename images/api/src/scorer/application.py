@@ -11,10 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.contract import CategoricalFeature, Contract, Feature, NumericFeature
+from scorer.duplicates import repeated_key
 from scorer.problems import FieldProblem, Problem
 
 FloatRows = npt.NDArray[np.float32]
 CodeRows = npt.NDArray[np.int64]
+
+
+# msgspec raises the latter two from within names that are no UTF-8, and from nesting that is too deep.
+BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ApplicationDecoder:
@@ -45,13 +50,16 @@ class ApplicationDecoder:
         """Return the row as float32 [1, numeric features] and int64 [1, categorical features].
 
         Raises:
-            Problem: 400 when the body is no JSON object, 422 when fields are wrong; each is named with what is allowed.
+            Problem: 400 when the body is no JSON object or a field stands twice, 422 when fields are wrong; each is
+                named with what is allowed.
         """
         try:
             application = self._decoder.decode(body)
-        except msgspec.DecodeError:
+        except BAD_JSON:
             raise self._explain(body) from None
         row = msgspec.structs.astuple(application)
+        if (twice := repeated_key(body, self._end + (row[-1] is not None))) is not None:
+            raise Problem(400, f"the field {twice} stands twice", (FieldProblem(twice, "stands twice", "once"),))
         numbers = self._pack_numbers(*row[: self._first_code])
         codes = self._pack_codes(*map(dict.__getitem__, self._codes, row[self._first_code : self._end]))
         # Packing bytes is several times quicker than making an array of one row from numbers.
@@ -68,7 +76,7 @@ class ApplicationDecoder:
     def _explain(self, body: bytes) -> Problem:
         try:
             document = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except BAD_JSON as error:
             return Problem(400, f"the body is not valid JSON: {error}")
         if not isinstance(document, dict):
             return Problem(422, "the body must be a JSON object with the application's fields")

@@ -12,6 +12,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from scorer.access import credentials
+from scorer.application import BAD_JSON
 from scorer.metrics import LATENCY_BUCKETS, SCORE_BUCKETS
 from scorer.problems import Problem
 from scorer.routing import CanaryRoute, Route
@@ -229,7 +230,7 @@ class Router:
 def _applicant_in(body: bytes) -> str | None:
     try:
         return _applicant.decode(body).applicant_id
-    except (msgspec.DecodeError, RecursionError):
+    except BAD_JSON:
         return None
 
 

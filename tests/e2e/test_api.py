@@ -1,0 +1,150 @@
+"""The scoring service on a real cluster, through the ingress: restarts under load, access, and how a pod ends."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import json
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from localcluster.stack import CHART, Stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def applicant(stack: Stack) -> bytes:
+    return json.dumps(stack.get("/v1/model")["contract"]["reference_applicant"]).encode()
+
+
+class Load:
+    """Clients that score over kept connections until told to stop, and never try a request again."""
+
+    def __init__(self, stack: Stack, body: bytes, clients: int = 4) -> None:
+        self.outcomes: Counter[object] = Counter()
+        self._stack, self._body, self._stop = stack, body, threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        headers = {"Content-Type": "application/json", "Host": self._stack.host}
+        connection = http.client.HTTPConnection("127.0.0.1", self._stack.cluster.ports.http, timeout=20)
+        while not self._stop.is_set():
+            try:
+                connection.request("POST", "/v1/score", self._body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                self.outcomes[answer.status] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.outcomes[f"{type(error).__name__}: {error}"] += 1
+                connection.close()
+            time.sleep(0.02)
+
+
+def test_a_rolling_restart_under_load_costs_no_request(stack: Stack, applicant: bytes) -> None:
+    before = set(pods(stack))
+    with Load(stack, applicant) as load:
+        time.sleep(2)
+        stack.kubectl("rollout", "restart", "deployment/scoring")
+        stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=300s")
+        while before & set(pods(stack)):
+            time.sleep(1)
+        time.sleep(2)
+    assert set(load.outcomes) == {200}
+    assert load.outcomes[200] > 200
+
+
+def test_a_pod_that_is_told_to_stop_exits_with_0(stack: Stack) -> None:
+    pod = pods(stack)[0]
+    stack.kubectl("exec", pod, "--", "sh", "-c", "kill -TERM 1")
+    deadline = time.monotonic() + 90
+    while not (ended := _last_end(stack, pod)) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert ended.get("exitCode") == 0
+    assert ended.get("reason") == "Completed"
+    stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=120s")
+
+
+@pytest.fixture
+def guarded(stack: Stack) -> Iterator[str]:
+    """The service with API keys, and the key of its first client; open again at the end."""
+    _set_access(stack, "apiKeys")
+    yield base64.b64decode(stack.kubectl("get", "secret", "scoring-api-key", "-o", "jsonpath={.data.key}")).decode()
+    _set_access(stack, "none")
+
+
+def test_keys_open_the_service_come_without_a_restart_and_helm_test_has_one(
+    stack: Stack, applicant: bytes, guarded: str
+) -> None:
+    assert ask(stack, applicant)[0] == 401
+    assert "Bearer" in ask(stack, applicant)[1]["WWW-Authenticate"]
+    assert ask(stack, applicant, "wrong")[0] == 401
+    assert ask(stack, applicant, guarded)[0] == 200
+    stack.helm("test", "credit-risk", "--namespace", stack.namespace, "--timeout", "2m")
+
+    key, before = secrets.token_hex(32), pods(stack)
+    entry = {"stringData": {"lending-app": hashlib.sha256(key.encode()).hexdigest()}}
+    stack.kubectl("patch", "secret", "scoring-access", "--type=merge", "-p", json.dumps(entry))
+    # The kubelet looks at a pod at once when something about it changes, and else within a minute and a half.
+    for pod in before:
+        stack.kubectl("annotate", "pod", pod, f"creditrisk.io/nudge={time.time_ns()}", "--overwrite")
+    deadline, seen = time.monotonic() + 150, 0
+    while seen < 10 and time.monotonic() < deadline:
+        seen = seen + 1 if ask(stack, applicant, key)[0] == 200 else 0
+        time.sleep(0.3)
+    assert seen == 10
+    assert pods(stack) == before
+    assert ask(stack, applicant, guarded)[0] == 200
+    for pod in before:
+        assert key not in (log := stack.kubectl("logs", pod))
+        assert guarded not in log
+
+
+def ask(stack: Stack, body: bytes, key: str = "") -> tuple[int, http.client.HTTPMessage]:
+    """Score a body through the ingress; return the status and the headers."""
+    headers = {"Content-Type": "application/json", "Host": stack.host}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    connection = http.client.HTTPConnection("127.0.0.1", stack.cluster.ports.http, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/score", body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers
+
+
+def pods(stack: Stack) -> list[str]:
+    selector = "app.kubernetes.io/name=api,creditrisk.io/track=stable"
+    return stack.kubectl("get", "pods", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}").split()
+
+
+def _set_access(stack: Stack, mode: str) -> None:
+    options = ["--namespace", stack.namespace, "--reuse-values", f"--set=api.access.mode={mode}"]
+    stack.helm("upgrade", "credit-risk", str(CHART), *options)
+    stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=300s")
+    deadline = time.monotonic() + 60
+    while len(pods(stack)) > 2 and time.monotonic() < deadline:
+        time.sleep(1)
+
+
+def _last_end(stack: Stack, pod: str) -> dict[str, Any]:
+    found = json.loads(stack.kubectl("get", "pod", pod, "-o", "json"))["status"]["containerStatuses"][0]
+    ended: dict[str, Any] = found["lastState"].get("terminated") or {}
+    return ended

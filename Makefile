@@ -73,8 +73,8 @@ format: $(STAMP) ## put the code into its one form
 .PHONY: bench-routing bench-operator bench-training
 LOANS ?= ../shared/data/loans.csv
 bench-training: $(STAMP) ## accuracy beside CatBoost (LOANS=...), and speed beside a plain loop, MLPClassifier and CatBoost
-	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=images/training/src $(PYTHON) benchmarks/training/accuracy.py $(LOANS)
-	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=images/training/src $(PYTHON) benchmarks/training/speed.py
+	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(CURDIR)/images/training/src $(PYTHON) benchmarks/training/accuracy.py $(LOANS)
+	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(CURDIR)/images/training/src $(PYTHON) benchmarks/training/speed.py
 
 bench-routing: $(STAMP) ## what the router in the API costs, at rest and per forwarded request (needs wrk)
 	$(PYTHON) benchmarks/routing/cost.py

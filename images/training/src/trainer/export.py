@@ -3,6 +3,7 @@
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -65,7 +66,9 @@ def export_onnx(network: CalibratedNetwork, path: Path) -> None:
         raise RuntimeError("torch.onnx.export returned no program")
     model = program.model_proto
     # The exporter leaves stack traces with source paths at every node; a served file should hold the function alone.
-    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer, model.graph):
+    graph = model.graph
+    parts: list[Any] = [*graph.node, *graph.input, *graph.output, *graph.initializer, graph]
+    for part in parts:
         del part.metadata_props[:]
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, str(path), save_as_external_data=False)

@@ -70,11 +70,14 @@ format: $(STAMP) ## put the code into its one form
 	ruff format .
 
 ##@ measurements, each beside its alternatives
-.PHONY: bench-routing bench-operator bench-training
+.PHONY: bench-routing bench-operator bench-training bench-serving
 LOANS ?= ../shared/data/loans.csv
 bench-training: $(STAMP) ## accuracy beside CatBoost (LOANS=...), and speed beside a plain loop, MLPClassifier and CatBoost
 	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(CURDIR)/images/training/src $(PYTHON) benchmarks/training/accuracy.py $(LOANS)
 	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(CURDIR)/images/training/src $(PYTHON) benchmarks/training/speed.py
+
+bench-serving: $(STAMP) ## the API beside a bare echo and other servers (needs wrk; MODEL=folder, VENVS=folder)
+	PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/run.py --model "$(MODEL)" --venvs "$(or $(VENVS),/nowhere)"
 
 bench-routing: $(STAMP) ## what the router in the API costs, at rest and per forwarded request (needs wrk)
 	$(PYTHON) benchmarks/routing/cost.py

@@ -18,6 +18,7 @@ from scorer.contract import Contract
 from scorer.model import Identity, Model, load_model
 from scorer.reasons import Explainer, shapley_of_pairs
 from scorer.scorecard import Scorecard, log_odds
+from trainer.synthetic import generate
 
 LogOdds = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 POINTS = Scorecard(600, 50, 20).points_per_log_odds
@@ -154,7 +155,8 @@ def changed(model: Model, **fields: Any) -> tuple[FloatRows, CodeRows]:
 def test_the_explained_score_of_a_trained_model_is_its_score(model: Model) -> None:
     row = changed(model, credit_score=500.0, employment_status="Unemployed", loan_purpose="Other", annual_income=9_000)
     explanation = model.explainer.explain(*row)
-    assert explanation.probability == pytest.approx(float(model.network.score(*row)[0]), abs=1e-6)
+    assert explanation.probability == pytest.approx(model.network.score_one(*row), abs=1e-6)
+    assert model.network.score_one(*row) == float(model.network.score(*row)[0])
     difference = log_odds(explanation.probability) - log_odds(model.explainer.reference_probability)
     assert explanation.contributions.sum() == pytest.approx(difference, abs=1e-9)
 
@@ -164,3 +166,14 @@ def test_unemployment_is_the_first_reason_of_a_trained_model(model: Model) -> No
     reasons = model.explainer.reasons(model.explainer.explain(*row), *row, 4, POINTS)
     assert reasons[0].feature == "employment_status"
     assert "Unemployed" in reasons[0].reason
+
+
+def test_a_worse_credit_score_never_lowers_its_contribution(model: Model) -> None:
+    place = [feature.name for feature in model.contract.features].index("credit_score")
+    for _, applicant in generate(30, seed=8)[[f.name for f in model.contract.features]].iterrows():
+        rows = [{**applicant.to_dict(), "credit_score": score} for score in range(800, 349, -50)]
+        contributions = [
+            model.explainer.explain(*model.decoder.decode(msgspec.json.encode(row))).contributions[place]
+            for row in rows
+        ]
+        assert (np.diff(contributions) >= 0).all()

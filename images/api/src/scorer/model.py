@@ -33,11 +33,27 @@ class Identity:
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True)
 class Network:
     """The model.onnx of a version."""
 
-    _session: ort.InferenceSession
+    def __init__(self, session: ort.InferenceSession, numeric: int, categorical: int) -> None:
+        """Take the session and the numbers of features of each kind."""
+        self._session = session
+        # One row's inputs and output stay bound to the session: handing them over anew costs as much as a third of
+        # the network. Only the event loop's thread may use them.
+        self._numeric, self._codes = np.zeros((1, numeric), np.float32), np.zeros((1, categorical), np.int64)
+        self._score = np.zeros(1, np.float32)
+        self._bound = session.io_binding()
+        for name, rows in (("numeric", self._numeric), ("categorical", self._codes)):
+            if rows.shape[1]:
+                self._bound.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(rows))
+        self._bound.bind_ortvalue_output(OUTPUT, ort.OrtValue.ortvalue_from_numpy(self._score))
+
+    def score_one(self, numeric: FloatRows, categorical: CodeRows) -> float:
+        """Return the probability of default of one row; for the event loop's thread alone."""
+        self._numeric[:], self._codes[:] = numeric, categorical
+        self._session.run_with_iobinding(self._bound)
+        return float(self._score[0])
 
     def score(self, numeric: FloatRows, categorical: CodeRows) -> npt.NDArray[np.float32]:
         """Return the probability of default, float32 [N], of N rows.
@@ -87,7 +103,7 @@ def load_model(folder: Path, identity: Identity) -> Model:
     options.inter_op_num_threads = 1
     try:
         session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
-        network = Network(session)
+        network = Network(session, len(contract.numeric), len(contract.categorical))
         probe = network.score(*encode(contract, contract.reference_applicant))
     except Exception as error:
         raise ModelError(f"model.onnx cannot score the contract's reference applicant: {error}") from error

@@ -19,6 +19,8 @@ from scorer.application import CodeRows, FloatRows, encode
 from scorer.contract import CategoricalFeature, Contract, NumericFeature
 from scorer.scorecard import log_odds, log_odds_of
 
+# Units that a sentence reads better without.
+_PURE_NUMBERS = ("", "ratio")
 METHOD = "kernel-shap-pairs"
 Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
 
@@ -139,7 +141,7 @@ class Explainer:
             return f"{about} is {feature.categories[given]}; the reference is {feature.categories[usual]}"
         value, usual = numeric[0, column], self._numeric[0, column]
         relation = "above" if value > usual else "below"
-        unit = f" {feature.unit}" if feature.unit else ""
+        unit = f" {feature.unit}" if feature.unit not in _PURE_NUMBERS else ""
         return f"{about} is {_plain(value)}{unit}, {relation} the reference of {_plain(usual)}"
 
 

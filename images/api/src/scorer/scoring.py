@@ -70,7 +70,7 @@ class Scorer:
             given = model.explainer.reasons(explanation, numeric, codes, reasons, per_log_odds)
             audit = model.explainer.audit(explanation)
         else:
-            probability = float(model.network.score(numeric, codes)[0])
+            probability = model.network.score_one(numeric, codes)
         decision = "approve" if probability < model.contract.decision_threshold else "decline"
         self.metrics.scored(probability, decision)
         reference = ModelReference(model.identity.name, model.identity.version)

@@ -1,0 +1,70 @@
+"""A batch of 10,000 rows over HTTP beside the ONNX model called directly on ready arrays."""
+
+import io
+import json
+import os
+import statistics
+import time
+from collections import defaultdict
+from http.client import HTTPConnection
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainer.synthetic import generate
+
+ROWS = 10_000
+ARROW, PARQUET, NDJSON = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet", "application/x-ndjson"
+
+
+def measure_batches(model: Path, port: int, rounds: int = 7) -> None:
+    """Print rows per second of each form, and their ratio to the direct call within the same round."""
+    os.sched_setaffinity(0, {1})
+    features = json.loads((model / "contract.json").read_text())["features"]
+    loans = generate(ROWS, seed=11)[[feature["name"] for feature in features]]
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(str(model / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    numeric = loans[[f["name"] for f in features if f["kind"] == "numeric"]].to_numpy(np.float32)
+    codes = np.stack([
+        loans[f["name"]].map({word: code for code, word in enumerate(f["categories"])}).to_numpy(np.int64)
+        for f in features if f["kind"] == "categorical"
+    ], axis=1)  # fmt: skip
+    table, arrow, parquet = pa.Table.from_pandas(loans, preserve_index=False), io.BytesIO(), io.BytesIO()
+    with pa.ipc.new_stream(arrow, table.schema) as writer:
+        writer.write_table(table)
+    pq.write_table(table, parquet)
+    records = loans.to_dict("records")
+    bodies = {
+        "Arrow": (ARROW, arrow.getvalue()),
+        "Parquet": (PARQUET, parquet.getvalue()),
+        "JSON columns": ("application/json", json.dumps(loans.to_dict("list")).encode()),
+        "JSON records": ("application/json", json.dumps(records).encode()),
+        "NDJSON": (NDJSON, "\n".join(map(json.dumps, records)).encode()),
+    }
+    seconds = defaultdict(list)
+    http = HTTPConnection("127.0.0.1", port, timeout=60)
+    for number in range(rounds + 1):
+        took = {}
+        started = time.perf_counter()
+        session.run(None, {"numeric": numeric, "categorical": codes})
+        took["the ONNX model, directly"] = time.perf_counter() - started
+        for name, (kind, body) in bodies.items():
+            started = time.perf_counter()
+            http.request("POST", "/v1/score/batch", body, {"Content-Type": kind})
+            answer = http.getresponse()
+            document = answer.read()
+            took[name] = time.perf_counter() - started
+            if answer.status != 200:
+                raise SystemExit(f"{name}: {answer.status} {document[:300]!r}")
+        # The first round warms up.
+        for name, value in took.items() if number else ():
+            seconds[name].append(value)
+    direct = seconds["the ONNX model, directly"]
+    print(f"\n| batch of {ROWS} rows | rows/s | of the direct call's |\n|---|---|---|")
+    for name, found in seconds.items():
+        ratio = statistics.median(base / value for base, value in zip(direct, found, strict=True))
+        print(f"| {name} | {ROWS / statistics.median(found):.0f} | {ratio:.2f} |")

@@ -6,6 +6,7 @@ A lane has an API release, an ingress host and a registered model of its own, an
 
 from __future__ import annotations
 
+import base64
 import inspect
 import json
 import os
@@ -183,7 +184,9 @@ class Lane:
     @contextmanager
     def clients(self, rate: float = 30.0) -> Iterator[Self]:
         """Have clients for the length of the block; afterwards none of them may have got a bad answer."""
-        self.load = Load(self.site.stack.url, self.host, self.site.applications, rate)
+        secret = self.site.api.get(f"/api/v1/namespaces/{self.namespace}/secrets/scoring-api-key")
+        key = base64.b64decode(secret["data"]["key"]).decode()
+        self.load = Load(self.site.stack.url, self.host, key, self.site.applications, rate)
         self.began = time.time()
         with self.load:
             yield self

@@ -42,10 +42,11 @@ class Answer:
 
 @dataclass
 class Load:
-    """Sends `rate` requests a second to `url` with a Host header, from a thread of its own, until the block ends."""
+    """Sends `rate` requests a second to `url` with a Host header and a key, from a thread, until the block ends."""
 
     url: str
     host: str
+    key: str
     applications: Sequence[dict[str, Any]]
     rate: float = 30.0
     answers: list[Answer] = field(default_factory=list)
@@ -80,7 +81,8 @@ class Load:
 
     async def _one(self, session: aiohttp.ClientSession, applicant: str, dice: random.Random) -> None:
         body = json.dumps(dice.choice(self.applications))
-        headers = {"Host": self.host, "Content-Type": "application/json", "X-Applicant-Id": applicant}
+        headers = {"Host": self.host, "Content-Type": "application/json", "X-Applicant-Id": applicant,
+                   "X-API-Key": self.key}  # fmt: skip
         sent = time.time()
         try:
             async with session.post(f"{self.url}/v1/score", data=body, headers=headers) as response:

@@ -82,8 +82,9 @@ bench-serving: $(STAMP) ## the API beside a bare echo and other servers (needs w
 bench-routing: $(STAMP) ## what the router in the API costs, at rest and per forwarded request (needs wrk)
 	$(PYTHON) benchmarks/routing/cost.py
 
-bench-operator: $(STAMP) ## what the operator costs with ten idle promotions
+bench-operator: $(STAMP) ## what the operator costs with ten idle promotions, and how fast it acts
 	$(PYTHON) benchmarks/operator/idle.py
+	$(PYTHON) benchmarks/operator/reaction.py
 
 ##@ the project itself
 .PHONY: venv tools charts lock clean

@@ -51,8 +51,8 @@ def server(promotions: int, calls: list[str]) -> web.Application:
     async def answer(request: web.Request) -> web.StreamResponse:
         path = request.path
         calls.append(path)
-        if path in _DISCOVERY:
-            return web.json_response(_DISCOVERY[path])
+        if path in DISCOVERY:
+            return web.json_response(DISCOVERY[path])
         if path.endswith("/modelpromotions"):
             if request.query.get("watch") == "true":
                 stream = web.StreamResponse()
@@ -85,7 +85,7 @@ def _group(name: str, version: str) -> dict[str, Any]:
     return {"name": name, "versions": [found], "preferredVersion": found}
 
 
-_DISCOVERY: dict[str, dict[str, Any]] = {
+DISCOVERY: dict[str, dict[str, Any]] = {
     "/api": {"versions": ["v1"]},
     "/apis": {"groups": [_group("creditrisk.io", "v1alpha1"), _group("apiextensions.k8s.io", "v1")]},
     "/api/v1": {"resources": [_resource("namespaces", "Namespace"), _resource("events", "Event")]},
@@ -115,6 +115,20 @@ async def idle(port: int) -> int:
     return sum('phase="Idle"' in line and line.endswith(" 1.0") for line in lines)
 
 
+async def start_operator(url: str, folder: Path, **settings: str) -> asyncio.subprocess.Process:
+    """Start the operator against an API server and registry at one address."""
+    config = folder / "kubeconfig"
+    config.write_text(json.dumps({
+        "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": url}}], "users": [{"name": "u", "user": {}}],
+    }))  # fmt: skip
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "promoter", stderr=asyncio.subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "operator" / "src"), "KUBECONFIG": str(config),
+             "PROMOTER_REGISTRY_URL": url, "PROMOTER_NAMESPACES": "bank", **settings},
+    )  # fmt: skip
+
+
 async def measure(promotions: int, seconds: float) -> None:
     """Run and print the table."""
     calls: list[str] = []
@@ -125,16 +139,7 @@ async def measure(promotions: int, seconds: float) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "kubeconfig")
-        config.write_text(json.dumps({
-            "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": url}}], "users": [{"name": "u", "user": {}}],
-        }))  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "promoter", stderr=asyncio.subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "operator" / "src"), "KUBECONFIG": str(config),
-                 "PROMOTER_REGISTRY_URL": url, "PROMOTER_NAMESPACES": "bank", "PROMOTER_PORT": str(port)},
-        )  # fmt: skip
+        process = await start_operator(url, Path(folder), PROMOTER_PORT=str(port))
         await asyncio.sleep(8)
         calls.clear()
         before, started = cpu_seconds(process.pid), time.monotonic()

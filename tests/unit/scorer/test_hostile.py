@@ -45,11 +45,13 @@ def app(slot: ModelSlot) -> App:
     return create_app(Settings(), slot, metrics, router)
 
 
-async def post(app: App, body: bytes, headers: dict[str, str] | None = None, query: str = "") -> httpx.Response:
+async def post(
+    app: App, body: bytes, headers: dict[str, str] | None = None, query: str = "", path: str = "/v1/score"
+) -> httpx.Response:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://scoring") as http:
         own = {"Content-Type": "application/json", **(headers or {})}
-        return await http.post(f"/v1/score{query}", content=body, headers=own)
+        return await http.post(f"{path}{query}", content=body, headers=own)
 
 
 def with_value(reference: dict[str, Any], text: str) -> bytes:
@@ -82,6 +84,20 @@ async def test_bodies_that_are_no_application(app: App, body: bytes) -> None:
     found = await post(app, body)
     assert found.status_code in {400, 422}, found.text
     assert found.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/v1/score/batch", "/invocations", "/v2/models/credit-risk/infer"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b'{"a\xff":1}', b'[{"a\xff":1}]', b'{"inputs":{"a\xff":1}}', b"[" * 30_000,
+     b'{"a":' * 10_000, b'{"inputs":' + b"[" * 30_000],
+    ids=lambda body: repr(body[:20]),
+)  # fmt: skip
+async def test_bodies_that_are_no_batch(app: App, path: str, body: bytes) -> None:
+    found = await post(app, body, path=path)
+    # A row of a batch is refused by itself.
+    assert found.status_code in {400, 422} or '"status":400' in found.text, found.text
+    assert found.status_code < 500
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -74,10 +75,7 @@ class ApplicationDecoder:
         return [msgspec.structs.astuple(application) for application in self._many.decode(body)]
 
     def _explain(self, body: bytes) -> Problem:
-        try:
-            document = msgspec.json.decode(body)
-        except BAD_JSON as error:
-            return Problem(400, f"the body is not valid JSON: {error}")
+        document = read_json(body)
         if not isinstance(document, dict):
             return Problem(422, "the body must be a JSON object with the application's fields")
         return self.problem_of(document)
@@ -94,6 +92,21 @@ class ApplicationDecoder:
         ]
         count = f"{len(problems)} field{'s are' if len(problems) > 1 else ' is'} wrong"
         return Problem(422, f"{count}: {', '.join(problem.field for problem in problems)}", tuple(problems))
+
+
+def read_json(body: bytes, decode: Callable[[bytes], Any] | None = None) -> Any:  # noqa: ANN401 - whatever is sent
+    """Return what a body holds; `decode` is for one that wants a shape.
+
+    Raises:
+        Problem: 400 when it is no JSON, or none that can be represented.
+        msgspec.ValidationError: when it is not of the shape that `decode` wants.
+    """
+    try:
+        return (decode or msgspec.json.decode)(body)
+    except BAD_JSON as error:
+        if decode and isinstance(error, msgspec.ValidationError):
+            raise
+        raise Problem(400, f"the body is not valid JSON: {error}") from error
 
 
 def encode(contract: Contract, applicant: dict[str, float | str]) -> tuple[FloatRows, CodeRows]:

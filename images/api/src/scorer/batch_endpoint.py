@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
+from scorer.application import read_json
 from scorer.arrow import TYPES as ARROW_TYPES
 from scorer.arrow import read_columns, write_table
 from scorer.asgi import (
@@ -44,6 +45,11 @@ class RowProblem(msgspec.Struct, frozen=True):
     status: int
     detail: str
     errors: tuple[FieldProblem, ...]
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """Return the part of a problem that speaks of its row."""
+        return cls(problem.status, problem.detail, problem.errors)
 
 
 class RefusedRow(msgspec.Struct, frozen=True):
@@ -88,7 +94,7 @@ def row_answers(batch: Batch, start: int = 0) -> list[RowScore | RefusedRow]:
     scores = zip(batch.probabilities.tolist(), batch.points.tolist(), batch.decisions, strict=True)
     answers: list[RowScore | RefusedRow] = [RowScore(start + row, *score) for row, score in enumerate(scores)]
     for row, problem in batch.problems.items():
-        answers[row] = RefusedRow(start + row, RowProblem(problem.status, problem.detail, problem.errors))
+        answers[row] = RefusedRow(start + row, RowProblem.of(problem))
     return answers
 
 
@@ -98,10 +104,7 @@ def _read(model: Model, body: bytes, given: str, *, by_row: bool) -> Rows:
         return model.tables.from_columns(read_columns(body, given, numeric))
     if by_row:
         return model.tables.from_json_records(body)
-    try:
-        columns = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Problem(400, f"the body is not valid JSON: {error}") from error
+    columns = read_json(body)
     if not isinstance(columns, dict) or not all(isinstance(values, list) for values in columns.values()):
         raise Problem(422, "the body must be an array of applications, or an object of one array per field")
     return model.tables.from_columns(columns)
@@ -114,10 +117,7 @@ def _write(batch: Batch, head: dict[str, Any], given: str, *, by_row: bool) -> b
         return _write_arrow(batch, given)
     if by_row:
         return msgspec.json.encode({**head, "results": row_answers(batch)})
-    errors = [
-        RefusedRow(row, RowProblem(problem.status, problem.detail, problem.errors))
-        for row, problem in batch.problems.items()
-    ]
+    errors = [RefusedRow(row, RowProblem.of(problem)) for row, problem in batch.problems.items()]
     return msgspec.json.encode({**head, **_columns(batch), "errors": errors})
 
 
@@ -136,7 +136,7 @@ def _columns(batch: Batch) -> dict[str, list[Any]]:
 def _write_arrow(batch: Batch, given: str) -> bytes:
     columns, errors = _columns(batch), [None] * len(batch)
     for row, problem in batch.problems.items():
-        errors[row] = msgspec.json.encode(RowProblem(problem.status, problem.detail, problem.errors)).decode()  # type: ignore[call-overload]
+        errors[row] = msgspec.json.encode(RowProblem.of(problem)).decode()  # type: ignore[call-overload]
     kinds = {"probability_of_default": "float32", "score_points": "int32", "decision": "string"}
     table = {name: (kind, columns[name]) for name, kind in kinds.items()}
     identity = batch.model.identity

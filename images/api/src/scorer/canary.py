@@ -99,9 +99,7 @@ class Router:
         self._session, self._metrics, self._pod = session, metrics, pod
         self._salt = ""
         self._failures, self._closed_until = 0, 0.0
-        self._shadows: asyncio.Queue[tuple[CanaryRoute, bytes, Score, float, dict[str, str]]] = asyncio.Queue(
-            SHADOW_QUEUE
-        )
+        self._shadows: asyncio.Queue[Copy] = asyncio.Queue(SHADOW_QUEUE)
         # None whenever nothing is routed: then a request costs one look at it.
         self.canary: CanaryRoute | None = None
 
@@ -202,7 +200,7 @@ class Router:
                     outcome, score = "wrong-version", None
         except TimeoutError:
             outcome = "timeout"
-        except msgspec.DecodeError:
+        except BAD_JSON:
             outcome = "error"
         except aiohttp.ClientError:
             outcome = "unreachable"

@@ -10,6 +10,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from scorer.application import read_json
 from scorer.asgi import JSON, check_media_type, media_type, read_body
 from scorer.batch import Batch, BatchScorer
 from scorer.model import Model
@@ -68,10 +69,7 @@ def refuse_any(batch: Batch) -> None:
 def _read(model: Model, body: bytes, given: str) -> Rows:
     if given == CSV:
         return model.tables.from_columns(_csv_columns(model, body), lenient=True)
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Problem(400, f"the body is not valid JSON: {error}") from error
+    document = read_json(body)
     forms = [form for form in FORMS if isinstance(document, dict) and form in document]
     if len(forms) != 1:
         raise Problem(422, f"the body must be an object with exactly one of {', '.join(FORMS)}")

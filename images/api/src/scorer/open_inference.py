@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fastapi import FastAPI, Request, Response
 from msgspec import UNSET, UnsetType
 
+from scorer.application import read_json
 from scorer.asgi import JSON, read_body
 from scorer.batch import Batch, BatchScorer
 from scorer.contract import Contract, NumericFeature
@@ -141,11 +142,9 @@ def _parse(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]
             raise Problem(400, f"{HEADER_LENGTH} is {header_length[:80]!r}, which is no length within the body")
         length = int(header_length[:12])
     try:
-        return _decode(body[:length]), body[length:]
+        return read_json(body[:length], _decode), body[length:]
     except msgspec.ValidationError as error:
         raise Problem(422, f"the body is no inference request: {error}") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Problem(400, f"the body is not valid JSON: {error}") from error
 
 
 def _wanted(asked: InferRequest) -> list[RequestedOutput]:

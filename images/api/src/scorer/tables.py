@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from scorer.application import ApplicationDecoder, CodeRows, FloatRows
+from scorer.application import BAD_JSON, ApplicationDecoder, CodeRows, FloatRows, read_json
 from scorer.contract import Contract, Feature, NumericFeature
 from scorer.problems import FieldProblem, Problem
 
@@ -18,6 +18,7 @@ MOST_ROWS = 10_000
 Column = Sequence[Any] | npt.NDArray[Any]
 # Columns that may come along; they are no features.
 _IDENTIFIERS = ("applicant_id",)
+_records = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,13 @@ class TableReader:
             Problem: when it is no array, or of too many rows.
         """
         try:
-            records = msgspec.json.decode(body, type=list[msgspec.Raw])
+            records = read_json(body, _records)
         except msgspec.ValidationError:
             raise Problem(422, "the body must be an array of applications") from None
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise Problem(400, f"the body is not valid JSON: {error}") from error
         check_rows(len(records))
         try:
             return self._encode(self._decoder.decode_many(body))
-        except (msgspec.ValidationError, RecursionError):
+        except BAD_JSON:
             return self.from_lines(records)
 
     def from_lines(self, lines: Sequence[bytes | msgspec.Raw]) -> Rows:

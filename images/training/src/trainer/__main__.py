@@ -3,13 +3,12 @@
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from types import FrameType
 
-from trainer.errors import TerminatedError, TrainerError
+from trainer import termination
+from trainer.errors import TrainerError
 
 logger = logging.getLogger("trainer")
 
@@ -18,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     """Train as the arguments and the environment say; return the exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logger.setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _terminate)
+    termination.heed()
     # Models of this size answer in microseconds: MLflow's hints and progress bars would only drown our own lines.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -48,11 +47,6 @@ def main(arguments: Sequence[str]) -> int:
     if as_json:
         sys.stdout.write(json.dumps(asdict(result)) + "\n")
     return 0
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    logger.warning("terminated: the next start with the same data and arguments goes on from the last checkpoint")
-    raise TerminatedError
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from trainer.dataset import Dataset
 from trainer.hyperparameters import Hyperparameters
 from trainer.network import Encoder, Encoding, RiskNetwork
+from trainer.termination import undisturbed
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +166,8 @@ def fit(
         progress.epoch += 1
         if checkpoint:
             _save(checkpoint, progress, optimizer)
-        on_epoch(report)
+        with undisturbed():
+            on_epoch(report)
 
     with torch.no_grad():
         for parameter, best in zip(parameters, progress.best, strict=True):

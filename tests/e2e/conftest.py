@@ -14,7 +14,9 @@ import pytest
 
 from conftest import REAL_LOANS
 from e2e.bad_models import Shelf, download
-from e2e.lanes import Site, api_of, lanes, run_all
+from e2e.beside import run_all
+from e2e.kube import api_of
+from e2e.lanes import Site, lanes
 from e2e.registry import registry
 from localcluster.__main__ import choose
 from localcluster.console import ClusterError

@@ -1,40 +1,33 @@
 """Lanes: namespaces in which scenarios of promotions run side by side, all on the registry of one installed stack.
 
-A lane has an API release, an ingress host and a registered model of its own, and its clients. A test that is marked
-`@on_a_lane` is started with all others of its kind when the first of them is asked for, and gets the next free lane.
+A lane has an API release, an ingress host and a registered model of its own, and its clients. Each scenario gets the
+next free one (e2e.beside).
 """
 
 from __future__ import annotations
 
-import base64
-import inspect
 import json
 import os
-import queue
 import signal
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 
-import pytest
 import yaml
 from mlflow import MlflowClient
 
 from e2e.bad_models import Files, Shelf, good
+from e2e.kube import Api, Document
 from e2e.load import Load, failed, turned_back
-from localcluster.console import ClusterError, run
+from localcluster.console import run
 from localcluster.paths import REPOSITORY
 from localcluster.stack import Stack
 
-Document = dict[str, Any]
 PROMOTION = "loans"
 PLURAL = "/apis/creditrisk.io/v1alpha1/namespaces/{}/modelpromotions"
 # Judged every two seconds, on as few answers as tell a bad version of these tests from a good one.
@@ -45,49 +38,6 @@ ANALYSIS: Document = {
     "metrics": [{"type": "ErrorRate"}, {"type": "ScorePSI"}, {"type": "DecisionShift"}],
 }
 STEPS: list[Document] = [{"weight": 30, "duration": "5s"}, {"weight": 60, "duration": "5s"}]
-
-
-@dataclass(frozen=True)
-class Api:
-    """The Kubernetes API through one `kubectl proxy`: asking costs no process of its own."""
-
-    url: str
-
-    def get(self, path: str) -> Document:
-        """Return a document, {} where there is none."""
-        return self._send("GET", path)
-
-    def delete(self, path: str, **options: object) -> Document:
-        """Delete what is there."""
-        return self._send("DELETE", path, options or None)
-
-    def post(self, path: str, body: object) -> Document:
-        """Create a document."""
-        return self._send("POST", path, body)
-
-    def _send(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Document:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": kind}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=20) as response:
-                answer: Document = json.load(response)
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return {}
-            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()[:500]}") from error
-        return answer
-
-
-@contextmanager
-def api_of(stack: Stack) -> Iterator[Api]:
-    """Run `kubectl proxy` for the length of the block."""
-    command = [*stack.kubectl_command(), "proxy", "--port=0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=stack.environment()) as process:
-        line = process.stdout.readline() if process.stdout else ""
-        try:
-            yield Api(f"http://{line.strip().rpartition(' ')[2]}")
-        finally:
-            process.terminate()
 
 
 @dataclass
@@ -117,15 +67,13 @@ class Site:
     def log(self) -> Path:
         return self.stack.cluster.paths.logs / "promotion-tests.log"
 
+    def in_namespace(self, namespace: str) -> Stack:
+        """Return the stack as it is reached in another namespace."""
+        return replace(self.stack, namespace=namespace)
+
     def kubectl(self, namespace: str, *arguments: str, text: str | None = None) -> str:
         """Run kubectl in a namespace; `text` is its standard input."""
-        command = [str(self.stack.cluster.paths.tools / "kubectl"), "--namespace", namespace, *arguments]
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, env=self.stack.environment(), timeout=180
-        )
-        if done.returncode:
-            raise ClusterError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
+        return self.in_namespace(namespace).kubectl(*arguments, text=text)
 
 
 @dataclass
@@ -184,8 +132,7 @@ class Lane:
     @contextmanager
     def clients(self, rate: float = 30.0) -> Iterator[Self]:
         """Have clients for the length of the block; afterwards none of them may have got a bad answer."""
-        secret = self.site.api.get(f"/api/v1/namespaces/{self.namespace}/secrets/scoring-api-key")
-        key = base64.b64decode(secret["data"]["key"]).decode()
+        key = self.site.in_namespace(self.namespace).api_key
         self.load = Load(self.site.stack.url, self.host, key, self.site.applications, rate)
         self.began = time.time()
         with self.load:
@@ -428,57 +375,3 @@ def sigkill(pod: Document) -> None:
 
 def _short(status: Document) -> str:
     return json.dumps({key: value for key, value in status.items() if key not in {"window", "conditions"}})
-
-
-# --- running side by side ---------------------------------------------------------------------------------------------
-
-Scenario = Callable[..., None]
-
-
-def on_a_lane(scenario: Scenario) -> Scenario:
-    """Mark a test that runs on a lane beside the others; its first argument is the lane."""
-    return _beside(scenario, own_operator=False)
-
-
-def on_a_lane_of_its_own(scenario: Scenario) -> Scenario:
-    """Mark a test that runs on a lane with an operator of its own, to which it does harm."""
-    return _beside(scenario, own_operator=True)
-
-
-def _beside(scenario: Scenario, *, own_operator: bool) -> Scenario:
-    def wait(outcomes: Mapping[str, Future[None]], request: pytest.FixtureRequest, **_: object) -> None:
-        outcomes[request.node.nodeid].result()
-
-    own = list(inspect.signature(scenario).parameters.values())[1:]
-    asked = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in ("outcomes", "request")]
-    wait.__signature__ = inspect.Signature([*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *asked])  # type: ignore[attr-defined]
-    wait.__name__, wait.__doc__ = scenario.__name__, scenario.__doc__
-    wait.scenario, wait.own_operator = scenario, own_operator  # type: ignore[attr-defined]
-    wait.pytestmark = getattr(scenario, "pytestmark", [])  # type: ignore[attr-defined]
-    return wait
-
-
-def run_all(
-    items: Sequence[pytest.Item], shared: Sequence[Lane], own: Sequence[Lane]
-) -> Iterator[dict[str, Future[None]]]:
-    """Start every chosen scenario on the next free lane of its kind, and yield their outcomes."""
-    free: dict[bool, queue.SimpleQueue[Lane]] = {False: queue.SimpleQueue(), True: queue.SimpleQueue()}
-    for lane in (*shared, *own):
-        free[lane.own_operator].put(lane)
-
-    def play(item: pytest.Function) -> None:
-        scenario, kind = item.function.scenario, item.function.own_operator
-        lane = free[kind].get()
-        try:
-            scenario(lane, **(item.callspec.params if hasattr(item, "callspec") else {}))
-        except Exception as error:
-            error.add_note(lane.describe())
-            raise
-        finally:
-            free[kind].put(lane)
-
-    chosen = [item for item in items if isinstance(item, pytest.Function) and hasattr(item.function, "scenario")]
-    with ThreadPoolExecutor(len(shared)) as many, ThreadPoolExecutor(max(1, len(own))) as few:
-        yield {item.nodeid: (few if item.function.own_operator else many).submit(play, item) for item in chosen}
-        for pool in (many, few):
-            pool.shutdown(cancel_futures=True)

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from e2e import bad_models as versions
-from e2e.lanes import ANALYSIS, PROMOTION, STEPS, Lane, on_a_lane
+from e2e.beside import on_a_lane
+from e2e.lanes import ANALYSIS, PROMOTION, STEPS, Lane
 from localcluster.paths import REPOSITORY
 
 # Not steady yet on a crowded machine: only `make test-soak` runs it.

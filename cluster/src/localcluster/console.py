@@ -80,18 +80,19 @@ def run(command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = No
         raise CommandError(command, result.returncode, log)
 
 
-def output(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
-    """Run a short program and return what it printed.
+def output(command: Sequence[str], *, env: Mapping[str, str] | None = None, text: str | None = None) -> str:
+    """Run a short program and return what it printed; `text` is its standard input.
 
     Raises:
         ClusterError: when it is not installed or did not end with 0; the message carries its complaint.
     """
     try:
-        result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=env)
+        result = subprocess.run(command, capture_output=True, text=True, input=text or "", env=env)
     except FileNotFoundError as error:
         raise ClusterError(f"`{command[0]}` is not installed") from error
     if result.returncode != 0:
-        raise ClusterError(f"`{' '.join(command)}` ended with {result.returncode}: {result.stderr.strip()}")
+        complaint = result.stderr.strip() or result.stdout.strip()
+        raise ClusterError(f"`{' '.join(command)}` ended with {result.returncode}: {complaint}")
     return result.stdout
 
 

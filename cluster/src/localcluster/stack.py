@@ -10,6 +10,7 @@ import os
 import shlex
 import subprocess
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -204,9 +205,9 @@ class Stack:
         """POST JSON to a path of the service through the ingress."""
         return self._http(path, json.dumps(document).encode())
 
-    def kubectl(self, *arguments: str) -> str:
-        """Run kubectl in the stack's namespace and return what it printed."""
-        return output([*self.kubectl_command(), *arguments], env=self.environment())
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        """Run kubectl in the stack's namespace and return what it printed; `text` is its standard input."""
+        return output([*self.kubectl_command(), *arguments], env=self.environment(), text=text)
 
     def create(self, document: Mapping[str, Any]) -> None:
         """Create an object in the stack's namespace."""
@@ -263,29 +264,49 @@ class Stack:
 
 
 class PortForward:
-    """`kubectl port-forward` for the length of a with-block."""
+    """`kubectl port-forward` for the length of a with-block; begun anew when it ends, as it does at a lost stream."""
 
     def __init__(self, kubectl: list[str], target: str, port: int, environment: dict[str, str]) -> None:
         """Take kubectl's command line, what to forward to (service/name) and its port."""
-        self._command = [*kubectl, "port-forward", "--address=127.0.0.1", target, f":{port}"]
-        self.environment = environment
+        self._command = [*kubectl, "port-forward", "--address=127.0.0.1", target]
+        self._port, self._environment = port, environment
+        self._closed = threading.Event()
 
     def __enter__(self) -> str:
         """Return the address at which the target can be reached."""
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment
-        )
+        self._process = self._start(":")
         line = self._process.stdout.readline() if self._process.stdout else ""
         # It says where it listens: the fourth word is "->", the third the address.
         if "Forwarding from" not in line:
             self._process.kill()
             raise ClusterError(f"`kubectl port-forward` failed: {line.strip()}")
-        return f"http://{line.split()[2]}"
+        address = line.split()[2]
+        threading.Thread(target=self._keep, args=(f"{address.rpartition(':')[2]}:",), daemon=True).start()
+        return f"http://{address}"
 
     def __exit__(self, *_: object) -> None:
         """End the forward."""
+        self._closed.set()
         self._process.terminate()
         self._process.wait()
+
+    def _start(self, local: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self._command, f"{local}{self._port}"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment,
+        )  # fmt: skip
+
+    def _keep(self, local: str) -> None:
+        """Read what it says of each connection, lest it wait for a reader, and follow its end by another."""
+        while True:
+            for _ in self._process.stdout or ():
+                pass
+            self._process.wait()
+            if self._closed.wait(0.2):
+                return
+            self._process = self._start(local)
+            if self._closed.is_set():
+                self._process.terminate()
 
 
 def _image_values(images: Mapping[str, str]) -> list[str]:

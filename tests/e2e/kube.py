@@ -1,0 +1,59 @@
+"""The Kubernetes API as a test asks it, often and at little cost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from localcluster.stack import Stack
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Api:
+    """The Kubernetes API through one `kubectl proxy`: asking costs no process of its own."""
+
+    url: str
+
+    def get(self, path: str) -> Document:
+        """Return a document, {} where there is none."""
+        return self._send("GET", path)
+
+    def delete(self, path: str, **options: object) -> Document:
+        """Delete what is there."""
+        return self._send("DELETE", path, options or None)
+
+    def post(self, path: str, body: object) -> Document:
+        """Create a document."""
+        return self._send("POST", path, body)
+
+    def _send(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Document:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": kind}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                answer: Document = json.load(response)
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return {}
+            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()[:500]}") from error
+        return answer
+
+
+@contextmanager
+def api_of(stack: Stack) -> Iterator[Api]:
+    """Run `kubectl proxy` for the length of the block."""
+    command = [*stack.kubectl_command(), "proxy", "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=stack.environment()) as process:
+        line = process.stdout.readline() if process.stdout else ""
+        try:
+            yield Api(f"http://{line.strip().rpartition(' ')[2]}")
+        finally:
+            process.terminate()

@@ -45,10 +45,10 @@ test: lint test-all ## lint and every test; brings up a cluster for the end-to-e
 
 .PHONY: test-all
 test-all: $(STAMP) tools
-	$(PYTHON) -m pytest -m "not soak"
+	$(PYTHON) -m pytest -m "not soak" --hypothesis-profile thorough
 
 test-fast: lint ## lint and every test that needs no cluster and takes no minutes
-	$(PYTHON) -m pytest -m "not e2e and not terraform" -n 2
+	$(PYTHON) -m pytest -m "not e2e and not terraform" -n 2 --hypothesis-profile quick
 
 test-e2e: $(STAMP) tools ## the end-to-end tests alone
 	$(PYTHON) -m pytest -m "e2e and not soak"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import mlflow
 import pytest
 import torch
@@ -12,6 +13,10 @@ from trainer.gates import GateLimits
 from trainer.hyperparameters import Hyperparameters
 from trainer.pipeline import run
 from trainer.settings import Settings
+
+# `make test-fast` takes the first, `make test` the second. A busy machine is no reason to fail: no deadlines.
+hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_LOANS = REPOSITORY.parent / "shared" / "data" / "loans.csv"

@@ -148,7 +148,8 @@ async def test_scores_are_counted_where_prometheus_reads_them(slot: ModelSlot, a
 def test_the_service_keeps_to_its_own_openapi_document(slot: ModelSlot) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(Settings(), slot, Metrics()))
 
-    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+    # For each of a dozen operations.
+    @settings(max_examples=settings().max_examples // 5, deadline=None, suppress_health_check=list(HealthCheck))
     def hold(case: schemathesis.Case[Any]) -> None:
         # Columns of one length, or a tensor's data that fit its shape, are more than a schema can ask for.
         loose = case.path not in {"/v1/score", "/v1/model"}

@@ -266,7 +266,7 @@ values = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_columns_hold_each_row_is_judged_as_it_would_be_alone(model: Model, data: st.DataObject) -> None:
     applicant = model.contract.reference_applicant

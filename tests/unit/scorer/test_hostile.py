@@ -153,7 +153,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_mutation_of_an_application_is_a_fault(app: App, reference: dict[str, Any], data: st.DataObject) -> None:
     document = dict(reference)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -50,9 +51,9 @@ def browser() -> Iterator[webdriver.Chrome]:
     made.quit()
 
 
-@pytest.fixture
-async def running(model_folder: Path, tmp_path: Path) -> AsyncIterator[Service]:
-    async with service(model_folder, tmp_path) as found:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    async with service(model_folder, tmp_path_factory.mktemp("service")) as found:
         yield found
 
 

@@ -81,7 +81,7 @@ class KubernetesCluster:
 
     async def nudge(self, owner: Owner, pods: tuple[Pod, ...], generation: int) -> None:
         """Let the kubelets of these pods sync their volumes now: any change of a pod makes them."""
-        patch = {"metadata": {"annotations": {_ROUTE: str(generation)}}}
+        patch = {"metadata": {"annotations": {_ROUTE: f"{generation}.{time.time_ns()}"}}}
         late = [pod for pod in pods if pod.route_generation != generation]
         await asyncio.gather(*(
             self._kube.request("PATCH", _core(owner.namespace, "pods", pod.name), patch, MERGE) for pod in late

@@ -16,8 +16,9 @@ from promoter.spec import Spec, Step
 from promoter.state import FailedVersion, HistoryEntry, Phase, RouteState, State, Window
 
 HISTORY, FAILED_KEPT, STABLE_KEPT = 10, 20, 10
-# How long every stable pod gets to learn of a larger weight before it holds. Kubelets that are nudged take 0.2 s.
-ROUTE_LEAD_SECONDS = 2.0
+# How long every stable pod gets to learn of a larger weight before it holds. Kubelets that are nudged take 0.2 s, and a
+# few seconds on a crowded node.
+ROUTE_LEAD_SECONDS = 5.0
 
 
 @dataclass

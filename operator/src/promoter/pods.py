@@ -88,7 +88,7 @@ def waiting(pod: Document) -> str:
 
 def pod_of(pod: Document, deployment: Document) -> Pod:
     """Return how to reach a pod."""
-    generation = (pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION)
+    generation = (pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION, "").partition(".")[0]
     started = pod["status"].get("startTime")
     return Pod(
         name=pod["metadata"]["name"],
@@ -96,7 +96,7 @@ def pod_of(pod: Document, deployment: Document) -> Pod:
         management_port=container_port(deployment, {"management", "metrics"}, 9090),
         ready=is_ready(pod),
         started_at=datetime.fromisoformat(started).timestamp() if started else 0.0,
-        route_generation=int(generation) if generation and generation.isdigit() else None,
+        route_generation=int(generation) if generation.isdigit() else None,
     )
 
 

@@ -96,7 +96,7 @@ async def reconcile(world: World, subject: Subject) -> None:
     state = refused(decision.state, subject.state, subject.refusal, now) if subject.refusal else decision.state
     await _save(world, subject, state)
     try:
-        await _act(world, subject, spec, snapshot, decision)
+        await _act(world, subject, spec, _behind(snapshot, seen, decision), decision)
     except PermanentError as error:
         log.warning("%s/%s: %s", subject.owner.namespace, subject.owner.name, error)
         subject.refusal = str(error)
@@ -190,6 +190,16 @@ async def _act(world: World, subject: Subject, spec: Spec, snapshot: Snapshot, d
     for action in decision.actions:
         if not isinstance(action, ApplyRoute):
             await _do(world, subject, spec, snapshot, action)
+
+
+def _behind(snapshot: Snapshot, seen: Observation, decision: Decision) -> Snapshot:
+    """Let pods that report another route than the wanted one be nudged, though they were before.
+
+    A kubelet that is nudged before it has heard of the new route syncs the old one.
+    """
+    late = {reading.pod for reading in seen.pods if reading.generation != decision.state.route.generation}
+    pods = (dataclasses.replace(p, route_generation=None) if p.name in late else p for p in snapshot.stable_pods)
+    return dataclasses.replace(snapshot, stable_pods=tuple(pods))
 
 
 async def _do(world: World, subject: Subject, spec: Spec, snapshot: Snapshot, action: Action) -> None:

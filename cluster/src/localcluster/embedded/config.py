@@ -270,6 +270,7 @@ class Configuration:
             "--global.sendanonymoususage=false",
             "--providers.kubernetesingress=true",
             "--providers.kubernetesingress.ingressclass=traefik",
+            f"--providers.file.filename={self._layout.write('traefik.yaml', MIDDLEWARES)}",
             *(
                 f"--entrypoints.{forward.name}.address=:{forward.node_port}"
                 for forward in self._forwards
@@ -282,6 +283,13 @@ def _flags(options: Mapping[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items()]
 
 
+# A pod that is killed takes with it what it was about to answer. Scoring changes nothing, so that may be sent to
+# another one; an Ingress asks for it by the annotation traefik.ingress.kubernetes.io/router.middlewares: resend@file.
+MIDDLEWARES = """http:
+  middlewares:
+    resend:
+      buffering: {retryExpression: "IsNetworkError() && Attempts() < 3"}
+"""
 CONTAINERD = """version = 2
 root = "{root}"
 state = "/run/containerd"

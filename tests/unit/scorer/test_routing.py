@@ -175,6 +175,8 @@ async def test_a_dying_canary_is_left_alone_for_a_moment() -> None:
             assert await router.answer(route, "a", "r", b"{}", champion) == CHAMPION
         assert outcomes(registry, "canary", "2", "unreachable") == BREAKER_FAILURES
         assert outcomes(registry, "canary", "2", "skipped") == 3
+        labels = {"arm": "canary", "version": "2"}
+        assert registry.get_sample_value("scorer_arm_seconds_count", labels) == BREAKER_FAILURES
 
 
 async def test_a_shadow_answers_nobody_and_is_compared() -> None:

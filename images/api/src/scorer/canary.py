@@ -24,6 +24,7 @@ APPLICANT = "x-applicant-id"
 # After so many failures in a row the canary is left alone for a moment, so that its dying slows nobody down.
 BREAKER_FAILURES = 5
 BREAKER_SECONDS = 1.0
+SKIPPED = "skipped"
 SHADOW_QUEUE = 256
 SHADOW_WORKERS = 4
 # A shadow copy: the route, the body, the champion's answer and its seconds, and what the client showed.
@@ -75,10 +76,11 @@ class ArmMetrics:
         self.scores.labels(arm, version).observe(score.probability_of_default)
         self.decisions.labels(arm, version, score.decision).inc()
 
-    def failed(self, version: str, outcome: str, seconds: float) -> None:
-        """Count a request that the canary did not answer."""
-        self.requests.labels("canary", version, outcome).inc()
-        self.seconds.labels("canary", version).observe(seconds)
+    def failed(self, version: str, reply: Reply) -> None:
+        """Count a request that the canary did not answer; one that it was spared says nothing about its speed."""
+        self.requests.labels("canary", version, reply.outcome).inc()
+        if reply.outcome != SKIPPED:
+            self.seconds.labels("canary", version).observe(reply.seconds)
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,9 @@ class Router:
         except Problem as problem:
             # Both refuse it: the client's fault, not the canary's.
             if problem.status >= 500 or reply.outcome != "refused":
-                self._metrics.failed(canary.version, reply.outcome, reply.seconds)
+                self._metrics.failed(canary.version, reply)
             raise
-        self._metrics.failed(canary.version, reply.outcome, reply.seconds)
+        self._metrics.failed(canary.version, reply)
         return score
 
     def _copy(self, canary: CanaryRoute, body: bytes, score: Score, seconds: float) -> None:
@@ -178,7 +180,7 @@ class Router:
             credentials.set(shown)
             reply = await self._ask(canary, champion.request_id, body)
             if reply.score is None:
-                self._metrics.failed(canary.version, reply.outcome, reply.seconds)
+                self._metrics.failed(canary.version, reply)
                 continue
             self._metrics.answered("stable", champion.model.version, champion, seconds)
             self._metrics.answered("canary", canary.version, reply.score, reply.seconds)
@@ -188,7 +190,7 @@ class Router:
     async def _ask(self, canary: CanaryRoute, request_id: str, body: bytes, query: str = "") -> Reply:
         started = time.perf_counter()
         if started < self._closed_until:
-            return Reply("skipped", 0.0)
+            return Reply(SKIPPED, 0.0)
         outcome, score, answer = "unreachable", None, b""
         try:
             async with asyncio.timeout(canary.deadline_milliseconds / 1000):

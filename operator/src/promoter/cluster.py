@@ -42,13 +42,13 @@ class KubernetesCluster:
             _check_owner(owner, found)
         if stable is None:
             return Snapshot(canary=pods.canary_view(canary, []), route=_route(route))
+        selector = pods.selector_of(stable)
         stable_pods: list[Document] = []
         canary_pods: list[Document] = []
         if with_pods:
-            selector = stable["spec"]["selector"]["matchLabels"]
             listed = [self._pods(owner.namespace, selector)]
             if canary is not None:
-                listed.append(self._pods(owner.namespace, canary["spec"]["selector"]["matchLabels"]))
+                listed.append(self._pods(owner.namespace, pods.selector_of(canary)))
             found_pods = await asyncio.gather(*listed)
             stable_pods = [pod for pod in found_pods[0] if not _is_canary(pod)]
             canary_pods = found_pods[1] if canary is not None else []
@@ -131,8 +131,7 @@ class KubernetesCluster:
             "firstTimestamp": now, "lastTimestamp": now, "count": 1,
         })  # fmt: skip
 
-    async def _pods(self, namespace: str, labels: dict[str, str]) -> list[Document]:
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    async def _pods(self, namespace: str, selector: str) -> list[Document]:
         found = await self._kube.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
         return [pod for pod in (found or {}).get("items", []) if not pod["metadata"].get("deletionTimestamp")]
 

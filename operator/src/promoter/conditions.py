@@ -10,7 +10,7 @@ from promoter.state import RESTING, Condition, Phase, State
 
 Status = Literal["True", "False", "Unknown"]
 Row = tuple[str, Status, str, str]
-_REFUSED = "; refused: "
+_TROUBLES = {"Refused": "refused", "Retrying": "trying again"}
 
 
 def conditions(state: State, seen: Observation, now: float) -> tuple[Condition, ...]:
@@ -33,16 +33,24 @@ def blocked(state: State, reason: str, message: str, generation: int, now: float
     return state.model_copy(update={"conditions": (*changed, *kept)})
 
 
-def refused(state: State, before: State, message: str, now: float) -> State:
-    """Return a decided state for which the cluster refused an action: it stands, says so, and is tried again.
+def troubled(state: State, before: State, reason: Literal["Refused", "Retrying"], message: str, now: float) -> State:
+    """Return a state in which something outside does not play along: it stands, says so, and is tried again.
 
-    `before` is the state that the status holds; its condition tells since when.
+    Args:
+        state: What was decided.
+        before: The state that the status holds; its condition tells since when.
+        reason: Refused, or Retrying what did not answer.
+        message: What was refused, or did not answer.
+        now: Seconds since 1970.
     """
-    row: Row = ("Degraded", "True", "Refused", message)
+    row: Row = ("Degraded", "True", reason, message)
     known = before.model_copy(update={"observed_generation": state.observed_generation})
-    changed = tuple(_condition(known, now, row) if old.type == "Degraded" else old for old in state.conditions)
-    text = f"{state.message.partition(_REFUSED)[0]}{_REFUSED}{message}"
-    return state.model_copy(update={"message": text, "conditions": changed})
+    others = tuple(old for old in state.conditions if old.type != "Degraded")
+    text = state.message or state.phase.value
+    for word in _TROUBLES.values():
+        text = text.partition(f"; {word}: ")[0]
+    text = f"{text}; {_TROUBLES[reason]}: {message}"
+    return state.model_copy(update={"message": text, "conditions": (*others, _condition(known, now, row))})
 
 
 def _ready(state: State, seen: Observation) -> Row:

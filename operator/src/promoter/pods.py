@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from promoter.canary import TEMPLATE_ANNOTATION, VERSION_ANNOTATION, container_port, template_digest
+from promoter.errors import PermanentError
 from promoter.observation import CanaryView, StableView
 from promoter.ports import Pod
 
@@ -26,6 +27,24 @@ def stable_view(deployment: Document | None) -> StableView:
     progress = f"{counts[1]} of {wanted} updated, {counts[2]} available, {counts[0]} in all"
     return StableView(True, version_of(deployment["spec"]["template"]), seen and counts == [wanted] * 3,
                       template_digest(deployment), progress)  # fmt: skip
+
+
+def selector_of(deployment: Document) -> str:
+    """Return a Deployment's selector as the API takes it in a query.
+
+    Raises:
+        PermanentError: it selects by expressions alone. The canary's pods could not be told from its own.
+    """
+    selector = deployment["spec"]["selector"]
+    labels = selector.get("matchLabels") or {}
+    if not labels:
+        name = deployment["metadata"]["name"]
+        raise PermanentError(
+            f"the Deployment {name} selects its pods by matchExpressions alone; matchLabels are needed to tell a "
+            "canary's pods from them"
+        )
+    expressions = map(_expression, selector.get("matchExpressions") or [])
+    return ",".join([*(f"{key}={value}" for key, value in labels.items()), *expressions])
 
 
 def canary_view(deployment: Document | None, pods: list[Document]) -> CanaryView:
@@ -98,6 +117,17 @@ def pod_of(pod: Document, deployment: Document) -> Pod:
         started_at=datetime.fromisoformat(started).timestamp() if started else 0.0,
         route_generation=int(generation) if generation.isdigit() else None,
     )
+
+
+def _expression(expression: Document) -> str:
+    key, values = expression["key"], ",".join(expression.get("values") or [])
+    forms: dict[str, str] = {
+        "In": f"{key} in ({values})",
+        "NotIn": f"{key} notin ({values})",
+        "Exists": key,
+        "DoesNotExist": f"!{key}",
+    }
+    return forms[expression["operator"]]
 
 
 def _unborn(deployment: Document) -> str:

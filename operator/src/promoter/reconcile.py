@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from typing import Any
 
 from promoter.analysis import due
 from promoter.cluster import ACTION_ANNOTATION
-from promoter.conditions import blocked, refused
-from promoter.contract import misfit
+from promoter.conditions import blocked, troubled
+from promoter.contract import ContractError, misfit, read_contract
 from promoter.decide import Decision, decide
 from promoter.errors import PermanentError, RetryableError
 from promoter.observation import (
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 Document = dict[str, Any]
 # What a pod says when its version's files cannot ever be served.
 _CERTAIN = ("not ready: ArtifactRejected", "not ready: Model")
+# From so many failed turns in a row on, people are told.
+_FAULTS_TOLD = 2
 
 
 @dataclass
@@ -49,6 +52,8 @@ class Subject:
     state: State
     # What the cluster said no to in the last turn.
     refusal: str = ""
+    # Turns in a row in which something did not answer.
+    faults: int = 0
 
     @property
     def generation(self) -> int:
@@ -93,16 +98,31 @@ async def reconcile(world: World, subject: Subject) -> None:
         return
     decision = decide(spec, subject.generation, subject.state, seen, now)
     # What was refused before will most likely be again: so the status does not change to and fro.
-    state = refused(decision.state, subject.state, subject.refusal, now) if subject.refusal else decision.state
+    state = decision.state
+    if subject.refusal:
+        state = troubled(state, subject.state, "Refused", subject.refusal, now)
     await _save(world, subject, state)
     try:
         await _act(world, subject, spec, _behind(snapshot, seen, decision), decision)
     except PermanentError as error:
         log.warning("%s/%s: %s", subject.owner.namespace, subject.owner.name, error)
         subject.refusal = str(error)
-        await _save(world, subject, refused(decision.state, subject.state, subject.refusal, now))
+        await _save(world, subject, troubled(decision.state, subject.state, "Refused", subject.refusal, now))
     else:
         subject.refusal = ""
+
+
+async def tell_fault(world: World, subject: Subject, error: Exception) -> None:
+    """Say in the status that turns fail and are tried again, unless it is the first of them: one is nobody's business.
+
+    Where the API server itself is what fails, there is nobody to tell.
+    """
+    subject.faults += 1
+    if subject.faults < _FAULTS_TOLD:
+        return
+    state = troubled(subject.state, subject.state, "Retrying", str(error), world.clock())
+    with contextlib.suppress(RetryableError, PermanentError):
+        await _save(world, subject, state)
 
 
 async def observe(world: World, subject: Subject, spec: Spec, now: float) -> tuple[Snapshot, Observation]:
@@ -150,7 +170,15 @@ async def _fitting(world: World, view: CanaryView, snapshot: Snapshot) -> Canary
     ours, theirs = await asyncio.gather(world.metrics.contract(champion), world.metrics.contract(canary))
     if not ours or not theirs:
         return dataclasses.replace(view, ready=0, waiting="the contracts could not be read from /v1/model")
-    fault = misfit(ours, theirs)
+    try:
+        expected = read_contract(ours)
+    except ContractError as error:
+        waiting = f"the champion's /v1/model says nothing to compare the canary's with: {error}"
+        return dataclasses.replace(view, ready=0, waiting=waiting)
+    try:
+        fault = misfit(expected, read_contract(theirs))
+    except ContractError as error:
+        fault = f"the canary's /v1/model does not say what it takes: {error}"
     return dataclasses.replace(view, failure=f"wrong contract: {fault}") if fault else view
 
 

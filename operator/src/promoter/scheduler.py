@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from promoter.errors import PermanentError, RetryableError
 from promoter.ports import Owner
-from promoter.reconcile import Subject, World, reconcile
+from promoter.reconcile import Subject, World, reconcile, tell_fault
 from promoter.spec import InvalidSpecError, ModelRef, parse_spec
 from promoter.state import RESTING, State
 
@@ -93,29 +93,28 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, loop: _Loop) -> None:
-        faults = 0
         while True:
             loop.kicked.clear()
             loop.busy_since = time.monotonic()
             phase = loop.subject.state.phase
             try:
                 await reconcile(self._world, loop.subject)
-                faults = 0
+                loop.subject.faults = 0
             except (RetryableError, PermanentError) as error:
-                faults += 1
                 owner, kind = loop.subject.owner, "retryable" if isinstance(error, RetryableError) else "permanent"
                 self._world.telemetry.errors.labels(owner.namespace, owner.name, kind).inc()
                 log.warning("%s/%s: %s; trying again", owner.namespace, owner.name, error)
+                await tell_fault(self._world, loop.subject, error)
             loop.busy_since = None
             self._trim()
-            pause = self._pause(loop, faults, moved=loop.subject.state.phase != phase)
+            pause = self._pause(loop, moved=loop.subject.state.phase != phase)
             try:
                 await asyncio.wait_for(loop.kicked.wait(), pause)
             except TimeoutError:
                 continue
 
-    def _pause(self, loop: _Loop, faults: int, *, moved: bool) -> float:
-        if faults:
+    def _pause(self, loop: _Loop, *, moved: bool) -> float:
+        if faults := loop.subject.faults:
             return min(self._tick_seconds * 2.0 ** min(faults - 1, 10), _MOST_PAUSE_SECONDS)
         if moved:
             return 0.05

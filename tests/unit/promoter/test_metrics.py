@@ -9,7 +9,6 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from promoter.contract import misfit
 from promoter.metrics import HttpMetrics, parse
 
 TEXT = """\
@@ -81,30 +80,3 @@ async def test_an_empty_answer_is_no_number_and_silence_is_a_reason(
     assert isinstance(found, float)
     assert math.isnan(found)
     assert "Cannot connect" in str(await metrics.query("http://127.0.0.1:9", "up"))
-
-
-def numeric(name: str, low: float, high: float) -> dict[str, object]:
-    return {"name": name, "kind": "numeric", "minimum": low, "maximum": high}
-
-
-PURPOSE = {"name": "purpose", "kind": "categorical", "categories": ["car", "home"]}
-CHAMPION = {"features": [numeric("income", 0, 9), PURPOSE]}
-
-
-@pytest.mark.parametrize(
-    ("features", "fault"),
-    [
-        (CHAMPION["features"], ""),
-        ([numeric("income", -1, 10), {**PURPOSE, "categories": ["car", "home", "boat"]}], ""),
-        ([numeric("income", 0, 8), PURPOSE], "takes income from 0 to 8 only"),
-        ([numeric("income", 0, 9), {**PURPOSE, "categories": ["car"]}], "refuses purpose = home"),
-        ([numeric("income", 0, 9)], "does not know purpose"),
-        ([*CHAMPION["features"], numeric("age", 0, 9)], "asks for age"),
-        ([numeric("income", 0, 9), numeric("purpose", 0, 9)], "purpose is numeric in the canary"),
-    ],
-)  # fmt: skip
-def test_a_contract_fits_when_it_takes_all_that_the_champion_takes(
-    features: list[dict[str, object]], fault: str
-) -> None:
-    found = misfit(CHAMPION, {"features": features})
-    assert (fault in found) if fault else found == ""

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from promoter.pods import canary_view, failure, stable_view, waiting
+from promoter.errors import PermanentError
+from promoter.pods import canary_view, failure, selector_of, stable_view, waiting
 
 Document = dict[str, Any]
 
@@ -65,3 +66,24 @@ def test_pods_of_another_version_do_not_make_a_canary_ready() -> None:
     view = canary_view(deployment(1, 1, 1), [pod(ready=True, version="1"), pod(ready=False)])
     assert view.ready == 0
     assert canary_view(deployment(1, 1, 1), [pod(ready=True)]).ready == 1
+
+
+def selecting(**selector: Any) -> Document:
+    return {"metadata": {"name": "scoring"}, "spec": {"selector": selector}}
+
+
+def test_pods_are_asked_for_by_labels_and_expressions() -> None:
+    expressions = [
+        {"key": "tier", "operator": "In", "values": ["a", "b"]},
+        {"key": "zone", "operator": "NotIn", "values": ["c"]},
+        {"key": "team", "operator": "Exists"},
+        {"key": "old", "operator": "DoesNotExist"},
+    ]
+    deployment = selecting(matchLabels={"app": "scoring"}, matchExpressions=expressions)
+    assert selector_of(deployment) == "app=scoring,tier in (a,b),zone notin (c),team,!old"
+
+
+def test_a_deployment_that_selects_by_expressions_alone_is_refused_by_name() -> None:
+    deployment = selecting(matchExpressions=[{"key": "app", "operator": "Exists"}])
+    with pytest.raises(PermanentError, match="the Deployment scoring selects its pods by matchExpressions alone"):
+        selector_of(deployment)

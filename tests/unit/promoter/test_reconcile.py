@@ -15,7 +15,7 @@ from promoter.errors import PermanentError, RetryableError
 from promoter.observation import CanaryView, EmitEvent, Observation, PodReading, StableView
 from promoter.poll import Poller
 from promoter.ports import Owner, Pod, Snapshot
-from promoter.reconcile import Subject, World, _behind, reconcile
+from promoter.reconcile import Subject, World, _behind, reconcile, tell_fault
 from promoter.route import Route
 from promoter.scheduler import Scheduler
 from promoter.spec import ModelRef
@@ -108,7 +108,8 @@ class Metrics:
         return ""
 
     async def contract(self, pod: Pod) -> Document:
-        return {}
+        champion, canary = self.contracts
+        return canary if "canary" in pod.name else champion
 
     async def query(self, url: str, query: str) -> float | str:
         self.asked += 1
@@ -194,6 +195,63 @@ async def test_a_refusal_by_the_cluster_is_told_and_does_not_change_the_status_t
     await reconcile(world, subject)
     assert "refused" not in subject.state.message
     assert next(c for c in subject.state.conditions if c.type == "Degraded").status == "False"
+
+
+CONTRACT: Document = {"features": [{"kind": "numeric", "name": "income", "minimum": 0, "maximum": 9}]}
+
+
+@pytest.mark.parametrize(
+    ("contracts", "phase", "words"),
+    [
+        (({}, {}), Phase.STARTING, "the contracts could not be read from /v1/model"),
+        (({"threshold": 1}, CONTRACT), Phase.STARTING,
+         "the champion's /v1/model says nothing to compare the canary's with: contract.features: Field required"),
+        ((CONTRACT, {"threshold": 1}), Phase.ROLLING_BACK,
+         "wrong contract: the canary's /v1/model does not say what it takes: contract.features: Field required"),
+        ((CONTRACT, CONTRACT), Phase.PROGRESSING, "step 1/3"),
+    ],
+)  # fmt: skip
+async def test_a_canary_gets_nobody_before_its_contract_is_known_to_fit(
+    contracts: tuple[Document, Document], phase: Phase, words: str
+) -> None:
+    canary = replace(POD, name="scoring-canary-0")
+    world, _, _ = town(replace(LIVE, canary_pods=(canary,)))
+    world.metrics.contracts = contracts  # type: ignore[attr-defined]
+    starting = running(phase=Phase.STARTING, weight=0, step="", step_started_at=None)
+    subject = Subject(OWNER, document(), starting)
+    await reconcile(world, subject)
+    assert subject.state.phase == phase
+    assert words in subject.state.message
+
+
+async def test_what_fails_again_and_again_is_told_until_it_works() -> None:
+    world, cluster, _ = town(LIVE)
+    cluster.fail = {"apply_route"}
+    scheduler = Scheduler(world, poll_seconds=0.02, tick_seconds=0.005)
+    scheduler.seen(document() | {"status": running(weight=20).model_dump(mode="json", by_alias=True)})
+    async with asyncio.timeout(5):
+        while not (told := [status for status in cluster.saved if "trying again" in status["message"]]):
+            await asyncio.sleep(0.01)
+    condition = next(c for c in told[0]["conditions"] if c["type"] == "Degraded")
+    assert (condition["status"], condition["reason"]) == ("True", "Retrying")
+    assert condition["message"] == "apply_route: 500"
+    assert told[0]["message"].endswith("; trying again: apply_route: 500")
+    cluster.fail = set()
+    async with asyncio.timeout(5):
+        while "trying again" in cluster.saved[-1]["message"]:
+            await asyncio.sleep(0.01)
+    assert next(c for c in cluster.saved[-1]["conditions"] if c["type"] == "Degraded")["status"] == "False"
+    await scheduler.close()
+
+
+async def test_a_single_fault_is_nobodys_business() -> None:
+    world, cluster, _ = town()
+    subject = Subject(OWNER, document(), State(stable_version="1", phase=Phase.IDLE))
+    await tell_fault(world, subject, RetryableError("409"))
+    assert cluster.saved == []
+    cluster.fail = {"save_status"}
+    await tell_fault(world, subject, RetryableError("409"))
+    assert subject.faults == 2
 
 
 async def test_what_belongs_to_somebody_else_blocks_and_nothing_is_done() -> None:

@@ -25,7 +25,7 @@ def archives(cluster: Cluster) -> dict[str, Path]:
     names = {reference.rpartition("/")[2].replace(":", "-") for reference in cluster.images().values()}
     found = {name.rpartition("-")[0]: cluster.paths.images / f"{name}.tar" for name in names}
     # The pause image is the common base and one program.
-    (base,) = cluster.paths.images.glob("pause-*.tar")
+    base = max(cluster.paths.images.glob("pause-*.tar"), key=lambda archive: archive.stat().st_mtime)
     return {**found, "base": base}
 
 

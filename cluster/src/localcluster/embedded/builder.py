@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from localcluster import packages
-from localcluster.console import ClusterError, run, step
+from localcluster.console import ClusterError, output, run, step
 from localcluster.images import Image, build_arguments
 from localcluster.paths import REPOSITORY, Paths
 
@@ -22,6 +22,10 @@ OWN = REPOSITORY / "cluster" / "embedded" / "images"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 POSTGRES = Image("postgres", "cluster/embedded/images/postgres/Dockerfile", ("cluster/embedded/images/postgres",))
 SEAWEEDFS = Image("seaweedfs", "cluster/embedded/images/seaweedfs/Dockerfile", ())
+# The newest image of a name is in use, the one before it is what a rollback or another working copy asks for.
+KEPT_IMAGES = 2
+# Stages of builds are kept, so that a change of code installs no packages again, until all together are this large.
+STORE_GIB = 12
 PAUSE = Image("pause", "cluster/embedded/images/pause/Dockerfile", ())
 
 
@@ -34,6 +38,20 @@ class Built:
     archive: Path
 
 
+@dataclass(frozen=True)
+class _Recipe:
+    """An image on a base with these packages; `fill` makes the build context where it is not the repository."""
+
+    image: Image
+    base_packages: str
+    fill: Callable[[Path], Path] | None = None
+    salt: str = ""
+
+    @property
+    def reference(self) -> str:
+        return self.image.reference(self.base_packages + self.salt)
+
+
 class Builder:
     """Builds into the cache; a second call with the same content builds nothing."""
 
@@ -44,22 +62,27 @@ class Builder:
 
     def build(self, images: tuple[Image, ...]) -> list[Built]:
         """Return an archive for each of the stack's images and the node's own, building what is not cached."""
-        built = [self._on(image, PYTHON_PACKAGES) for image in images]
-        built.append(self._on(SEAWEEDFS, PYTHON_PACKAGES, fill=self._weed, salt=packages.SEAWEEDFS.sha256))
-        built.append(self._on(POSTGRES, POSTGRES_PACKAGES))
-        built.append(self._on(PAUSE, PYTHON_PACKAGES))
-        return built
+        return [self._built(recipe) for recipe in self._recipes(images)]
 
-    def _on(
-        self, image: Image, base_packages: str, *, fill: Callable[[Path], Path] | None = None, salt: str = ""
-    ) -> Built:
-        """Build on a base with these packages; `fill` makes the build context where it is not the repository."""
-        reference = image.reference(base_packages + salt)
+    def references(self, images: tuple[Image, ...]) -> set[str]:
+        """Return the references that `build` would give, building nothing."""
+        return {recipe.reference for recipe in self._recipes(images)}
+
+    def _recipes(self, images: tuple[Image, ...]) -> list[_Recipe]:
+        return [
+            *(_Recipe(image, PYTHON_PACKAGES) for image in images),
+            _Recipe(SEAWEEDFS, PYTHON_PACKAGES, fill=self._weed, salt=packages.SEAWEEDFS.sha256),
+            _Recipe(POSTGRES, POSTGRES_PACKAGES),
+            _Recipe(PAUSE, PYTHON_PACKAGES),
+        ]
+
+    def _built(self, recipe: _Recipe) -> Built:
+        image, reference = recipe.image, recipe.reference
         archive = self._paths.images / f"{image.name}-{reference.rpartition(':')[2]}.tar"
         if not archive.exists():
-            base = self._base(base_packages)
+            base = self._base(recipe.base_packages)
             with step(f"build the image {image.name}", self._log), TemporaryDirectory(dir=self._paths.cache) as scratch:
-                folder = fill(Path(scratch)) if fill else REPOSITORY
+                folder = recipe.fill(Path(scratch)) if recipe.fill else REPOSITORY
                 self._buildah(image, base, reference, folder, Path(scratch))
                 self._export(reference, archive)
         return Built(image, reference, archive)
@@ -112,9 +135,23 @@ class Builder:
         target = f"docker-archive:{partial}:{reference}"
         run([*self._storage(), "push", "--quiet", reference, target], self._log)
         partial.rename(archive)
-        for older in archive.parent.glob(f"{archive.name.rpartition('-')[0]}-*.tar"):
-            if older != archive:
-                older.unlink()
+        self._forget_older(reference.rpartition(":")[0], archive)
+
+    def _forget_older(self, name: str, archive: Path) -> None:
+        """Remove all but the newest images of a name, and what builds left over where that has grown too large."""
+        archives = sorted(
+            archive.parent.glob(f"{archive.name.rpartition('-')[0]}-*.tar"), key=lambda a: a.stat().st_mtime
+        )
+        for older in archives[:-KEPT_IMAGES]:
+            older.unlink()
+        # Listed from the newest to the oldest.
+        references = output(
+            [*self._storage(), "images", "--format", "{{.Name}}:{{.Tag}}", f"--filter=reference={name}"]
+        ).split()
+        if references[KEPT_IMAGES:]:
+            run([*self._storage(), "rmi", *references[KEPT_IMAGES:]], self._log)
+        if int(output(["du", "-sx", "--block-size=1G", str(self._paths.cache / "buildah")]).split()[0]) > STORE_GIB:
+            run([*self._storage(), "rmi", "--prune"], self._log)
 
     def _storage(self) -> list[str]:
         root = self._paths.cache / "buildah"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from localcluster import packages
 from localcluster.console import ClusterError, output, run, step, wait_for
-from localcluster.embedded import binaries, config
+from localcluster.embedded import binaries, config, stores
 from localcluster.embedded.builder import Builder, Built
 from localcluster.embedded.node import Plan
 from localcluster.images import STACK
@@ -46,11 +46,6 @@ class EmbeddedCluster:
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig; its server is a loopback address of the host."""
         return self.paths.state / "node" / "kubeconfig"
-
-    @property
-    def store(self) -> Path:
-        """Where containerd keeps images: over the node's life, in the cache. One node at a time may have it."""
-        return self.paths.cache / "containerd" / self.cgroup
 
     @property
     def _socket(self) -> Path:
@@ -88,6 +83,7 @@ class EmbeddedCluster:
             wait_for("the API server", self._answers, timeout_seconds=90, log=self.paths.logs / "kube-apiserver.log")
             run([*self._kubectl(), "apply", "-f", str(ADDONS)], log)
             wait_for("the node", self._node_ready, timeout_seconds=60, log=self.paths.logs / "kubelet.log")
+        self._remove_stale_images()
 
     def down(self) -> None:
         """Remove every trace of the node but the cache; safe to call when there is none, or half of one."""
@@ -121,6 +117,9 @@ class EmbeddedCluster:
         for cgroup in cgroup_roots():
             _make_cgroup(cgroup / self.cgroup)
         layout = config.Layout(self.paths.state / "node")
+        store = stores.claim(
+            self.paths.cache / "containerd", self.cgroup, self.paths.state, lambda state: bool(_processes(state))
+        )
         with contextlib.ExitStack() as stack:
             forwards = [
                 config.Forward(name, port, stack.enter_context(_listen(port)).fileno(), node_port)
@@ -137,7 +136,7 @@ class EmbeddedCluster:
                 status=str(self.paths.state / "node-status.json"),
                 binds=config.binds(layout),
                 inherited_fds=[forward.fd for forward in forwards],
-                parts=config.Configuration(layout, programs, forwards, self._socket, self.store, self.cgroup).parts(),
+                parts=config.Configuration(layout, programs, forwards, self._socket, store, self.cgroup).parts(),
             )
             file = self.paths.state / "node.json"
             plan.save(file)
@@ -158,7 +157,9 @@ class EmbeddedCluster:
         if (pid := self.first_process()) is not None:
             os.kill(pid, signal.SIGKILL)
         # `unshare` ends after the first process, and that one after all others of the node.
-        wait_for("the node's end", lambda: "it still runs" if self._processes() else None, timeout_seconds=30)
+        wait_for(
+            "the node's end", lambda: "it still runs" if _processes(self.paths.state) else None, timeout_seconds=30
+        )
         for cgroup in cgroup_roots():
             _remove_cgroup(cgroup / self.cgroup)
         for leftover in ("node", "node.json", "node-status.json", "containerd.sock"):
@@ -170,19 +171,7 @@ class EmbeddedCluster:
 
     def first_process(self) -> int | None:
         """Find the node's process 1, as the host numbers it, by its command line: no pid file can be lost."""
-        return next((pid for pid, program in self._processes() if program != "unshare"), None)
-
-    def _processes(self) -> list[tuple[int, str]]:
-        """Return (pid, program) of the node's first process and of the `unshare` that waits for it."""
-        plan = str(self.paths.state / "node.json")
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                    if MODULE in arguments and plan in arguments:
-                        found.append((int(entry.name), arguments[0]))
-        return found
+        return next((pid for pid, program in _processes(self.paths.state) if program != "unshare"), None)
 
     def _check_machine(self) -> None:
         """Say what this machine lacks, before anything is changed."""
@@ -238,6 +227,25 @@ class EmbeddedCluster:
 
     def _images(self) -> set[str]:
         return set(output([*self._ctr(), "images", "list", "--quiet"]).split())
+
+    def _remove_stale_images(self) -> None:
+        """Take earlier versions of the stack's images from a node that has just started and so runs none of them."""
+        stale = stores.stale(output([*self._ctr(), "images", "list"]), Builder(self.paths).references(STACK))
+        if stale:
+            run([*self._ctr(), "images", "remove", *stale], self.paths.logs / "images.log")
+
+
+def _processes(state: Path) -> list[tuple[int, str]]:
+    """Return (pid, program) of the first process of a state folder's node and of the `unshare` that waits for it."""
+    plan = str(state / "node.json")
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if MODULE in arguments and plan in arguments:
+                    found.append((int(entry.name), arguments[0]))
+    return found
 
 
 def _listen(port: int) -> socket.socket:

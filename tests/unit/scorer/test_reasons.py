@@ -16,7 +16,7 @@ import pytest
 from scorer.application import CodeRows, FloatRows
 from scorer.contract import Contract
 from scorer.model import Identity, Model, load_model
-from scorer.reasons import Explainer, shapley_of_pairs
+from scorer.reasons import Explainer, Explanation, Predict, shapley_of_pairs
 from scorer.scorecard import Scorecard, log_odds
 from trainer.synthetic import generate
 
@@ -49,12 +49,23 @@ def contract(protected: tuple[str, ...] = ()) -> Contract:
     return msgspec.convert(document, Contract)
 
 
-def explainer_of(function: LogOdds, of: Contract | None = None) -> Explainer:
+def predicting(function: LogOdds) -> Predict:
     def predict(numeric: FloatRows, codes: CodeRows) -> npt.NDArray[np.float32]:
         rows = np.concatenate([numeric.astype(np.float64), codes.astype(np.float64)], axis=1)
         return (1 / (1 + np.exp(-function(rows)))).astype(np.float32)
 
-    return Explainer(of or contract(), predict)
+    return predict
+
+
+def explained(function: LogOdds, row: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """The contributions to a row's score, in the contract's order."""
+    explainer = Explainer(contract(), predicting(function))
+    return np.array(explain(explainer, predicting(function), as_input(row)).contributions)
+
+
+def explain(explainer: Explainer, predict: Predict, row: tuple[FloatRows, CodeRows]) -> Explanation:
+    question = explainer.ask(*row)
+    return explainer.explain(question, predict(question.numeric, question.codes))
 
 
 def exact_shapley(function: LogOdds, row: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -94,50 +105,44 @@ def as_input(row: tuple[float, ...]) -> tuple[FloatRows, CodeRows]:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_contributions_are_the_exact_shapley_values_where_features_interact_in_pairs(row: tuple[float, ...]) -> None:
-    explanation = explainer_of(pairwise).explain(*as_input(row))
     expected = exact_shapley(pairwise, np.array(row))[ORDER]
-    np.testing.assert_allclose(explanation.contributions, expected, atol=2e-5)
+    np.testing.assert_allclose(explained(pairwise, row), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_with_deeper_interactions_they_stay_close_and_still_sum_to_the_difference(row: tuple[float, ...]) -> None:
-    explanation = explainer_of(tangled).explain(*as_input(row))
-    expected = exact_shapley(tangled, np.array(row))[ORDER]
-    assert explanation.contributions.sum() == pytest.approx(float(tangled(np.array([row]))[0]), abs=2e-5)
-    assert np.abs(explanation.contributions - expected).max() <= 0.1 * np.abs(expected).max()
+    contributions, expected = explained(tangled, row), exact_shapley(tangled, np.array(row))[ORDER]
+    assert contributions.sum() == pytest.approx(float(tangled(np.array([row]))[0]), abs=2e-5)
+    assert np.abs(contributions - expected).max() <= 0.1 * np.abs(expected).max()
 
 
 def test_a_feature_like_the_references_contributes_nothing() -> None:
-    contributions = explainer_of(tangled).explain(*as_input((1.0, 0.0, 2.0, 0, 1))).contributions
-    assert contributions[[0, 2]].tolist() == [0, 0]
+    assert explained(tangled, (1.0, 0.0, 2.0, 0, 1))[[0, 2]].tolist() == [0, 0]
 
 
 def test_three_features_that_differ_are_exact_whatever_the_interactions() -> None:
-    first, last = np.array([1.0, 2.0, 3.0]), np.array([4.0, 6.0, 8.0])
-    assert shapley_of_pairs(first, last, 12.0).sum() == pytest.approx(12)
-    row = (1.0, 2.0, -1.0, 0, 0)
-    explanation = explainer_of(lambda rows: rows[:, 0] * rows[:, 1] * rows[:, 2]).explain(*as_input(row))
-    np.testing.assert_allclose(explanation.contributions, np.array([0, -2, -2, -2, 0]) / 3, atol=1e-5)
+    assert sum(shapley_of_pairs([1.0, 2.0, 3.0], [4.0, 6.0, 8.0], 12.0)) == pytest.approx(12)
+    found = explained(lambda rows: rows[:, 0] * rows[:, 1] * rows[:, 2], (1.0, 2.0, -1.0, 0, 0))
+    np.testing.assert_allclose(found, np.array([0, -2, -2, -2, 0]) / 3, atol=1e-5)
 
 
 def test_reasons_come_most_harmful_first_with_code_sentence_and_points() -> None:
-    explainer = explainer_of(pairwise)
-    row = as_input((2.0, -2.0, 0.0, 2, 0))
-    reasons = explainer.reasons(explainer.explain(*row), *row, 11, POINTS)
+    explainer = Explainer(contract(), predicting(pairwise))
+    explanation = explain(explainer, predicting(pairwise), as_input((2.0, -2.0, 0.0, 2, 0)))
+    reasons = explainer.reasons(explanation, 11, POINTS)
     assert [reason.feature for reason in reasons] == ["d", "b", "a"]
     assert all(earlier.contribution >= later.contribution > 0 for earlier, later in itertools.pairwise(reasons))
     assert reasons[0].reason == "d is much; the reference is none"
     assert reasons[2].reason == "The a is 2 USD, above the reference of 0"
     assert reasons[2].code == "R-a"
     assert reasons[2].points == pytest.approx(-0.8 * 20 / math.log(2), abs=1e-3)
-    assert explainer.reasons(explainer.explain(*row), *row, 1, POINTS) == reasons[:1]
+    assert explainer.reasons(explanation, 1, POINTS) == reasons[:1]
 
 
 def test_a_protected_attribute_is_in_the_audit_and_never_a_reason() -> None:
-    explainer = explainer_of(pairwise, contract(protected=("a", "d")))
-    row = as_input((2.0, -2.0, 0.0, 2, 0))
-    explanation = explainer.explain(*row)
-    assert [reason.feature for reason in explainer.reasons(explanation, *row, 11, POINTS)] == ["b"]
+    explainer = Explainer(contract(protected=("a", "d")), predicting(pairwise))
+    explanation = explain(explainer, predicting(pairwise), as_input((2.0, -2.0, 0.0, 2, 0)))
+    assert [reason.feature for reason in explainer.reasons(explanation, 11, POINTS)] == ["b"]
     audit = explainer.audit(explanation)
     assert [entry.feature for entry in audit.contributions if entry.protected] == ["d", "a"]
     assert sum(entry.contribution for entry in audit.contributions) == pytest.approx(audit.log_odds_difference)
@@ -154,16 +159,15 @@ def changed(model: Model, **fields: Any) -> tuple[FloatRows, CodeRows]:
 
 def test_the_explained_score_of_a_trained_model_is_its_score(model: Model) -> None:
     row = changed(model, credit_score=500.0, employment_status="Unemployed", loan_purpose="Other", annual_income=9_000)
-    explanation = model.explainer.explain(*row)
-    assert explanation.probability == pytest.approx(model.network.score_one(*row), abs=1e-6)
-    assert model.network.score_one(*row) == float(model.network.score(*row)[0])
+    explanation = explain(model.explainer, model.network.score, row)
+    assert explanation.probability == pytest.approx(float(model.network.score(*row)[0]), abs=1e-6)
     difference = log_odds(explanation.probability) - log_odds(model.explainer.reference_probability)
-    assert explanation.contributions.sum() == pytest.approx(difference, abs=1e-9)
+    assert sum(explanation.contributions) == pytest.approx(difference, abs=1e-9)
 
 
 def test_unemployment_is_the_first_reason_of_a_trained_model(model: Model) -> None:
     row = changed(model, employment_status="Unemployed", credit_score=640.0)
-    reasons = model.explainer.reasons(model.explainer.explain(*row), *row, 4, POINTS)
+    reasons = model.explainer.reasons(explain(model.explainer, model.network.score, row), 4, POINTS)
     assert reasons[0].feature == "employment_status"
     assert "Unemployed" in reasons[0].reason
 
@@ -171,9 +175,9 @@ def test_unemployment_is_the_first_reason_of_a_trained_model(model: Model) -> No
 def test_a_worse_credit_score_never_lowers_its_contribution(model: Model) -> None:
     place = [feature.name for feature in model.contract.features].index("credit_score")
     for _, applicant in generate(30, seed=8)[[f.name for f in model.contract.features]].iterrows():
-        rows = [{**applicant.to_dict(), "credit_score": score} for score in range(800, 349, -50)]
-        contributions = [
-            model.explainer.explain(*model.decoder.decode(msgspec.json.encode(row))).contributions[place]
-            for row in rows
+        rows = [
+            model.decoder.decode(msgspec.json.encode({**applicant.to_dict(), "credit_score": score}))
+            for score in range(800, 349, -50)
         ]
+        contributions = [explain(model.explainer, model.network.score, row).contributions[place] for row in rows]
         assert (np.diff(contributions) >= 0).all()

@@ -30,7 +30,7 @@ Routed = tuple[Router, CanaryRoute, CollectorRegistry]
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def champion() -> Score:
+async def champion() -> Score:
     return CHAMPION
 
 
@@ -160,7 +160,7 @@ async def test_a_bad_canary_costs_the_client_nothing_and_counts_against_it(handl
 
 
 async def test_what_the_champion_refuses_too_is_the_clients_fault() -> None:
-    def refusing() -> Score:
+    async def refusing() -> Score:
         raise Problem(422, "wrong")
 
     async with canary_that(refuses) as url, router_to(url) as (router, route, registry):

@@ -1,18 +1,13 @@
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score
 
 from trainer.dataset import Dataset, encode, held_out
-from trainer.export import export_onnx
 from trainer.features import FeatureDeclaration
 from trainer.fitting import EpochReport, Fitted, fit, learning_rate
 from trainer.hyperparameters import Hyperparameters
-from trainer.network import Architecture, CalibratedNetwork, Encoding, RiskNetwork
 from trainer.reading import read_table
 from trainer.synthetic import default_probability, generate
 from trainer.validation import validate
@@ -111,27 +106,3 @@ def test_the_sample_has_a_signal_to_learn_and_about_a_fifth_defaults() -> None:
     default = 1 - frame["loan_paid_back"].to_numpy()
     assert default.mean() == pytest.approx(0.2, abs=0.02)
     assert 0.86 < roc_auc_score(default, default_probability(frame)) < 0.91
-
-
-@pytest.mark.parametrize(("numeric", "categories"), [(2, (3, 4)), (2, ()), (0, (3,))])
-def test_the_exported_graph_answers_like_the_network(numeric: int, categories: tuple[int, ...], tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(50, numeric)).astype(np.float32)
-    encoding = Encoding.fit(rows, categories, tuple(count == 4 for count in categories), bins=4)
-    network = RiskNetwork(encoding, Architecture(heads=3, hidden=(8,), bins=4, dropout=0.1))
-    calibrated = CalibratedNetwork(network, slope=0.9, intercept=0.1).eval()
-    positions = rng.integers(0, categories or 1, size=(50, max(1, len(categories))))[:, : len(categories)]
-    export_onnx(calibrated, tmp_path / "model.onnx")
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    feeds: dict[str, np.ndarray[tuple[int, ...], np.dtype[Any]]] = {"numeric": rows, "categorical": positions}
-    wanted = {item.name for item in session.get_inputs()}
-    assert wanted == {name for name, array in feeds.items() if array.shape[1]}
-    for count in (1, 50):
-        (answer,) = session.run(None, {name: feeds[name][:count] for name in wanted})
-        with torch.no_grad():
-            expected = calibrated(torch.from_numpy(rows[:count]), torch.from_numpy(positions[:count])).numpy()
-        assert answer == pytest.approx(expected, abs=1e-6)
-        assert answer.shape == (count,)
-    assert str(tmp_path).encode() not in (tmp_path / "model.onnx").read_bytes()
-    assert b"network.py" not in (tmp_path / "model.onnx").read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -82,6 +83,8 @@ def check_media_type(given: str, allowed: Iterable[str]) -> None:
         raise Problem(415, f"the body is {given or 'of no type'}; allowed is {' or '.join(allowed)}")
 
 
+# Clients repeat themselves.
+@lru_cache(maxsize=64)
 def integer_parameter(query: bytes, name: str, maximum: int) -> int:
     """Return the one integer that a query string may hold, 1 to `maximum`; 0 where it is absent.
 

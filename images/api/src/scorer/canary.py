@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -29,6 +29,8 @@ SHADOW_QUEUE = 256
 SHADOW_WORKERS = 4
 # A shadow copy: the route, the body, the champion's answer and its seconds, and what the client showed.
 Copy = tuple[CanaryRoute, bytes, Score, float, dict[str, str]]
+# Scores a request here.
+Champion = Callable[[], Awaitable[Score]]
 _CONNECTION_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 
@@ -119,7 +121,7 @@ class Router:
         applicant: str | None,
         request_id: str,
         body: bytes,
-        champion: Callable[[], Score],
+        champion: Champion,
         query: str = "",
     ) -> Score | bytes:
         """Answer a request while there is a canary.
@@ -137,19 +139,19 @@ class Router:
         """
         mine = canary.picks(applicant or _applicant_in(body) or request_id, self._salt, time.time())
         if not mine:
-            score, seconds = _timed(champion)
+            score, seconds = await _timed(champion)
             if canary.mode == "live" and score.model.version != canary.version:
                 self._metrics.answered("stable", score.model.version, score, seconds)
             return score
         if canary.mode == "shadow":
-            score, seconds = _timed(champion)
+            score, seconds = await _timed(champion)
             self._copy(canary, body, score, seconds)
             return score
         reply = await self._ask(canary, request_id, body, query)
         if reply.score is not None:
             self._metrics.answered("canary", canary.version, reply.score, reply.seconds)
             return reply.body
-        return self._fall_back(canary, reply, champion)
+        return await self._fall_back(canary, reply, champion)
 
     async def keep_shadowing(self) -> None:
         """Send the copies, a few at a time, until cancelled."""
@@ -157,9 +159,9 @@ class Router:
             for _ in range(SHADOW_WORKERS):
                 group.create_task(self._shadow())
 
-    def _fall_back(self, canary: CanaryRoute, reply: Reply, champion: Callable[[], Score]) -> Score:
+    async def _fall_back(self, canary: CanaryRoute, reply: Reply, champion: Champion) -> Score:
         try:
-            score = champion()
+            score = await champion()
         except Problem as problem:
             # Both refuse it: the client's fault, not the canary's.
             if problem.status >= 500 or reply.outcome != "refused":
@@ -234,6 +236,6 @@ def _applicant_in(body: bytes) -> str | None:
         return None
 
 
-def _timed(champion: Callable[[], Score]) -> tuple[Score, float]:
+async def _timed(champion: Champion) -> tuple[Score, float]:
     started = time.perf_counter()
-    return champion(), time.perf_counter() - started
+    return await champion(), time.perf_counter() - started

@@ -8,20 +8,23 @@ to that difference by construction and are exact wherever features interact at m
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from scorer.application import CodeRows, FloatRows, encode
-from scorer.contract import CategoricalFeature, Contract, NumericFeature
+from scorer.contract import CategoricalFeature, Contract, Feature
 from scorer.scorecard import log_odds, log_odds_of
 
 # Units that a sentence reads better without.
 _PURE_NUMBERS = ("", "ratio")
 METHOD = "kernel-shap-pairs"
+# So many patterns of features that differ from the reference are remembered: all that there are of 11 features.
+_PATTERNS = 2048
 Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
 
 
@@ -52,29 +55,56 @@ class Audit(msgspec.Struct, frozen=True):
     contributions: tuple[Contribution, ...]
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """A row's score and each feature's contribution to it, float64 [features] in the contract's order."""
+class Pattern(NamedTuple):
+    """What explaining takes for all rows that differ from the reference in the same columns.
 
+    Attributes:
+        columns: Those columns.
+        numbers: Which numbers of each coalition are the applicant's, bool [coalitions, numeric].
+        words: Which categories are, bool [coalitions, categorical].
+        order: For each feature of the contract its place in `columns`, -1 where there is none.
+    """
+
+    columns: tuple[int, ...]
+    numbers: npt.NDArray[np.bool_]
+    words: npt.NDArray[np.bool_]
+    order: tuple[int, ...]
+
+
+class Question(NamedTuple):
+    """A row to explain; `numeric` and `codes` are the rows to score for it, the row itself being the first."""
+
+    numeric: FloatRows
+    codes: CodeRows
+    values: list[float]
+    pattern: Pattern
+
+
+class Explanation(NamedTuple):
+    """A row's score and each feature's contribution to it, in the contract's order."""
+
+    values: list[float]
     probability: float
-    contributions: npt.NDArray[np.float64]
+    contributions: list[float]
 
 
 class Explainer:
-    """Explains rows of one model."""
+    """Explains rows of one model, from the model's scores of the rows that it asks for."""
 
     def __init__(self, contract: Contract, predict: Predict) -> None:
         """Score the reference applicant, alone and with every category in turn, once for all."""
-        self._contract, self._predict = contract, predict
+        self._contract = contract
         self._numeric, self._codes = encode(contract, contract.reference_applicant)
         # A feature's place among the columns: the numeric ones, then the categorical ones.
         columns = [*contract.numeric, *contract.categorical]
-        self._places = np.array([columns.index(feature) for feature in contract.features])
-        self._own = np.eye(len(columns), dtype=bool)
+        self._places = [columns.index(feature) for feature in contract.features]
+        self._width = len(contract.numeric)
+        self._usual = _values(self._numeric, self._codes)
+        self._pattern_of = lru_cache(maxsize=_PATTERNS)(self._pattern)
         self.reference_probability = float(predict(self._numeric, self._codes)[0])
         self._reference = log_odds(self.reference_probability)
         self._first = [
-            log_odds_of(predict(np.repeat(self._numeric, len(rows), axis=0), rows)) - self._reference
+            (log_odds_of(predict(np.repeat(self._numeric, len(rows), axis=0), rows)) - self._reference).tolist()
             for rows in self._category_rows()
         ]
 
@@ -85,39 +115,46 @@ class Explainer:
             rows[-1][:, column] = np.arange(len(feature.categories))
         return rows
 
-    def explain(self, numeric: FloatRows, codes: CodeRows) -> Explanation:
-        """Score and explain one row with one call of the model, of at most 1 + 2 * numeric + categorical rows."""
-        width = numeric.shape[1]
-        differs = np.concatenate([numeric[0] != self._numeric[0], codes[0] != self._codes[0]])
-        active = np.flatnonzero(differs)
-        alone = active[active < width]
-        # First the applicant with one feature taken back; then the reference with one number of the applicant's.
-        taken = np.concatenate([self._own[:1] | True, ~self._own[active], self._own[alone]])
-        scores = self._predict(
-            np.where(taken[:, :width], numeric, self._numeric), np.where(taken[:, width:], codes, self._codes)
-        )
-        values = log_odds_of(scores)
-        last = values[0] - values[1 : len(active) + 1]
-        first = np.empty(len(active))
-        first[: len(alone)] = values[len(active) + 1 :] - self._reference
-        for index in range(len(alone), len(active)):
-            column = active[index] - width
-            first[index] = self._first[column][codes[0, column]]
-        by_column = np.zeros(len(differs))
-        by_column[active] = shapley_of_pairs(first, last, values[0] - self._reference)
-        return Explanation(float(scores[0]), by_column[self._places])
+    def ask(self, numeric: FloatRows, codes: CodeRows) -> Question:
+        """Return the rows whose scores explain a row, at most 1 + 2 * numeric + categorical features.
 
-    def reasons(
-        self, explanation: Explanation, numeric: FloatRows, codes: CodeRows, most: int, points_per_log_odds: float
-    ) -> tuple[Reason, ...]:
+        The applicant, the applicant with one feature at a time taken back, and the reference with one number at a time
+        of the applicant's; only features in which they differ.
+        """
+        values = _values(numeric, codes)
+        different = tuple([column for column, usual in enumerate(self._usual) if values[column] != usual])
+        pattern = self._pattern_of(different)
+        numbers = np.where(pattern.numbers, numeric, self._numeric)
+        return Question(numbers, np.where(pattern.words, codes, self._codes), values, pattern)
+
+    def _pattern(self, columns: tuple[int, ...]) -> Pattern:
+        own, active = np.eye(len(self._usual), dtype=bool), np.array(columns, dtype=int)
+        taken = np.concatenate([own[:1] | True, ~own[active], own[active[active < self._width]]])
+        order = tuple(columns.index(place) if place in columns else -1 for place in self._places)
+        return Pattern(columns, taken[:, : self._width], taken[:, self._width :], order)
+
+    def explain(self, question: Question, scores: npt.NDArray[np.float32]) -> Explanation:
+        """Explain a row from the scores of the question's rows."""
+        values, columns = question.values, question.pattern.columns
+        whole, *others = [log_odds(score) for score in scores.tolist()]
+        last = [whole - other for other in others[: len(columns)]]
+        first = [other - self._reference for other in others[len(columns) :]]
+        first += [self._first[column - self._width][int(values[column])] for column in columns[len(first) :]]
+        # Behind them stands what an order of -1 finds.
+        found = [*shapley_of_pairs(first, last, whole - self._reference), 0.0]
+        return Explanation(values, float(scores[0]), [found[place] for place in question.pattern.order])
+
+    def reasons(self, explanation: Explanation, most: int, points_per_log_odds: float) -> tuple[Reason, ...]:
         """Return the features that harmed most, at most so many, none of them protected."""
         found: list[Reason] = []
-        for index in np.argsort(-explanation.contributions, kind="stable"):
-            feature, contribution = self._contract.features[index], float(explanation.contributions[index])
+        contributions = explanation.contributions
+        for index in sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True):
+            feature, contribution = self._contract.features[index], contributions[index]
             if contribution <= 0 or len(found) == most:
                 break
             if not feature.protected:
-                sentence = self._sentence(feature, int(self._places[index]), numeric, codes)
+                column = self._places[index]
+                sentence = _sentence(feature, explanation.values[column], self._usual[column])
                 points = -contribution * points_per_log_odds
                 found.append(Reason(feature.name, feature.reason_code, sentence, contribution, points))
         return tuple(found)
@@ -126,40 +163,40 @@ class Explainer:
         """Return what the explanation rests on, protected attributes included."""
         contributions = tuple(
             Contribution(feature.name, value, feature.protected)
-            for feature, value in zip(self._contract.features, explanation.contributions.tolist(), strict=True)
+            for feature, value in zip(self._contract.features, explanation.contributions, strict=True)
         )
         difference = log_odds(explanation.probability) - self._reference
         return Audit(METHOD, self.reference_probability, difference, contributions)
 
-    def _sentence(
-        self, feature: NumericFeature | CategoricalFeature, column: int, numeric: FloatRows, codes: CodeRows
-    ) -> str:
-        about = feature.description or feature.name
-        if isinstance(feature, CategoricalFeature):
-            column -= numeric.shape[1]
-            given, usual = codes[0, column], self._codes[0, column]
-            return f"{about} is {feature.categories[given]}; the reference is {feature.categories[usual]}"
-        value, usual = numeric[0, column], self._numeric[0, column]
-        relation = "above" if value > usual else "below"
-        unit = f" {feature.unit}" if feature.unit not in _PURE_NUMBERS else ""
-        return f"{about} is {_plain(value)}{unit}, {relation} the reference of {_plain(usual)}"
+
+def _values(numeric: FloatRows, codes: CodeRows) -> list[float]:
+    """Return one row's columns; Python's own numbers are quicker to look at one by one."""
+    return [*numeric[0].tolist(), *codes[0].tolist()]
 
 
-def shapley_of_pairs(
-    first: npt.NDArray[np.float64], last: npt.NDArray[np.float64], difference: float
-) -> npt.NDArray[np.float64]:
-    """Return contributions, float64 [players], that sum to `difference`.
+def _sentence(feature: Feature, given: float, usual: float) -> str:
+    about = feature.description or feature.name
+    if isinstance(feature, CategoricalFeature):
+        return f"{about} is {feature.categories[int(given)]}; the reference is {feature.categories[int(usual)]}"
+    relation = "above" if given > usual else "below"
+    unit = f" {feature.unit}" if feature.unit not in _PURE_NUMBERS else ""
+    return f"{about} is {_plain(given)}{unit}, {relation} the reference of {_plain(usual)}"
+
+
+def shapley_of_pairs(first: Sequence[float], last: Sequence[float], difference: float) -> list[float]:
+    """Return contributions, one for each player, that sum to `difference`.
 
     Args:
-        first: What each player changes when it joins nobody, float64 [players].
-        last: What each player changes when it joins all others, float64 [players].
+        first: What each player changes when it joins nobody.
+        last: What each player changes when it joins all others.
         difference: What all players together change.
     """
-    if not len(first):
-        return first
-    middle = (first + last) / 2
-    return np.asarray(middle + (difference - middle.sum()) / len(middle))
+    if not first:
+        return []
+    middle = [(one + other) / 2 for one, other in zip(first, last, strict=True)]
+    missing = (difference - sum(middle)) / len(middle)
+    return [value + missing for value in middle]
 
 
-def _plain(value: np.float32) -> str:
-    return f"{float(value):,.2f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{float(value):.3g}"
+def _plain(value: float) -> str:
+    return f"{value:,.2f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.3g}"

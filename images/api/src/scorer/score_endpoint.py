@@ -68,7 +68,7 @@ class ScoreEndpoint:
         request_id = self._ids.of(headers)
         router = self._router
         if router is None or router.canary is None or _FORWARDED in headers:
-            return self._scorer.score(body, request_id, reasons)
+            return await self._scorer.score(body, request_id, reasons)
         applicant = headers.get(_APPLICANT)
         return await router.answer(
             router.canary, applicant.decode("latin-1") if applicant else None, request_id, body,

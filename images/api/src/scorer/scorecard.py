@@ -14,8 +14,9 @@ _NEAREST = 1e-7
 
 def log_odds(probability: float) -> float:
     """Return ln(p / (1 - p)) of a probability, held within what float32 can tell from certainty."""
-    held = min(max(probability, _NEAREST), 1 - _NEAREST)
-    return math.log(held / (1 - held))
+    if not _NEAREST < probability < 1 - _NEAREST:
+        probability = min(max(probability, _NEAREST), 1 - _NEAREST)
+    return math.log(probability / (1 - probability))
 
 
 def log_odds_of(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -53,7 +53,7 @@ class Scorer:
     served_by: str
     metrics: Metrics
 
-    def score(self, body: bytes, request_id: str, reasons: int = 0) -> Score:
+    async def score(self, body: bytes, request_id: str, reasons: int = 0) -> Score:
         """Score one application and give at most so many reasons.
 
         Raises:
@@ -64,13 +64,15 @@ class Scorer:
         given: tuple[Reason, ...] | UnsetType = UNSET
         audit: Audit | UnsetType = UNSET
         if reasons:
-            explanation = model.explainer.explain(numeric, codes)
-            probability = explanation.probability
-            per_log_odds = self.scorecard.points_per_log_odds
-            given = model.explainer.reasons(explanation, numeric, codes, reasons, per_log_odds)
+            question = model.explainer.ask(numeric, codes)
+            scores = await model.together.score(question.numeric, question.codes)
+            explanation = model.explainer.explain(question, scores)
+            given = model.explainer.reasons(explanation, reasons, self.scorecard.points_per_log_odds)
             audit = model.explainer.audit(explanation)
         else:
-            probability = model.network.score_one(numeric, codes)
+            scores = await model.together.score(numeric, codes)
+        # The first row is the applicant.
+        probability = float(scores[0])
         decision = "approve" if probability < model.contract.decision_threshold else "decline"
         self.metrics.scored(probability, decision)
         reference = ModelReference(model.identity.name, model.identity.version)

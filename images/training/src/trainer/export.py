@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 import torch
 
+from trainer.folding import FoldedNetwork
 from trainer.network import CalibratedNetwork
 
 _OPSET = 18
@@ -15,7 +16,7 @@ _EXAMPLE_ROWS = 3
 
 
 class _NumericOnly(torch.nn.Module):
-    def __init__(self, network: CalibratedNetwork) -> None:
+    def __init__(self, network: FoldedNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -24,7 +25,7 @@ class _NumericOnly(torch.nn.Module):
 
 
 class _CategoricalOnly(torch.nn.Module):
-    def __init__(self, network: CalibratedNetwork) -> None:
+    def __init__(self, network: FoldedNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -39,15 +40,15 @@ def export_onnx(network: CalibratedNetwork, path: Path) -> None:
         network: Calibrated network in evaluation mode, on the CPU.
         path: The file to write; nothing is written beside it.
     """
-    encoder = network.network.encoder
-    numeric = torch.zeros(_EXAMPLE_ROWS, encoder.numeric_features)
-    categorical = torch.zeros(_EXAMPLE_ROWS, encoder.categorical_features, dtype=torch.int64)
-    module: torch.nn.Module = network
+    folded = FoldedNetwork(network)
+    numeric = torch.zeros(_EXAMPLE_ROWS, folded.numeric_features)
+    categorical = torch.zeros(_EXAMPLE_ROWS, folded.categorical_features, dtype=torch.int64)
+    module: torch.nn.Module = folded
     inputs = {"numeric": numeric, "categorical": categorical}
-    if not encoder.categorical_features:
-        module, inputs = _NumericOnly(network), {"numeric": numeric}
-    elif not encoder.numeric_features:
-        module, inputs = _CategoricalOnly(network), {"categorical": categorical}
+    if not folded.categorical_features:
+        module, inputs = _NumericOnly(folded), {"numeric": numeric}
+    elif not folded.numeric_features:
+        module, inputs = _CategoricalOnly(folded), {"categorical": categorical}
     rows = torch.export.Dim("rows", min=1)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():

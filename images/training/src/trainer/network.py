@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# Where z-scores end: beyond, a number is only "very large".
+CLIPPED_AT = 4.0
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -109,7 +112,7 @@ class Encoder(nn.Module):
             standard = (numeric - self.get_buffer("mean")) / self.get_buffer("scale")
             spread = torch.index_select(numeric, 1, self.get_buffer("column"))
             pieces = ((spread - self.get_buffer("lower")) / self.get_buffer("width")).clamp(0.0, 1.0)
-            parts += [standard.clamp(-4.0, 4.0), pieces]
+            parts += [standard.clamp(-CLIPPED_AT, CLIPPED_AT), pieces]
         parts += [
             functional.embedding(categorical[:, index], self.get_buffer(f"codes_{index}"))
             for index in range(self.categorical_features)

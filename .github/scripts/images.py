@@ -24,6 +24,8 @@ BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 # The CPU build of torch is not on every index.
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 MISSING = "ImageNotFound"
+# The lock has the CPU build of torch for x86-64 alone; on the index its arm64 build brings gigabytes of CUDA.
+X86_ALONE = {"training"}
 
 
 def main() -> int:
@@ -36,11 +38,19 @@ def main() -> int:
         tag = arguments.tag or image.content_hash(base)
         digest = None if arguments.tag else pushed_digest(repository, tag)
         said = "there already" if digest else "built"
-        digest = digest or build(image, f"{repository}:{tag}", base, arguments.platform)
+        digest = digest or build(image, f"{repository}:{tag}", base, platforms(image, arguments.platform))
         images[image.name] = {"repository": repository, "digest": digest}
         sys.stdout.write(f"{repository}:{tag} {digest} ({said})\n")
     arguments.out.write_text(json.dumps(images, indent=2) + "\n")
     return 0
+
+
+def platforms(image: Image, wanted: str) -> str:
+    """Return those of the wanted platforms that the image can be built for."""
+    possible = [name for name in wanted.split(",") if name == "linux/amd64" or image.name not in X86_ALONE]
+    if not possible:
+        sys.exit(f"the image {image.name} can be built for linux/amd64 alone, not for {wanted}")
+    return ",".join(possible)
 
 
 def base_by_digest() -> str:
@@ -92,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--registry", required=True, help="where the images go, without the image's own name")
     parser.add_argument("--tag", help="one tag for all, such as a release's version")
-    parser.add_argument("--platform", default="linux/amd64")
+    parser.add_argument("--platform", default="linux/amd64", help="separated by commas")
     parser.add_argument("--out", type=Path, required=True)
     return parser
 

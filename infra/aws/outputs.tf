@@ -54,10 +54,8 @@ locals {
           training = module.access.training_role_arn
         }
       }
-      database = var.database == null ? {} : {
-        host = module.database[0].address
-        port = 5432
-      }
+      # The host alone: beside it in a condition, Terraform would make a number a text.
+      database = var.database == null ? {} : { host = module.database[0].address }
     }
     postgres = { enabled = var.database == null }
     training = { data = "s3://${module.storage.artifact_bucket}/data/loans.csv" }

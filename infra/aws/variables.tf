@@ -2,6 +2,7 @@ variable "name" {
   description = "Name of the whole, and the prefix of all its parts."
   type        = string
   default     = "credit-risk"
+  nullable    = false
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
     error_message = "name: 3 to 20 small letters, digits and hyphens, starting with a letter (load balancers allow no more)."
@@ -12,6 +13,7 @@ variable "region" {
   description = "AWS region of everything."
   type        = string
   default     = "eu-central-1"
+  nullable    = false
   validation {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
     error_message = "region: a region's name, such as eu-central-1."
@@ -21,6 +23,7 @@ variable "region" {
 variable "domain" {
   description = "Host name under which loans are scored; it gets a certificate and points at the load balancer."
   type        = string
+  nullable    = false
   validation {
     condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.domain))
     error_message = "domain: a host name in small letters, such as scoring.example.org."
@@ -30,6 +33,7 @@ variable "domain" {
 variable "zone_id" {
   description = "Route 53 hosted zone that the domain is in."
   type        = string
+  nullable    = false
   validation {
     condition     = can(regex("^[A-Z0-9]{8,32}$", var.zone_id))
     error_message = "zone_id: the id of a hosted zone, such as Z0123456789ABCDEFGHIJ."
@@ -39,9 +43,10 @@ variable "zone_id" {
 variable "allowed_cidrs" {
   description = "Who may reach the load balancer. The service itself asks for no password."
   type        = set(string)
+  nullable    = false
   validation {
-    condition     = length(var.allowed_cidrs) > 0 && alltrue([for cidr in var.allowed_cidrs : can(cidrhost(cidr, 0))])
-    error_message = "allowed_cidrs: at least one IPv4 network, such as 203.0.113.0/24; 0.0.0.0/0 is the whole internet."
+    condition     = length(var.allowed_cidrs) > 0 && alltrue([for cidr in var.allowed_cidrs : try("${cidrhost(cidr, 0)}/${split("/", cidr)[1]}" == cidr && can(cidrnetmask(cidr)), false)])
+    error_message = "allowed_cidrs: at least one IPv4 network by its first address, such as 203.0.113.0/24; 0.0.0.0/0 is the whole internet."
   }
 }
 
@@ -53,12 +58,13 @@ variable "github" {
     repository_id = number
     environment   = optional(string, "production")
   })
+  nullable = false
   validation {
     condition     = can(regex("^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", var.github.repository))
     error_message = "github.repository: OWNER/NAME."
   }
   validation {
-    condition     = var.github.owner_id > 0 && var.github.repository_id > 0
+    condition     = try(var.github.owner_id > 0 && var.github.repository_id > 0, false)
     error_message = "github.owner_id and github.repository_id: the numbers that GitHub gave them."
   }
   validation {
@@ -81,8 +87,9 @@ variable "vpc_cidr" {
   description = "The network's addresses. Must not overlap k3s's own 10.42.0.0/16 and 10.43.0.0/16."
   type        = string
   default     = "10.0.0.0/16"
+  nullable    = false
   validation {
-    condition     = can(cidrsubnet(var.vpc_cidr, 8, 0)) && !can(regex("^10\\.4[23]\\.", var.vpc_cidr))
+    condition     = can(cidrnetmask(var.vpc_cidr)) && can(regex("/(1[6-9]|20)$", var.vpc_cidr)) && !can(regex("^10\\.4[23]\\.", var.vpc_cidr))
     error_message = "vpc_cidr: an IPv4 network of /16 to /20 outside of 10.42.0.0/15."
   }
 }
@@ -91,6 +98,7 @@ variable "zone_count" {
   description = "Availability zones to spread over."
   type        = number
   default     = 2
+  nullable    = false
   validation {
     condition     = contains([2, 3], var.zone_count)
     error_message = "zone_count: 2 or 3 (the load balancer needs two)."
@@ -101,12 +109,14 @@ variable "nat_per_zone" {
   description = "A NAT gateway in each zone, so that the loss of a zone takes no other zone's way out; else one for all."
   type        = bool
   default     = false
+  nullable    = false
 }
 
 variable "k3s_version" {
   description = "k3s release on all nodes. Another one replaces the server, which keeps its disk, and then the agents one by one."
   type        = string
   default     = "v1.35.5+k3s1"
+  nullable    = false
   validation {
     condition     = can(regex("^v1\\.(3[0-9]|[4-9][0-9])\\.[0-9]+\\+k3s[0-9]+$", var.k3s_version))
     error_message = "k3s_version: a release from v1.30 on, such as v1.35.5+k3s1."
@@ -117,8 +127,9 @@ variable "server_instance_type" {
   description = "The k3s server's type; x86-64, as the images are. Training runs here, beside its checkpoints."
   type        = string
   default     = "t3.large"
+  nullable    = false
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z]*\\.[a-z0-9]+$", var.server_instance_type)) && !can(regex("^[a-z]+[0-9]+g", var.server_instance_type))
+    condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z0-9-]*\\.[a-z0-9-]+$", var.server_instance_type)) && !can(regex("^(a1\\.|[a-z]+[0-9]+g)", var.server_instance_type))
     error_message = "server_instance_type: an x86-64 EC2 type, such as t3.large."
   }
 }
@@ -127,9 +138,10 @@ variable "server_disk_gib" {
   description = "The server's disk that outlives it: etcd, and the database where there is no RDS."
   type        = number
   default     = 30
+  nullable    = false
   validation {
-    condition     = var.server_disk_gib >= 20 && var.server_disk_gib <= 1000
-    error_message = "server_disk_gib: 20 to 1000."
+    condition     = var.server_disk_gib >= 20 && var.server_disk_gib <= 1000 && floor(var.server_disk_gib) == var.server_disk_gib
+    error_message = "server_disk_gib: a whole number, 20 to 1000."
   }
 }
 
@@ -147,8 +159,9 @@ variable "agent_instance_type" {
   description = "The agents' type; x86-64, as the images are."
   type        = string
   default     = "t3.medium"
+  nullable    = false
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z]*\\.[a-z0-9]+$", var.agent_instance_type)) && !can(regex("^[a-z]+[0-9]+g", var.agent_instance_type))
+    condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z0-9-]*\\.[a-z0-9-]+$", var.agent_instance_type)) && !can(regex("^(a1\\.|[a-z]+[0-9]+g)", var.agent_instance_type))
     error_message = "agent_instance_type: an x86-64 EC2 type, such as t3.medium."
   }
 }
@@ -157,9 +170,10 @@ variable "agents" {
   description = "How many agents: added up to max while their CPUs are busy, taken away down to min."
   type        = object({ min = number, max = number })
   default     = { min = 2, max = 4 }
+  nullable    = false
   validation {
-    condition     = var.agents.min >= 1 && var.agents.max >= var.agents.min && var.agents.max <= 50
-    error_message = "agents: 1 <= min <= max <= 50."
+    condition     = try(var.agents.min >= 1 && var.agents.max >= var.agents.min && var.agents.max <= 50 && floor(var.agents.min) == var.agents.min && floor(var.agents.max) == var.agents.max, false)
+    error_message = "agents: whole numbers, 1 <= min <= max <= 50."
   }
 }
 
@@ -173,8 +187,8 @@ variable "database" {
   })
   default = null
   validation {
-    condition     = var.database == null || try(var.database.storage_gib >= 20 && var.database.backup_days >= 1 && var.database.backup_days <= 35, false)
-    error_message = "database: storage_gib from 20 on, backup_days 1 to 35."
+    condition     = var.database == null || try(can(regex("^db\\.[a-z0-9]+\\.[a-z0-9]+$", var.database.instance_class)) && var.database.storage_gib >= 20 && var.database.storage_gib <= 10000 && var.database.backup_days >= 1 && var.database.backup_days <= 35, false)
+    error_message = "database: instance_class such as db.t4g.micro, storage_gib 20 to 10000, backup_days 1 to 35."
   }
 }
 
@@ -182,10 +196,12 @@ variable "mlflow_garbage_collection" {
   description = "Let the MLflow server delete artifacts, for `mlflow gc`."
   type        = bool
   default     = false
+  nullable    = false
 }
 
 variable "deletion_protection" {
   description = "Keep what holds data (buckets that are not empty, images, the database, the load balancer) from `terraform destroy`."
   type        = bool
   default     = true
+  nullable    = false
 }

@@ -7,9 +7,14 @@ from typing import Any
 
 from moto.autoscaling.models import FakeScalingPolicy
 from moto.cloudfront.models import Origin, ViewerCertificate
+from moto.core.responses import ActionResult
+from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.server import main
+from moto.ssm.exceptions import SSMException
+from moto.ssm.responses import SimpleSystemManagerResponse
 
 
 def remember_origin_access_control() -> None:
@@ -73,7 +78,29 @@ def free_interfaces_of_terminated_instances() -> None:
     Instance.terminate = terminate  # type: ignore[method-assign]
 
 
+def describe_rules_between_groups() -> None:
+    """A rule that names a group is described as one that names a network is."""
+    SecurityGroupRule.description = property(  # type: ignore[assignment,method-assign]
+        lambda self: self.ip_range.get("Description") or self.source_group.get("Description")
+    )
+
+
+def start_sessions() -> None:
+    """Session Manager is not known at all: machines that exist are connected."""
+
+    def start_session(self: SimpleSystemManagerResponse) -> ActionResult:
+        target = self._get_param("Target")
+        instances = ec2_backends[self.current_account][self.region].all_instances()
+        if target not in {instance.id for instance in instances}:
+            raise SSMException("TargetNotConnected", f"{target} is not connected.")
+        return ActionResult({"SessionId": "job-1", "TokenValue": "token", "StreamUrl": "wss://127.0.0.1/stream"})
+
+    SimpleSystemManagerResponse.start_session = start_session  # type: ignore[attr-defined]
+
+
 if __name__ == "__main__":
+    start_sessions()
+    describe_rules_between_groups()
     remember_origin_access_control()
     leave_default_certificate_alone()
     say_that_scaling_policies_are_enabled()

@@ -138,21 +138,22 @@ def moto_server(log: Path) -> Iterator[str]:
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        _wait_for(address, process, log)
+        wait_for(f"{address}/moto-api/", process, log)
         yield address
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server that was just started answers."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
+            urllib.request.urlopen(url, timeout=5).close()
         except (urllib.error.URLError, OSError):
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"the moto server does not answer: {log.read_text()}"
+            assert time.monotonic() < deadline, f"{url} does not answer: {log.read_text()}"
             time.sleep(0.2)
         else:
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,99 +17,13 @@ import pytest
 import yaml
 
 from aws.conftest import Applied
-from conftest import REPOSITORY
-
-FILES = REPOSITORY / "infra/aws/modules/cluster/files"
-
-CURL = """#!/bin/bash
-# Answers each URL from the folder $ANSWERS; what has no file there is a refused connection.
-while [ $# -gt 0 ]; do
-    case $1 in
-        --output) out=$2; shift ;;
-        --header | --request | --retry | --connect-timeout) shift ;;
-        http*) url=$1 ;;
-    esac
-    shift
-done
-echo "curl $url" >>"$CALLS"
-answer=$ANSWERS/$(basename "$url")
-[ -f "$answer" ] || { echo "curl: (7) refused: $url" >&2; exit 7; }
-if [ -n "${out:-}" ]; then cp "$answer" "$out"; else cat "$answer"; fi
-"""
-AWS = """#!/bin/bash
-echo "aws $*" >>"$CALLS"
-[ "$1 $2" = "ssm get-parameter" ] || exit 0
-name=$(sed -E 's/.*--name ([^ ]+).*/\\1/' <<<"$*")
-file=$ANSWERS/parameters/$(basename "$name")
-[ -f "$file" ] || { echo "ParameterNotFound: $name" >&2; exit 254; }
-cat "$file"
-"""
-RECORD = '#!/bin/bash\necho "$(basename "$0") $*" >>"$CALLS"\n'
-
-
-class Machine:
-    """A folder that takes the place of a machine's root: the scripts with their paths moved into it, and stubs."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.answers = root / "answers"
-        self.calls = root / "calls"
-        for folder in ("bin", "answers/parameters", "etc/creditrisk", "etc/systemd/system", "usr/local/bin", "opt"):
-            (root / folder).mkdir(parents=True)
-        self.calls.touch()
-        for script in FILES.glob("*.sh"):
-            text = re.sub(r"(?<![\w}/])/(etc|var|opt/creditrisk|usr/local)(?=[/ ])", rf"{root}/\1", script.read_text())
-            target = root / "opt/creditrisk" / script.name
-            target.parent.mkdir(exist_ok=True)
-            target.write_text(text.replace("DATA=/var", f"DATA={root}/var"))
-            target.chmod(0o755)
-        for name, text in {"curl": CURL, "aws": AWS, "systemctl": RECORD}.items():
-            (root / "bin" / name).write_text(text)
-            (root / "bin" / name).chmod(0o755)
-        settings = {
-            "NODE_NAME_PREFIX": "credit-risk",
-            "AWS_REGION": "eu-central-1",
-            "K3S_VERSION": "v1.35.5+k3s1",
-            "SERVER_ADDRESS": "10.0.128.10",
-            "JOIN_TOKEN_PARAMETER": "/credit-risk/join-token",
-        }
-        (root / "etc/creditrisk/node.env").write_text("".join(f"{k}='{v}'\n" for k, v in settings.items()))
-
-    def answer(self, name: str, text: str) -> None:
-        (self.answers / name).write_text(text)
-
-    def release(self, name: str, sums: str, text: str = "#!/bin/sh\n") -> None:
-        """Offer a download and the file with its hash."""
-        self.answer(name, text)
-        digest = subprocess.run(
-            ["sha256sum", str(self.answers / name)], capture_output=True, text=True, check=True
-        ).stdout.split()[0]
-        self.answer(sums, f"{digest}  {name}\n")
-
-    def run(self, script: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "PATH": f"{self.root}/bin:{os.environ['PATH']}",
-            "ANSWERS": str(self.answers),
-            "CALLS": str(self.calls),
-            "RETRY_SECONDS": "0.1",
-        }
-        return subprocess.run(
-            ["bash", str(self.root / "opt/creditrisk" / script)],
-            env=environment, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-
-
-PROVIDER = "ecr-credential-provider-linux-amd64"
+from aws.machine import FILES, PROVIDER, SERVER_SETTINGS, SETTINGS, Machine
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Machine:
     """A machine with all that an agent needs: metadata, downloads, and a token of a started server."""
     machine = Machine(tmp_path)
-    machine.answer("token", "metadata-token")
-    machine.answer("instance-id", "i-0123456789abcdef0")
-    machine.release("k3s", "sha256sum-amd64.txt")
-    machine.release(PROVIDER, f"{PROVIDER}.sha256")
     machine.answer("parameters/join-token", "K10abc::node:secret")
     return machine
 
@@ -118,13 +31,11 @@ def agent(tmp_path: Path) -> Machine:
 def test_an_agent_downloads_then_reads_its_token_then_starts(agent: Machine) -> None:
     result = agent.run("agent.sh")
     assert result.returncode == 0, result.stderr
-    calls = agent.calls.read_text()
-    order = ["instance-id", "/k3s\n", PROVIDER, "ssm get-parameter", "systemctl start --no-block k3s"]
-    positions = [calls.index(part) for part in order]
-    assert positions == sorted(positions), calls
+    agent.assert_order("instance-id", "/k3s\n", PROVIDER, "ssm get-parameter", "systemctl start --no-block k3s")
     config = yaml.safe_load((agent.root / "etc/rancher/k3s/config.yaml").read_text())
     assert config["server"] == "https://10.0.128.10:6443"
     assert config["node-name"] == "i-0123456789abcdef0"
+    assert config["node-label"] == ["topology.kubernetes.io/zone=eu-central-1b"]
     assert "joined as i-0123456789abcdef0" in result.stdout
 
 
@@ -170,8 +81,7 @@ def test_without_metadata_nothing_is_begun(agent: Machine) -> None:
 
 def test_an_agent_does_not_start_before_the_server(agent: Machine) -> None:
     agent.answer("parameters/join-token", "pending")
-    script = agent.root / "opt/creditrisk/agent.sh"
-    script.write_text(script.read_text().replace("retry 1800", "retry 1"))
+    agent.hurry("agent.sh")
     result = agent.run("agent.sh")
     assert result.returncode == 1
     assert "/credit-risk/join-token is pending: the server has not started" in result.stderr
@@ -210,7 +120,10 @@ def test_user_data_carries_the_scripts_that_are_tested_here(applied: Applied, ki
         content = gzip.decompress(b64decode(written[f"/opt/creditrisk/{name}"]["content"])).decode()
         assert content == (FILES / name).read_text()
     assert document["runcmd"] == [[f"/opt/creditrisk/{kind}.sh"]]
-    assert written["/etc/creditrisk/node.env"]["permissions"] == "0600"
+    settings = written["/etc/creditrisk/node.env"]
+    assert settings["permissions"] == "0600"
+    names = {line.partition("=")[0] for line in settings["content"].splitlines()}
+    assert names == set(SERVER_SETTINGS if kind == "server" else SETTINGS)
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,8 @@ provider "aws" {
 
 data "aws_caller_identity" "current" {}
 
+# As of the buckets in ../modules/storage.
+#trivy:ignore:AWS-0089
 resource "aws_s3_bucket" "state" {
   bucket = "${var.name}-state-${data.aws_caller_identity.current.account_id}"
   lifecycle {
@@ -53,6 +55,8 @@ resource "aws_s3_bucket_versioning" "state" {
   }
 }
 
+# As of the buckets in ../modules/storage.
+#trivy:ignore:AWS-0132
 resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
   bucket = aws_s3_bucket.state.id
   rule {

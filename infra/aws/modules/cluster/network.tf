@@ -23,6 +23,7 @@ locals {
 resource "aws_vpc_security_group_ingress_rule" "between_nodes" {
   for_each                     = local.between_nodes
   security_group_id            = aws_security_group.nodes.id
+  description                  = each.key
   referenced_security_group_id = aws_security_group.nodes.id
   ip_protocol                  = each.value.protocol
   from_port                    = each.value.port
@@ -32,6 +33,7 @@ resource "aws_vpc_security_group_ingress_rule" "between_nodes" {
 resource "aws_vpc_security_group_egress_rule" "between_nodes" {
   for_each                     = local.between_nodes
   security_group_id            = aws_security_group.nodes.id
+  description                  = each.key
   referenced_security_group_id = aws_security_group.nodes.id
   ip_protocol                  = each.value.protocol
   from_port                    = each.value.port
@@ -40,6 +42,7 @@ resource "aws_vpc_security_group_egress_rule" "between_nodes" {
 
 resource "aws_vpc_security_group_ingress_rule" "kubernetes" {
   security_group_id            = aws_security_group.server.id
+  description                  = "Kubernetes"
   referenced_security_group_id = aws_security_group.nodes.id
   ip_protocol                  = "tcp"
   from_port                    = 6443
@@ -48,12 +51,15 @@ resource "aws_vpc_security_group_ingress_rule" "kubernetes" {
 
 resource "aws_vpc_security_group_egress_rule" "kubernetes" {
   security_group_id            = aws_security_group.nodes.id
+  description                  = "Kubernetes"
   referenced_security_group_id = aws_security_group.server.id
   ip_protocol                  = "tcp"
   from_port                    = 6443
   to_port                      = 6443
 }
 
+# k3s's releases, GitHub's signing keys, public data and AWS's own services have no fixed addresses.
+#trivy:ignore:AWS-0104
 resource "aws_vpc_security_group_egress_rule" "https" {
   security_group_id = aws_security_group.nodes.id
   description       = "AWS, releases, data"
@@ -66,6 +72,7 @@ resource "aws_vpc_security_group_egress_rule" "https" {
 resource "aws_vpc_security_group_ingress_rule" "entry" {
   for_each                     = var.node_ports
   security_group_id            = aws_security_group.nodes.id
+  description                  = "from the load balancer: ${each.key}"
   referenced_security_group_id = var.entry_security_group_id
   ip_protocol                  = "tcp"
   from_port                    = each.value
@@ -75,6 +82,7 @@ resource "aws_vpc_security_group_ingress_rule" "entry" {
 resource "aws_vpc_security_group_egress_rule" "entry" {
   for_each                     = var.node_ports
   security_group_id            = var.entry_security_group_id
+  description                  = "to the nodes: ${each.key}"
   referenced_security_group_id = aws_security_group.nodes.id
   ip_protocol                  = "tcp"
   from_port                    = each.value
@@ -84,6 +92,7 @@ resource "aws_vpc_security_group_egress_rule" "entry" {
 resource "aws_vpc_security_group_ingress_rule" "database" {
   count                        = var.database == null ? 0 : 1
   security_group_id            = var.database.security_group_id
+  description                  = "Postgres"
   referenced_security_group_id = aws_security_group.nodes.id
   ip_protocol                  = "tcp"
   from_port                    = 5432
@@ -93,6 +102,7 @@ resource "aws_vpc_security_group_ingress_rule" "database" {
 resource "aws_vpc_security_group_egress_rule" "database" {
   count                        = var.database == null ? 0 : 1
   security_group_id            = aws_security_group.nodes.id
+  description                  = "Postgres"
   referenced_security_group_id = var.database.security_group_id
   ip_protocol                  = "tcp"
   from_port                    = 5432

@@ -85,6 +85,8 @@ resource "aws_acm_certificate_validation" "this" {
   validation_record_fqdns = [for record in aws_route53_record.validation : record.fqdn]
 }
 
+# Lending applications are outside of the VPC: allowed_cidrs says which networks reach it.
+#trivy:ignore:AWS-0053
 resource "aws_lb" "this" {
   name                       = var.name
   load_balancer_type         = "application"

@@ -36,6 +36,8 @@ locals {
   private   = { for index, zone in local.zones : zone => cidrsubnet(var.cidr, 4, index + 8) }
 }
 
+# Flow logs are an account's choice of what it keeps, for how long and at what cost: `aws ec2 create-flow-logs` adds them.
+#trivy:ignore:AWS-0178
 resource "aws_vpc" "this" {
   cidr_block           = var.cidr
   enable_dns_support   = true

@@ -3,14 +3,6 @@
 # shellcheck source=SCRIPTDIR/lib.sh
 source /opt/creditrisk/lib.sh
 
-instance_id() {
-    local token
-    token=$(curl --fail --silent --show-error --request PUT --header "X-aws-ec2-metadata-token-ttl-seconds: 60" \
-        http://169.254.169.254/latest/api/token) || return
-    curl --fail --silent --show-error --header "X-aws-ec2-metadata-token: $token" \
-        http://169.254.169.254/latest/meta-data/instance-id
-}
-
 # The server writes it when it has started: until then the parameter says "pending".
 join_token_is_there() {
     local value
@@ -20,7 +12,8 @@ join_token_is_there() {
     }
 }
 
-node=$(instance_id) || die "the instance metadata service does not answer"
+node=$(metadata instance-id)
+zone=$(metadata placement/availability-zone)
 install_k3s
 install_credential_provider
 say "wait for the server"
@@ -31,6 +24,7 @@ cat >/etc/rancher/k3s/config.yaml <<YAML
 server: https://$SERVER_ADDRESS:6443
 token-file: /etc/rancher/k3s/token
 node-name: $node
+node-label: [topology.kubernetes.io/zone=$zone]
 YAML
 start_k3s agent
 retry 600 "k3s (journalctl -u k3s says more)" systemctl is-active --quiet k3s

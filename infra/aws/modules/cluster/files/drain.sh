@@ -5,8 +5,10 @@
 source /opt/creditrisk/lib.sh
 
 group() {
-    aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$AGENT_GROUP" --output text \
-        --query "AutoScalingGroups[0].Instances[$1].InstanceId" | tr -s '\t' '\n' | grep -v '^None$' || [ $? = 1 ]
+    local found
+    found=$(aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$AGENT_GROUP" --output text \
+        --query "AutoScalingGroups[0].Instances[$1].InstanceId") || die "cannot ask for the agents of $AGENT_GROUP"
+    tr -s '\t' '\n' <<<"$found" | grep -v '^None$' || [ $? = 1 ]
 }
 
 going=$(group "?LifecycleState=='Terminating:Wait'")

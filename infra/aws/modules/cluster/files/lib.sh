@@ -98,6 +98,15 @@ UNIT
     systemctl start --no-block k3s
 }
 
+# metadata PATH: what the machine is told about itself.
+metadata() {
+    local address=http://169.254.169.254/latest token
+    token=$(curl --fail --silent --show-error --request PUT --header "X-aws-ec2-metadata-token-ttl-seconds: 60" \
+        "$address/api/token") || die "the instance metadata service does not answer"
+    curl --fail --silent --show-error --header "X-aws-ec2-metadata-token: $token" "$address/meta-data/$1" ||
+        die "the instance metadata service does not say its $1"
+}
+
 parameter() {
     aws ssm get-parameter --with-decryption --name "$1" --query Parameter.Value --output text
 }

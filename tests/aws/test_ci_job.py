@@ -1,0 +1,220 @@
+"""deploy.yaml as GitHub would run it: its steps in order, with AWS's own command line and what Terraform made.
+
+What only GitHub, AWS's network and a cluster have is played: the job's token, Session Manager's tunnel (it leads here
+to a TLS server on loopback), Docker, and helm with kubectl, which are real in tests/e2e/test_deploy.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aws.conftest import Applied
+from aws.machine import program
+from aws.programs import aws_cli
+from aws.stand_ins import DOCKER, HELM, KUBECTL, PLUGIN, Cluster, Github, cluster_with_tls, github_tokens
+from aws.terraform import ACCOUNT, REGION, credentials
+from conftest import REPOSITORY
+
+pytestmark = [pytest.mark.slow, pytest.mark.terraform]
+WORKFLOW = yaml.safe_load((REPOSITORY / ".github/workflows/deploy.yaml").read_text())
+STEPS = [step for step in WORKFLOW["jobs"]["deploy"]["steps"] if "run" in step]
+REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+
+
+@dataclass
+class Job:
+    """A job on a runner of GitHub's: its working copy, variables, and what earlier steps left for later ones."""
+
+    folder: Path
+    variables: dict[str, str]
+    environment: dict[str, str]
+    said: dict[str, str] = field(default_factory=dict)
+
+    def step(self, name: str) -> subprocess.CompletedProcess[str]:
+        """Run a step of the workflow as its text stands there."""
+        (step,) = [step for step in STEPS if step["name"] == name]
+        written = self.folder / "github_env"
+        written.touch()
+        kept = dict(line.split("=", 1) for line in written.read_text().splitlines())
+        own = {key: self._filled(value) for key, value in step.get("env", {}).items()}
+        result = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", self._filled(step["run"])],
+            cwd=self.folder / "work", env=self.environment | kept | own, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        self.said[name] = result.stdout + result.stderr
+        return result
+
+    def _filled(self, text: str) -> str:
+        return re.sub(r"\$\{\{ vars\.(\w+) \}\}", lambda match: self.variables[match[1]], text)
+
+    def calls(self, name: str) -> list[list[str]]:
+        """Return the arguments of each call of a played program."""
+        lines = (self.folder / "calls").read_text().splitlines()
+        return [call[1:] for call in map(json.loads, lines) if call[0] == name]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """What answers at the other end of the tunnel."""
+    with cluster_with_tls(tmp_path_factory.mktemp("cluster")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def github() -> Iterator[Github]:
+    """Who gives jobs their tokens."""
+    with github_tokens() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def job(applied: Applied, cluster: Cluster, github: Github, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A job in the environment, with the variables that Terraform printed, and all its steps run."""
+    folder = tmp_path_factory.mktemp("job")
+    skipped = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "charts-*")
+    shutil.copytree(REPOSITORY, folder / "work", ignore=skipped)
+    (folder / "bin").mkdir()
+    aws_cli(folder / "bin")
+    for name, text in {"docker": DOCKER, "helm": HELM, "kubectl": KUBECTL, "session-manager-plugin": PLUGIN}.items():
+        program(folder / "bin" / name, text)
+    (folder / "calls").touch()
+    (folder / "token").write_text("the job's token")
+    variables = applied.outputs["github_variables"] | {"K3S_CA_URL": cluster.ca_url}
+    environment = {
+        **{key: value for key, value in credentials(applied.endpoint).items() if "KEY" not in key},
+        # What configure-aws-credentials does with role-to-assume.
+        "AWS_ROLE_ARN": variables["AWS_DEPLOY_ROLE"],
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(folder / "token"),
+        "PATH": f"{folder}/bin:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "PYTHON": sys.executable,
+        "CALLS": str(folder / "calls"),
+        "ENDPOINT": applied.endpoint,
+        "TUNNEL_TO": str(cluster.port),
+        "SERVICE_PORT": str(cluster.service_port),
+        "LOCAL_PORT": str(cluster.local_port),
+        "RUNNER_TEMP": str(folder),
+        "GITHUB_ENV": str(folder / "github_env"),
+        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+        "ACTIONS_ID_TOKEN_REQUEST_URL": github.url,
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "job",
+    }
+    job = Job(folder, variables, environment)
+    for step in STEPS:
+        if step["name"] != "helm and kubectl":
+            result = job.step(step["name"])
+            assert result.returncode == 0, f"{step['name']}: {job.said[step['name']]}"
+    return job
+
+
+def test_the_variables_are_all_that_the_workflow_asks_for(applied: Applied) -> None:
+    text = (REPOSITORY / ".github/workflows/deploy.yaml").read_text()
+    asked = set(re.findall(r"vars\.(\w+)", text)) - {"AWS_DEPLOY"}
+    assert asked <= set(applied.outputs["github_variables"])
+    assert set(re.findall(r"secrets\.\w+", text)) == set()
+
+
+def test_the_jobs_token_makes_it_the_deploy_role(job: Job) -> None:
+    who = subprocess.run(
+        ["aws", "sts", "get-caller-identity", "--query", "Arn", "--output", "text"],
+        env=job.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert who.stdout.startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/credit-risk-deploy/")
+
+
+def test_docker_is_logged_in_to_ecr_by_a_password_that_no_log_shows(job: Job) -> None:
+    (login,) = [call for call in job.calls("docker") if call[0] == "login"]
+    assert login == ["login", "--username", "AWS", "--password-stdin", REGISTRY]
+    password = (job.folder / "password").read_text()
+    assert password
+    assert not [said for said in job.said.values() if password in said]
+
+
+def test_all_images_are_in_ecr_and_deployed_by_their_digests(job: Job, applied: Applied) -> None:
+    images = json.loads((job.folder / "images.json").read_text())
+    assert set(images) == {"api", "training", "mlflow", "operator"}
+    (upgrade,) = [call for call in job.calls("helm") if call[0] == "upgrade"]
+    for name, image in images.items():
+        pushed = applied.client("ecr").describe_images(repositoryName=f"credit-risk/{name}")["imageDetails"]
+        assert image == {"repository": f"{REGISTRY}/credit-risk/{name}", "digest": pushed[-1]["imageDigest"]}
+        assert f"--set-string={name}.image.digest={image['digest']}" in upgrade
+
+
+def test_a_second_run_builds_nothing_again(job: Job) -> None:
+    before = len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]])
+    assert before == 4
+    assert job.step("Build and push what changed").returncode == 0
+    assert job.said["Build and push what changed"].count("(there already)") == 4
+    assert len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]]) == before
+
+
+def test_the_session_is_a_port_forward_to_the_server_and_nothing_else(job: Job, applied: Applied) -> None:
+    (session,) = job.calls("session-manager-plugin")
+    asked = json.loads(session[4])
+    assert asked["Target"] == applied.outputs["server_instance_id"]
+    assert asked["DocumentName"] == "AWS-StartPortForwardingSession"
+    assert asked["Parameters"] == {"portNumber": ["6443"], "localPortNumber": [job.environment["LOCAL_PORT"]]}
+
+
+def test_helm_gets_terraforms_values_last_and_the_way_that_was_opened(job: Job, applied: Applied) -> None:
+    (upgrade,) = [call for call in job.calls("helm") if call[0] == "upgrade"]
+    files = [option.partition("=")[2] for option in upgrade if option.startswith("--values=")]
+    assert files == ["charts/credit-risk/values-k3s.yaml", f"{job.folder}/aws.yaml"]
+    assert Path(files[1]).read_text() == applied.outputs["helm_values"]
+    assert (job.folder / "kubeconfigs").read_text().split() == [f"{job.folder}/k3s/kubeconfig"]
+
+
+def test_kubernetes_is_asked_as_this_job_and_believed_by_the_clusters_ca_alone(job: Job, github: Github) -> None:
+    file = job.folder / "k3s/kubeconfig"
+    config: dict[str, Any] = yaml.safe_load(file.read_text())
+    assert file.stat().st_mode & 0o077 == 0
+    (entry,), (user,) = config["clusters"], config["users"]
+    assert entry["cluster"]["server"] == f"https://127.0.0.1:{job.environment['LOCAL_PORT']}"
+    assert Path(entry["cluster"]["certificate-authority"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
+    plugin = user["user"]["exec"]
+    said = subprocess.run(
+        [plugin["command"], *plugin["args"]], env=job.environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(said.stdout)["status"]["token"].startswith("header.")
+    assert github.asked[-1] == ("/token?api-version=2&audience=credit-risk", "Bearer job")
+
+
+def test_the_summary_says_what_serves(job: Job) -> None:
+    summary = (job.folder / "summary.md").read_text()
+    assert summary.startswith("## Deployed\n\na loan scores 0.2500 by credit-risk version 7")
+    assert f"`{REGISTRY}/credit-risk/api@sha256:" in summary
+
+
+def connect(job: Job, tmp_path: Path, **changed: str) -> subprocess.CompletedProcess[str]:
+    variables = {name: job.variables[name] for name in ("K3S_SERVER_ID", "K3S_CA_URL", "K3S_AUDIENCE")}
+    return subprocess.run(
+        [str(REPOSITORY / ".github/scripts/connect.sh"), str(tmp_path / "k3s")],
+        env=job.environment | variables | {"LOCAL_PORT": "1"} | changed, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_a_server_that_never_started_is_told_apart(job: Job, cluster: Cluster, tmp_path: Path) -> None:
+    result = connect(job, tmp_path, K3S_CA_URL=f"{cluster.ca_url}.missing")
+    assert result.returncode == 1
+    assert "has the server started?" in result.stderr
+    assert not (tmp_path / "k3s/kubeconfig").exists()
+
+
+def test_a_session_that_ends_is_told_with_its_own_words(job: Job, tmp_path: Path) -> None:
+    result = connect(job, tmp_path, K3S_SERVER_ID="i-00000000000000bad")
+    assert result.returncode == 1
+    assert "the session ended:" in result.stderr
+    assert "TargetNotConnected" in result.stderr
+    assert not (tmp_path / "k3s/kubeconfig").exists()

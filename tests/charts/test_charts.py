@@ -16,6 +16,7 @@ import yaml
 
 from charts.rendering import CHARTS, SCENARIOS, render, run_helm
 from conftest import REPOSITORY
+from scorer.settings import Settings as ScorerSettings
 from trainer.gates import GateLimits
 from trainer.hyperparameters import Hyperparameters
 from trainer.settings import parse
@@ -116,6 +117,7 @@ def test_unknown_values_are_refused(name: str) -> None:
         (["--set=postgres.enabled=false"], "no database"),
         (["--set=api.image.tag="], "image.tag or image.digest is needed"),
         (["--set=api.replicas=0"], "replicas"),
+        (["--set=api.scorecard.baseOdds=0"], "baseOdds"),
         (["--set=api.access.mode=open"], "access"),
         (["--set=api.access.mode=oidc"], "access.oidc.issuer is needed"),
         (["--set=api.access.mode=oidc", "--set=api.access.oidc.issuer=http://id.example.org"], "issuer"),
@@ -266,6 +268,20 @@ def test_no_key_is_made_where_none_is_needed(scenario: str, mode: str, secret: s
     assert {"name": "SCORER_ACCESS_MODE", "value": mode} in spec["containers"][0]["env"]
     mounted = [volume["secret"]["secretName"] for volume in spec["volumes"] if volume["name"] == "access"]
     assert mounted == ([secret] if secret else [])
+
+
+def test_the_service_understands_its_settings_as_the_chart_gives_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = render("api/ci/autoscaled-values.yaml")
+    spec = next(pod_spec(document) for document in documents if document["kind"] == "Deployment")
+    for variable in spec["containers"][0]["env"]:
+        if "value" in variable:
+            monkeypatch.setenv(variable["name"], variable["value"])
+    settings = ScorerSettings()
+    assert (settings.base_points, settings.base_odds, settings.pdo) == (700.5, 20, 40)
+    assert settings.audit_log
+    assert settings.access_mode == "apiKeys"
+    named = {variable["name"] for variable in spec["containers"][0]["env"]}
+    assert named <= {f"SCORER_{name.upper()}" for name in ScorerSettings.model_fields}
 
 
 def test_local_clusters_alone_are_open() -> None:

@@ -123,6 +123,43 @@ async def test_a_field_that_stands_twice_is_refused_by_name(app: App, reference:
         assert (await post(app, f"{body}, {once}}}".encode())).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [("/v1/score/batch", '{{"gender": ["Male"], {twice}}}'), ("/v1/score/batch", '[{row}]'),
+     ("/invocations", '{{"dataframe_records": [{row}]}}'), ("/invocations", '{{"inputs": {{"x": [1], {twice}}}}}'),
+     ("/invocations", '{{"instances": [], {twice}}}'),
+     ("/invocations", '{{"dataframe_split": {{"columns": [], "data": [], {twice}}}}}'),
+     ("/invocations", '{{"dataframe_split": {{"columns": ["credit_score", "credit_score"], "data": []}}}}'),
+     ("/v2/models/credit-risk/infer", '{{"inputs": [], {twice}}}'),
+     ("/v2/models/credit-risk/infer", '{{"inputs": [{{"name": "a", "shape": [0], "datatype": "FP64", {twice}}}]}}')],
+)  # fmt: skip
+async def test_a_field_that_stands_twice_is_refused_everywhere(
+    app: App, reference: dict[str, Any], path: str, form: str
+) -> None:
+    twice = '"credit_score": 300, "credit\\u005fscore": 700'
+    row = f"{json.dumps({**reference, 'applicant_id': 'a:b'})[:-1]}, {twice}}}"
+    found = await post(app, form.format(twice=twice, row=row).encode(), path=path)
+    assert "credit_score stands twice" in found.text
+    # A row of a batch is refused by itself.
+    assert found.status_code in {400, 422} or found.json()["results"][0]["problem"]["status"] == 400
+
+
+async def test_rows_of_a_batch_whose_values_hold_colons_are_good(app: App, reference: dict[str, Any]) -> None:
+    rows = [{**reference, "applicant_id": name} for name in ("a:b", None, "c")] + [reference]
+    found = await post(app, json.dumps(rows).encode(), path="/v1/score/batch")
+    assert ["problem" in row for row in found.json()["results"]] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    "deep",
+    [b'{"inputs":' + b'{"a":' * 490 + b"1" + b"}" * 491, b'{"inputs":{"a:":[' + b"1" * 5000 + b"]}}",
+     b'{"instances":' + b"[" * 490 + b'{"a":1}' + b"]" * 490 + b"}"],
+    ids=["objects", "digits", "arrays"],
+)  # fmt: skip
+async def test_looking_for_repeated_fields_is_no_fault_either(app: App, deep: bytes) -> None:
+    assert (await post(app, deep, path="/invocations")).status_code in {400, 422}
+
+
 @given(st.dictionaries(st.text(min_size=1), st.integers() | st.text(), min_size=1), st.data())
 def test_a_repeated_key_is_found_wherever_it_stands(document: dict[str, Any], data: st.DataObject) -> None:
     pairs = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in document.items()]

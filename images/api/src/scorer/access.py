@@ -16,6 +16,8 @@ API_KEY = b"x-api-key"
 OPEN = frozenset({*PAGES, "/openapi.json", "/ping", "/v2/health/live", "/v2/health/ready"})
 # A stable pod shows the canary what its client showed, so that the canary admits the same requests.
 credentials: ContextVar[dict[str, str]] = ContextVar("credentials")
+# Whose request this is, by the name under which access control knows it.
+client: ContextVar[str] = ContextVar("client", default="")
 MOST_CLIENTS = 100
 
 
@@ -56,27 +58,29 @@ class AccessControl:
             return
         try:
             shown, credential = _credential(scope["headers"])
-            client = self._counted(await self._authenticator.identify(credential))
+            name = await self._authenticator.identify(credential)
         except Problem as problem:
             self._denied.labels(problem.status).inc()
             await answer_problem(send, problem)
             return
         credentials.set(shown)
+        client.set(name)
+        counted = self._counted(name)
 
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._requests.labels(client, message["status"]).inc()
+                self._requests.labels(counted, message["status"]).inc()
             await send(message)
 
         await self._app(scope, receive, counting)
 
-    def _counted(self, client: str) -> str:
+    def _counted(self, name: str) -> str:
         """Return the client's name for the metrics, which must not grow with every person who has a token."""
-        if client not in self._clients:
+        if name not in self._clients:
             if len(self._clients) >= MOST_CLIENTS:
                 return "other"
-            self._clients.add(client)
-        return client
+            self._clients.add(name)
+        return name
 
 
 def _credential(headers: list[tuple[bytes, bytes]]) -> tuple[dict[str, str], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from scorer.asgi import PROBLEM_JSON, App, ClientGoneError, Receive, Scope, Send
+from scorer.audit_log import AuditLog
 from scorer.batch import BatchScorer
 from scorer.batch_endpoint import BatchEndpoint
 from scorer.canary import Router
@@ -52,7 +54,8 @@ def create_app(settings: Settings, slot: ModelSlot, metrics: Metrics, router: Ro
     It is one ASGI callable; what guards it (access, limits) wraps it.
     """
     scorecard = Scorecard(settings.base_points, settings.base_odds, settings.pdo)
-    scorer = Scorer(slot, scorecard, settings.pod_name, metrics)
+    audit = AuditLog(sys.stdout.buffer) if settings.audit_log else None
+    scorer = Scorer(slot, scorecard, settings.pod_name, metrics, audit)
     score = ScoreEndpoint(scorer, router, settings.max_body_bytes)
     batches = BatchScorer(scorer)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.contract import CategoricalFeature, Contract, Feature, NumericFeature
-from scorer.duplicates import repeated_key
+from scorer.duplicates import keys_of, repeated_key
 from scorer.problems import FieldProblem, Problem
 
 FloatRows = npt.NDArray[np.float32]
@@ -60,7 +60,7 @@ class ApplicationDecoder:
             raise self._explain(body) from None
         row = msgspec.structs.astuple(application)
         if (twice := repeated_key(body, self._end + (row[-1] is not None))) is not None:
-            raise Problem(400, f"the field {twice} stands twice", (FieldProblem(twice, "stands twice", "once"),))
+            raise _twice(twice)
         numbers = self._pack_numbers(*row[: self._first_code])
         codes = self._pack_codes(*map(dict.__getitem__, self._codes, row[self._first_code : self._end]))
         # Packing bytes is several times quicker than making an array of one row from numbers.
@@ -70,9 +70,12 @@ class ApplicationDecoder:
         """Return the values of a JSON array of good applications: numbers first, then categories, then applicant_id.
 
         Raises:
-            msgspec.ValidationError: when any of them is wrong.
+            msgspec.ValidationError: when any of them is wrong, or may have a key twice.
         """
-        return [msgspec.structs.astuple(application) for application in self._many.decode(body)]
+        rows = [msgspec.structs.astuple(application) for application in self._many.decode(body)]
+        if body.count(b":") != len(rows) * self._end + sum(row[-1] is not None for row in rows):
+            raise msgspec.ValidationError("there are more colons than keys")
+        return rows
 
     def _explain(self, body: bytes) -> Problem:
         document = read_json(body)
@@ -95,18 +98,28 @@ class ApplicationDecoder:
 
 
 def read_json(body: bytes, decode: Callable[[bytes], Any] | None = None) -> Any:  # noqa: ANN401 - whatever is sent
-    """Return what a body holds; `decode` is for one that wants a shape.
+    """Return what a body holds; `decode` is for one that wants a shape, and looks for repeated keys itself.
 
     Raises:
-        Problem: 400 when it is no JSON, or none that can be represented.
+        Problem: 400 when it is no JSON, or none that can be represented, or a key stands twice in an object.
         msgspec.ValidationError: when it is not of the shape that `decode` wants.
     """
     try:
-        return (decode or msgspec.json.decode)(body)
+        if decode:
+            return decode(body)
+        document = msgspec.json.decode(body)
+        twice = repeated_key(body, keys_of(document))
     except BAD_JSON as error:
         if decode and isinstance(error, msgspec.ValidationError):
             raise
         raise Problem(400, f"the body is not valid JSON: {error}") from error
+    if twice is not None:
+        raise _twice(twice)
+    return document
+
+
+def _twice(field: str) -> Problem:
+    return Problem(400, f"the field {field} stands twice", (FieldProblem(field, "stands twice", "once"),))
 
 
 def encode(contract: Contract, applicant: dict[str, float | str]) -> tuple[FloatRows, CodeRows]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from scorer.problems import FieldProblem, Problem
-from scorer.tables import MOST_ROWS, Column, check_rows
+from scorer.tables import MOST_ROWS, Column, check_rows, refuse_repeated
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 ARROW_FILE = "application/vnd.apache.arrow.file"
@@ -49,6 +49,7 @@ def read_columns(body: bytes, media_type: str, numeric: Sequence[str]) -> dict[s
         raise Problem(400, f"the body is no {media_type}: {error}") from error
     check_rows(count)
     names = table.column_names
+    refuse_repeated(names)
     return {name: _column(ac, name, table.column(name), as_number=name in numeric) for name in names}
 
 

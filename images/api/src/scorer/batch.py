@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from scorer.model import Model
 from scorer.problems import Problem
-from scorer.scoring import Scorer, model_of
+from scorer.scoring import ModelReference, Scorer, model_of
 from scorer.tables import Rows
 
 Result = TypeVar("Result")
@@ -67,6 +67,12 @@ class BatchScorer:
         fine[list(batch.problems)] = False
         declined = int(batch.declined[fine].sum())
         self.scorer.metrics.scored_many(endpoint, batch.probabilities[fine], declined, len(batch.problems))
+        if self.scorer.audit:
+            identity, counts = model.identity, {"declined": declined, "refused": len(batch.problems)}
+            self.scorer.audit.write(
+                endpoint, model=ModelReference(identity.name, identity.version), served_by=self.scorer.served_by,
+                rows=len(batch), **counts,
+            )  # fmt: skip
         return batch
 
     async def run(self, work: Callable[[], Result]) -> Result:

@@ -17,7 +17,7 @@ from scorer.model import Model
 from scorer.openapi import INVOCATIONS, problems
 from scorer.problems import FieldProblem, Problem
 from scorer.scoring import model_of
-from scorer.tables import Column, Rows
+from scorer.tables import Column, Rows, refuse_repeated
 
 # The release whose protocol this is; clients ask for it to learn what they may send.
 PROTOCOL_VERSION = "3.17.2"
@@ -102,6 +102,7 @@ def _split_columns(split: Any) -> dict[str, Column]:  # noqa: ANN401 - whatever 
 
 
 def _transposed(names: list[str], rows: list[Any]) -> dict[str, Column]:
+    refuse_repeated(names)
     for index, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
             raise Problem(422, f"row {index} is no array of {len(names)} values")

@@ -63,9 +63,6 @@ class InferRequest(msgspec.Struct):
     outputs: list[RequestedOutput] = []
 
 
-_decode = msgspec.json.Decoder(InferRequest).decode
-
-
 def add_open_inference(app: FastAPI, batches: BatchScorer, limit: int) -> None:
     """Add the endpoints; `limit` is a body's, in bytes."""
     slot = batches.scorer.slot
@@ -142,7 +139,7 @@ def _parse(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]
             raise Problem(400, f"{HEADER_LENGTH} is {header_length[:80]!r}, which is no length within the body")
         length = int(header_length[:12])
     try:
-        return read_json(body[:length], _decode), body[length:]
+        return msgspec.convert(read_json(body[:length]), InferRequest), body[length:]
     except msgspec.ValidationError as error:
         raise Problem(422, f"the body is no inference request: {error}") from error
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from scorer.audit_log import AuditLog
 from scorer.loader import ModelSlot
 from scorer.metrics import Metrics
 from scorer.model import Model
@@ -46,12 +47,14 @@ class Scorer:
         scorecard: Turns probabilities into points.
         served_by: This pod's name.
         metrics: Where scores and decisions are counted.
+        audit: Where each answer is written down, if anywhere.
     """
 
     slot: ModelSlot
     scorecard: Scorecard
     served_by: str
     metrics: Metrics
+    audit: AuditLog | None = None
 
     async def score(self, body: bytes, request_id: str, reasons: int = 0) -> Score:
         """Score one application and give at most so many reasons.
@@ -62,13 +65,13 @@ class Scorer:
         model = model_of(self.slot)
         numeric, codes = model.decoder.decode(body)
         given: tuple[Reason, ...] | UnsetType = UNSET
-        audit: Audit | UnsetType = UNSET
+        basis: Audit | UnsetType = UNSET
         if reasons:
             question = model.explainer.ask(numeric, codes)
             scores = await model.together.score(question.numeric, question.codes)
             explanation = model.explainer.explain(question, scores)
             given = model.explainer.reasons(explanation, reasons, self.scorecard.points_per_log_odds)
-            audit = model.explainer.audit(explanation)
+            basis = model.explainer.audit(explanation)
         else:
             scores = await model.together.score(numeric, codes)
         # The first row is the applicant.
@@ -77,7 +80,19 @@ class Scorer:
         self.metrics.scored(probability, decision)
         reference = ModelReference(model.identity.name, model.identity.version)
         points = self.scorecard.points(probability)
-        return Score(request_id, probability, points, decision, reference, self.served_by, given, audit)
+        score = Score(request_id, probability, points, decision, reference, self.served_by, given, basis)
+        if self.audit:
+            self.audit.write("score", **_audited(score))
+        return score
+
+
+def _audited(score: Score) -> dict[str, object]:
+    """Return what is written down of an answer; reasons by their codes, for their sentences hold applicants' data."""
+    codes = UNSET if isinstance(score.reasons, UnsetType) else [reason.code for reason in score.reasons]
+    return {
+        "request_id": score.request_id, "model": score.model, "served_by": score.served_by, "decision": score.decision,
+        "probability_of_default": score.probability_of_default, "score_points": score.score_points, "reasons": codes,
+    }  # fmt: skip
 
 
 def model_of(slot: ModelSlot) -> Model:

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     # Empty: the first of azp, client_id and sub.
     oidc_client_claim: str = ""
     oidc_refresh_seconds: float = Field(default=900.0, gt=0)
+    # Whether each answer is a line of JSON in the process's output.
+    audit_log: bool = False
     max_body_bytes: int = Field(default=65536, ge=1024)
     # 10,000 rows are 3.3 MB as JSON records.
     max_batch_bytes: int = Field(default=8_388_608, ge=1024)

@@ -189,6 +189,17 @@ def check_rows(count: int) -> None:
         raise Problem(413, f"the batch has {count} rows; at most {MOST_ROWS} are allowed")
 
 
+def refuse_repeated(names: Sequence[str]) -> None:
+    """Refuse a table in which a column stands twice.
+
+    Raises:
+        Problem: 422 with its name.
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Problem(422, f"the column {twice} stands twice", (FieldProblem(twice, "stands twice", "once"),))
+
+
 def _numbers(values: Column) -> npt.NDArray[np.float64]:
     """Return values as float64, NaN where one is no number."""
     if isinstance(values, np.ndarray) and values.dtype != object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import hypothesis
@@ -37,11 +38,22 @@ def quick_training(tracking_uri: str, folder: Path, *, seed: int = 0) -> Setting
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a registered version, as training writes them."""
-    folder = tmp_path_factory.mktemp("trained")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The files of a registered version, as training writes them; trained once for all workers of a run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    files = shared / "trained"
+    with (shared / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not files.exists():
+            _train(tmp_path_factory.mktemp("training"), files)
+    return files
+
+
+def _train(folder: Path, files: Path) -> None:
     tracking = f"sqlite:///{folder}/mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         version = run(quick_training(tracking, folder / "work")).version
-        return Path(mlflow.artifacts.download_artifacts(f"models:/credit-risk/{version}", tracking_uri=tracking))
+        uri = f"models:/credit-risk/{version}"
+        Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=tracking)).rename(files)

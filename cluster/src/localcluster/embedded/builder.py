@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import subprocess
@@ -165,7 +166,8 @@ class Builder:
         return found.returncode == 0
 
 
-def _installer_configuration() -> tuple[str, str, list[str]]:
+@functools.cache
+def _installer_configuration() -> tuple[str, str, tuple[str, ...]]:
     """Return this machine's pip settings as a pip.conf, as a uv.toml, and the local files and folders that they name.
 
     The files are mounted while an image is built and are not part of it.
@@ -187,4 +189,4 @@ def _installer_configuration() -> tuple[str, str, list[str]]:
     uv = f"native-tls = true\n[pip]\nfind-links = {json.dumps(settings.get('find-links', '').split())}\n"
     if index := settings.get("index-url"):
         uv += f"index-url = {json.dumps(index)}\n"
-    return pip, uv, list(dict.fromkeys(mounts))
+    return pip, uv, tuple(dict.fromkeys(mounts))

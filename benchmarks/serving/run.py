@@ -31,8 +31,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 from batches import measure_batches
 from registry import registry_of
 
+from trainer.synthetic import generate
+
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 CONTENDERS = HERE / "contenders"
+# More than the service remembers of any one number.
+APPLICANTS = 10_000
+# One request after the other, from memory.
+WRK = """
+local bodies, requests, last = {{ {bodies} }}, {{}}, 0
+wrk.headers['Content-Type'] = 'application/json'
+init = function() for i, body in ipairs(bodies) do requests[i] = wrk.format('POST', nil, nil, body) end end
+request = function() last = last % #requests + 1; return requests[last] end
+"""
 SCORER = [sys.executable, "-m", "scorer"]
 PATHS = {
     "scoring": "/v1/score",
@@ -191,12 +202,11 @@ class Contender:
     script: Path
 
     @classmethod
-    def of(cls, name: str, port: int, group: int, applicant: dict, work: Path) -> Contender:
-        """Write the request down for wrk."""
-        script, body = work / f"{name.replace(' ', '-')}.lua", body_for(name, applicant)
-        headers = "wrk.headers['Content-Type'] = 'application/json'"
-        script.write_text(f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n{headers}\n")
-        return cls(name, port, group, body, script)
+    def of(cls, name: str, port: int, group: int, asked: list[dict], work: Path) -> Contender:
+        """Write the requests down for wrk."""
+        script, bodies = work / f"{name.replace(' ', '-')}.lua", [body_for(name, one) for one in asked]
+        script.write_text(WRK.format(bodies=",\n".join(f"[==[{body}]==]" for body in bodies)))
+        return cls(name, port, group, bodies[0], script)
 
     def came_up(self, work: Path) -> bool:
         """Wait for the first answer."""
@@ -214,16 +224,10 @@ class Contender:
         return ask(self.port, PATHS[self.name], self.script, seconds, self.group)
 
 
-def unlike_the_reference(model: Path) -> dict:
-    """Return an applicant who differs from the reference in every field: reasons then cost what they cost at most."""
-    contract = json.loads((model / "contract.json").read_text())
-    usual = contract["reference_applicant"]
-    return {
-        feature["name"]: next(word for word in feature["categories"] if word != usual[feature["name"]])
-        if feature["kind"] == "categorical"
-        else min(usual[feature["name"]] * 1.1, feature["maximum"])
-        for feature in contract["features"]
-    }
+def applicants(model: Path) -> list[dict]:
+    """Return applicants who are as different from one another, and from the reference, as in the data."""
+    features = [feature["name"] for feature in json.loads((model / "contract.json").read_text())["features"]]
+    return generate(APPLICANTS, seed=7)[features].to_dict("records")
 
 
 def environments(model: Path, registry: str, work: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -243,14 +247,14 @@ def start_all(
     model: Path, venvs: Path, base: dict[str, str], ours: dict[str, str], work: Path, running: contextlib.ExitStack
 ) -> list[Contender]:
     """Start every server that is installed."""
-    applicant, port = unlike_the_reference(model), int(ours["SCORER_PORT"])
+    asked, port = applicants(model), int(ours["SCORER_PORT"])
     pid = running.enter_context(server("scoring", SCORER, ours, work))
-    found = [Contender.of(name, port, pid, applicant, work) for name in ("scoring", "scoring, 4 reasons")]
+    found = [Contender.of(name, port, pid, asked, work) for name in ("scoring", "scoring, 4 reasons")]
     for name in list(PATHS)[2:]:
         port = free_port()
         if command := command_for(name, port, model, venvs, work):
             group = running.enter_context(server(name, command, base, work))
-            found.append(Contender.of(name, port, group, applicant, work))
+            found.append(Contender.of(name, port, group, asked, work))
         else:
             print(f"{name}: not installed, not measured")
     return [contender for contender in found if contender.came_up(work)]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from scorer import reasons as reasons_module
 from scorer.application import CodeRows, FloatRows
 from scorer.contract import Contract
 from scorer.model import Identity, Model, load_model
@@ -118,6 +119,22 @@ def test_with_deeper_interactions_they_stay_close_and_still_sum_to_the_differenc
 
 def test_a_feature_like_the_references_contributes_nothing() -> None:
     assert explained(tangled, (1.0, 0.0, 2.0, 0, 1))[[0, 2]].tolist() == [0, 0]
+
+
+def test_a_number_that_comes_again_costs_no_row_and_changes_no_contribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reasons_module, "_VALUES", 3)
+    explainer, predict = Explainer(contract(), predicting(tangled)), predicting(tangled)
+    row, rows = as_input((1.5, -2.0, 0.5, 2, 1)), 1 + 5 + 3
+    assert len(explainer.ask(*row).numeric) == rows
+    first = explain(explainer, predict, row)
+    assert len(explainer.ask(*row).numeric) == rows - 3
+    assert explain(explainer, predict, row) == first
+    # Remembered are the latest values alone; a question that is asked already does not care.
+    asked = explainer.ask(*row)
+    for value in (1.0, 2.0, 3.0):
+        explain(explainer, predict, as_input((value, 0.0, 0.0, 0, 0)))
+    assert len(explainer.ask(*row).numeric) == rows - 2
+    assert explainer.explain(asked, predict(asked.numeric, asked.codes)) == first
 
 
 def test_three_features_that_differ_are_exact_whatever_the_interactions() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import random
@@ -42,6 +43,9 @@ async def keep_loading(slot: ModelSlot, registry: Registry, settings: Settings) 
             log.warning("no model yet: %s", slot.reason)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads pods, keeps no secret
             pause = min(pause * 2, settings.retry_max_seconds)
+    # All that is there now stays: the garbage collector need not look at it, request after request.
+    gc.collect()
+    gc.freeze()
     identity = slot.model.identity
     log.info("serving %s", json.dumps({"model": identity.name, "version": identity.version, "run": identity.run_id}))
 

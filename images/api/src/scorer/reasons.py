@@ -23,8 +23,8 @@ from scorer.scorecard import log_odds, log_odds_of
 # Units that a sentence reads better without.
 _PURE_NUMBERS = ("", "ratio")
 METHOD = "kernel-shap-pairs"
-# So many patterns of features that differ from the reference are remembered: all that there are of 11 features.
-_PATTERNS = 2048
+# So many patterns of features that differ from the reference are remembered, and so many values of each number.
+_PATTERNS, _VALUES = 512, 4096
 Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
 
 
@@ -56,7 +56,7 @@ class Audit(msgspec.Struct, frozen=True):
 
 
 class Pattern(NamedTuple):
-    """What explaining takes for all rows that differ from the reference in the same columns.
+    """What explaining takes for all rows that differ from the reference in the same columns, and know the same of them.
 
     Attributes:
         columns: Those columns.
@@ -77,6 +77,8 @@ class Question(NamedTuple):
     numeric: FloatRows
     codes: CodeRows
     values: list[float]
+    # What each column that differs changes alone, where that is known.
+    alone: list[float | None]
     pattern: Pattern
 
 
@@ -103,10 +105,11 @@ class Explainer:
         self._pattern_of = lru_cache(maxsize=_PATTERNS)(self._pattern)
         self.reference_probability = float(predict(self._numeric, self._codes)[0])
         self._reference = log_odds(self.reference_probability)
-        self._first = [
-            (log_odds_of(predict(np.repeat(self._numeric, len(rows), axis=0), rows)) - self._reference).tolist()
-            for rows in self._category_rows()
-        ]
+        # What a value changes alone, by column and value: of every category, and of numbers that came before.
+        self._alone: list[dict[float, float]] = [{} for _ in contract.numeric]
+        for rows in self._category_rows():
+            changed = log_odds_of(predict(np.repeat(self._numeric, len(rows), axis=0), rows)) - self._reference
+            self._alone.append(dict(enumerate(changed.tolist())))
 
     def _category_rows(self) -> list[CodeRows]:
         rows = []
@@ -119,17 +122,19 @@ class Explainer:
         """Return the rows whose scores explain a row, at most 1 + 2 * numeric + categorical features.
 
         The applicant, the applicant with one feature at a time taken back, and the reference with one number at a time
-        of the applicant's; only features in which they differ.
+        of the applicant's; only features in which they differ, and only numbers that nobody had lately.
         """
         values = _values(numeric, codes)
         different = tuple([column for column, usual in enumerate(self._usual) if values[column] != usual])
-        pattern = self._pattern_of(different)
+        alone = [self._alone[column].get(values[column]) for column in different]
+        unknown = tuple([column for column, known in zip(different, alone, strict=True) if known is None])
+        pattern = self._pattern_of(different, unknown)
         numbers = np.where(pattern.numbers, numeric, self._numeric)
-        return Question(numbers, np.where(pattern.words, codes, self._codes), values, pattern)
+        return Question(numbers, np.where(pattern.words, codes, self._codes), values, alone, pattern)
 
-    def _pattern(self, columns: tuple[int, ...]) -> Pattern:
-        own, active = np.eye(len(self._usual), dtype=bool), np.array(columns, dtype=int)
-        taken = np.concatenate([own[:1] | True, ~own[active], own[active[active < self._width]]])
+    def _pattern(self, columns: tuple[int, ...], unknown: tuple[int, ...]) -> Pattern:
+        own = np.eye(len(self._usual), dtype=bool)
+        taken = np.concatenate([own[:1] | True, ~own[list(columns)], own[list(unknown)]])
         order = tuple(columns.index(place) if place in columns else -1 for place in self._places)
         return Pattern(columns, taken[:, : self._width], taken[:, self._width :], order)
 
@@ -138,11 +143,22 @@ class Explainer:
         values, columns = question.values, question.pattern.columns
         whole, *others = [log_odds(score) for score in scores.tolist()]
         last = [whole - other for other in others[: len(columns)]]
-        first = [other - self._reference for other in others[len(columns) :]]
-        first += [self._first[column - self._width][int(values[column])] for column in columns[len(first) :]]
+        new = iter(others[len(columns) :])
+        first = [
+            self._remember(column, values[column], next(new) - self._reference) if known is None else known
+            for column, known in zip(columns, question.alone, strict=True)
+        ]
         # Behind them stands what an order of -1 finds.
         found = [*shapley_of_pairs(first, last, whole - self._reference), 0.0]
         return Explanation(values, float(scores[0]), [found[place] for place in question.pattern.order])
+
+    def _remember(self, column: int, value: float, changed: float) -> float:
+        """Keep what a number changes alone: scores and rates come again, and then cost no row."""
+        known = self._alone[column]
+        if len(known) >= _VALUES:
+            del known[next(iter(known))]
+        known[value] = changed
+        return changed
 
     def reasons(self, explanation: Explanation, most: int, points_per_log_odds: float) -> tuple[Reason, ...]:
         """Return the features that harmed most, at most so many, none of them protected."""

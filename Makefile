@@ -70,7 +70,7 @@ format: $(STAMP) ## put the code into its one form
 	ruff format .
 
 ##@ measurements, each beside its alternatives
-.PHONY: bench-routing bench-operator bench-training bench-serving
+.PHONY: bench-routing bench-operator bench-training bench-serving bench-ingress
 LOANS ?= ../shared/data/loans.csv
 bench-training: $(STAMP) ## accuracy beside CatBoost (LOANS=...), and speed beside a plain loop, MLPClassifier and CatBoost
 	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(CURDIR)/images/training/src $(PYTHON) benchmarks/training/accuracy.py $(LOANS)
@@ -78,6 +78,9 @@ bench-training: $(STAMP) ## accuracy beside CatBoost (LOANS=...), and speed besi
 
 bench-serving: $(STAMP) ## the API beside a bare echo and other servers (needs wrk; MODEL=folder, VENVS=folder)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/run.py --model "$(MODEL)" --venvs "$(or $(VENVS),/nowhere)"
+
+bench-ingress: $(STAMP) tools ## the API beside a bare echo, both behind the running cluster's ingress (needs wrk; MODEL=folder)
+	eval "$$($(LOCAL) env)" && PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/ingress.py --model "$(MODEL)"
 
 bench-routing: $(STAMP) ## what the router in the API costs, at rest and per forwarded request (needs wrk)
 	$(PYTHON) benchmarks/routing/cost.py

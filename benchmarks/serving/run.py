@@ -40,7 +40,7 @@ APPLICANTS = 10_000
 # One request after the other, from memory.
 WRK = """
 local bodies, requests, last = {{ {bodies} }}, {{}}, 0
-wrk.headers['Content-Type'] = 'application/json'
+{headers}
 init = function() for i, body in ipairs(bodies) do requests[i] = wrk.format('POST', nil, nil, body) end end
 request = function() last = last % #requests + 1; return requests[last] end
 """
@@ -126,6 +126,26 @@ def answers(port: int, path: str, body: str) -> bool:
     return False
 
 
+def wrk_script(bodies: list[str], headers: dict[str, str] | None = None) -> str:
+    """Return a script for wrk that posts one JSON body after the other."""
+    lines = [
+        f"wrk.headers['{name}'] = '{value}'"
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items()
+    ]
+    return WRK.format(bodies=",\n".join(f"[==[{body}]==]" for body in bodies), headers="\n".join(lines))
+
+
+def latency(said: str, percentile: int) -> float:
+    """Return a percentile, in milliseconds, of what wrk said."""
+    value, unit = re.search(rf"{percentile}%\s+([0-9.]+)(us|ms|s)", said).groups()
+    return float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+def requests_of(said: str) -> float:
+    """Return the requests per second of what wrk said."""
+    return float(re.search(r"Requests/sec: +([0-9.]+)", said)[1])
+
+
 def ask(port: int, path: str, script: Path, seconds: int, group: int) -> tuple[float, float, float]:
     """Return requests per second, p99 in milliseconds, and the server's processor time per request in microseconds."""
     before = cpu_seconds(group)
@@ -133,11 +153,9 @@ def ask(port: int, path: str, script: Path, seconds: int, group: int) -> tuple[f
     found = subprocess.run([*command, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True)
     if "Non-2xx" in found.stdout:
         raise SystemExit(f"{path} refused:\n{found.stdout}")
-    value, unit = re.search(r"99%\s+([0-9.]+)(us|ms|s)", found.stdout).groups()
-    rate = float(re.search(r"Requests/sec: +([0-9.]+)", found.stdout)[1])
     requests = int(re.search(r"(\d+) requests in", found.stdout)[1])
     cost = (cpu_seconds(group) - before) / max(requests, 1) * 1e6
-    return rate, float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit], cost
+    return requests_of(found.stdout), latency(found.stdout, 99), cost
 
 
 def cpu_seconds(group: int) -> float:
@@ -205,7 +223,7 @@ class Contender:
     def of(cls, name: str, port: int, group: int, asked: list[dict], work: Path) -> Contender:
         """Write the requests down for wrk."""
         script, bodies = work / f"{name.replace(' ', '-')}.lua", [body_for(name, one) for one in asked]
-        script.write_text(WRK.format(bodies=",\n".join(f"[==[{body}]==]" for body in bodies)))
+        script.write_text(wrk_script(bodies))
         return cls(name, port, group, bodies[0], script)
 
     def came_up(self, work: Path) -> bool:

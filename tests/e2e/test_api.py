@@ -8,13 +8,22 @@ import hashlib
 import http.client
 import json
 import secrets
+import socket
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from localcluster.stack import CHART, Stack
 
@@ -116,6 +125,74 @@ def test_keys_open_the_service_come_without_a_restart_and_helm_test_has_one(
     for pod in before:
         assert key not in (log := stack.kubectl("logs", pod))
         assert guarded not in log
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, stack: Stack) -> Path:
+    """A certificate for the stack's host that nobody else has signed, with its key beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "credit-risk")]), datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(stack.host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "tls.crt").write_bytes(signed.public_bytes(Encoding.PEM))
+    (tmp_path / "tls.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return tmp_path / "tls.crt"
+
+
+@pytest.fixture
+def over_tls(stack: Stack, certificate: Path) -> Iterator[ssl.SSLContext]:
+    """The ingress with the certificate, by values alone; as it was at the end."""
+    stack.kubectl(
+        "create", "secret", "tls", "score-tls", f"--cert={certificate}", f"--key={certificate.with_suffix('.key')}"
+    )
+    _set_tls(stack, [{"hosts": [stack.host], "secretName": "score-tls"}], "true")
+    yield ssl.create_default_context(cafile=str(certificate))
+    _set_tls(stack, [], "null")
+    stack.kubectl("delete", "secret", "score-tls")
+
+
+def test_the_ingress_ends_tls_with_the_certificate_of_the_values(
+    stack: Stack, applicant: bytes, over_tls: ssl.SSLContext
+) -> None:
+    deadline = time.monotonic() + 60
+    while (answered := ask_over_tls(stack, applicant, over_tls)) != 200 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert answered == 200
+    # Who does not trust that certificate learns nothing, and nothing is answered without TLS any more.
+    assert "self-signed certificate" in str(ask_over_tls(stack, applicant, ssl.create_default_context()))
+    assert ask(stack, applicant)[0] == 404
+
+
+def ask_over_tls(stack: Stack, body: bytes, trusted: ssl.SSLContext) -> int | OSError:
+    """Score a body through the ingress over TLS; return the status, or what kept it from coming."""
+    with contextlib.closing(http.client.HTTPSConnection(stack.host, timeout=20)) as connection:
+        try:
+            plain = socket.create_connection(("127.0.0.1", stack.cluster.ports.http), timeout=20)
+            connection.sock = trusted.wrap_socket(plain, server_hostname=stack.host)
+            connection.request("POST", "/v1/score", body, {"Content-Type": "application/json"})
+            return connection.getresponse().status
+        except OSError as error:
+            return error
+
+
+def _set_tls(stack: Stack, tls: list[dict[str, object]], router: str) -> None:
+    # The stack's Traefik has one door for both; elsewhere its TLS entry point says by itself what this one is told.
+    annotation = "api.ingress.annotations.traefik\\.ingress\\.kubernetes\\.io/router\\.tls"
+    option = f"--set-string={annotation}={router}" if router != "null" else f"--set={annotation}=null"
+    options = [
+        "--namespace",
+        stack.namespace,
+        "--reuse-values",
+        f"--set-json=api.ingress.tls={json.dumps(tls)}",
+        option,
+    ]
+    stack.helm("upgrade", "credit-risk", str(CHART), *options)
 
 
 def ask(stack: Stack, body: bytes, key: str = "") -> tuple[int, http.client.HTTPMessage]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +26,7 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from tritonclient.utils import InferenceServerException
 
 from conftest import REAL_LOANS
+from environments import packages
 from scorer.app import create_app
 from scorer.loader import ModelSlot
 from scorer.metrics import Metrics
@@ -206,3 +210,20 @@ def test_tensors_that_are_wrong_are_refused_by_name(url: str, loans: pd.DataFram
     assert answer.status_code == 422
     assert detail in answer.json()["detail"]
     assert answer.json()["error"] == answer.json()["detail"]
+
+
+def test_kserves_client_gets_the_same(url: str, loans: pd.DataFrame, expected: npt.NDArray[np.float32]) -> None:
+    """Run apart: KServe holds its users to other versions of pandas and protobuf than the project has."""
+    here = Path(__file__).parent
+    found = subprocess.run(
+        [sys.executable, str(here / "kserve_client.py"), url], input=json.dumps(loans.to_dict("list")), text=True,
+        env={**os.environ, "PYTHONPATH": str(packages(here / "kserve.txt"))}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr[-2000:]
+    said = json.loads(found.stdout)
+    for form in ("as JSON", "as binary tensors"):
+        outputs = said.pop(form)
+        np.testing.assert_allclose(outputs["probability_of_default"], expected, atol=1e-6)
+        assert set(outputs["decision"]) == {"approve", "decline"}
+        assert len(outputs["score_points"]) == len(loans)
+    assert said == {"live": True, "ready": True, "model ready": True, "unknown ready": False}

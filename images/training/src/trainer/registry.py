@@ -132,9 +132,12 @@ class Registry:
     def promote(self, version: str, *, replacing: str | None) -> None:
         """Make `version` the Production one.
 
-        The new version enters the stage before the old one leaves it, and the alias moves in one step between: a
-        reader finds a Production version at every moment. Each step can be repeated.
+        The new version enters the stage before others leave it, and the alias moves in one step between: a reader
+        finds a Production version at every moment. Each step can be repeated.
         """
+        # Looked up before this version enters the stage: of two trainings that promote at the same moment, at most one
+        # can find the other's version here.
+        staged = self._in_stage(PRODUCTION_STAGE)
         with _quiet_about_stages():
             self._client.transition_model_version_stage(
                 self._model_name, version, PRODUCTION_STAGE, archive_existing_versions=False
@@ -142,8 +145,13 @@ class Registry:
             if replacing is not None and replacing != version:
                 self._client.set_registered_model_alias(self._model_name, PREVIOUS_ALIAS, replacing)
             self._client.set_registered_model_alias(self._model_name, PRODUCTION_ALIAS, version)
-            if replacing is not None and replacing != version:
-                self._client.transition_model_version_stage(self._model_name, replacing, "Archived")
+            for other in staged:
+                if other != version:
+                    self._client.transition_model_version_stage(self._model_name, other, "Archived")
+
+    def _in_stage(self, stage: str) -> list[str]:
+        versions = self._client.search_model_versions(f"name = '{self._model_name}'")
+        return [str(version.version) for version in versions if version.current_stage == stage]
 
 
 def _quiet_about_stages() -> warnings.catch_warnings:

@@ -16,19 +16,24 @@ import pytest
 from mlflow import MlflowClient
 
 from trainer.__main__ import main
+from trainer.calibration import Calibration
 from trainer.dataset import held_out
 from trainer.errors import GateRefusedError, TrackingError
 from trainer.features import load_declaration
 from trainer.gates import GateLimits
 from trainer.hyperparameters import Hyperparameters
 from trainer.pipeline import run
+from trainer.plots import save_plots
 from trainer.promotion import PromotionMode
+from trainer.registry import Registry
 from trainer.settings import Settings, parse
 from trainer.synthetic import generate
 from trainer.validation import InvalidDataError
 
 QUICK = Hyperparameters(heads=5, hidden=(16,), bins=8, batch_rows=64, epochs=6, learning_rate=0.01)
 LENIENT = GateLimits(maximum_ece=0.2, minimum_air=0.0)
+WEAK = replace(QUICK, heads=1, epochs=1, learning_rate=1e-3)
+ANY = GateLimits(minimum_auc=0.0, maximum_ece=1.0, minimum_air=0.0)
 
 
 @pytest.fixture
@@ -88,12 +93,11 @@ def test_a_version_is_complete_in_itself_and_all_ways_to_load_it_agree(settings:
 
 
 def test_a_better_version_takes_over_and_a_worse_one_does_not(settings: Settings) -> None:
-    weak = replace(QUICK, heads=1, epochs=1, learning_rate=1e-3)
-    run(replace(settings, hyperparameters=weak, limits=GateLimits(0.0, 1.0, 0.0)))
+    run(replace(settings, hyperparameters=WEAK, limits=ANY))
     second = run(settings)
     assert (second.replaced, production()) == ("1", "2")
     with pytest.raises(GateRefusedError, match="not_worse_than_production"):
-        run(replace(settings, hyperparameters=weak, limits=GateLimits(0.0, 1.0, 0.0), seed=1))
+        run(replace(settings, hyperparameters=WEAK, limits=ANY, seed=1))
     client = MlflowClient()
     assert production() == "2"
     assert str(client.get_model_version_by_alias("credit-risk", "previous").version) == "1"
@@ -129,8 +133,57 @@ def test_a_model_that_learned_from_a_leaked_label_is_refused(settings: Settings)
     assert MlflowClient().get_registered_model("credit-risk").aliases == {}
 
 
+@pytest.mark.parametrize(
+    ("calibration", "refused", "passed"),
+    [
+        (Calibration(slope=0.0, intercept=-1.4), "roc_auc REFUSED: 0.5,", "ece passed"),
+        (Calibration(slope=5.0, intercept=0.0), "ece REFUSED", "roc_auc passed"),
+    ],
+    ids=["constant", "sure of itself"],
+)
+def test_a_model_that_answers_badly_is_refused_whatever_it_learned(
+    calibration: Calibration,
+    refused: str,
+    passed: str,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The calibration is part of the exported graph: a wrong one makes a constant or an uncalibrated model."""
+    monkeypatch.setattr("trainer.evaluation.calibrate", lambda *_: calibration)
+    caplog.set_level("INFO")
+    with pytest.raises(GateRefusedError, match=refused) as caught:
+        run(replace(settings, limits=GateLimits()))
+    assert passed not in str(caught.value)
+    assert f"gate {passed}" in caplog.text
+    assert MlflowClient().get_registered_model("credit-risk").aliases == {}
+
+
+def test_a_better_version_that_another_training_promotes_meanwhile_stays(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two trainings at once: this one was compared with version 1 when the other one's version 2 was promoted."""
+    run(replace(settings, hyperparameters=WEAK, limits=ANY))
+    run(replace(settings, promote=PromotionMode.NEVER))
+
+    def meanwhile(*arguments: object) -> None:
+        save_plots(*arguments)  # type: ignore[arg-type]
+        Registry(MlflowClient(), "credit-risk").promote("2", replacing="1")
+
+    monkeypatch.setattr("trainer.pipeline.save_plots", meanwhile)
+    caplog.set_level("INFO")
+    with pytest.raises(GateRefusedError, match=r"not_worse_than_production REFUSED.*against Production version 2"):
+        run(replace(settings, hyperparameters=WEAK, limits=ANY))
+    assert "gate not_worse_than_production passed" in caplog.text
+    assert "Production moved from 1 to 2 while training" in caplog.text
+    assert production() == "2"
+    third = MlflowClient().get_model_version("credit-risk", "3")
+    assert third.tags["gate.verdict"] == "refused"
+    assert third.current_stage == "None"
+
+
 def test_another_attempt_of_the_same_job_does_not_train_a_refused_model_again(settings: Settings) -> None:
-    hopeless = replace(settings, limits=GateLimits(minimum_auc=1.0), job="training-1")
+    hopeless = replace(settings, hyperparameters=WEAK, limits=GateLimits(minimum_auc=1.0), job="training-1")
     with pytest.raises(GateRefusedError, match="roc_auc"):
         run(hopeless)
     with pytest.raises(GateRefusedError, match=r"earlier attempt.*roc_auc"):
@@ -150,7 +203,9 @@ def test_an_unfair_target_is_refused(settings: Settings) -> None:
 def test_bad_data_leaves_nothing_in_mlflow(settings: Settings) -> None:
     with pytest.raises(InvalidDataError):
         run(with_data(settings, generate(3_000, 0).drop(columns="gender")))
-    assert not (settings.work_dir.parent / "mlflow.db").exists()
+    client = MlflowClient(settings.tracking_uri)
+    assert [experiment.name for experiment in client.search_experiments()] == ["Default"]
+    assert client.search_registered_models() == []
 
 
 @pytest.mark.parametrize(("mode", "aliases"), [("manual", {"candidate": "1"}), ("never", {})])

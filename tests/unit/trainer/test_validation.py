@@ -11,9 +11,11 @@ from trainer.reading import read_table
 from trainer.validation import InvalidDataError, Problem, validate
 
 
-def problems_of(frame: pd.DataFrame, declaration: FeatureDeclaration, folder: Path) -> tuple[Problem, ...]:
-    path = folder / "loans.csv"
-    frame.to_csv(path, index=False)
+def problems_of(
+    frame: pd.DataFrame, declaration: FeatureDeclaration, folder: Path, *, form: str = "csv"
+) -> tuple[Problem, ...]:
+    path = folder / f"loans.{form}"
+    frame.to_parquet(path) if form == "parquet" else frame.to_csv(path, index=False)
     table = read_table(str(path), declaration, scratch=folder, synthetic_rows=0, seed=0)
     with pytest.raises(InvalidDataError) as caught:
         validate(table, declaration, minimum_rows=100)
@@ -72,6 +74,41 @@ def test_all_problems_are_reported_at_once_with_rows_and_counts(
     assert found["id"].rows == (9, 10)
     assert found["loan_paid_back"].rows == (11,)
     assert len(found) == 7
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("gender", None, "missing value"),
+        ("gender", "female", "unknown category, allowed are Female, Male, Other (such as female)"),
+        ("gender", " Female", "unknown category"),
+        ("annual_income", None, "missing value"),
+        ("annual_income", float("nan"), "missing value"),
+        ("annual_income", "12,000", "not a number (such as 12,000)"),
+        ("annual_income", -1, "outside 0 .. 1e+07 USD/year (such as -1"),
+        ("id", None, "missing value"),
+        ("loan_paid_back", None, "neither 0 (default) nor 1 (repaid)"),
+        ("loan_paid_back", "yes", "neither 0 (default) nor 1 (repaid) (such as yes)"),
+        ("loan_paid_back", 0.5, "neither 0 (default) nor 1 (repaid) (such as 0.5)"),
+    ],
+)
+def test_each_kind_of_wrong_cell_is_told_with_its_row(
+    form: str,
+    column: str,
+    value: object,
+    message: str,
+    loans: pd.DataFrame,
+    declaration: FeatureDeclaration,
+    tmp_path: Path,
+) -> None:
+    cells = loans[column].astype(object)
+    cells[6] = value
+    # A Parquet column is of one type throughout.
+    cells = cells.map(lambda cell: cell if cell is None else str(cell)) if isinstance(value, str) else cells
+    (problem,) = problems_of(loans.assign(**{column: cells}), declaration, tmp_path, form=form)
+    assert (problem.column, problem.count, problem.rows) == (column, 1, (7,))
+    assert message in str(problem)
 
 
 @pytest.mark.parametrize("value", [0, 1])

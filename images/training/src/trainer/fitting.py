@@ -79,26 +79,36 @@ class _Progress:
 
 
 @dataclass(frozen=True)
+class _Fold:
+    """Rows that some heads hold out to be judged on; both are contiguous."""
+
+    rows: slice
+    heads: slice
+
+
+@dataclass(frozen=True)
 class _Rows:
-    """Training rows on the device, encoded once for all epochs.
+    """Training rows on the device, fold by fold, encoded once for all epochs.
 
     Attributes:
         encoded: float32 [N, encoder.out_features].
         target: float32 [N].
-        fold: Of each row, int64 [N].
-        heads: The contiguous heads of each fold.
+        fold: Of each row, rising, int64 [N].
+        place: Of each row in the data, int64 [N].
+        held_out: The folds that some heads hold out.
         useful: Positions of the rows that some head learns from.
     """
 
     encoded: Tensor
     target: Tensor
     fold: Tensor
-    heads: tuple[slice, ...]
+    place: npt.NDArray[np.int64]
+    held_out: tuple[_Fold, ...]
     useful: Tensor
 
     def trains_on(self, rows: Tensor, head_fold: Tensor) -> Tensor:
         """1 where a head may learn from a row, float32 [heads, rows]."""
-        return (self.fold[rows][None, :] != head_fold[:, None]).float()
+        return (self.fold.index_select(0, rows)[None, :] != head_fold[:, None]).float()
 
 
 def choose_device() -> torch.device:
@@ -187,19 +197,27 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 @torch.no_grad()
 def _place(data: Dataset, encoder: Encoder, hyperparameters: Hyperparameters, seed: int, device: torch.device) -> _Rows:
     folds = hyperparameters.folds
-    fold = np.random.default_rng(seed).permutation(len(data)) % folds
+    drawn = np.random.default_rng(seed).permutation(len(data)) % folds
+    place = np.argsort(drawn, kind="stable")
+    fold = drawn[place]
     head_fold = np.sort(np.arange(hyperparameters.heads) % folds)
-    edges = np.searchsorted(head_fold, np.arange(folds + 1))
+    row_edges, head_edges = (np.searchsorted(numbers, np.arange(folds + 1)) for numbers in (fold, head_fold))
     encoded = torch.empty(len(data), encoder.out_features, device=device)
-    for part in torch.split(torch.arange(len(data)), _EVALUATION_ROWS):
-        here = slice(int(part[0]), int(part[-1]) + 1)
-        numeric, categorical = torch.from_numpy(data.numeric[here]), torch.from_numpy(data.categorical[here])
-        encoded[here] = encoder(numeric.to(device), categorical.to(device))
+    for start in range(0, len(data), _EVALUATION_ROWS):
+        here = place[start : start + _EVALUATION_ROWS]
+        encoded[start : start + len(here)] = encoder(
+            torch.from_numpy(data.numeric[here]).to(device), torch.from_numpy(data.categorical[here]).to(device)
+        )
     return _Rows(
         encoded=encoded,
-        target=torch.from_numpy(data.target).to(device),
+        target=torch.from_numpy(data.target[place]).to(device),
         fold=torch.from_numpy(fold).to(device),
-        heads=tuple(slice(int(first), int(last)) for first, last in pairwise(edges)),
+        place=place,
+        held_out=tuple(
+            _Fold(slice(*rows), slice(*heads))
+            for rows, heads in zip(pairwise(row_edges), pairwise(head_edges), strict=True)
+            if heads[0] < heads[1]
+        ),
         useful=torch.from_numpy(np.flatnonzero((fold[:, None] != np.unique(head_fold)).any(axis=1))).to(device),
     )
 
@@ -225,7 +243,7 @@ def _train_epoch(
             group["lr"] = rate
         weight = rows.trains_on(batch, head_fold)
         logits = network.logits(rows.encoded.index_select(0, batch))
-        target = rows.target[batch].expand_as(logits)
+        target = rows.target.index_select(0, batch).expand_as(logits)
         # The sum over heads: each head learns as if it were alone.
         loss = binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum") / len(batch)
         optimizer.zero_grad(set_to_none=True)
@@ -236,34 +254,27 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def _fold_logits(network: RiskNetwork, rows: _Rows, fold: int) -> tuple[Tensor, Tensor]:
-    """Positions of a fold's rows, [M], and their logits by the heads that hold it out, [heads, M]."""
+def _held_out_logits(network: RiskNetwork, rows: _Rows, fold: _Fold) -> Tensor:
+    """Logits of a fold's rows by the heads that hold it out, float32 [heads, M]."""
     network.eval()
-    positions = torch.nonzero(rows.fold == fold).squeeze(1)
-    parts = [
-        network.logits(rows.encoded.index_select(0, part), rows.heads[fold])
-        for part in torch.split(positions, _EVALUATION_ROWS)
-    ]
-    return positions, torch.cat(parts, dim=1)
+    parts = torch.split(rows.encoded[fold.rows], _EVALUATION_ROWS)
+    return torch.cat([network.logits(part, fold.heads) for part in parts], dim=1)
 
 
 def _validation_loss(network: RiskNetwork, rows: _Rows) -> Tensor:
     """Each head's mean log loss on its own held-out fold, [heads]."""
     losses = []
-    for fold, heads in enumerate(rows.heads):
-        if heads.start == heads.stop:
-            continue
-        positions, logits = _fold_logits(network, rows, fold)
-        target = rows.target[positions].expand_as(logits)
+    for fold in rows.held_out:
+        logits = _held_out_logits(network, rows, fold)
+        target = rows.target[fold.rows].expand_as(logits)
         losses.append(binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1))
     return torch.cat(losses)
 
 
 def _out_of_fold(network: RiskNetwork, rows: _Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    folds = [_fold_logits(network, rows, fold) for fold, heads in enumerate(rows.heads) if heads.start < heads.stop]
-    positions = torch.cat([positions for positions, _ in folds])
-    logits = torch.cat([logits.mean(dim=0) for _, logits in folds])
-    return positions.cpu().numpy(), logits.cpu().numpy().astype(np.float64)
+    logits = torch.cat([_held_out_logits(network, rows, fold).mean(dim=0) for fold in rows.held_out])
+    places = np.concatenate([rows.place[fold.rows] for fold in rows.held_out])
+    return places, logits.cpu().numpy().astype(np.float64)
 
 
 def _save(path: Path, progress: _Progress, optimizer: torch.optim.Optimizer) -> None:

@@ -157,7 +157,8 @@ class ByteDropout(nn.Module):
         words = torch.empty(-(-units.numel() // 8), dtype=torch.int64, device=units.device)
         # From the lowest number on: the default range leaves the sign, and so one byte of eight, short of a bit.
         drawn = words.random_(torch.iinfo(torch.int64).min, None).view(torch.uint8)[: units.numel()]
-        kept = (drawn >= self.dropped).view(units.shape).to(units.dtype)
+        # In place, the comparison stays among bytes: by way of booleans it takes four times as long.
+        kept = drawn.ge_(self.dropped).view(units.shape).to(units.dtype)
         return units * kept.mul_(256 / (256 - self.dropped))
 
 

@@ -79,6 +79,8 @@ def run(settings: Settings) -> Result:
         TerminatedError: The process was asked to end; the same call goes on from the last checkpoint.
     """
     torch.use_deterministic_algorithms(mode=True)
+    # Every tensor would be filled before it is written to, against reads of memory that nothing here makes.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # made while importing
     settings.work_dir.mkdir(parents=True, exist_ok=True)
     # A Job tries again whatever its exit code on clusters older than 1.26.
     refusal = settings.work_dir / f"refused-{settings.job}.txt"

@@ -112,7 +112,7 @@ def _read_file(path: Path, source: str, declaration: FeatureDeclaration) -> RawT
             frame = pd.read_csv(
                 path,
                 usecols=[name for name in wanted if name in header],
-                dtype=dict.fromkeys((feature.name for feature in declaration.categorical), "str"),
+                dtype=dict.fromkeys((feature.name for feature in declaration.categorical), "category"),
                 compression="gzip" if magic[:2] == b"\x1f\x8b" else None,
                 keep_default_na=False,
                 na_values=[""],

@@ -100,11 +100,13 @@ def _with_numbers(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tuple
             continue
         raw = frame[feature.name]
         numbers = pd.to_numeric(raw, errors="coerce").astype(np.float64)
-        wrong = numbers.isna() & raw.notna() & (raw.astype(str).str.lower() != "nan")
-        if wrong.any():
-            problems.append(_problem(feature.name, "not a number", raw[wrong]))
-        # Reported already: a stand-in within the range keeps the other checks from reporting the same cells again.
-        converted[feature.name] = numbers.mask(wrong, feature.minimum)
+        wrong = raw[numbers.isna() & raw.notna()]
+        wrong = wrong[wrong.astype(str).str.lower() != "nan"]
+        if len(wrong):
+            problems.append(_problem(feature.name, "not a number", wrong))
+            # Reported already: a stand-in within the range keeps the other checks from reporting the same cells again.
+            numbers[wrong.index] = feature.minimum
+        converted[feature.name] = numbers
     return frame.assign(**converted), problems
 
 

@@ -140,16 +140,17 @@ class Release:
             try:
                 applicant = http(f"{url}/v1/model", key=key)["contract"]["reference_applicant"]
                 answer = http(f"{url}/v1/score", applicant, key=key)
+                probability, model = float(answer["probability_of_default"]), answer["model"]
+                outcome = f"a loan scores {probability:.4f} by {model['name']} version {model['version']}"
             except urllib.error.HTTPError as error:
                 if error.code == 401 and not key:
                     return "no loan scored: the service wants a key or token, and this script has none"
                 raise DeployError(f"the smoke score failed: {error}") from error
-            except (urllib.error.URLError, OSError, KeyError, ValueError) as error:
-                raise DeployError(f"the smoke score failed: {error}") from error
-        probability, model = answer["probability_of_default"], answer["model"]
+            except (urllib.error.URLError, OSError, LookupError, TypeError, ValueError) as error:
+                raise DeployError(f"the smoke score failed: {error!r}") from error
         if not 0.0 <= probability <= 1.0:
             raise DeployError(f"the smoke score is no probability: {probability}")
-        return f"a loan scores {probability:.4f} by {model['name']} version {model['version']}"
+        return outcome
 
 
 def main() -> int:

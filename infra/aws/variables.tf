@@ -41,7 +41,7 @@ variable "zone_id" {
 }
 
 variable "allowed_cidrs" {
-  description = "Who may reach the load balancer. The service itself asks for no password."
+  description = "Networks that may reach the load balancer. The service asks for a key besides."
   type        = set(string)
   nullable    = false
   validation {

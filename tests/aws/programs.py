@@ -9,13 +9,13 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from aws.terraform import wait_for
 from localcluster.packages import Archive, extract, sha256_of
 from localcluster.paths import Paths
 
@@ -66,8 +66,11 @@ def aws_cli(folder: Path) -> Path:
 
 
 @contextmanager
-def docker_registry(folder: Path, port: int = 0) -> Iterator[str]:
-    """Yield the address of an empty OCI registry on loopback: Debian's, taken out of its package and not installed."""
+def docker_registry(folder: Path, port: int = 0, inside: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the address of an empty OCI registry on loopback: Debian's, taken out of its package and not installed.
+
+    `inside` is a command that runs it elsewhere, in a node's network namespace say.
+    """
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         pytest.skip("the registry comes from Debian's package, and this is no Debian")
     paths = Paths.from_environment()
@@ -96,10 +99,13 @@ def docker_registry(folder: Path, port: int = 0) -> Iterator[str]:
     )
     with (folder / "registry.log").open("w") as log:
         process = subprocess.Popen(
-            [str(target / "usr/bin/docker-registry"), "serve", str(folder / "registry.yml")], stdout=log, stderr=log
-        )
+            [*inside, str(target / "usr/bin/docker-registry"), "serve", str(folder / "registry.yml")],
+            stdout=log, stderr=log,
+        )  # fmt: skip
     try:
-        wait_for(f"http://{address}/v2/", process, folder / "registry.log")
+        while "listening on" not in (said := (folder / "registry.log").read_text()):
+            assert process.poll() is None, said
+            time.sleep(0.1)
         yield address
     finally:
         process.terminate()

@@ -110,6 +110,7 @@ class Cluster:
 class Github:
     """GitHub's token service, and who asked it for what."""
 
+    token: str
     url: str = ""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
@@ -118,7 +119,9 @@ Answer = Callable[[BaseHTTPRequestHandler], bytes | None]
 
 
 @contextmanager
-def _serving(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[int]:
+def serving(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Answer GET and POST on a port of loopback; None is a 404."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = answer(self)
@@ -146,16 +149,16 @@ def _serving(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[
 
 
 @contextmanager
-def github_tokens() -> Iterator[Github]:
-    """Give tokens that expire on 15 January 2027."""
-    github = Github()
+def github_tokens(token: str = "") -> Iterator[Github]:
+    """Give everybody the same token, by default one that expires on 15 January 2027."""
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": 1_800_000_000}).encode()).decode().rstrip("=")
+    github = Github(token or f"header.{claims}.signature")
 
     def answer(request: BaseHTTPRequestHandler) -> bytes:
         github.asked.append((request.path, request.headers["Authorization"]))
-        claims = base64.urlsafe_b64encode(json.dumps({"exp": 1_800_000_000}).encode()).decode().rstrip("=")
-        return json.dumps({"value": f"header.{claims}.signature"}).encode()
+        return json.dumps({"value": github.token}).encode()
 
-    with _serving(answer) as port:
+    with serving(answer) as port:
         github.url = f"http://127.0.0.1:{port}/token?api-version=2"
         yield github
 
@@ -187,8 +190,8 @@ def cluster_with_tls(folder: Path) -> Iterator[Cluster]:
     context.load_cert_chain(folder / "server.pem")
     pages = {"/ca.crt": pem, "/v1/model": json.dumps(MODEL).encode(), "/v1/score": json.dumps(SCORE).encode()}
     with (
-        _serving(lambda request: b"ok" if request.path == "/livez" else None, context) as api,
-        _serving(lambda request: pages.get(request.path)) as plain,
+        serving(lambda request: b"ok" if request.path == "/livez" else None, context) as api,
+        serving(lambda request: pages.get(request.path)) as plain,
         socket.create_server(("127.0.0.1", 0)) as probe,
     ):
         local = int(probe.getsockname()[1])

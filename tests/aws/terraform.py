@@ -138,14 +138,14 @@ def moto_server(log: Path) -> Iterator[str]:
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_for(f"{address}/moto-api/", process, log)
+        _wait_for(f"{address}/moto-api/", process, log)
         yield address
     finally:
         process.terminate()
         process.wait(10)
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a server that was just started answers."""
     deadline = time.monotonic() + 60
     while True:

@@ -6,10 +6,12 @@ to a TLS server on loopback), Docker, and helm with kubectl, which are real in t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,20 +43,29 @@ class Job:
     variables: dict[str, str]
     environment: dict[str, str]
     said: dict[str, str] = field(default_factory=dict)
+    groups: list[int] = field(default_factory=list)
 
-    def step(self, name: str) -> subprocess.CompletedProcess[str]:
-        """Run a step of the workflow as its text stands there."""
+    def step(self, name: str) -> int:
+        """Run a step of the workflow as its text stands there, and return how it ended."""
         (step,) = [step for step in STEPS if step["name"] == name]
         written = self.folder / "github_env"
         written.touch()
         kept = dict(line.split("=", 1) for line in written.read_text().splitlines())
         own = {key: self._filled(value) for key, value in step.get("env", {}).items()}
-        result = subprocess.run(
+        process = subprocess.Popen(
             ["bash", "-e", "-o", "pipefail", "-c", self._filled(step["run"])],
-            cwd=self.folder / "work", env=self.environment | kept | own, capture_output=True, text=True, timeout=120,
+            cwd=self.folder / "work", env=self.environment | kept | own, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        self.said[name] = result.stdout + result.stderr
-        return result
+        self.groups.append(process.pid)
+        self.said[name], _ = process.communicate(timeout=120)
+        return process.returncode
+
+    def end(self) -> None:
+        """End what steps left running, as a runner does."""
+        for group in self.groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGTERM)
 
     def _filled(self, text: str) -> str:
         return re.sub(r"\$\{\{ vars\.(\w+) \}\}", lambda match: self.variables[match[1]], text)
@@ -80,7 +91,7 @@ def github() -> Iterator[Github]:
 
 
 @pytest.fixture(scope="module")
-def job(applied: Applied, cluster: Cluster, github: Github, tmp_path_factory: pytest.TempPathFactory) -> Job:
+def job(applied: Applied, cluster: Cluster, github: Github, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     """A job in the environment, with the variables that Terraform printed, and all its steps run."""
     folder = tmp_path_factory.mktemp("job")
     skipped = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "charts-*")
@@ -112,11 +123,13 @@ def job(applied: Applied, cluster: Cluster, github: Github, tmp_path_factory: py
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "job",
     }
     job = Job(folder, variables, environment)
-    for step in STEPS:
-        if step["name"] != "helm and kubectl":
-            result = job.step(step["name"])
-            assert result.returncode == 0, f"{step['name']}: {job.said[step['name']]}"
-    return job
+    try:
+        for step in STEPS:
+            if step["name"] != "helm and kubectl":
+                assert job.step(step["name"]) == 0, f"{step['name']}: {job.said[step['name']]}"
+        yield job
+    finally:
+        job.end()
 
 
 def test_the_variables_are_all_that_the_workflow_asks_for(applied: Applied) -> None:
@@ -155,7 +168,7 @@ def test_all_images_are_in_ecr_and_deployed_by_their_digests(job: Job, applied: 
 def test_a_second_run_builds_nothing_again(job: Job) -> None:
     before = len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]])
     assert before == 4
-    assert job.step("Build and push what changed").returncode == 0
+    assert job.step("Build and push what changed") == 0
     assert job.said["Build and push what changed"].count("(there already)") == 4
     assert len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]]) == before
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aws.programs import TRIVY, program
+from conftest import REPOSITORY
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import Cluster
 
@@ -49,6 +53,29 @@ def test_the_service_carries_no_training_libraries_and_no_image_a_compiler_or_a_
         if name == "api":
             assert f"{packages}/onnxruntime" in files
             assert not {f"{packages}/{library}" for library in ("torch", "mlflow", "pandas", "sklearn")} & files
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_bill_of_materials_has_every_locked_package(archives: dict[str, Path], name: str, tmp_path: Path) -> None:
+    """What is taken out of an image to make it small must not hide a package from scanners."""
+    subprocess.run(
+        [str(program(TRIVY, tmp_path / "log")), "image", "--input", str(archives[name]), "--format", "cyclonedx",
+         "--skip-version-check", "--disable-telemetry", "--cache-dir", str(tmp_path),
+         "--output", str(tmp_path / "bom")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    components = json.loads((tmp_path / "bom").read_text())["components"]
+    listed = {(_normal(c["name"]), c["version"]) for c in components if c.get("purl", "").startswith("pkg:pypi/")}
+    lock = (REPOSITORY / "requirements" / f"{name}.txt").read_text()
+    pins = re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE)
+    locked = {(_normal(package), version) for package, version in pins}
+    assert locked
+    assert locked - listed == set()
+    assert any(c.get("purl", "").startswith("pkg:deb/") for c in components)
+
+
+def _normal(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def configuration(archive: Path) -> dict[str, Any]:

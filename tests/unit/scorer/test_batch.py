@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -243,6 +243,29 @@ async def test_a_body_that_is_wrong_as_a_whole_is_refused(
     answer = await client.post(BATCH, content=body, headers={"Content-Type": content_type})
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert detail in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("kind", "compression"), [(PARQUET, "zstd"), (ARROW_STREAM, "zstd"), (ARROW_FILE, None)])
+async def test_a_small_table_of_endless_strings_harms_nobody(
+    client: httpx.AsyncClient, loans: pd.DataFrame, kind: str, compression: Literal["zstd"] | None
+) -> None:
+    """Ten thousand times one string of five million letters: 50 GB, for which reading aborts the process it runs in."""
+    endless = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), ["x" * 5_000_000])
+    table = pa.table({"gender": endless, "annual_income": [1.0] * 10_000})
+    buffer = io.BytesIO()
+    if kind == PARQUET:
+        pq.write_table(table, buffer, compression=compression or "none", write_statistics=False)
+    else:
+        new = pa.ipc.new_stream if kind == ARROW_STREAM else pa.ipc.new_file
+        with new(buffer, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+            writer.write_table(table)
+    if compression:
+        assert len(buffer.getvalue()) < 10_000
+    answer = await client.post(BATCH, content=buffer.getvalue(), headers={"Content-Type": kind})
+    assert answer.status_code == 422
+    assert "128 MiB" in answer.json()["detail"]
+    after = await client.post(BATCH, content=as_arrow(loans, kind), headers={"Content-Type": kind})
+    assert after.status_code == 200
 
 
 async def test_a_table_of_too_many_rows_is_refused(client: httpx.AsyncClient, loans: pd.DataFrame) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 from collections import Counter
 from pathlib import Path
 
 import aiohttp
+import pyarrow as pa
 import pytest
 
 from unit.scorer.process import Service, service
@@ -74,3 +76,21 @@ async def test_an_idle_service_stops_at_once(model_folder: Path, tmp_path: Path,
     async with service(model_folder, tmp_path) as running:
         running.process.send_signal(number)
         assert await asyncio.wait_for(running.process.wait(), 5) == 0
+
+
+async def test_the_process_for_tables_ends_with_the_service(model_folder: Path, tmp_path: Path) -> None:
+    async with service(model_folder, tmp_path) as running, aiohttp.ClientSession() as session:
+        headers = {"content-type": "application/vnd.apache.arrow.stream"}
+        table, body = pa.table({"colour": ["red"]}), io.BytesIO()
+        with pa.ipc.new_stream(body, table.schema) as writer:
+            writer.write_table(table)
+        async with session.post(f"{running.url}/v1/score/batch", data=body.getvalue(), headers=headers) as answer:
+            assert "colour" in (await answer.json(content_type=None))["detail"]
+        threads = Path(f"/proc/{running.process.pid}/task").iterdir()
+        children = [child for thread in threads for child in (thread / "children").read_text().split()]
+        assert children
+        running.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(running.process.wait(), 5) == 0
+        async with asyncio.timeout(5):
+            while any(Path(f"/proc/{child}").exists() for child in children):
+                await asyncio.sleep(0.05)

@@ -1,11 +1,12 @@
-"""Arrow and Parquet, by arro3: the Rust readers at a tenth of pyarrow's size, loaded when first needed."""
+"""Arrow and Parquet, by arro3: the Rust readers at a tenth of pyarrow's size. They run in a process apart."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from scorer.apart import Apart, EndedError
 from scorer.problems import FieldProblem, Problem
 from scorer.tables import MOST_ROWS, Column, check_rows, refuse_repeated
 
@@ -14,7 +15,37 @@ ARROW_FILE = "application/vnd.apache.arrow.file"
 PARQUET = "application/vnd.apache.parquet"
 TYPES = (ARROW_STREAM, ARROW_FILE, PARQUET)
 _BATCH_ROWS = 1024
+# Arrow types and values, by column.
+Columns = Mapping[str, tuple[str, Sequence[Any]]]
 _PARQUET_MARK = b"PAR1"
+# A table of 10,000 applications takes a tenth of it.
+MOST_BYTES = 128 * 1024 * 1024
+
+
+class TableCodec:
+    """Reads and writes tables, in a process that may end without harm to this one."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        """Take how much memory reading may use, in bytes."""
+        self._apart, self._most_bytes = Apart(most_bytes), most_bytes
+
+    def read(self, body: bytes, media_type: str, numeric: Sequence[str]) -> dict[str, Column]:
+        """Return what `read_columns` does.
+
+        Raises:
+            Problem: what `read_columns` raises, and 422 for a table that takes too much memory to read.
+        """
+        try:
+            return self._apart.run(read_columns, body, media_type, numeric)
+        except EndedError:
+            most = f"{self._most_bytes // 1024**2} MiB"
+            raise Problem(422, f"the table could not be read with {most} of memory: large, or broken") from None
+
+    def write(
+        self, columns: Mapping[str, tuple[str, Sequence[Any]]], media_type: str, metadata: dict[str, str]
+    ) -> bytes:
+        """Return what `write_table` does."""
+        return self._apart.run(write_table, columns, media_type, metadata)
 
 
 def read_columns(body: bytes, media_type: str, numeric: Sequence[str]) -> dict[str, Column]:
@@ -23,7 +54,7 @@ def read_columns(body: bytes, media_type: str, numeric: Sequence[str]) -> dict[s
     Raises:
         Problem: 400 when the body is no such table, 413 for too many rows, 422 for a column of another type.
     """
-    import arro3.core as ac  # noqa: PLC0415 - 30 MB that most pods never need
+    import arro3.core as ac  # noqa: PLC0415 - only the process apart needs it
     import arro3.io as aio  # noqa: PLC0415
 
     readers: dict[str, Callable[[bytes], Any]] = {
@@ -53,7 +84,7 @@ def read_columns(body: bytes, media_type: str, numeric: Sequence[str]) -> dict[s
     return {name: _column(ac, name, table.column(name), as_number=name in numeric) for name in names}
 
 
-def write_table(columns: dict[str, tuple[str, Sequence[Any]]], media_type: str, metadata: dict[str, str]) -> bytes:
+def write_table(columns: Columns, media_type: str, metadata: dict[str, str]) -> bytes:
     """Return columns of (Arrow type, values) as a table, with metadata on its schema."""
     import arro3.core as ac  # noqa: PLC0415
     import arro3.io as aio  # noqa: PLC0415

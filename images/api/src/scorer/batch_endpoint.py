@@ -8,7 +8,7 @@ import msgspec
 
 from scorer.application import read_json
 from scorer.arrow import TYPES as ARROW_TYPES
-from scorer.arrow import read_columns, write_table
+from scorer.arrow import TableCodec
 from scorer.asgi import (
     JSON,
     Receive,
@@ -65,7 +65,7 @@ class BatchEndpoint:
     def __init__(self, batches: BatchScorer, line_limit: int, limit: int) -> None:
         """Take the limits of a line of NDJSON and of a whole body, in bytes."""
         self._batches, self._line_limit, self._limit = batches, line_limit, limit
-        self._ids = RequestIds()
+        self._ids, self._tables = RequestIds(), TableCodec()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
@@ -83,10 +83,32 @@ class BatchEndpoint:
         body = await read_body(receive, self._limit)
         head = {"request_id": self._ids.of(headers), "served_by": self._batches.scorer.served_by}
         by_row = body[:64].lstrip(b" \t\r\n").startswith(b"[")
-        batch = await self._batches.score("batch", lambda model: _read(model, body, given, by_row=by_row))
-        encoded = await self._batches.run(lambda: _write(batch, head, given, by_row=by_row))
+        batch = await self._batches.score("batch", lambda model: self._read(model, body, given, by_row=by_row))
+        encoded = await self._batches.run(lambda: self._write(batch, head, given, by_row=by_row))
         kind = given.encode() if given in ARROW_TYPES else JSON.encode()
         await answer(send, encoded, content_type=(b"content-type", kind))
+
+    def _read(self, model: Model, body: bytes, given: str, *, by_row: bool) -> Rows:
+        if given in ARROW_TYPES:
+            numeric = [feature.name for feature in model.contract.numeric]
+            return model.tables.from_columns(self._tables.read(body, given, numeric))
+        if by_row:
+            return model.tables.from_json_records(body)
+        columns = read_json(body)
+        if not isinstance(columns, dict) or not all(isinstance(values, list) for values in columns.values()):
+            raise Problem(422, "the body must be an array of applications, or an object of one array per field")
+        return model.tables.from_columns(columns)
+
+    def _write(self, batch: Batch, head: dict[str, Any], given: str, *, by_row: bool) -> bytes:
+        identity = batch.model.identity
+        head |= {"model": ModelReference(identity.name, identity.version)}
+        if given in ARROW_TYPES:
+            named = {"model_name": identity.name, "model_version": identity.version}
+            return self._tables.write(_arrow_columns(batch), given, named)
+        if by_row:
+            return msgspec.json.encode({**head, "results": row_answers(batch)})
+        errors = [RefusedRow(row, RowProblem.of(problem)) for row, problem in batch.problems.items()]
+        return msgspec.json.encode({**head, **_columns(batch), "errors": errors})
 
 
 def row_answers(batch: Batch, start: int = 0) -> list[RowScore | RefusedRow]:
@@ -96,29 +118,6 @@ def row_answers(batch: Batch, start: int = 0) -> list[RowScore | RefusedRow]:
     for row, problem in batch.problems.items():
         answers[row] = RefusedRow(start + row, RowProblem.of(problem))
     return answers
-
-
-def _read(model: Model, body: bytes, given: str, *, by_row: bool) -> Rows:
-    if given in ARROW_TYPES:
-        numeric = [feature.name for feature in model.contract.numeric]
-        return model.tables.from_columns(read_columns(body, given, numeric))
-    if by_row:
-        return model.tables.from_json_records(body)
-    columns = read_json(body)
-    if not isinstance(columns, dict) or not all(isinstance(values, list) for values in columns.values()):
-        raise Problem(422, "the body must be an array of applications, or an object of one array per field")
-    return model.tables.from_columns(columns)
-
-
-def _write(batch: Batch, head: dict[str, Any], given: str, *, by_row: bool) -> bytes:
-    identity = batch.model.identity
-    head |= {"model": ModelReference(identity.name, identity.version)}
-    if given in ARROW_TYPES:
-        return _write_arrow(batch, given)
-    if by_row:
-        return msgspec.json.encode({**head, "results": row_answers(batch)})
-    errors = [RefusedRow(row, RowProblem.of(problem)) for row, problem in batch.problems.items()]
-    return msgspec.json.encode({**head, **_columns(batch), "errors": errors})
 
 
 def _columns(batch: Batch) -> dict[str, list[Any]]:
@@ -133,13 +132,10 @@ def _columns(batch: Batch) -> dict[str, list[Any]]:
     return columns
 
 
-def _write_arrow(batch: Batch, given: str) -> bytes:
+def _arrow_columns(batch: Batch) -> dict[str, tuple[str, list[Any]]]:
     columns, errors = _columns(batch), [None] * len(batch)
     for row, problem in batch.problems.items():
         errors[row] = msgspec.json.encode(RowProblem.of(problem)).decode()  # type: ignore[call-overload]
     kinds = {"probability_of_default": "float32", "score_points": "int32", "decision": "string"}
     table = {name: (kind, columns[name]) for name, kind in kinds.items()}
-    identity = batch.model.identity
-    return write_table({**table, "problem": ("string", errors)}, given, {
-        "model_name": identity.name, "model_version": identity.version,
-    })  # fmt: skip
+    return {**table, "problem": ("string", errors)}

@@ -34,6 +34,10 @@ class Problem(Exception):  # noqa: N818 - the RFC's own word
         self.errors = errors
         self.headers = headers
 
+    def __reduce__(self) -> tuple[type[Problem], tuple[object, ...]]:
+        """Let a problem come whole out of another process."""
+        return Problem, (self.status, self.detail, self.errors, self.headers)
+
     def body(self, extension: Mapping[str, object] = MappingProxyType({})) -> bytes:
         """Return the problem as JSON, with members that a protocol adds."""
         document: dict[str, object] = {

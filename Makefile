@@ -70,7 +70,7 @@ format: $(STAMP) ## put the code into its one form
 	ruff format .
 
 ##@ measurements, each beside its alternatives
-.PHONY: bench-routing bench-operator bench-training bench-serving bench-ingress
+.PHONY: bench-routing bench-operator bench-cluster bench-training bench-serving bench-ingress
 LOANS ?= ../shared/data/loans.csv
 bench-training: $(STAMP) ## accuracy beside CatBoost (LOANS=...), and speed beside a plain loop, MLPClassifier and CatBoost
 	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(CURDIR)/images/training/src $(PYTHON) benchmarks/training/accuracy.py $(LOANS)
@@ -88,6 +88,9 @@ bench-routing: $(STAMP) ## what the router in the API costs, at rest and per for
 bench-operator: $(STAMP) ## what the operator costs with ten idle promotions, and how fast it acts
 	$(PYTHON) benchmarks/operator/idle.py
 	$(PYTHON) benchmarks/operator/reaction.py
+
+bench-cluster: $(STAMP) tools ## how fast the operator acts on the running cluster, and the canary's hop there (after make up)
+	$(PYTHON) benchmarks/operator/on_cluster.py
 
 ##@ the project itself
 .PHONY: venv tools charts lock clean

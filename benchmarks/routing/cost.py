@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -141,12 +141,12 @@ def at_rest(folder: Path, work: Path, body: str, rounds: int, seconds: int) -> N
     )
 
 
-def hop(url: str, body: str, requests: int) -> None:
-    """Print the time to an answer by who gave it."""
+def hop(url: str, body: str, requests: int, shown: Mapping[str, str] | None = None) -> None:
+    """Print the time to an answer by who gave it; `shown` are further headers."""
     split = urlsplit(url)
     connection, times = HTTPConnection(split.hostname, split.port or 80, timeout=10), defaultdict(list)
     for number in range(requests + 200):
-        headers = {"Content-Type": "application/json", "X-Applicant-Id": f"applicant-{number}"}
+        headers = {"Content-Type": "application/json", "X-Applicant-Id": f"applicant-{number}", **(shown or {})}
         started = time.perf_counter()
         connection.request("POST", "/v1/score", body, headers)
         answer = connection.getresponse()

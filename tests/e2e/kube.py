@@ -34,6 +34,10 @@ class Api:
         """Create a document."""
         return self._send("POST", path, body)
 
+    def patch(self, path: str, changes: object) -> Document:
+        """Merge changes into what is there."""
+        return self._send("PATCH", path, changes, "application/merge-patch+json")
+
     def _send(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Document:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": kind}, method=method)

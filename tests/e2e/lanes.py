@@ -37,6 +37,8 @@ ANALYSIS: Document = {
     "failureLimit": 2,
     "metrics": [{"type": "ErrorRate"}, {"type": "ScorePSI", "limit": 0.5}, {"type": "DecisionShift", "limit": 0.15}],
 }
+# Nothing takes so long, but for a machine that does other things meanwhile.
+LONGEST_WAIT = 300.0
 STEPS: list[Document] = [{"weight": 30, "duration": "5s"}, {"weight": 60, "duration": "5s"}]
 
 
@@ -109,14 +111,15 @@ class Lane:
         """Return where the operator of this lane runs."""
         return self.namespace if self.own_operator else OPERATOR_NAMESPACE
 
-    def install(self) -> None:
-        """Register a champion and serve it."""
+    def install(self, poll_seconds: float = 1) -> None:
+        """Register a champion and serve it; an operator of the lane's own asks the registry so often."""
         self.site.client.create_registered_model(self.model)
         self.stable = self.register(good)
         self.point_to(self.stable)
         self.helm_api()
         if self.own_operator:
-            self.site.helm_install("operator", self.namespace, "--set=crd.install=false", "--set=pollSeconds=1")
+            poll = f"--set=pollSeconds={poll_seconds:g}"
+            self.site.helm_install("operator", self.namespace, "--set=crd.install=false", poll)
             self.wait_for_rollouts("operator")
         self.wait_for_rollouts("scoring")
 
@@ -142,7 +145,7 @@ class Lane:
     def wait_for_rollouts(self, *deployments: str) -> None:
         """Wait until these Deployments have only pods of their newest template, all of them available."""
         for name in deployments:
-            self.site.kubectl(self.namespace, "rollout", "status", f"deployment/{name}", "--timeout=180s")
+            self.site.kubectl(self.namespace, "rollout", "status", f"deployment/{name}", f"--timeout={LONGEST_WAIT:g}s")
 
     def _ingress(self) -> list[str]:
         values = yaml.safe_load(self.site.stack.cluster.values.read_text())
@@ -209,7 +212,7 @@ class Lane:
                 "analysis": ANALYSIS,
                 # On a crowded machine answers take their time, and falling back would turn clients back.
                 "canary": {"deadlineMilliseconds": 5000},
-                "progressDeadlineSeconds": 180,
+                "progressDeadlineSeconds": 300,
                 **spec,
             },
         }
@@ -239,7 +242,7 @@ class Lane:
         found: Document = self.site.api.get(self.path).get("status", {})
         return found
 
-    def wait_for(self, what: str, reached: Callable[[Document], object], seconds: float = 150) -> Document:
+    def wait_for(self, what: str, reached: Callable[[Document], object], seconds: float = LONGEST_WAIT) -> Document:
         """Wait until the promotion's status is as wanted, and return it."""
         seen: Document = {}
 
@@ -252,7 +255,7 @@ class Lane:
         return seen
 
     def wait_until(
-        self, what: str, reached: Callable[[], object], seconds: float = 150, more: Callable[[], str] = str
+        self, what: str, reached: Callable[[], object], seconds: float = LONGEST_WAIT, more: Callable[[], str] = str
     ) -> None:
         """Wait until something is so."""
         deadline = time.monotonic() + seconds
@@ -371,7 +374,7 @@ def lanes(site: Site) -> Iterator[tuple[list[Lane], list[Lane]]]:
             list(pool.map(Lane.install, (*shared, *own)))
         site.helm_install("operator", OPERATOR_NAMESPACE, "--set=crd.install=false", "--set=pollSeconds=1",
                           f"--set=namespaces={{{','.join(SHARED)}}}")  # fmt: skip
-        site.kubectl(OPERATOR_NAMESPACE, "rollout", "status", "deployment/operator", "--timeout=180s")
+        site.kubectl(OPERATOR_NAMESPACE, "rollout", "status", "deployment/operator", f"--timeout={LONGEST_WAIT:g}s")
         yield shared, own
     finally:
         site.kubectl("default", *gone, "--wait=false", *everywhere)

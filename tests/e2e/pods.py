@@ -10,6 +10,8 @@ from pathlib import Path
 
 from e2e.kube import Document
 
+OPERATOR = "app.kubernetes.io/name=operator"
+
 
 def is_ready(pod: Document) -> bool:
     """Return whether a pod gets traffic."""

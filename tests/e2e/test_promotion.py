@@ -13,7 +13,7 @@ import yaml
 
 from e2e import bad_models as versions
 from e2e.beside import on_a_lane
-from e2e.lanes import ANALYSIS, PROMOTION, STEPS, Lane
+from e2e.lanes import ANALYSIS, LONGEST_WAIT, PROMOTION, STEPS, Lane
 from localcluster.paths import REPOSITORY
 
 # Not steady yet on a crowded machine: only `make test-soak` runs it.
@@ -29,7 +29,9 @@ def test_a_good_version_is_promoted(lane: Lane) -> None:
         lane.site.kubectl(
             lane.namespace, "wait", f"mp/{PROMOTION}", f"--for=jsonpath={{.status.desiredVersion}}={version}"
         )
-        lane.site.kubectl(lane.namespace, "wait", f"mp/{PROMOTION}", "--for=condition=Promoted", "--timeout=150s")
+        lane.site.kubectl(
+            lane.namespace, "wait", f"mp/{PROMOTION}", "--for=condition=Promoted", f"--timeout={LONGEST_WAIT:g}s"
+        )
         lane.assert_promoted(version)
     assert lane.by_canary(version) > 40
     assert {answer.version for answer in lane.load.answers[-30:]} == {version}
@@ -101,7 +103,7 @@ def test_the_cautious_example_shadows_first_and_waits_for_a_persons_word(lane: L
         version = lane.roll_out(versions.good)
         lane.wait_for("the shadow", lambda s: s.get("route", {}).get("mode") == "shadow" and s.get("stepStartedAt"))
         assert not lane.by_canary(version)
-        lane.wait_for("the pause", lambda s: s["phase"] == "Paused", 240)
+        lane.wait_for("the pause", lambda s: s["phase"] == "Paused")
         assert lane.by_canary(version)
         assert lane.served() == lane.stable
         lane.act("resume")

@@ -11,12 +11,11 @@ from e2e import bad_models as versions
 from e2e.beside import on_a_lane, on_a_lane_of_its_own, on_two_lanes
 from e2e.kube import Api, api_of
 from e2e.lanes import Lane
-from e2e.pods import is_ready, processes, sigkill
+from e2e.pods import OPERATOR, is_ready, processes, sigkill
 from localcluster.stack import Stack
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e, pytest.mark.slow]
 LONG: list[dict[str, Any]] = [{"weight": 30, "duration": "10m"}]
-OPERATOR = "app.kubernetes.io/name=operator"
 
 
 def kill_operator(lane: Lane, phase: str, mode: str = "live") -> None:
@@ -140,7 +139,11 @@ def test_an_upgrade_and_a_rollback_in_mid_rollout_keep_the_version_and_rebuild_t
         lane.assert_nobody_turned_back(version)
         assert lane.status()["phase"] == "Progressing"
         lane.act("promote")
+        lane.wait_for("the stable pods roll", lambda s: s["phase"] == "Promoting")
+        lane.helm_api("--set-string=podAnnotations.test=again", program=program)
         lane.assert_promoted(version)
+        lane.wait_for_rollouts("scoring")
+        assert (lane.annotation("scoring", "test"), lane.served()) == ("again", version)
 
 
 @on_two_lanes

@@ -53,7 +53,7 @@ test-fast: lint ## lint and every test that needs no cluster and takes no minute
 test-e2e: $(STAMP) tools ## the end-to-end tests alone
 	$(PYTHON) -m pytest -m "e2e and not soak"
 
-test-soak: $(STAMP) tools ## end-to-end tests that take too long or are not steady yet
+test-soak: $(STAMP) tools ## rollouts under faults for half an hour (CREDIT_RISK_SOAK_MINUTES)
 	$(PYTHON) -m pytest -m soak
 
 lint: $(STAMP) ## ruff, mypy, import-linter, hadolint, shellcheck, actionlint

@@ -20,15 +20,17 @@ def is_ready(pod: Document) -> bool:
 
 
 def processes(pod: Document) -> list[int]:
-    """Return the ids of a pod's processes, as this machine numbers them."""
-    uid = pod["metadata"]["uid"]
-    names = {f"pod{uid}", f"pod{uid.replace('-', '_')}"}
+    """Return the ids of the processes in a pod's containers, as this machine numbers them.
+
+    The pod's sandbox is left alone: without it the pod's address would be gone too, as when a whole node dies.
+    """
+    names = [status["containerID"].rpartition("/")[2] for status in pod["status"]["containerStatuses"]]
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 group = (entry / "cgroup").read_text()
-                if any(name in group for name in names) and b"pause" not in (entry / "cmdline").read_bytes():
+                if any(name in group for name in names):
                     found.append(int(entry.name))
     assert found, f"no process of pod {pod['metadata']['name']} is on this machine"
     return found

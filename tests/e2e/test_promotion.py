@@ -16,8 +16,7 @@ from e2e.beside import on_a_lane
 from e2e.lanes import ANALYSIS, LONGEST_WAIT, PROMOTION, STEPS, Lane
 from localcluster.paths import REPOSITORY
 
-# Not steady yet on a crowded machine: only `make test-soak` runs it.
-pytestmark = [pytest.mark.soak, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 LONG = [{"weight": 30, "duration": "10m"}]
 
 

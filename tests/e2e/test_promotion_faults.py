@@ -14,7 +14,7 @@ from e2e.lanes import Lane
 from e2e.pods import OPERATOR, is_ready, processes, sigkill
 from localcluster.stack import Stack
 
-pytestmark = [pytest.mark.soak, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 LONG: list[dict[str, Any]] = [{"weight": 30, "duration": "10m"}]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import time
-import uuid
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from promoter import pods
 from promoter.canary import TRACK_LABEL, VERSION_ANNOTATION, canary_deployment, canary_service, owner_reference
 from promoter.conditions import timestamp
-from promoter.errors import InvalidRequestError, PermanentError
+from promoter.errors import ConflictError, InvalidRequestError, PermanentError
 from promoter.kube import FIELD_MANAGER, JSON_PATCH, MERGE, Kube
-from promoter.observation import EmitEvent
 from promoter.ports import Owner, Pod, Snapshot
 from promoter.route import Route, canary_name, route_name
 from promoter.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from promoter.state import Event
 
 Document = dict[str, Any]
 ACTION_ANNOTATION = "creditrisk.io/action"
@@ -117,19 +117,22 @@ class KubernetesCluster:
         with contextlib.suppress(InvalidRequestError):
             await self._kube.request("PATCH", _own(owner.namespace, owner.name), patch, JSON_PATCH)
 
-    async def emit(self, owner: Owner, event: EmitEvent) -> None:
-        """Record an Event on the ModelPromotion."""
-        now = timestamp(time.time())
-        await self._kube.request("POST", f"/api/v1/namespaces/{owner.namespace}/events", {
+    async def emit(self, owner: Owner, event: Event) -> None:
+        """Record an Event on the ModelPromotion; its name tells whether that was done before."""
+        text = f"{owner.uid} {event.at} {event.reason} {event.message}"
+        happened = timestamp(event.at)
+        document = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{owner.name[:40]}.{uuid.uuid4().hex[:16]}"},
+            "metadata": {"name": f"{owner.name[:40]}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"},
             "involvedObject": {"apiVersion": API_VERSION, "kind": KIND, "namespace": owner.namespace,
                                "name": owner.name, "uid": owner.uid},
             "type": event.type, "reason": event.reason, "message": event.message[:1024],
             "source": {"component": FIELD_MANAGER},
-            "firstTimestamp": now, "lastTimestamp": now, "count": 1,
-        })  # fmt: skip
+            "firstTimestamp": happened, "lastTimestamp": happened, "count": 1,
+        }  # fmt: skip
+        with contextlib.suppress(ConflictError):
+            await self._kube.request("POST", f"/api/v1/namespaces/{owner.namespace}/events", document)
 
     async def _pods(self, namespace: str, selector: str) -> list[Document]:
         found = await self._kube.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)

@@ -6,16 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from promoter.durations import seconds
-from promoter.observation import (
-    Action,
-    EmitEvent,
-    Observation,
-)
+from promoter.observation import Action, Observation
 from promoter.route import CanaryRoute, Route, StableRoute, canary_name
 from promoter.spec import Spec, Step
-from promoter.state import FailedVersion, HistoryEntry, Phase, RouteState, State, Window
+from promoter.state import Event, FailedVersion, HistoryEntry, Phase, RouteState, State, Window
 
-HISTORY, FAILED_KEPT, STABLE_KEPT = 10, 20, 10
+HISTORY, FAILED_KEPT, STABLE_KEPT, EVENTS_KEPT = 10, 20, 10, 20
 # How long every stable pod gets to learn of a larger weight before it holds. Kubelets that are nudged take 0.2 s, and a
 # few seconds on a crowded node.
 ROUTE_LEAD_SECONDS = 5.0
@@ -44,8 +40,9 @@ class Draft:
         self.set(phase=phase, message=message, phase_started_at=self.now, **changes)
 
     def tell(self, reason: str, message: str, kind: Literal["Normal", "Warning"] = "Normal") -> None:
-        """Emit an Event."""
-        self.actions.append(EmitEvent(reason, message, kind))
+        """Tell people by an Event; it stays in the state until it is recorded."""
+        event = Event(reason=reason, message=message, type=kind, at=self.now)
+        self.set(pending_events=(*self.state.pending_events, event)[-EVENTS_KEPT:])
 
     @property
     def waited(self) -> float:

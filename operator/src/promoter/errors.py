@@ -7,6 +7,10 @@ class RetryableError(Exception):
     """Something outside did not answer or was busy; another try may help."""
 
 
+class ConflictError(RetryableError):
+    """The API server has another such object already, or a newer one (409)."""
+
+
 class PermanentError(Exception):
     """Something outside refused; another try does not help before somebody changes something."""
 

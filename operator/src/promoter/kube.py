@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import kopf
 
-from promoter.errors import InvalidRequestError, PermanentError, RetryableError
+from promoter.errors import ConflictError, InvalidRequestError, PermanentError, RetryableError
 
 Document = dict[str, Any]
 MERGE, APPLY, JSON_PATCH = (
@@ -66,6 +66,7 @@ class Kube:
 
         Raises:
             RetryableError: no answer, or one that another try may change.
+            ConflictError: there is such an object already, or a newer one.
             InvalidRequestError: it does not fit the object as it is.
             PermanentError: refused; the message is the server's.
         """
@@ -95,8 +96,10 @@ def _judged(status: int, answer: object, what: str) -> Document | None:
         return None
     message = answer.get("message", "") if isinstance(answer, dict) else ""
     kind: type[Exception] = InvalidRequestError if status == 422 else PermanentError
-    if status >= 500 or status in {401, 409, 429}:
+    if status >= 500 or status in {401, 429}:
         kind = RetryableError
+    if status == 409:
+        kind = ConflictError
     raise kind(f"{what}: {status} {message}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from promoter.route import Route
 
@@ -109,13 +108,4 @@ class ClearAction:
     value: str
 
 
-@dataclass(frozen=True)
-class EmitEvent:
-    """Tell people."""
-
-    reason: str
-    message: str
-    type: Literal["Normal", "Warning"] = "Normal"
-
-
-Action = ApplyRoute | ApplyCanary | DeleteCanary | SetStableVersion | TagVersion | ClearAction | EmitEvent
+Action = ApplyRoute | ApplyCanary | DeleteCanary | SetStableVersion | TagVersion | ClearAction

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from promoter.observation import CanaryView, EmitEvent, PodReading, StableView
+from promoter.observation import CanaryView, PodReading, StableView
 from promoter.route import Route
 from promoter.spec import ModelRef
+from promoter.state import Event
 
 Document = dict[str, Any]
 
@@ -72,8 +73,8 @@ class Cluster(Protocol):
     async def clear_action(self, owner: Owner, value: str) -> None:
         """Take the annotation of a handled action away, if it still says this."""
 
-    async def emit(self, owner: Owner, event: EmitEvent) -> None:
-        """Record an Event on the ModelPromotion."""
+    async def emit(self, owner: Owner, event: Event) -> None:
+        """Record an Event on the ModelPromotion; one that is recorded already stays as it is."""
 
 
 class Registry(Protocol):

@@ -24,7 +24,6 @@ from promoter.observation import (
     CanaryView,
     ClearAction,
     DeleteCanary,
-    EmitEvent,
     Observation,
     SetStableVersion,
     TagVersion,
@@ -32,7 +31,7 @@ from promoter.observation import (
 from promoter.poll import Poller
 from promoter.ports import Cluster, Metrics, Owner, Registry, Snapshot
 from promoter.spec import InvalidSpecError, MetricType, Spec, parse_spec
-from promoter.state import RESTING, Phase, State
+from promoter.state import RESTING, Event, Phase, State
 from promoter.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -107,7 +106,7 @@ async def reconcile(world: World, subject: Subject) -> None:
     except PermanentError as error:
         log.warning("%s/%s: %s", subject.owner.namespace, subject.owner.name, error)
         subject.refusal = str(error)
-        await _save(world, subject, troubled(decision.state, subject.state, "Refused", subject.refusal, now))
+        await _save(world, subject, troubled(subject.state, subject.state, "Refused", subject.refusal, now))
     else:
         subject.refusal = ""
 
@@ -215,9 +214,25 @@ async def _act(world: World, subject: Subject, spec: Spec, snapshot: Snapshot, d
     if routes or decision.state.phase not in RESTING:
         # At once: until the pods see a weight that fell, clients are still sent to the canary.
         await world.cluster.nudge(subject.owner, snapshot.stable_pods, decision.state.route.generation)
+    await _emit(world, subject)
     for action in decision.actions:
         if not isinstance(action, ApplyRoute):
             await _do(world, subject, spec, snapshot, action)
+
+
+async def _emit(world: World, subject: Subject) -> None:
+    """Record what people are to be told; what the cluster does not take now stays pending in the status."""
+    pending, owner = [], subject.owner
+    for event in subject.state.pending_events:
+        log.info("%s/%s: %s: %s", owner.namespace, owner.name, event.reason, event.message)
+        try:
+            await world.cluster.emit(owner, event)
+        except RetryableError as error:
+            log.warning("the Event %s stays pending: %s", event.reason, error)
+            pending.append(event)
+        except PermanentError as error:
+            log.warning("the Event %s is not recorded: %s", event.reason, error)
+    await _save(world, subject, subject.state.model_copy(update={"pending_events": tuple(pending)}))
 
 
 def _behind(snapshot: Snapshot, seen: Observation, decision: Decision) -> Snapshot:
@@ -243,20 +258,19 @@ async def _do(world: World, subject: Subject, spec: Spec, snapshot: Snapshot, ac
             await cluster.clear_action(owner, value)
         case TagVersion(version, tags):
             await _tag(world, subject, spec, version, dict(tags))
-        case EmitEvent():
-            log.info("%s/%s: %s: %s", owner.namespace, owner.name, action.reason, action.message)
-            await cluster.emit(owner, action)
 
 
 async def _tag(world: World, subject: Subject, spec: Spec, version: str, tags: dict[str, str]) -> None:
     """Write tags; what the registry does not take now stays pending in the status."""
+    told: tuple[Event, ...] = ()
     try:
         await world.registry.tag(spec.model.name, version, tags)
     except RetryableError as error:
         log.warning("tags of version %s stay pending: %s", version, error)
         return
     except PermanentError as error:
-        event = EmitEvent("TagRefused", f"version {version} is not tagged with the outcome: {error}", "Warning")
-        await _do(world, subject, spec, Snapshot(), event)
+        message = f"version {version} is not tagged with the outcome: {error}"
+        told = (Event(reason="TagRefused", message=message, type="Warning", at=world.clock()),)
     pending = {key: value for key, value in subject.state.pending_tags.items() if key != version}
-    await _save(world, subject, subject.state.model_copy(update={"pending_tags": pending}))
+    events = (*subject.state.pending_events, *told)
+    await _save(world, subject, subject.state.model_copy(update={"pending_tags": pending, "pending_events": events}))

@@ -118,7 +118,8 @@ class Scheduler:
             return min(self._tick_seconds * 2.0 ** min(faults - 1, 10), _MOST_PAUSE_SECONDS)
         if moved:
             return 0.05
-        if loop.subject.state.phase not in RESTING or loop.subject.state.pending_tags:
+        state = loop.subject.state
+        if state.phase not in RESTING or state.pending_tags or state.pending_events:
             return self._tick_seconds
         model = _model(loop)
         # With the poll, whose times are spread; an unreachable registry is no reason to look away from the cluster.

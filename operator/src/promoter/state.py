@@ -75,6 +75,15 @@ class HistoryEntry(Base):
     at: float = Field(description="Seconds since 1970.")
 
 
+class Event(Base):
+    """What people are told."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+    at: float = Field(description="Seconds since 1970.")
+
+
 class Condition(Base):
     """A metav1.Condition."""
 
@@ -140,6 +149,7 @@ class State(Base):
     handled_action: str = Field(default="", description="The action by hand that was handled last.")
     pending_tags: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Tags that the registry has not taken yet, by version.")  # fmt: skip
+    pending_events: tuple[Event, ...] = Field(default=(), description="Events that are not recorded yet.")
     conditions: tuple[Condition, ...] = Field(default=(), json_schema_extra={
         "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})  # fmt: skip
 

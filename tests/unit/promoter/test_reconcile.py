@@ -12,14 +12,14 @@ import pytest
 from promoter.canary import template_digest
 from promoter.decide import Decision
 from promoter.errors import PermanentError, RetryableError
-from promoter.observation import CanaryView, EmitEvent, Observation, PodReading, StableView
+from promoter.observation import CanaryView, Observation, PodReading, StableView
 from promoter.poll import Poller
 from promoter.ports import Owner, Pod, Snapshot
 from promoter.reconcile import Subject, World, _behind, reconcile, tell_fault
 from promoter.route import Route
 from promoter.scheduler import Scheduler
 from promoter.spec import ModelRef
-from promoter.state import Phase, RouteState, State
+from promoter.state import Event, Phase, RouteState, State
 from promoter.telemetry import Telemetry
 
 Document = dict[str, Any]
@@ -40,7 +40,7 @@ class Cluster:
         self.found = snapshot
         self.calls: list[str] = []
         self.saved: list[Document] = []
-        self.events: list[EmitEvent] = []
+        self.events: list[Event] = []
         self.refuse: set[str] = set()
         self.fail: set[str] = set()
 
@@ -77,7 +77,7 @@ class Cluster:
     async def clear_action(self, owner: Owner, value: str) -> None:
         self._note("clear_action")
 
-    async def emit(self, owner: Owner, event: EmitEvent) -> None:
+    async def emit(self, owner: Owner, event: Event) -> None:
         self._note("emit")
         self.events.append(event)
 
@@ -173,7 +173,30 @@ async def test_tags_that_the_registry_refuses_are_told_of_and_let_go() -> None:
     subject = Subject(OWNER, document("abort"), running())
     await reconcile(world, subject)
     assert subject.state.pending_tags == {}
+    await reconcile(world, subject)
     assert [event.reason for event in cluster.events] == ["Aborted", "TagRefused"]
+
+
+async def test_events_that_were_not_recorded_stay_pending_even_when_the_operator_is_killed_before() -> None:
+    world, cluster, _ = town(LIVE)
+    cluster.fail = {"emit"}
+    await reconcile(world, Subject(OWNER, document("abort"), running()))
+    assert cluster.events == []
+    cluster.fail = set()
+    heir = Subject(OWNER, document(), State.model_validate(cluster.saved[-1]))
+    await reconcile(world, heir)
+    assert [event.reason for event in cluster.events] == ["Aborted"]
+    assert heir.state.pending_events == ()
+    assert cluster.saved[-1]["pendingEvents"] == []
+
+
+async def test_events_that_are_refused_hold_nothing_up() -> None:
+    world, cluster, _ = town(LIVE)
+    cluster.refuse = {"emit"}
+    subject = Subject(OWNER, document("abort"), running())
+    await reconcile(world, subject)
+    assert subject.state.pending_events == ()
+    assert "clear_action" in cluster.calls
 
 
 async def test_a_refusal_by_the_cluster_is_told_and_does_not_change_the_status_to_and_fro() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,28 +35,38 @@ def start(stack: Stack, data: str, arguments: Sequence[str]) -> str:
     """
     if data and data != "synthetic" and "://" not in data:
         data = stack.upload(Path(data).resolve())
-    stack.build_charts()
-    values = yaml.safe_load(_helm(stack, "get", "values", RELEASE, "--output", "yaml")) or {}
-    training = {**values.get("training", {}), "enabled": True, "schedule": "", "run": f"make-train-{time.time_ns()}"}
-    training["args"] = [*training.get("args", []), *arguments]
-    if data:
-        training["data"] = data
     server = json.loads(stack.kubectl("version", "--output=json"))["serverVersion"]["gitVersion"]
-    with TemporaryDirectory() as scratch:
-        file = Path(scratch) / "values.yaml"
-        file.write_text(yaml.safe_dump({**values, "training": training}))
-        rendered = _helm(
-            stack, "template", RELEASE, str(CHART), "--values", str(file), "--show-only", TEMPLATE,
-            "--kube-version", server,
-        )  # fmt: skip
-        documents = {document["kind"]: document for document in yaml.safe_load_all(rendered) if document}
+    documents = render(stack, {"data": data} if data else {}, arguments, server)
     job = documents.pop("Job")
-    job["spec"]["ttlSecondsAfterFinished"] = KEPT_SECONDS
-    job["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "make-train"
     for document in documents.values():
         _create_if_absent(stack, document)
     stack.create(job)
     return str(job["metadata"]["name"])
+
+
+def render(
+    stack: Stack, values: Mapping[str, object], arguments: Sequence[str], version: str
+) -> dict[str, dict[str, Any]]:
+    """Return a run's Job for that version of Kubernetes, and what it needs beside it, by kind.
+
+    Everything is as the release has it but for `values` of the training chart and further arguments of the trainer.
+    """
+    stack.build_charts()
+    release = yaml.safe_load(_helm(stack, "get", "values", RELEASE, "--output", "yaml")) or {}
+    training = {**release.get("training", {}), **values, "enabled": True, "schedule": ""}
+    training["run"] = f"make-train-{time.time_ns()}"
+    training["args"] = [*training.get("args", []), *arguments]
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "values.yaml"
+        file.write_text(yaml.safe_dump({**release, "training": training}))
+        rendered = _helm(
+            stack, "template", RELEASE, str(CHART), "--values", str(file), "--show-only", TEMPLATE,
+            "--kube-version", version,
+        )  # fmt: skip
+    documents: dict[str, dict[str, Any]] = {item["kind"]: item for item in yaml.safe_load_all(rendered) if item}
+    documents["Job"]["spec"]["ttlSecondsAfterFinished"] = KEPT_SECONDS
+    documents["Job"]["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "make-train"
+    return documents
 
 
 def _create_if_absent(stack: Stack, document: dict[str, Any]) -> None:

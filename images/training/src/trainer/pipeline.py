@@ -246,7 +246,8 @@ def _searched(settings: Settings, job: _Job, *, parent_run: str | None) -> Hyper
         trials=settings.trials,
         study_name=job.study,
         storage_url=settings.study_storage or f"sqlite:///{settings.work_dir.resolve()}/study.db",
-        seed=settings.seed + settings.worker,
+        seed=settings.seed,
+        worker=settings.worker,
         parent_run=parent_run,
         wait_seconds=settings.wait_seconds,
     )

@@ -38,6 +38,7 @@ def search(
     study_name: str,
     storage_url: str,
     seed: int,
+    worker: int,
     parent_run: str | None,
     wait_seconds: float,
 ) -> Hyperparameters:
@@ -49,7 +50,8 @@ def search(
         trials: Complete trials in the study; those of an earlier, killed attempt count.
         study_name: Workers of the same name share a study.
         storage_url: SQLAlchemy address.
-        seed: Differs between workers, so that they do not try the same.
+        seed: Of the search; each worker draws from it in its own way, so that they do not try the same.
+        worker: Number of this worker; its trials' runs have it as a tag.
         parent_run: The MLflow run under which all trials are nested; None takes the one that another worker named.
         wait_seconds: How long to wait for that other worker.
 
@@ -64,7 +66,7 @@ def search(
         study = optuna.create_study(
             storage=_storage(storage_url),
             study_name=study_name,
-            sampler=optuna.samplers.TPESampler(seed=seed),
+            sampler=optuna.samplers.TPESampler(seed=seed + worker),
             pruner=optuna.pruners.MedianPruner(n_warmup_steps=5),
             direction="minimize",
             load_if_exists=True,
@@ -76,7 +78,7 @@ def search(
         counted = (TrialState.COMPLETE, TrialState.PRUNED)
         if len(study.get_trials(deepcopy=False, states=counted)) < trials:
             study.optimize(
-                partial(_try, objective=objective, base=base, parent_run=parent_run),
+                partial(_try, objective=objective, base=base, worker=worker, parent_run=parent_run),
                 callbacks=[MaxTrialsCallback(trials, states=counted)],
             )
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
@@ -94,7 +96,7 @@ def _parent_of_others(study: optuna.Study, wait_seconds: float) -> str:
     return str(found)
 
 
-def _try(trial: optuna.Trial, *, objective: Objective, base: Hyperparameters, parent_run: str) -> float:
+def _try(trial: optuna.Trial, *, objective: Objective, base: Hyperparameters, worker: int, parent_run: str) -> float:
     suggested = {
         "width": trial.suggest_categorical("width", [32, 64, 96, 128]),
         "layers": trial.suggest_int("layers", 1, 3),
@@ -105,6 +107,7 @@ def _try(trial: optuna.Trial, *, objective: Objective, base: Hyperparameters, pa
     }
     hyperparameters = _with(base, suggested)
     with mlflow.start_run(run_name=f"trial-{trial.number}", nested=True, parent_run_id=parent_run):
+        mlflow.set_tag("worker", str(worker))
         mlflow.log_params(asdict(hyperparameters))
 
         def on_epoch(report: EpochReport) -> None:

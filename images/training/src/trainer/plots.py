@@ -24,7 +24,7 @@ def save_plots(target: Vector, probability: Vector, history: tuple[EpochReport, 
 
 
 def _roc(target: Vector, probability: Vector) -> Figure:
-    figure = Figure(layout="constrained")
+    figure = Figure()
     axes = figure.subplots()
     false_positive, true_positive, _ = roc_curve(target, probability)
     axes.plot(false_positive, true_positive)
@@ -34,7 +34,7 @@ def _roc(target: Vector, probability: Vector) -> Figure:
 
 
 def _calibration(target: Vector, probability: Vector) -> Figure:
-    figure = Figure(layout="constrained")
+    figure = Figure()
     axes = figure.subplots()
     bins = calibration_bins(target, probability)
     axes.plot(bins.predicted, bins.observed, marker="o")
@@ -44,7 +44,7 @@ def _calibration(target: Vector, probability: Vector) -> Figure:
 
 
 def _scores(target: Vector, probability: Vector) -> Figure:
-    figure = Figure(layout="constrained")
+    figure = Figure()
     axes = figure.subplots()
     bins = np.linspace(0.0, 1.0, 41).tolist()
     axes.hist([probability[target == 0], probability[target == 1]], bins=bins, label=["repaid", "defaulted"])
@@ -54,7 +54,7 @@ def _scores(target: Vector, probability: Vector) -> Figure:
 
 
 def _learning(history: tuple[EpochReport, ...]) -> Figure:
-    figure = Figure(layout="constrained")
+    figure = Figure()
     axes = figure.subplots()
     epochs = [report.epoch + 1 for report in history]
     axes.plot(epochs, [report.train_loss for report in history], label="training")

@@ -1,10 +1,10 @@
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,13 +83,40 @@ def test_a_version_is_complete_in_itself_and_all_ways_to_load_it_agree(settings:
         assert version.tags[name]
     assert len(contract["score_histogram"]["edges"]) == len(contract["score_histogram"]["counts"]) + 1
     assert sum(contract["score_histogram"]["counts"]) == pytest.approx(600, abs=90)
-    artifacts = {item.path for item in MlflowClient().list_artifacts(result.run_id)}
-    assert {"plots", "model_card.md", "gates.json", "groups.json"} <= artifacts
     assert "Intended use" in str(version.description)
-    inputs = mlflow.get_run(result.run_id).inputs
-    assert inputs
-    (given,) = inputs.dataset_inputs
-    assert version.tags["data.sha256"].startswith(given.dataset.digest)
+
+
+def test_a_run_holds_all_that_a_reviewer_asks_for(settings: Settings) -> None:
+    result = run(settings)
+    client = MlflowClient()
+    logged = client.get_run(result.run_id)
+    names = load_declaration(settings.features).names
+    assert {"learning_rate", "dropout", "seed", "split_seed", "margin", "minimum_auc", "rows"} <= set(
+        logged.data.params
+    )
+    assert logged.data.params["features"] == ",".join(names)
+    for name in ("train_loss", "validation_loss", "learning_rate"):
+        assert [point.step for point in client.get_metric_history(result.run_id, name)] == list(range(QUICK.epochs))
+    figures = logged.data.metrics
+    assert {f"test_{name}" for name in ("roc_auc", "gini", "ks", "brier", "log_loss", "ece")} <= set(figures)
+    assert {name for name in figures if name.startswith("importance.")} == {f"importance.{name}" for name in names}
+    assert figures["importance.employment_status"] > 0.05
+    for figure in ("rows", "roc_auc", "approval_rate", "adverse_impact_ratio"):
+        for group in ("gender.Female", "gender.Male", "marital_status.Single", "marital_status.Married"):
+            assert f"group.{group}.{figure}" in figures
+    assert {item.path for item in client.list_artifacts(result.run_id, "plots")} == {
+        f"plots/{name}.png" for name in ("roc", "calibration", "score_distribution", "learning_curve")
+    }
+    artifacts = {item.path for item in client.list_artifacts(result.run_id)}
+    assert {"model_card.md", "gates.json", "groups.json"} <= artifacts
+    card = logged.data.tags["mlflow.note.content"]
+    assert card == client.get_model_version("credit-risk", "1").description
+    for part in ("Intended use", "gender", "marital_status", f"{result.metrics['roc_auc']:.4f}"):
+        assert part in card
+    assert logged.data.tags["git.revision"] == "unknown"
+    assert logged.inputs
+    (given,) = logged.inputs.dataset_inputs
+    assert logged.data.tags["data.sha256"].startswith(given.dataset.digest)
 
 
 def test_a_better_version_takes_over_and_a_worse_one_does_not(settings: Settings) -> None:
@@ -235,8 +262,23 @@ def test_worker_0_searches_then_trains_the_final_model_and_the_others_only_searc
     trials = mlflow.search_runs(
         experiment_names=["credit-risk"], filter_string=f"tags.`mlflow.parentRunId` = '{final.run_id}'"
     )
-    assert len(trials) == 3
+    assert sorted(trials["tags.worker"]) == ["0", "0", "1"]
     assert len(mlflow.search_runs(experiment_names=["credit-risk"])) == 4
+
+
+def start_and_kill(work_dir: Path, train: Callable[[], object], number: signal.Signals) -> int:
+    """Train in a process of its own, send it a signal once there is a checkpoint, and return its exit code."""
+    # Forked, it has imported all that takes seconds to import.
+    process = multiprocessing.get_context("fork").Process(target=train)
+    process.start()
+    deadline = time.monotonic() + 120
+    while not list(work_dir.glob("checkpoint-*.pt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid or 0, number)
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 def test_a_terminated_process_goes_on_in_the_same_run(
@@ -244,27 +286,31 @@ def test_a_terminated_process_goes_on_in_the_same_run(
 ) -> None:
     arguments = ["--data=synthetic", "--synthetic-rows=3000", "--hidden=16", "--heads=5", "--epochs=40"]
     arguments += ["--patience=2", "--maximum-ece=0.2", "--minimum-air=0", "--learning-rate=0.02"]
-    environment = {
-        "MLFLOW_TRACKING_URI": settings.tracking_uri,
-        "TRAINER_WORK_DIR": str(settings.work_dir),
-        "OMP_NUM_THREADS": "1",
-    }
-    source = {"PYTHONPATH": str(Path(sys.modules["trainer"].__path__[0]).parent)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *arguments], env={**os.environ, **environment, **source}
-    )
-    deadline = time.monotonic() + 180
-    while not list(settings.work_dir.glob("checkpoint-*.pt")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.tracking_uri)
+    monkeypatch.setenv("TRAINER_WORK_DIR", str(settings.work_dir))
+    assert start_and_kill(settings.work_dir, lambda: sys.exit(main(arguments)), signal.SIGTERM) == 143
     (note,) = settings.work_dir.glob("run-*.txt")
     run_id = note.read_text()
+    assert MlflowClient(settings.tracking_uri).get_run(run_id).info.status == "KILLED"
     caplog.set_level("INFO")
-    assert run(parse(arguments, environment)).run_id == run_id
+    assert run(parse(arguments, os.environ)).run_id == run_id
     assert "resuming after epoch" in caplog.text
     assert list(settings.work_dir.iterdir()) == []
+
+
+def test_a_training_whose_node_was_lost_goes_on_in_the_same_run(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is heard of a process that is killed with -9: its run stays RUNNING."""
+    long = replace(settings, hyperparameters=replace(QUICK, epochs=40, patience=2))
+    assert start_and_kill(settings.work_dir, lambda: run(long), signal.SIGKILL) == -signal.SIGKILL
+    (note,) = settings.work_dir.glob("run-*.txt")
+    lost = note.read_text()
+    assert MlflowClient(settings.tracking_uri).get_run(lost).info.status == "RUNNING"
+    caplog.set_level("INFO")
+    result = run(long)
+    assert (result.run_id, result.version) == (lost, "1")
+    assert "resuming after epoch" in caplog.text
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ bench-training: $(STAMP) ## accuracy beside CatBoost (LOANS=...), and speed besi
 
 bench-serving: $(STAMP) ## the API beside a bare echo and other servers (needs wrk; MODEL=folder, VENVS=folder)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/run.py --model "$(MODEL)" --venvs "$(or $(VENVS),/nowhere)"
+	! command -v perf > /dev/null || PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/shares.py --model "$(MODEL)"
 
 bench-ingress: $(STAMP) tools ## the API beside a bare echo, both behind the running cluster's ingress (needs wrk; MODEL=folder)
 	eval "$$($(LOCAL) env)" && PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/ingress.py --model "$(MODEL)"

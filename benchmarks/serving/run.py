@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -146,18 +146,6 @@ def requests_of(said: str) -> float:
     return float(re.search(r"Requests/sec: +([0-9.]+)", said)[1])
 
 
-def ask(port: int, path: str, script: Path, seconds: int, group: int) -> tuple[float, float, float]:
-    """Return requests per second, p99 in milliseconds, and the server's processor time per request in microseconds."""
-    before = cpu_seconds(group)
-    command = ["taskset", "-c", "0", "wrk", "-t1", "-c16", f"-d{seconds}s", "--latency", "-s", str(script)]
-    found = subprocess.run([*command, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True)
-    if "Non-2xx" in found.stdout:
-        raise SystemExit(f"{path} refused:\n{found.stdout}")
-    requests = int(re.search(r"(\d+) requests in", found.stdout)[1])
-    cost = (cpu_seconds(group) - before) / max(requests, 1) * 1e6
-    return requests_of(found.stdout), latency(found.stdout, 99), cost
-
-
 def cpu_seconds(group: int) -> float:
     """Return the processor time of a server's processes so far: it counts alike on a busy machine and an idle one."""
     ticks = 0
@@ -237,9 +225,20 @@ class Contender:
         print(f"{self.name}: does not answer, not measured: {log[-600:]}")
         return False
 
+    def load(self, seconds: int) -> list[str]:
+        """Return the command that asks for so long, on the first core."""
+        url = f"http://127.0.0.1:{self.port}{PATHS[self.name]}"
+        return ["taskset", "-c", "0", "wrk", "-t1", "-c16", f"-d{seconds}s", "--latency", "-s", str(self.script), url]
+
     def measure(self, seconds: int) -> tuple[float, float, float]:
-        """Return what `ask` does."""
-        return ask(self.port, PATHS[self.name], self.script, seconds, self.group)
+        """Return requests per second, p99 in milliseconds, and the server's processor time per request in us."""
+        before = cpu_seconds(self.group)
+        said = subprocess.run(self.load(seconds), check=True, capture_output=True, text=True).stdout
+        if "Non-2xx" in said:
+            raise SystemExit(f"{self.name} refused:\n{said}")
+        requests = int(re.search(r"(\d+) requests in", said)[1])
+        cost = (cpu_seconds(self.group) - before) / max(requests, 1) * 1e6
+        return requests_of(said), latency(said, 99), cost
 
 
 def applicants(model: Path) -> list[dict]:
@@ -262,13 +261,19 @@ def environments(model: Path, registry: str, work: Path) -> tuple[dict[str, str]
 
 
 def start_all(
-    model: Path, venvs: Path, base: dict[str, str], ours: dict[str, str], work: Path, running: contextlib.ExitStack
+    model: Path,
+    venvs: Path,
+    base: dict[str, str],
+    ours: dict[str, str],
+    work: Path,
+    running: contextlib.ExitStack,
+    names: Iterable[str] = PATHS,
 ) -> list[Contender]:
-    """Start every server that is installed."""
+    """Start every server of these names that is installed; the first two are ours."""
     asked, port = applicants(model), int(ours["SCORER_PORT"])
     pid = running.enter_context(server("scoring", SCORER, ours, work))
     found = [Contender.of(name, port, pid, asked, work) for name in ("scoring", "scoring, 4 reasons")]
-    for name in list(PATHS)[2:]:
+    for name in list(names)[2:]:
         port = free_port()
         if command := command_for(name, port, model, venvs, work):
             group = running.enter_context(server(name, command, base, work))

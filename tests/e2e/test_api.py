@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import http.client
+import io
 import json
 import secrets
 import socket
@@ -18,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -90,6 +92,51 @@ def test_a_pod_that_is_told_to_stop_exits_with_0(stack: Stack) -> None:
     assert ended.get("exitCode") == 0
     assert ended.get("reason") == "Completed"
     stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=120s")
+
+
+def test_a_worse_credit_score_never_lowers_its_contribution(stack: Stack, loans: list[dict[str, Any]]) -> None:
+    for loan in loans[:10]:
+        found = []
+        for score in range(800, 399, -50):
+            audit = stack.post("/v1/score?reasons=1", {**loan, "credit_score": score})["audit"]
+            found += [part["contribution"] for part in audit["contributions"] if part["feature"] == "credit_score"]
+        assert found == sorted(found), loan
+
+
+def test_a_table_is_read_in_a_pod_and_one_that_takes_too_much_memory_harms_nobody(
+    stack: Stack, loans: list[dict[str, Any]]
+) -> None:
+    pods_before = restarts(stack)
+    endless = pa.table(
+        {"gender": pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), ["x" * 5_000_000])}
+    )
+    assert post_table(stack, endless)[0] == 422
+    status, answer = post_table(stack, pa.Table.from_pylist(loans))
+    assert status == 200
+    answered = pa.ipc.open_stream(answer).read_all().column("probability_of_default").to_pylist()
+    assert answered == pytest.approx(
+        [stack.post("/v1/score", loan)["probability_of_default"] for loan in loans], abs=1e-6
+    )
+    assert restarts(stack) == pods_before
+
+
+def post_table(stack: Stack, table: pa.Table) -> tuple[int, bytes]:
+    """Score a table through the ingress; return the status and the body."""
+    body = io.BytesIO()
+    with pa.ipc.new_stream(body, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    headers = {"Content-Type": "application/vnd.apache.arrow.stream", "Host": stack.host}
+    connection = http.client.HTTPConnection("127.0.0.1", stack.cluster.ports.http, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/score/batch", body.getvalue(), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def restarts(stack: Stack) -> dict[str, int]:
+    """Return how often each pod's container was started again."""
+    found = json.loads(stack.kubectl("get", "pods", "-l", "app.kubernetes.io/name=api", "-o", "json"))["items"]
+    return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in found}
 
 
 @pytest.fixture

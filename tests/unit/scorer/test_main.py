@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import aiohttp
 import pyarrow as pa
 import pytest
 
-from unit.scorer.process import Service, service
+from unit.scorer.process import SOURCES, Service, service
 
 JSON = {"content-type": "application/json"}
 
@@ -94,3 +97,13 @@ async def test_the_process_for_tables_ends_with_the_service(model_folder: Path, 
         async with asyncio.timeout(5):
             while any(Path(f"/proc/{child}").exists() for child in children):
                 await asyncio.sleep(0.05)
+
+
+def test_the_service_imports_no_library_of_training() -> None:
+    """Each of them alone would cost more than a second of the start, and more memory than all else."""
+    heavy = "torch", "mlflow", "pandas", "sklearn", "pyarrow", "arro3"
+    program = f"import sys, scorer.process; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(SOURCES)}, capture_output=True, text=True
+    )
+    assert found.stdout == "[]\n", found.stderr

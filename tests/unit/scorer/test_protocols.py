@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -52,8 +53,12 @@ def expected(model_folder: Path, loans: pd.DataFrame) -> npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def port(model_folder: Path) -> Iterator[int]:
-    slot = ModelSlot(load_model(model_folder, Identity("credit-risk", "7", "run", {}, {})))
+def slot(model_folder: Path) -> ModelSlot:
+    return ModelSlot(load_model(model_folder, Identity("credit-risk", "7", "run", {}, {})))
+
+
+@pytest.fixture(scope="module")
+def port(slot: ModelSlot) -> Iterator[int]:
     config = uvicorn.Config(create_app(Settings(), slot, Metrics()), port=0, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -68,6 +73,16 @@ def port(model_folder: Path) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
+
+
+async def test_single_applications_that_come_together_get_the_same(
+    slot: ModelSlot, loans: pd.DataFrame, expected: npt.NDArray[np.float32]
+) -> None:
+    transport = httpx.ASGITransport(create_app(Settings(), slot, Metrics()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://scoring") as http:
+        answers = await asyncio.gather(*(http.post("/v1/score", json=row) for row in loans.to_dict("records")))
+    answered = [answer.json()["probability_of_default"] for answer in answers]
+    np.testing.assert_allclose(answered, expected, atol=1e-6)
 
 
 def test_mlflows_client_gets_what_pyfunc_answers(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from scorer.application import CodeRows, FloatRows, encode
 from scorer.contract import CategoricalFeature, Contract, Feature
-from scorer.scorecard import log_odds, log_odds_of
+from scorer.scorecard import log_odds, log_odds_each, log_odds_of
 
 # Units that a sentence reads better without.
 _PURE_NUMBERS = ("", "ratio")
@@ -141,7 +141,7 @@ class Explainer:
     def explain(self, question: Question, scores: npt.NDArray[np.float32]) -> Explanation:
         """Explain a row from the scores of the question's rows."""
         values, columns = question.values, question.pattern.columns
-        whole, *others = [log_odds(score) for score in scores.tolist()]
+        whole, *others = log_odds_each(scores.tolist())
         last = [whole - other for other in others[: len(columns)]]
         new = iter(others[len(columns) :])
         first = [
@@ -177,12 +177,12 @@ class Explainer:
 
     def audit(self, explanation: Explanation) -> Audit:
         """Return what the explanation rests on, protected attributes included."""
-        contributions = tuple(
+        contributions = [
             Contribution(feature.name, value, feature.protected)
             for feature, value in zip(self._contract.features, explanation.contributions, strict=True)
-        )
+        ]
         difference = log_odds(explanation.probability) - self._reference
-        return Audit(METHOD, self.reference_probability, difference, contributions)
+        return Audit(METHOD, self.reference_probability, difference, tuple(contributions))
 
 
 def _values(numeric: FloatRows, codes: CodeRows) -> list[float]:

@@ -114,6 +114,10 @@ def server(name: str, command: list[str], environment: dict[str, str], work: Pat
     try:
         yield process.pid
     finally:
+        # Asked first: BentoML's workers lead groups of their own, and only their parent ends them.
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

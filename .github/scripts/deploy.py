@@ -177,7 +177,8 @@ def deploy(release: Release, arguments: argparse.Namespace, images: dict[str, An
     """Upgrade, wait, and return what the smoke score said."""
     options = [f"--values={file}" for file in arguments.values]
     for chart, image in images.items():
-        options += [f"--set-string={chart}.image.{key}={value}" for key, value in image.items()]
+        # A digest that an earlier deploy left in the values would win over a tag.
+        options += [f"--set-string={chart}.image.{key}={value}" for key, value in {"digest": "", **image}.items()]
     release.helm("upgrade", "--install", release.name, arguments.chart, *options, *arguments.helm_option)
     if first:
         release.wait_for_first_model()

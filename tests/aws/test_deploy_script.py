@@ -48,6 +48,7 @@ class Site:
     folder: Path
     answers: list[tuple[str, list[str]]] = field(default_factory=list)
     service: dict[str, bytes | None] = field(default_factory=dict)
+    image: dict[str, str] = field(default_factory=lambda: {"repository": "r/api", "digest": "sha256:1"})
 
     def say(self, words: str, *answers: str) -> None:
         """Answer calls with these words; "!" and a text is a failure with that complaint."""
@@ -61,7 +62,7 @@ class Site:
     def deploy(self, *options: str) -> tuple[int, str]:
         """Run the script and return how it ended and the summary."""
         (self.folder / "answers.json").write_text(json.dumps(self.answers))
-        (self.folder / "images.json").write_text(json.dumps({"api": {"repository": "r/api", "digest": "sha256:1"}}))
+        (self.folder / "images.json").write_text(json.dumps({"api": self.image}))
         summary = self.folder / "summary.md"
         result = subprocess.run(
             [sys.executable, str(REPOSITORY / ".github/scripts/deploy.py"),
@@ -110,6 +111,12 @@ def test_what_was_deployed_and_scored_is_summed_up(site: Site) -> None:
     assert "a loan scores 0.2500 by credit-risk version 7" in summary
     assert "| api | `r/api@sha256:1` |" in summary
     assert not site.called("rollback")
+
+
+def test_a_tag_takes_the_place_of_an_earlier_digest(site: Site) -> None:
+    site.image = {"repository": "r/api", "tag": "1"}
+    assert site.deploy()[0] == 0
+    assert site.called("helm upgrade --set-string=api.image.tag=1 --set-string=api.image.digest=")
 
 
 def test_a_first_install_waits_for_its_model_and_has_nothing_to_go_back_to(site: Site) -> None:

@@ -1,24 +1,32 @@
-"""CI's deploy on a real cluster: an upgrade that serves, and one that does not and is taken back."""
+"""CI's deploy on a real cluster: upgrades that serve, promotions that it waits for, and what is taken back."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from conftest import REPOSITORY
+from e2e.bad_models import Files, Shelf, corrupt, download, good
+from e2e.ci_access import connected, deployers, node_registry
+from e2e.registry import registry
+from localcluster.console import wait_for
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import RELEASE, Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def deploy(stack: Stack, folder: Path, image: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+def deploy(
+    stack: Stack, folder: Path, image: dict[str, str], *options: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the script as the workflow does: with the values that the release has, and one new image."""
     values = folder / "values.yaml"
     values.write_text(helm(stack, "get", "values", RELEASE, "--output", "yaml"))
@@ -28,7 +36,7 @@ def deploy(stack: Stack, folder: Path, image: dict[str, str], *options: str) -> 
         [sys.executable, str(REPOSITORY / ".github/scripts/deploy.py"), "--namespace", stack.namespace,
          "--images", str(images), "--values", str(values), *options],
         cwd=REPOSITORY,
-        env={**stack.environment(), "GITHUB_STEP_SUMMARY": str(folder / "summary.md")},
+        env={**(environment or stack.environment()), "GITHUB_STEP_SUMMARY": str(folder / "summary.md")},
         capture_output=True,
         text=True,
         timeout=240,
@@ -41,9 +49,13 @@ def helm(stack: Stack, *arguments: str) -> str:
 
 
 def running_image(stack: Stack) -> dict[str, str]:
-    """Return repository and tag of the scoring Deployment's image."""
+    """Return repository and digest or tag of the scoring Deployment's image."""
     path = "jsonpath={.spec.template.spec.containers[0].image}"
-    repository, _, tag = stack.kubectl("get", "deployment", "scoring", "-o", path).rpartition(":")
+    image = stack.kubectl("get", "deployment", "scoring", "-o", path)
+    repository, digest, by_digest = image.partition("@")
+    if digest:
+        return {"repository": repository, "digest": by_digest}
+    repository, _, tag = image.rpartition(":")
     return {"repository": repository, "tag": tag}
 
 
@@ -100,3 +112,134 @@ def test_an_image_that_cannot_be_had_is_taken_back_and_no_request_fails(stack: S
     last = revisions(stack)[-1]
     assert (last["status"], last["description"]) == ("deployed", f"Rollback to {before}")
     assert stack.post("/v1/score", stack.get("/v1/model")["contract"]["reference_applicant"])["decision"]
+
+
+PROMOTION = {
+    "apiVersion": "creditrisk.io/v1alpha1",
+    "kind": "ModelPromotion",
+    "metadata": {"name": "deployed"},
+    "spec": {
+        "model": {"name": "credit-risk", "alias": "production"},
+        "steps": [{"weight": 50, "duration": "20s"}],
+        "analysis": {"interval": "2s", "onInsufficientData": "Proceed", "metrics": [{"type": "ErrorRate"}]},
+        "progressDeadlineSeconds": 60,
+    },
+}
+
+
+@dataclass
+class Rollout:
+    """A promotion of the release's own model, and how to give it something to do."""
+
+    stack: Stack
+    client: MlflowClient
+    shelf: Shelf
+
+    def begin(self, make: Callable[[Files], None]) -> str:
+        """Register a version, have it rolled out, and return its number once that has begun."""
+        version = self.shelf.register("credit-risk", make)
+        self.client.set_registered_model_alias("credit-risk", "production", version)
+        self.wait("the rollout has begun", lambda status: status.get("canaryVersion") == version)
+        return version
+
+    def wait(self, what: str, reached: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until the promotion's status is as wanted."""
+        wait_for(
+            what, lambda: None if reached(now := self.status()) else f"phase {now.get('phase')}", timeout_seconds=150
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Return the promotion's status."""
+        return dict(json.loads(self.stack.kubectl("get", "modelpromotion", "deployed", "-o", "json")).get("status", {}))
+
+
+@pytest.fixture
+def rollout(stack: Stack, tmp_path: Path) -> Iterator[Rollout]:
+    """A promotion at rest; in the end the first version serves again and the promotion is gone."""
+    with registry(stack) as client:
+        first = str(client.get_model_version_by_alias("credit-risk", "production").version)
+        stack.kubectl("apply", "--filename", "-", text=json.dumps(PROMOTION))
+        made = Rollout(stack, client, Shelf(client, download(tmp_path / "champion"), tmp_path))
+        made.wait("the promotion rests", lambda status: status.get("phase") == "Idle")
+        yield made
+        client.set_registered_model_alias("credit-risk", "production", first)
+        at_once = json.dumps({"spec": {"skipAnalysis": True}})
+        stack.kubectl("patch", "modelpromotion", "deployed", "--type=merge", "--patch", at_once)
+        made.wait("the first version serves", lambda now: (now["stableVersion"], now["phase"]) == (first, "Idle"))
+        stack.kubectl("delete", "modelpromotion", "deployed")
+
+
+@pytest.mark.soak  # not seen on a cluster yet
+def test_a_deploy_waits_for_the_promotion_in_progress(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
+    image = running_image(stack)
+    version = rollout.begin(good)
+    result = deploy(stack, tmp_path, with_another_tag(stack, image, f"{image['tag']}-during"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (rollout.status()["phase"], rollout.status()["stableVersion"]) == ("Idle", version)
+    assert f"by credit-risk version {version}" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.soak  # not seen on a cluster yet
+def test_a_deploy_under_which_a_promotion_fails_is_taken_back(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
+    image = running_image(stack)
+    rollout.begin(corrupt)
+    result = deploy(stack, tmp_path, with_another_tag(stack, image, f"{image['tag']}-in-vain"))
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "the promotion deployed failed: kubectl describe modelpromotion says why" in result.stdout
+    assert "Rolled back to revision" in result.stdout
+    assert running_image(stack) == image
+
+
+@pytest.fixture
+def node(stack: Stack) -> EmbeddedCluster:
+    """The embedded node: a registry can be put onto its own loopback address."""
+    if not isinstance(stack.cluster, EmbeddedCluster):
+        pytest.skip("only the embedded node's network can be entered")
+    return stack.cluster
+
+
+def test_ci_reaches_the_cluster_as_a_deployer_and_rolls_out_an_image_by_its_digest(
+    stack: Stack, node: EmbeddedCluster, tmp_path: Path
+) -> None:
+    old = running_image(stack)
+    with (
+        node_registry(node, tmp_path) as registry,
+        deployers(stack),
+        connected(stack, tmp_path) as job,
+    ):
+        new = registry.push(f"{old['repository']}:{old['tag']}", "credit-risk/api")
+        result = deploy(stack, tmp_path, new, environment=job)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert running_image(stack) == new
+        assert f"`{new['repository']}@{new['digest']}`" in (tmp_path / "summary.md").read_text()
+        assert f"/v2/credit-risk/api/manifests/{new['digest']}" in registry.log.read_text()
+        wrong = deploy(stack, tmp_path, new | {"digest": "sha256:" + "0" * 64}, "--timeout=30", environment=job)
+        assert wrong.returncode == 1
+        assert "Rolled back to revision" in wrong.stdout
+        assert running_image(stack) == new
+        assert {question: may(stack, job, *question) for question in MAY} == MAY
+
+
+# verb, kind, further arguments of `kubectl auth can-i`: may CI?
+MAY: dict[tuple[str, ...], bool] = {
+    ("patch", "deployments"): True,
+    ("create", "secrets"): True,
+    ("create", "pods", "--subresource=portforward"): True,
+    ("patch", "modelpromotions.creditrisk.io"): True,
+    ("patch", "customresourcedefinitions/modelpromotions.creditrisk.io"): True,
+    ("patch", "customresourcedefinitions/others.example.org"): False,
+    ("delete", "customresourcedefinitions/modelpromotions.creditrisk.io"): False,
+    ("get", "secrets", "--namespace=kube-system"): False,
+    ("create", "pods", "--namespace=default"): False,
+    ("create", "clusterrolebindings"): False,
+    ("get", "nodes"): False,
+    ("create", "namespaces"): False,
+    ("impersonate", "users"): False,
+}
+
+
+def may(stack: Stack, job: dict[str, str], *question: str) -> bool:
+    command = [*stack.kubectl_command(), "auth", "can-i", *question]
+    answer = subprocess.run(command, env=job, capture_output=True, text=True)
+    assert answer.stdout.strip() in {"yes", "no"}, answer.stderr
+    return answer.stdout.strip() == "yes"

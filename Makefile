@@ -72,7 +72,7 @@ format: $(STAMP) ## put the code into its one form
 ##@ measurements, each beside its alternatives
 .PHONY: bench-routing bench-operator bench-cluster bench-training bench-serving bench-ingress
 LOANS ?= ../shared/data/loans.csv
-bench-training: $(STAMP) ## accuracy beside CatBoost (LOANS=...), and speed beside a plain loop, MLPClassifier and CatBoost
+bench-training: $(STAMP) ## accuracy (LOANS=...) and speed beside a plain loop, MLPClassifier and CatBoost
 	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(CURDIR)/images/training/src $(PYTHON) benchmarks/training/accuracy.py $(LOANS)
 	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$(CURDIR)/images/training/src $(PYTHON) benchmarks/training/speed.py
 

@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from trainer.dataset import Dataset
 from trainer.hyperparameters import Hyperparameters
 from trainer.network import Encoder, Encoding, RiskNetwork
+from trainer.optimizer import FusedAdamW
 from trainer.termination import undisturbed
 
 logger = logging.getLogger(__name__)
@@ -144,8 +145,8 @@ def fit(
     rows = _place(data, network.encoder, hyperparameters, seed, device)
     head_fold = torch.arange(hyperparameters.heads, device=device) % hyperparameters.folds
     head_fold = head_fold.sort().values
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=hyperparameters.weight_decay, fused=True)
     parameters = list(network.parameters())
+    optimizer = FusedAdamW(parameters, weight_decay=hyperparameters.weight_decay)
     progress = _Progress(
         parameters=parameters,
         best=[parameter.detach().clone() for parameter in parameters],
@@ -169,7 +170,7 @@ def fit(
             epochs=hyperparameters.epochs,
             train_loss=train_loss,
             validation_loss=float(validation.mean()),
-            learning_rate=optimizer.param_groups[0]["lr"],
+            learning_rate=optimizer.learning_rate,
             seconds=time.perf_counter() - started,
         )
         progress.history.append(report)
@@ -224,7 +225,7 @@ def _place(data: Dataset, encoder: Encoder, hyperparameters: Hyperparameters, se
 
 def _train_epoch(
     network: RiskNetwork,
-    optimizer: torch.optim.Optimizer,
+    optimizer: FusedAdamW,
     rows: _Rows,
     head_fold: Tensor,
     *,
@@ -236,17 +237,14 @@ def _train_epoch(
     batches = torch.split(order, hyperparameters.batch_rows)
     total = torch.zeros((), device=rows.target.device)
     for number, batch in enumerate(batches):
-        rate = learning_rate(
+        optimizer.learning_rate = learning_rate(
             epoch * len(batches) + number, hyperparameters.epochs * len(batches), hyperparameters.learning_rate
         )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         weight = rows.trains_on(batch, head_fold)
         logits = network.logits(rows.encoded.index_select(0, batch))
         target = rows.target.index_select(0, batch).expand_as(logits)
         # The sum over heads: each head learns as if it were alone.
         loss = binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum") / len(batch)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += loss.detach() * len(batch) / weight.sum().clamp(min=1)
@@ -277,7 +275,7 @@ def _out_of_fold(network: RiskNetwork, rows: _Rows) -> tuple[npt.NDArray[np.int6
     return places, logits.cpu().numpy().astype(np.float64)
 
 
-def _save(path: Path, progress: _Progress, optimizer: torch.optim.Optimizer) -> None:
+def _save(path: Path, progress: _Progress, optimizer: FusedAdamW) -> None:
     state = {
         "parameters": [parameter.detach() for parameter in progress.parameters],
         "best": progress.best,
@@ -293,7 +291,7 @@ def _save(path: Path, progress: _Progress, optimizer: torch.optim.Optimizer) -> 
     unfinished.replace(path)
 
 
-def _restore(path: Path, progress: _Progress, optimizer: torch.optim.Optimizer) -> None:
+def _restore(path: Path, progress: _Progress, optimizer: FusedAdamW) -> None:
     state: dict[str, Any] = torch.load(path, map_location=progress.best_loss.device, weights_only=True)
     with torch.no_grad():
         for parameter, saved in zip(progress.parameters, state["parameters"], strict=True):

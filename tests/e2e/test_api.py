@@ -198,9 +198,9 @@ def over_tls(stack: Stack, certificate: Path) -> Iterator[ssl.SSLContext]:
     stack.kubectl(
         "create", "secret", "tls", "score-tls", f"--cert={certificate}", f"--key={certificate.with_suffix('.key')}"
     )
-    _set_tls(stack, [{"hosts": [stack.host], "secretName": "score-tls"}], "true")
+    _set_tls(stack, [{"hosts": [stack.host], "secretName": "score-tls"}], routed="true")
     yield ssl.create_default_context(cafile=str(certificate))
-    _set_tls(stack, [], "null")
+    _set_tls(stack, [], routed="false")
     stack.kubectl("delete", "secret", "score-tls")
 
 
@@ -226,18 +226,11 @@ def ask_over_tls(stack: Stack, body: bytes, trusted: ssl.SSLContext) -> int | OS
             return error
 
 
-def _set_tls(stack: Stack, tls: list[dict[str, object]], router: str) -> None:
+def _set_tls(stack: Stack, tls: list[dict[str, object]], *, routed: str) -> None:
     # The stack's Traefik has one door for both; elsewhere its TLS entry point says by itself what this one is told.
-    annotation = "api.ingress.annotations.traefik\\.ingress\\.kubernetes\\.io/router\\.tls"
-    option = f"--set-string={annotation}={router}" if router != "null" else f"--set={annotation}=null"
-    options = [
-        "--namespace",
-        stack.namespace,
-        "--reuse-values",
-        f"--set-json=api.ingress.tls={json.dumps(tls)}",
-        option,
-    ]
-    stack.helm("upgrade", "credit-risk", str(CHART), *options)
+    annotation = r"api.ingress.annotations.traefik\.ingress\.kubernetes\.io/router\.tls"
+    options = [f"--set-string={annotation}={routed}", f"--set-json=api.ingress.tls={json.dumps(tls)}"]
+    stack.helm("upgrade", "credit-risk", str(CHART), "--namespace", stack.namespace, "--reuse-values", *options)
 
 
 def ask(stack: Stack, body: bytes, key: str = "") -> tuple[int, http.client.HTTPMessage]:

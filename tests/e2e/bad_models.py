@@ -55,7 +55,7 @@ def good(files: Files) -> None:
 
 
 def drifted(files: Files) -> None:
-    """Scores move towards the threshold, but none crosses it: only the distribution tells."""
+    """Scores move close to the threshold, but none crosses it: only the distribution tells."""
     files.append(
         [
             helper.make_node("Div", [CHAMPION, "limit"], ["relative"]),
@@ -65,7 +65,7 @@ def drifted(files: Files) -> None:
             helper.make_node("Where", ["approved", "raised", CHAMPION], [OUTPUT]),
         ],
         limit=np.float32(files.contract["decision_threshold"]),
-        exponent=np.float32(0.25),
+        exponent=np.float32(0.1),
     )
 
 

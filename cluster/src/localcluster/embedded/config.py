@@ -283,12 +283,13 @@ def _flags(options: Mapping[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items()]
 
 
-# A pod that is killed takes with it what it was about to answer. Scoring changes nothing, so that may be sent to
-# another one; an Ingress asks for it by the annotation traefik.ingress.kubernetes.io/router.middlewares: resend@file.
+# A pod that is killed takes with it what it was about to answer, and says 503 while it starts anew. Scoring changes
+# nothing, so that may be sent to another one, where an Ingress asks for it by the annotation
+# traefik.ingress.kubernetes.io/router.middlewares: resend@file.
 MIDDLEWARES = """http:
   middlewares:
     resend:
-      buffering: {retryExpression: "IsNetworkError() && Attempts() < 3"}
+      buffering: {retryExpression: "(IsNetworkError() || ResponseCode() == 503) && Attempts() < 3"}
 """
 CONTAINERD = """version = 2
 root = "{root}"

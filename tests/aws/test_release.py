@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -92,6 +93,48 @@ def test_what_was_not_pushed_is_not_signed(
     result = publish(work, tmp_path, address or registry, version)
     assert result.returncode != 0
     assert calls(tmp_path, "cosign") == []
+
+
+DOCKER = (
+    RECORD
+    + """
+import hashlib
+value = lambda name: sys.argv[sys.argv.index(name) + 1]
+if sys.argv[1] == "login":
+    assert sys.stdin.read() == "the token"
+elif sys.argv[2] == "imagetools":
+    print("sha256:" + "b" * 64)
+else:
+    digest = "sha256:" + hashlib.sha256(value("--tag").encode()).hexdigest()
+    with open(value("--metadata-file"), "w") as file:
+        json.dump({"containerimage.digest": digest}, file)
+"""
+)
+
+
+def test_a_tag_releases_all_images_and_signs_each_by_its_digest(tmp_path: Path) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    for name, text in {"docker": DOCKER, "helm": RECORD, "cosign": RECORD}.items():
+        program(tmp_path / name, text)
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/release.yaml").read_text())
+    scripts = {step["name"]: step["run"] for step in workflow["jobs"]["release"]["steps"] if "run" in step}
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"),
+                   "RUNNER_TEMP": str(tmp_path), "OWNER": "Acme", "ACTOR": "somebody", "TAG": "v1.2.3",
+                   "TOKEN": "the token"}  # fmt: skip
+    said = ""
+    for name in ("Log in to the registry", "Images, with provenance and bill of materials, signed"):
+        result = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", scripts[name]],
+            env=environment, cwd=REPOSITORY, capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        said += result.stdout + result.stderr
+    assert "the token" not in said
+    assert calls(tmp_path, "helm") == [["registry", "login", "ghcr.io", "--username", "somebody", "--password-stdin"]]
+    names = [f"ghcr.io/acme/credit-risk/{image}" for image in ("api", "training", "mlflow", "operator")]
+    signed = {call[-1] for call in calls(tmp_path, "cosign")}
+    assert signed == {f"{name}@sha256:{hashlib.sha256(f'{name}:1.2.3'.encode()).hexdigest()}" for name in names}
 
 
 def test_kind_is_taken_only_with_the_hash_that_is_pinned(tmp_path: Path) -> None:

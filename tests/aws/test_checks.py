@@ -9,12 +9,11 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from aws.programs import TRIVY, program
-from aws.terraform import Workspace, terraform
+from aws.terraform import terraform
 from charts.rendering import run_helm
 from conftest import REPOSITORY
 
@@ -105,16 +104,6 @@ def test_terraform_is_formatted() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("root", ["infra/aws", "infra/aws/state"])
-def test_terraform_is_valid(tmp_path: Path, root: str) -> None:
-    workspace = Workspace.make(tmp_path, "http://127.0.0.1:9", root)
-    result: dict[str, Any] = json.loads(workspace.run("validate", "-json"))
-    assert (result["valid"], result["diagnostics"]) == (True, [])
-
-
-BLOCK = re.compile(
-    r'^(variable|output|data|locals)(?: "([\w-]+)")?(?: "([\w-]+)")? \{\n(.*?)^\}', re.MULTILINE | re.DOTALL
-)
 MODULES = sorted({file.parent for file in INFRA.rglob("*.tf")})
 
 

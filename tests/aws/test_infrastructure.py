@@ -20,6 +20,11 @@ def test_a_second_plan_changes_nothing(applied: Applied) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_terraform_has_no_complaint_and_no_warning(applied: Applied) -> None:
+    result = json.loads(applied.workspace.run("validate", "-json"))
+    assert (result["valid"], result["diagnostics"]) == (True, [])
+
+
 def security_groups(applied: Applied) -> dict[str, Any]:
     vpc = {"Name": "tag:Name", "Values": ["credit-risk"]}
     (network,) = applied.client("ec2").describe_vpcs(Filters=[vpc])["Vpcs"]

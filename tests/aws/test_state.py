@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.terraform]
 def test_the_state_is_kept_private_versioned_and_against_destroy(tmp_path: Path) -> None:
     with moto_server(tmp_path / "moto.log") as endpoint:
         workspace = Workspace.make(tmp_path, endpoint, "infra/aws/state")
+        assert json.loads(workspace.run("validate", "-json"))["diagnostics"] == []
         workspace.run("apply", "-auto-approve", "-input=false")
         assert workspace.try_run("plan", "-detailed-exitcode", "-input=false").returncode == 0
         name = workspace.outputs()["bucket"]

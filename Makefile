@@ -89,6 +89,7 @@ bench-routing: $(STAMP) ## what the router in the API costs, at rest and per for
 bench-operator: $(STAMP) ## what the operator costs with ten idle promotions, and how fast it acts
 	$(PYTHON) benchmarks/operator/idle.py
 	$(PYTHON) benchmarks/operator/reaction.py
+	$(PYTHON) benchmarks/operator/chance.py
 
 bench-cluster: $(STAMP) tools ## how fast the operator acts on the running cluster, and the canary's hop there (after make up)
 	$(PYTHON) benchmarks/operator/on_cluster.py

@@ -2,8 +2,8 @@
 
     python benchmarks/operator/chance.py [rollouts]
 
-Applicants come at random, each with a score drawn from one distribution, whichever arm answers. Judged by the operator's
-own code, with the usual limits, intervals and steps, and with those of the end-to-end tests.
+Applicants come at random, each with a score drawn from one distribution, whichever arm answers. The operator's own code
+judges, with the usual limits, intervals and steps, and with those of the end-to-end tests.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from localcluster.stack import Stack
 PROMOTION = "loans"
 PLURAL = "/apis/creditrisk.io/v1alpha1/namespaces/{}/modelpromotions"
 # Judged every two seconds, on as few answers as tell a bad version of these tests from a good one. So few differ by
-# chance: with the usual limits 4 good rollouts in 600 would be taken back, with these none (benchmarks/operator/chance.py).
+# chance: with the usual limits 4 good rollouts in 600 would be taken back, with these none (benchmarks/operator).
 ANALYSIS: Document = {
     "interval": "2s",
     "minSamples": 40,

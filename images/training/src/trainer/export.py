@@ -19,6 +19,8 @@ _OPSET = 18
 # The oldest file format that has this operator set's operators is understood by the most runtimes.
 _IR_VERSION = 8
 _ROWS = "rows"
+# Whoever adds steps of their own behind the network finds plain names free.
+_PREFIX = "network."
 
 
 class _Steps:
@@ -29,13 +31,13 @@ class _Steps:
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, name: str, values: npt.ArrayLike) -> str:
-        """Keep an array under a name."""
-        self.constants.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
+        """Keep an array; return its name in the graph."""
+        self.constants.append(numpy_helper.from_array(np.asarray(values), _PREFIX + name))
+        return _PREFIX + name
 
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: int | list[int]) -> str:
         """Add a step; return its output's name."""
-        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        name = output or f"{_PREFIX}{operator.lower()}_{len(self.nodes)}"
         node = helper.make_node(operator, inputs, [name])
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         self.nodes.append(node)

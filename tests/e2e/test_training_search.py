@@ -1,0 +1,68 @@
+"""A hyper-parameter search by pods that run at once and share one study in the stack's Postgres."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from e2e.registry import registry
+from localcluster import training
+from localcluster.stack import Stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
+NAME = "e2e-search"
+TRIALS, WORKERS = 8, 2
+ARGUMENTS = [f"--model-name={NAME}", "--synthetic-rows=20000", "--heads=5", "--epochs=8"]
+ARGUMENTS += ["--promote=never", "--minimum-auc=0", "--maximum-ece=1", "--minimum-air=0"]
+# The first that has Indexed Jobs by default.
+INDEXED = (1, 22)
+
+
+def jobs_of(stack: Stack) -> list[dict[str, Any]]:
+    """The Indexed Job of the search; where the cluster has none, a Job for each index, as its controller makes pods."""
+    server = json.loads(stack.kubectl("version", "--output=json"))["serverVersion"]
+    known = (int(server["major"]), int(server["minor"].rstrip("+"))) >= INDEXED
+    values = {"data": "synthetic", "search": {"trials": TRIALS, "workers": WORKERS}}
+    version = server["gitVersion"] if known else "v1.22.0"
+    job = training.render(stack, values, ARGUMENTS, version)["Job"]
+    assert (job["spec"]["completionMode"], job["spec"]["parallelism"]) == ("Indexed", WORKERS)
+    return [job] if known else [_of_index(job, index) for index in range(WORKERS)]
+
+
+def _of_index(job: dict[str, Any], index: int) -> dict[str, Any]:
+    single = copy.deepcopy(job)
+    single["metadata"]["name"] += f"-{index}"
+    for name in ("completionMode", "completions", "parallelism"):
+        del single["spec"][name]
+    (container,) = single["spec"]["template"]["spec"]["containers"]
+    container["env"].append({"name": "JOB_COMPLETION_INDEX", "value": str(index)})
+    return single
+
+
+def test_pods_that_run_at_once_share_a_study_and_one_of_them_trains_with_what_they_found(stack: Stack) -> None:
+    jobs = jobs_of(stack)
+    for job in jobs:
+        stack.create(job)
+    for job in jobs:
+        training.follow(stack, job["metadata"]["name"])
+    with registry(stack) as client:
+        (experiment,) = client.search_experiments(filter_string=f"name = '{NAME}'")
+        runs = client.search_runs([experiment.experiment_id])
+        finals = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        trials = [run for run in runs if run not in finals]
+        (version,) = client.search_model_versions(f"name = '{NAME}'")
+    (final,) = finals
+    assert final.info.status == "FINISHED"
+    assert version.run_id == final.info.run_id
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {final.info.run_id}
+    # A worker that is in the middle of its trial when the other one completes the last is let through.
+    assert TRIALS <= len(trials) < TRIALS + WORKERS
+    assert {run.data.tags["worker"] for run in trials} == {"0", "1"}
+    complete = [run for run in trials if "out_of_fold_log_loss" in run.data.metrics]
+    best = min(complete, key=lambda run: run.data.metrics["out_of_fold_log_loss"])
+    assert [final.data.params[name] for name in ("hidden", "learning_rate")] == [
+        best.data.params[name] for name in ("hidden", "learning_rate")
+    ]

@@ -44,8 +44,8 @@ class NodeRegistry:
         self._run("images", "push", "--plain-http", f"{repository}:pushed")
         listed = [line.split() for line in self._run("images", "list").splitlines()]
         (digest,) = [line[2] for line in listed if line[0] == f"{repository}:pushed"]
-        # So that the node has to ask the registry.
-        self._run("images", "remove", f"{repository}:pushed")
+        # So that the node has to ask the registry: an earlier run's node may have left its images to this one.
+        self._run("images", "remove", "--sync", f"{repository}:pushed", f"{repository}@{digest}")
         return {"repository": repository, "digest": digest}
 
     def _run(self, *arguments: str) -> str:

@@ -61,10 +61,13 @@ def test_earlier_versions_are_stale_under_all_their_names_and_nothing_else_is() 
             ("localhost/credit-risk/api:old", "sha256:b"),
             ("sha256:b-configuration", "sha256:b"),
             ("localhost/other/x:1", "sha256:c"),
+            ("127.0.0.1:5999/credit-risk/api@sha256:d", "sha256:d"),
         )
     )
     stale = stores.stale(listed, {"localhost/credit-risk/api:new", "localhost/credit-risk/mlflow:not-yet-there"})
-    assert stale == ["localhost/credit-risk/api:old", "sha256:b-configuration"]
+    assert stale == [
+        "localhost/credit-risk/api:old", "sha256:b-configuration", "127.0.0.1:5999/credit-risk/api@sha256:d",
+    ]  # fmt: skip
 
 
 def test_a_store_without_images_has_no_stale_ones() -> None:

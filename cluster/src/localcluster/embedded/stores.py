@@ -46,7 +46,8 @@ def stale(listed: str, wanted: set[str]) -> list[str]:
     """
     digests = {reference: rest[1] for reference, *rest in map(str.split, listed.splitlines()[1:])}
     kept = {digests[reference] for reference in wanted if reference in digests}
-    ours = {digest for reference, digest in digests.items() if reference.startswith("localhost/credit-risk/")}
+    # From whichever registry they came.
+    ours = {digest for reference, digest in digests.items() if "/credit-risk/" in reference}
     return [reference for reference, digest in digests.items() if digest in ours - kept]
 
 

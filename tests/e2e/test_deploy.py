@@ -169,7 +169,6 @@ def rollout(stack: Stack, tmp_path: Path) -> Iterator[Rollout]:
         stack.kubectl("delete", "modelpromotion", "deployed")
 
 
-@pytest.mark.soak  # not seen on a cluster yet
 def test_a_deploy_waits_for_the_promotion_in_progress(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
     image = running_image(stack)
     version = rollout.begin(good)
@@ -179,7 +178,6 @@ def test_a_deploy_waits_for_the_promotion_in_progress(stack: Stack, rollout: Rol
     assert f"by credit-risk version {version}" in (tmp_path / "summary.md").read_text()
 
 
-@pytest.mark.soak  # not seen on a cluster yet
 def test_a_deploy_under_which_a_promotion_fails_is_taken_back(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
     image = running_image(stack)
     rollout.begin(corrupt)

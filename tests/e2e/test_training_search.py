@@ -12,7 +12,7 @@ from e2e.registry import registry
 from localcluster import training
 from localcluster.stack import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 NAME = "e2e-search"
 TRIALS, WORKERS = 8, 2
 ARGUMENTS = [f"--model-name={NAME}", "--synthetic-rows=20000", "--heads=5", "--epochs=8"]

@@ -15,6 +15,7 @@ def packages(lock: Path) -> Path:
     """Return a folder that holds a lock's packages, for PYTHONPATH; it is made once and kept in the cache.
 
     Locks: uv pip compile - --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
+    --no-emit-find-links
     """
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     target = Paths.from_environment().cache / f"{lock.stem}-{digest}-{sys.implementation.cache_tag}"

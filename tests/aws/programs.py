@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from localcluster.packages import Archive, extract, sha256_of
+from environments import packages
+from localcluster.packages import Archive, extract
 from localcluster.paths import Paths
 
 # Its checks are inside of it: they need no database, which would be downloaded.
@@ -43,22 +44,9 @@ def program(archive: Archive, log: Path) -> Path:
 def aws_cli(folder: Path) -> Path:
     """Return a folder with the program `aws`: AWS's own command line, beside this environment and not in it.
 
-    Lock: echo awscli | uv pip compile - --python-version 3.11 --generate-hashes --no-annotate --no-header
-    --no-emit-index-url --no-emit-find-links -o tests/aws/awscli.txt
+    Its lock is made from `awscli` as `environments.packages` says.
     """
-    lock = Path(__file__).with_name("awscli.txt")
-    paths = Paths.from_environment()
-    target = paths.cache / f"awscli-{sha256_of(lock)[:12]}-{sys.implementation.cache_tag}"
-    with _alone(paths, "awscli"):
-        if not target.exists():
-            partial = target.with_suffix(".partial")
-            uv = Path(sys.executable).with_name("uv")
-            subprocess.run(
-                [str(uv), "pip", "install", "--quiet", "--require-hashes", "--python", sys.executable,
-                 "--target", str(partial), "--requirement", str(lock)],
-                check=True,
-            )  # fmt: skip
-            partial.rename(target)
+    target = packages(Path(__file__).with_name("awscli.txt"))
     script = folder / "aws"
     script.write_text(f'#!/bin/sh\nPYTHONPATH={target} exec {sys.executable} -m awscli "$@"\n')
     script.chmod(0o755)

@@ -102,7 +102,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def history(site: Site, *revisions: tuple[int, str]) -> None:
-    site.say("helm history", json.dumps([{"revision": number, "status": status} for number, status in revisions]))
+    site.say("helm history", listed(*revisions))
+
+
+def listed(*revisions: tuple[int, str]) -> str:
+    return json.dumps([{"revision": number, "status": status} for number, status in revisions])
 
 
 def test_what_was_deployed_and_scored_is_summed_up(site: Site) -> None:
@@ -131,9 +135,9 @@ def test_a_first_install_waits_for_its_model_and_has_nothing_to_go_back_to(site:
 
 
 def test_an_upgrade_that_was_cut_off_is_taken_back_before_the_next(site: Site) -> None:
-    cut, whole = [(2, "deployed"), (3, "pending-upgrade")], [(2, "superseded"), (3, "failed"), (4, "deployed")]
-    said = [json.dumps([{"revision": n, "status": s} for n, s in state]) for state in (cut, whole)]
-    site.say("helm history", *said)
+    cut = listed((2, "deployed"), (3, "pending-upgrade"))
+    whole = listed((2, "superseded"), (3, "failed"), (4, "deployed"))
+    site.say("helm history", cut, whole)
     code, summary = site.deploy()
     assert code == 0, summary
     calls = site.calls()

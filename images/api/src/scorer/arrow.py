@@ -41,9 +41,7 @@ class TableCodec:
             most = f"{self._most_bytes // 1024**2} MiB"
             raise Problem(422, f"the table could not be read with {most} of memory: large, or broken") from None
 
-    def write(
-        self, columns: Mapping[str, tuple[str, Sequence[Any]]], media_type: str, metadata: dict[str, str]
-    ) -> bytes:
+    def write(self, columns: Columns, media_type: str, metadata: dict[str, str]) -> bytes:
         """Return what `write_table` does."""
         return self._apart.run(write_table, columns, media_type, metadata)
 

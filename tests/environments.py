@@ -1,13 +1,22 @@
-"""Packages that cannot live beside the project's own: each set in a folder of its own, pinned by hash."""
+"""What tests need beside the project's own environment: sets of packages that clash with it, and Debian's programs."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from localcluster.console import ClusterError
+from localcluster.packages import apt_install
 from localcluster.paths import Paths
 
 
@@ -31,3 +40,31 @@ def packages(lock: Path) -> Path:
             )  # fmt: skip
             partial.rename(target)
     return target
+
+
+def installed(*names: str, packages: Sequence[str]) -> list[str]:
+    """Return where programs are, installed from Debian where that can be done; skips the test elsewhere."""
+    if not all(map(shutil.which, names)) and shutil.which("apt-get") and not os.geteuid():
+        with tempfile.TemporaryDirectory() as logs, contextlib.suppress(ClusterError):
+            apt_install(list(packages), Path(logs) / "apt.log")
+    found = [path for path in map(shutil.which, names) if path]
+    if len(found) < len(names):
+        pytest.skip(f"needs Debian's {' and '.join(packages)}")
+    return found
+
+
+def unpacked(package: str, folder: Path) -> Path:
+    """Unpack a package of Debian's into a folder and return it; nothing is installed. Skips where this is no Debian."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        pytest.skip(f"{package} comes from Debian's package, and this is no Debian")
+    with tempfile.TemporaryDirectory() as place:
+        download = ["apt-get", "download", package]
+        fetched = subprocess.run(download, cwd=place, capture_output=True, text=True)
+        if fetched.returncode != 0:
+            # A bare machine has no lists of packages yet.
+            subprocess.run(["apt-get", "update", "--quiet"], capture_output=True)
+            fetched = subprocess.run(download, cwd=place, capture_output=True, text=True)
+        assert fetched.returncode == 0, fetched.stderr
+        (file,) = Path(place).glob("*.deb")
+        subprocess.run(["dpkg", "-x", str(file), str(folder)], check=True)
+    return folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import platform
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from environments import packages
+from environments import packages, unpacked
 from localcluster.packages import Archive, extract
 from localcluster.paths import Paths
 
@@ -59,19 +58,11 @@ def docker_registry(folder: Path, port: int = 0, inside: Sequence[str] = ()) -> 
 
     `inside` is a command that runs it elsewhere, in a node's network namespace say.
     """
-    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        pytest.skip("the registry comes from Debian's package, and this is no Debian")
     paths = Paths.from_environment()
     target = paths.cache / "docker-registry"
     with _alone(paths, "docker-registry"):
         if not target.exists():
-            fetched = subprocess.run(
-                ["apt-get", "download", "docker-registry"], cwd=folder, capture_output=True, text=True
-            )
-            assert fetched.returncode == 0, f"`apt-get update` may be needed first: {fetched.stderr}"
-            (package,) = folder.glob("docker-registry_*.deb")
-            subprocess.run(["dpkg", "-x", str(package), str(target.with_suffix(".partial"))], check=True)
-            target.with_suffix(".partial").rename(target)
+            unpacked("docker-registry", target.with_suffix(".partial")).rename(target)
     if port == 0:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import sys
 from base64 import b64decode
@@ -18,6 +17,7 @@ import yaml
 
 from aws.conftest import Applied
 from aws.machine import FILES, PROVIDER, SERVER_SETTINGS, SETTINGS, Machine
+from environments import unpacked
 
 
 @pytest.fixture
@@ -132,13 +132,7 @@ def cloud_config_schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
 
     The package is not installed: a machine with cloud-init on it would run it at its next boot.
     """
-    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        pytest.skip("cloud-init's schema comes from Debian's package, and this is no Debian")
-    folder = tmp_path_factory.mktemp("cloud-init")
-    fetched = subprocess.run(["apt-get", "download", "cloud-init"], cwd=folder, capture_output=True, text=True)
-    assert fetched.returncode == 0, f"`apt-get update` may be needed first: {fetched.stderr}"
-    (package,) = folder.glob("*.deb")
-    subprocess.run(["dpkg", "-x", str(package), str(folder)], check=True)
+    folder = unpacked("cloud-init", tmp_path_factory.mktemp("cloud-init"))
     (schema,) = folder.rglob("schema-cloud-config-v1.json")
     return dict(json.loads(schema.read_text()))
 

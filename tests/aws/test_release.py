@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -21,6 +20,7 @@ from aws.programs import docker_registry
 from aws.stand_ins import RECORD
 from charts.rendering import helm
 from conftest import REPOSITORY
+from environments import installed
 
 pytestmark = pytest.mark.terraform
 SCRIPTS = REPOSITORY / ".github/scripts"
@@ -113,8 +113,7 @@ else:
 
 
 def test_a_tag_releases_all_images_and_signs_each_by_its_digest(tmp_path: Path) -> None:
-    if shutil.which("jq") is None:
-        pytest.skip("jq is not installed")
+    installed("jq", packages=["jq"])
     for name, text in {"docker": DOCKER, "helm": RECORD, "cosign": RECORD}.items():
         program(tmp_path / name, text)
     workflow = yaml.safe_load((REPOSITORY / ".github/workflows/release.yaml").read_text())

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,26 +15,15 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from environments import installed
 from unit.scorer.process import Service, service
 
 pytestmark = pytest.mark.slow
 
 
-def programs() -> tuple[str, str]:
-    """Return Chromium and its driver, installed from Debian where that can be done; skips the test elsewhere."""
-    if not (shutil.which("chromium") and shutil.which("chromedriver")) and shutil.which("apt-get") and not os.geteuid():
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in ("update", "install --yes --no-install-recommends chromium chromium-driver"):
-            subprocess.run(["apt-get", *command.split()], env=environment, capture_output=True)
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    return chromium, driver
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    chromium, driver = programs()
+    chromium, driver = installed("chromium", "chromedriver", packages=["chromium", "chromium-driver"])
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     # Every name but loopback's is unknown: what the page needs, it must have from its own host.

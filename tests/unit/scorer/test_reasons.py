@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from scorer import reasons as reasons_module
 from scorer.application import CodeRows, FloatRows
-from scorer.contract import Contract
+from scorer.contract import Contract, Feature
 from scorer.model import Identity, Model, load_model
 from scorer.reasons import Explainer, Explanation, Predict, shapley_of_pairs
 from scorer.scorecard import Scorecard, log_odds
@@ -60,13 +59,12 @@ def predicting(function: LogOdds) -> Predict:
 
 def explained(function: LogOdds, row: tuple[float, ...]) -> npt.NDArray[np.float64]:
     """The contributions to a row's score, in the contract's order."""
-    explainer = Explainer(contract(), predicting(function))
-    return np.array(explain(explainer, predicting(function), as_input(row)).contributions)
+    return np.array(explain(Explainer(contract(), predicting(function)), as_input(row)).contributions)
 
 
-def explain(explainer: Explainer, predict: Predict, row: tuple[FloatRows, CodeRows]) -> Explanation:
-    question = explainer.ask(*row)
-    return explainer.explain(question, predict(question.numeric, question.codes))
+def explain(explainer: Explainer, row: tuple[FloatRows, CodeRows]) -> Explanation:
+    (explanation,) = explainer.explain(*row)
+    return explanation
 
 
 def exact_shapley(function: LogOdds, row: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -121,31 +119,50 @@ def test_a_feature_like_the_references_contributes_nothing() -> None:
     assert explained(tangled, (1.0, 0.0, 2.0, 0, 1))[[0, 2]].tolist() == [0, 0]
 
 
-def test_a_number_that_comes_again_costs_no_row_and_changes_no_contribution(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reasons_module, "_VALUES", 3)
-    explainer, predict = Explainer(contract(), predicting(tangled)), predicting(tangled)
-    row, rows = as_input((1.5, -2.0, 0.5, 2, 1)), 1 + 5 + 3
-    assert len(explainer.ask(*row).numeric) == rows
-    first = explain(explainer, predict, row)
-    assert len(explainer.ask(*row).numeric) == rows - 3
-    assert explain(explainer, predict, row) == first
-    # Remembered are the latest values alone; a question that is asked already does not care.
-    asked = explainer.ask(*row)
-    for value in (1.0, 2.0, 3.0):
-        explain(explainer, predict, as_input((value, 0.0, 0.0, 0, 0)))
-    assert len(explainer.ask(*row).numeric) == rows - 2
-    assert explainer.explain(asked, predict(asked.numeric, asked.codes)) == first
+def test_rows_that_are_explained_together_are_explained_as_each_alone() -> None:
+    explainer = Explainer(contract(), predicting(tangled))
+    numeric, codes = (np.concatenate(rows) for rows in zip(*map(as_input, ROWS), strict=True))
+    together = explainer.explain(numeric, codes)
+    assert together == [explain(explainer, as_input(row)) for row in ROWS]
+
+
+def test_only_what_differs_from_the_reference_is_scored() -> None:
+    scored: list[int] = []
+
+    def predict(numeric: FloatRows, codes: CodeRows) -> npt.NDArray[np.float32]:
+        scored.append(len(numeric))
+        return predicting(tangled)(numeric, codes)
+
+    explainer = Explainer(contract(), predict)
+    counts = {(1.5, -2.0, 0.5, 2, 1): 1 + 5 + 3, (3.0, 0.0, -1.0, 0, 2): 1 + 3 + 2, (0.0, 0.0, 0.0, 0, 0): 1}
+    for row, count in counts.items():
+        explain(explainer, as_input(row))
+        assert scored[-1] == count
+
+
+@pytest.mark.parametrize("kind", ["numeric", "categorical"])
+def test_a_model_of_features_of_one_kind_is_explained(kind: str) -> None:
+    whole = contract()
+    features: tuple[Feature, ...] = whole.numeric if kind == "numeric" else whole.categorical
+    usual = {feature.name: whole.reference_applicant[feature.name] for feature in features}
+    some = msgspec.structs.replace(whole, features=features, reference_applicant=usual)
+    predict = predicting(lambda rows: rows @ np.arange(1.0, 1 + rows.shape[1]))
+    rows = np.array([[2.0, 0.0, 1.0]], np.float32), np.array([[2, 1]])
+    taken = (rows[0], rows[1][:, :0]) if kind == "numeric" else (rows[0][:, :0], rows[1])
+    expected = [2.0, 0.0, 3.0] if kind == "numeric" else [2.0, 2.0]
+    np.testing.assert_allclose(explain(Explainer(some, predict), taken).contributions, expected, atol=2e-5)
 
 
 def test_three_features_that_differ_are_exact_whatever_the_interactions() -> None:
-    assert sum(shapley_of_pairs([1.0, 2.0, 3.0], [4.0, 6.0, 8.0], 12.0)) == pytest.approx(12)
+    first, last, all_play = np.array([[1.0, 2.0, 3.0]]), np.array([[4.0, 6.0, 8.0]]), np.ones((1, 3), dtype=bool)
+    assert shapley_of_pairs(first, last, np.array([12.0]), all_play).sum() == pytest.approx(12)
     found = explained(lambda rows: rows[:, 0] * rows[:, 1] * rows[:, 2], (1.0, 2.0, -1.0, 0, 0))
     np.testing.assert_allclose(found, np.array([0, -2, -2, -2, 0]) / 3, atol=1e-5)
 
 
 def test_reasons_come_most_harmful_first_with_code_sentence_and_points() -> None:
     explainer = Explainer(contract(), predicting(pairwise))
-    explanation = explain(explainer, predicting(pairwise), as_input((2.0, -2.0, 0.0, 2, 0)))
+    explanation = explain(explainer, as_input((2.0, -2.0, 0.0, 2, 0)))
     reasons = explainer.reasons(explanation, 11, POINTS)
     assert [reason.feature for reason in reasons] == ["d", "b", "a"]
     assert all(earlier.contribution >= later.contribution > 0 for earlier, later in itertools.pairwise(reasons))
@@ -158,7 +175,7 @@ def test_reasons_come_most_harmful_first_with_code_sentence_and_points() -> None
 
 def test_a_protected_attribute_is_in_the_audit_and_never_a_reason() -> None:
     explainer = Explainer(contract(protected=("a", "d")), predicting(pairwise))
-    explanation = explain(explainer, predicting(pairwise), as_input((2.0, -2.0, 0.0, 2, 0)))
+    explanation = explain(explainer, as_input((2.0, -2.0, 0.0, 2, 0)))
     assert [reason.feature for reason in explainer.reasons(explanation, 11, POINTS)] == ["b"]
     audit = explainer.audit(explanation)
     assert [entry.feature for entry in audit.contributions if entry.protected] == ["d", "a"]
@@ -176,7 +193,7 @@ def changed(model: Model, **fields: Any) -> tuple[FloatRows, CodeRows]:
 
 def test_the_explained_score_of_a_trained_model_is_its_score(model: Model) -> None:
     row = changed(model, credit_score=500.0, employment_status="Unemployed", loan_purpose="Other", annual_income=9_000)
-    explanation = explain(model.explainer, model.network.score, row)
+    explanation = explain(model.explainer, row)
     assert explanation.probability == pytest.approx(float(model.network.score(*row)[0]), abs=1e-6)
     difference = log_odds(explanation.probability) - log_odds(model.explainer.reference_probability)
     assert sum(explanation.contributions) == pytest.approx(difference, abs=1e-9)
@@ -184,7 +201,7 @@ def test_the_explained_score_of_a_trained_model_is_its_score(model: Model) -> No
 
 def test_unemployment_is_the_first_reason_of_a_trained_model(model: Model) -> None:
     row = changed(model, employment_status="Unemployed", credit_score=640.0)
-    reasons = model.explainer.reasons(explain(model.explainer, model.network.score, row), 4, POINTS)
+    reasons = model.explainer.reasons(explain(model.explainer, row), 4, POINTS)
     assert reasons[0].feature == "employment_status"
     assert "Unemployed" in reasons[0].reason
 
@@ -196,5 +213,5 @@ def test_a_worse_credit_score_never_lowers_its_contribution(model: Model) -> Non
             model.decoder.decode(msgspec.json.encode({**applicant.to_dict(), "credit_score": score}))
             for score in range(800, 349, -50)
         ]
-        contributions = [explain(model.explainer, model.network.score, row).contributions[place] for row in rows]
+        contributions = [explain(model.explainer, row).contributions[place] for row in rows]
         assert (np.diff(contributions) >= 0).all()

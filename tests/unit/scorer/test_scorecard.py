@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from scorer.scorecard import Scorecard, log_odds, log_odds_each, log_odds_of
+from scorer.scorecard import Scorecard, log_odds, log_odds_of
 
 CARD = Scorecard(base_points=600, base_odds=50, points_to_double=20)
 
@@ -29,5 +29,4 @@ def test_log_odds_of_an_even_chance_are_zero() -> None:
 def test_log_odds_are_the_same_however_many_are_asked_for() -> None:
     for probabilities in ([0.1, 0.5, 0.9], [0.0, 0.25, 1.0], [0.999999]):
         one_by_one = [log_odds(probability) for probability in probabilities]
-        assert log_odds_each(probabilities) == one_by_one
         assert log_odds_of(np.array(probabilities)).tolist() == pytest.approx(one_by_one)

@@ -1,4 +1,4 @@
-"""Scores together what arrives together: one call of the network for each turn of the event loop.
+"""Answers together what arrives together: one call of the model for each turn of the event loop.
 
 Reading a network's weights from memory costs more than calculating one row with them, so sixteen rows together cost
 little more than one. Nobody waits for others to come: a turn is what the sockets held anyway.
@@ -8,65 +8,64 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from scorer.application import CodeRows, FloatRows
-from scorer.network import Network
 
 log = logging.getLogger(__name__)
-Scores = npt.NDArray[np.float32]
+Answer = TypeVar("Answer")
 
 
-class _Asked(NamedTuple):
+class _Asked(NamedTuple, Generic[Answer]):
     numeric: FloatRows
     codes: CodeRows
-    scores: asyncio.Future[Scores]
+    answer: asyncio.Future[Answer]
 
 
-class MicroBatcher:
-    """Scores rows for many callers; for one event loop's thread alone."""
+class MicroBatcher(Generic[Answer]):
+    """Asks about single applications for many callers; for one event loop's thread alone."""
 
-    def __init__(self, network: Network) -> None:
-        """Take the network."""
-        self._network = network
-        self._asked: list[_Asked] = []
+    def __init__(self, function: Callable[[FloatRows, CodeRows], Sequence[Answer]]) -> None:
+        """Take what answers N rows, float32 [N, numeric features] and int64 [N, categorical features]."""
+        self._function = function
+        self._asked: list[_Asked[Answer]] = []
 
-    async def score(self, numeric: FloatRows, codes: CodeRows) -> Scores:
-        """Return what `Network.score` does, together with all that others ask in this turn."""
+    async def ask(self, numeric: FloatRows, codes: CodeRows) -> Answer:
+        """Return the function's answer to one row, of [1, numeric] and [1, categorical] features.
+
+        Raises:
+            Exception: whatever the function raises about this row.
+        """
         loop = asyncio.get_running_loop()
         if not self._asked:
             # Runs behind all that is ready now.
             loop.call_soon(self._answer)
-        asked = _Asked(numeric, codes, loop.create_future())
-        self._asked.append(asked)
-        return await asked.scores
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._asked.append(_Asked(numeric, codes, answer))
+        return await answer
 
     def _answer(self) -> None:
         together, self._asked = self._asked, []
         self._settle(together)
 
-    def _settle(self, together: list[_Asked]) -> None:
+    def _settle(self, together: list[_Asked[Answer]]) -> None:
         try:
-            self._score(together)
+            answers = self._function(
+                np.concatenate([asked.numeric for asked in together]),
+                np.concatenate([asked.codes for asked in together]),
+            )
         except Exception as error:
             if len(together) > 1:
-                log.exception("%d requests failed together and are scored one by one", len(together))
+                log.exception("%d requests failed together and are answered one by one", len(together))
                 for asked in together:
                     self._settle([asked])
-            elif not together[0].scores.done():
-                together[0].scores.set_exception(error)
-
-    def _score(self, together: list[_Asked]) -> None:
-        scores = self._network.score_many(
-            np.concatenate([asked.numeric for asked in together]), np.concatenate([asked.codes for asked in together])
-        )
-        start = 0
-        for asked in together:
-            end = start + len(asked.numeric)
+            elif not together[0].answer.done():
+                together[0].answer.set_exception(error)
+            return
+        for asked, answer in zip(together, answers, strict=True):
             # Whoever asked may have been cancelled meanwhile.
-            if not asked.scores.done():
-                asked.scores.set_result(scores[start:end])
-            start = end
+            if not asked.answer.done():
+                asked.answer.set_result(answer)

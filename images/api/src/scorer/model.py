@@ -11,7 +11,7 @@ from scorer.application import ApplicationDecoder, encode
 from scorer.contract import Contract, ContractError, read_contract
 from scorer.microbatch import MicroBatcher
 from scorer.network import Network
-from scorer.reasons import Explainer
+from scorer.reasons import Explainer, Explanation
 from scorer.tables import TableReader
 
 
@@ -32,15 +32,16 @@ class Identity:
 
 @dataclass(frozen=True)
 class Model:
-    """A version that is ready to score: batches by the network, single applications by the micro-batcher."""
+    """A version that is ready: batches by the network, single applications by `score` and `explain`, together."""
 
     identity: Identity
     contract: Contract
     decoder: ApplicationDecoder
     tables: TableReader
     network: Network
-    together: MicroBatcher
     explainer: Explainer
+    score: MicroBatcher[float]
+    explain: MicroBatcher[Explanation]
 
 
 def load_model(folder: Path, identity: Identity) -> Model:
@@ -64,5 +65,7 @@ def load_model(folder: Path, identity: Identity) -> Model:
     decoder = ApplicationDecoder(contract)
     explainer = Explainer(contract, network.score_many)
     return Model(
-        identity, contract, decoder, TableReader(contract, decoder), network, MicroBatcher(network), explainer
+        identity, contract, decoder, TableReader(contract, decoder), network, explainer,
+        score=MicroBatcher(lambda numeric, codes: network.score_many(numeric, codes).tolist()),
+        explain=MicroBatcher(explainer.explain),
     )  # fmt: skip

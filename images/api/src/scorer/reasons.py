@@ -8,8 +8,7 @@ to that difference by construction and are exact wherever features interact at m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -18,13 +17,12 @@ import numpy.typing as npt
 
 from scorer.application import CodeRows, FloatRows, encode
 from scorer.contract import CategoricalFeature, Contract, Feature
-from scorer.scorecard import log_odds, log_odds_each, log_odds_of
+from scorer.scorecard import log_odds, log_odds_of
 
 # Units that a sentence reads better without.
 _PURE_NUMBERS = ("", "ratio")
 METHOD = "kernel-shap-pairs"
-# So many patterns of features that differ from the reference are remembered, and so many values of each number.
-_PATTERNS, _VALUES = 512, 4096
+Doubles = npt.NDArray[np.float64]
 Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
 
 
@@ -55,35 +53,8 @@ class Audit(msgspec.Struct, frozen=True):
     contributions: tuple[Contribution, ...]
 
 
-class Pattern(NamedTuple):
-    """What explaining takes for all rows that differ from the reference in the same columns, and know the same of them.
-
-    Attributes:
-        columns: Those columns.
-        numbers: Which numbers of each coalition are the applicant's, bool [coalitions, numeric].
-        words: Which categories are, bool [coalitions, categorical].
-        order: For each feature of the contract its place in `columns`, -1 where there is none.
-    """
-
-    columns: tuple[int, ...]
-    numbers: npt.NDArray[np.bool_]
-    words: npt.NDArray[np.bool_]
-    order: tuple[int, ...]
-
-
-class Question(NamedTuple):
-    """A row to explain; `numeric` and `codes` are the rows to score for it, the row itself being the first."""
-
-    numeric: FloatRows
-    codes: CodeRows
-    values: list[float]
-    # What each column that differs changes alone, where that is known.
-    alone: list[float | None]
-    pattern: Pattern
-
-
 class Explanation(NamedTuple):
-    """A row's score and each feature's contribution to it, in the contract's order."""
+    """A row's score and each feature's contribution to it, in the contract's order; `values` in the columns' order."""
 
     values: list[float]
     probability: float
@@ -91,25 +62,32 @@ class Explanation(NamedTuple):
 
 
 class Explainer:
-    """Explains rows of one model, from the model's scores of the rows that it asks for."""
+    """Explains rows of one model, from the model's scores of rows that stand between them and the reference."""
 
     def __init__(self, contract: Contract, predict: Predict) -> None:
         """Score the reference applicant, alone and with every category in turn, once for all."""
-        self._contract = contract
+        self._contract, self._predict = contract, predict
         self._numeric, self._codes = encode(contract, contract.reference_applicant)
         # A feature's place among the columns: the numeric ones, then the categorical ones.
         columns = [*contract.numeric, *contract.categorical]
         self._places = [columns.index(feature) for feature in contract.features]
         self._width = len(contract.numeric)
-        self._usual = _values(self._numeric, self._codes)
-        self._pattern_of = lru_cache(maxsize=_PATTERNS)(self._pattern)
-        self.reference_probability = float(predict(self._numeric, self._codes)[0])
+        usual = [*self._numeric[0].tolist(), *self._codes[0].tolist()]
+        self._sentences = [
+            _sentences(feature, usual[place]) for feature, place in zip(contract.features, self._places, strict=True)
+        ]
+        # Whose each value of a coalition is: the applicant's own in the first row, then all but one, then one number.
+        own = np.eye(len(columns), dtype=bool)
+        taken = np.concatenate([own.any(0, keepdims=True), ~own, own[: self._width]])
+        self._numbers, self._words = taken[:, : self._width], taken[:, self._width :]
+        # What every category changes alone, one feature's after the other's.
+        counts = [len(feature.categories) for feature in contract.categorical]
+        self._offsets = np.cumsum([0, *counts], dtype=np.int64)[:-1]
+        rows = np.concatenate([self._codes, *self._category_rows()])
+        scores = predict(np.repeat(self._numeric, len(rows), axis=0), rows)
+        self.reference_probability = float(scores[0])
         self._reference = log_odds(self.reference_probability)
-        # What a value changes alone, by column and value: of every category, and of numbers that came before.
-        self._alone: list[dict[float, float]] = [{} for _ in contract.numeric]
-        for rows in self._category_rows():
-            changed = log_odds_of(predict(np.repeat(self._numeric, len(rows), axis=0), rows)) - self._reference
-            self._alone.append(dict(enumerate(changed.tolist())))
+        self._alone = log_odds_of(scores[1:]) - self._reference
 
     def _category_rows(self) -> list[CodeRows]:
         rows = []
@@ -118,47 +96,32 @@ class Explainer:
             rows[-1][:, column] = np.arange(len(feature.categories))
         return rows
 
-    def ask(self, numeric: FloatRows, codes: CodeRows) -> Question:
-        """Return the rows whose scores explain a row, at most 1 + 2 * numeric + categorical features.
+    def explain(self, numeric: FloatRows, codes: CodeRows) -> list[Explanation]:
+        """Explain N rows by one call of the model.
 
-        The applicant, the applicant with one feature at a time taken back, and the reference with one number at a time
-        of the applicant's; only features in which they differ, and only numbers that nobody had lately.
+        It scores the applicant, the applicant with one feature at a time taken back to the reference, and the reference
+        with one of the applicant's numbers at a time: at most 1 + 2 * numeric + categorical rows for each applicant,
+        and none for features in which the applicant is like the reference.
+
+        Args:
+            numeric: float32 [N, numeric features].
+            codes: int64 [N, categorical features].
         """
-        values = _values(numeric, codes)
-        different = tuple([column for column, usual in enumerate(self._usual) if values[column] != usual])
-        alone = [self._alone[column].get(values[column]) for column in different]
-        unknown = tuple([column for column, known in zip(different, alone, strict=True) if known is None])
-        pattern = self._pattern_of(different, unknown)
-        numbers = np.where(pattern.numbers, numeric, self._numeric)
-        return Question(numbers, np.where(pattern.words, codes, self._codes), values, alone, pattern)
-
-    def _pattern(self, columns: tuple[int, ...], unknown: tuple[int, ...]) -> Pattern:
-        own = np.eye(len(self._usual), dtype=bool)
-        taken = np.concatenate([own[:1] | True, ~own[list(columns)], own[list(unknown)]])
-        order = tuple(columns.index(place) if place in columns else -1 for place in self._places)
-        return Pattern(columns, taken[:, : self._width], taken[:, self._width :], order)
-
-    def explain(self, question: Question, scores: npt.NDArray[np.float32]) -> Explanation:
-        """Explain a row from the scores of the question's rows."""
-        values, columns = question.values, question.pattern.columns
-        whole, *others = log_odds_each(scores.tolist())
-        last = [whole - other for other in others[: len(columns)]]
-        new = iter(others[len(columns) :])
-        first = [
-            self._remember(column, values[column], next(new) - self._reference) if known is None else known
-            for column, known in zip(columns, question.alone, strict=True)
-        ]
-        # Behind them stands what an order of -1 finds.
-        found = [*shapley_of_pairs(first, last, whole - self._reference), 0.0]
-        return Explanation(values, float(scores[0]), [found[place] for place in question.pattern.order])
-
-    def _remember(self, column: int, value: float, changed: float) -> float:
-        """Keep what a number changes alone: scores and rates come again, and then cost no row."""
-        known = self._alone[column]
-        if len(known) >= _VALUES:
-            del known[next(iter(known))]
-        known[value] = changed
-        return changed
+        different = np.concatenate([numeric != self._numeric, codes != self._codes], axis=1)
+        itself = np.ones((len(numeric), 1), dtype=bool)
+        asked = np.concatenate([itself, different, different[:, : self._width]], axis=1)
+        numbers = np.where(self._numbers, numeric[:, None], self._numeric)[asked]
+        words = np.where(self._words, codes[:, None], self._codes)[asked]
+        # Where a feature is like the reference's nothing is asked, and nothing is used.
+        scores = np.full(asked.shape, self.reference_probability, np.float32)
+        scores[asked] = self._predict(numbers, words)
+        found, features = log_odds_of(scores), different.shape[1]
+        whole, without, alone = found[:, 0], found[:, 1 : features + 1], found[:, features + 1 :]
+        first = np.concatenate([alone - self._reference, self._alone[codes + self._offsets]], axis=1)
+        contributions = shapley_of_pairs(first, whole[:, None] - without, whole - self._reference, different)
+        values = np.concatenate([numeric, codes], axis=1, dtype=np.float64)
+        rows = zip(values.tolist(), scores[:, 0].tolist(), contributions[:, self._places].tolist(), strict=True)
+        return [Explanation(*row) for row in rows]
 
     def reasons(self, explanation: Explanation, most: int, points_per_log_odds: float) -> tuple[Reason, ...]:
         """Return the features that harmed most, at most so many, none of them protected."""
@@ -169,8 +132,7 @@ class Explainer:
             if contribution <= 0 or len(found) == most:
                 break
             if not feature.protected:
-                column = self._places[index]
-                sentence = _sentence(feature, explanation.values[column], self._usual[column])
+                sentence = self._sentences[index](explanation.values[self._places[index]])
                 points = -contribution * points_per_log_odds
                 found.append(Reason(feature.name, feature.reason_code, sentence, contribution, points))
         return tuple(found)
@@ -185,33 +147,30 @@ class Explainer:
         return Audit(METHOD, self.reference_probability, difference, tuple(contributions))
 
 
-def _values(numeric: FloatRows, codes: CodeRows) -> list[float]:
-    """Return one row's columns; Python's own numbers are quicker to look at one by one."""
-    return [*numeric[0].tolist(), *codes[0].tolist()]
-
-
-def _sentence(feature: Feature, given: float, usual: float) -> str:
+def _sentences(feature: Feature, usual: float) -> Callable[[float], str]:
+    """Return what says in words how a value of a feature stands to the reference's."""
     about = feature.description or feature.name
     if isinstance(feature, CategoricalFeature):
-        return f"{about} is {feature.categories[int(given)]}; the reference is {feature.categories[int(usual)]}"
-    relation = "above" if given > usual else "below"
+        reference = feature.categories[int(usual)]
+        said = [f"{about} is {category}; the reference is {reference}" for category in feature.categories]
+        return lambda given: said[int(given)]
     unit = f" {feature.unit}" if feature.unit not in _PURE_NUMBERS else ""
-    return f"{about} is {_plain(given)}{unit}, {relation} the reference of {_plain(usual)}"
+    above, below = (f"{unit}, {relation} the reference of {_plain(usual)}" for relation in ("above", "below"))
+    return lambda given: f"{about} is {_plain(given)}{above if given > usual else below}"
 
 
-def shapley_of_pairs(first: Sequence[float], last: Sequence[float], difference: float) -> list[float]:
-    """Return contributions, one for each player, that sum to `difference`.
+def shapley_of_pairs(first: Doubles, last: Doubles, difference: Doubles, playing: npt.NDArray[np.bool_]) -> Doubles:
+    """Return contributions, float64 [N, players], that sum to `difference` in each of N games.
 
     Args:
-        first: What each player changes when it joins nobody.
-        last: What each player changes when it joins all others.
-        difference: What all players together change.
+        first: What each player changes when it joins nobody, [N, players].
+        last: What each player changes when it joins all others, [N, players].
+        difference: What all players together change, [N].
+        playing: Which players there are in a game; the others contribute nothing, [N, players].
     """
-    if not first:
-        return []
-    middle = [(one + other) / 2 for one, other in zip(first, last, strict=True)]
-    missing = (difference - sum(middle)) / len(middle)
-    return [value + missing for value in middle]
+    middle = np.where(playing, (first + last) / 2, 0.0)
+    missing = (difference - middle.sum(1)) / np.maximum(playing.sum(1), 1)
+    return np.where(playing, middle + missing[:, None], 0.0)
 
 
 def _plain(value: float) -> str:

@@ -19,14 +19,6 @@ def log_odds(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def log_odds_each(probabilities: list[float]) -> list[float]:
-    """Return `log_odds` of a few probabilities, for which making an array would cost more."""
-    if min(probabilities) > _NEAREST and max(probabilities) < 1 - _NEAREST:
-        log = math.log
-        return [log(probability / (1 - probability)) for probability in probabilities]
-    return [log_odds(probability) for probability in probabilities]
-
-
 def log_odds_of(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Return `log_odds` of each probability, float64 [N]."""
     held = probabilities.astype(np.float64).clip(_NEAREST, 1 - _NEAREST)

@@ -67,15 +67,12 @@ class Scorer:
         given: tuple[Reason, ...] | UnsetType = UNSET
         basis: Audit | UnsetType = UNSET
         if reasons:
-            question = model.explainer.ask(numeric, codes)
-            scores = await model.together.score(question.numeric, question.codes)
-            explanation = model.explainer.explain(question, scores)
+            explanation = await model.explain.ask(numeric, codes)
+            probability = explanation.probability
             given = model.explainer.reasons(explanation, reasons, self.scorecard.points_per_log_odds)
             basis = model.explainer.audit(explanation)
         else:
-            scores = await model.together.score(numeric, codes)
-        # The first row is the applicant.
-        probability = float(scores[0])
+            probability = await model.score.ask(numeric, codes)
         decision = "approve" if probability < model.contract.decision_threshold else "decline"
         self.metrics.scored(probability, decision)
         reference = ModelReference(model.identity.name, model.identity.version)

@@ -70,7 +70,9 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 def media_type(headers: Mapping[bytes, bytes]) -> str:
     """Return a request's content type without its parameters; JSON where none is given."""
     given = headers.get(b"content-type")
-    return JSON if given is None else given.decode("latin-1").partition(";")[0].strip().lower()
+    if given is None or given == _JSON_TYPE[1]:
+        return JSON
+    return given.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def check_media_type(given: str, allowed: Iterable[str]) -> None:

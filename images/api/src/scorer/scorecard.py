@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -39,16 +40,21 @@ class Scorecard:
     base_odds: float
     points_to_double: float
 
-    @property
+    @cached_property
     def points_per_log_odds(self) -> float:
         """Points by which one unit of log-odds of default lowers the score."""
         return self.points_to_double / math.log(2)
 
+    @cached_property
+    def points_at_even_odds(self) -> float:
+        """Points of an applicant who is as likely to default as to repay."""
+        return self.base_points - self.points_per_log_odds * math.log(self.base_odds)
+
     def points(self, probability: float) -> int:
         """Return the score points of a probability of default, to the nearest point."""
-        return round(self.base_points - self.points_per_log_odds * (log_odds(probability) + math.log(self.base_odds)))
+        return round(self.points_at_even_odds - self.points_per_log_odds * log_odds(probability))
 
     def points_of(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
         """Return `points` of each probability, int32 [N]."""
-        repaying = -log_odds_of(probabilities) - math.log(self.base_odds)
-        return np.rint(self.base_points + self.points_per_log_odds * repaying).astype(np.int32)
+        points = self.points_at_even_odds - self.points_per_log_odds * log_odds_of(probabilities)
+        return np.rint(points).astype(np.int32)

@@ -28,6 +28,26 @@ def test_values_out_of_range_are_bad_input(arguments: list[str]) -> None:
         parse(["--data", "synthetic", *arguments], {})
 
 
+@pytest.mark.parametrize(
+    ("rows", "heads", "hidden", "learning_rate"),
+    [(500, 16, (32, 32), 0.012), (12_800, 16, (32, 32), 0.012), (100_000, 2, (32, 32), 0.012),
+     (480_000, 1, (64, 64), 0.004)],
+)  # fmt: skip
+def test_what_is_left_to_choose_is_chosen_by_the_number_of_rows(
+    rows: int, heads: int, hidden: tuple[int, ...], learning_rate: float
+) -> None:
+    for arguments in ([], ["--heads=0", "--hidden=", "--learning-rate=0", "--batch-rows=0"]):
+        chosen = parse(["--data", "x", *arguments], {}).hyperparameters.for_rows(rows)
+        assert (chosen.heads, chosen.hidden, chosen.learning_rate) == (heads, hidden, learning_rate)
+        assert 256 <= chosen.batch_rows <= 4096
+
+
+def test_what_is_given_is_taken_whatever_the_number_of_rows() -> None:
+    arguments = ["--heads=3", "--hidden=8,4", "--learning-rate=0.1", "--batch-rows=7"]
+    given = parse(["--data", "x", *arguments], {}).hyperparameters
+    assert given.for_rows(500) == given.for_rows(500_000) == given
+
+
 def test_a_studys_password_never_shows_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["--help"], {"TRAINER_STUDY_STORAGE": "postgresql://u:hunter2@h/d"})

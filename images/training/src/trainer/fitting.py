@@ -133,7 +133,7 @@ def fit(
         data: Training rows.
         categories: Number of categories per categorical feature.
         ordered: Whether each categorical feature's categories have an order.
-        hyperparameters: With heads and batch size decided (see `Hyperparameters.for_rows`).
+        hyperparameters: With everything decided (see `Hyperparameters.for_rows`).
         seed: Decides initial weights, folds, batches and dropout.
         on_epoch: Called after each epoch (not for epochs that a checkpoint already holds).
         checkpoint: Where progress is kept, or None to keep none.

@@ -74,7 +74,10 @@ class Settings:
 _HELP = {
     "data": "a path, s3://bucket/key, http(s)://..., or synthetic",
     "features": "feature declaration (JSON)",
-    "hidden": "widths of the hidden layers, as in 64,64",
+    "heads": "independent heads, averaged; 0 chooses by the number of rows",
+    "hidden": "widths of the hidden layers, as in 64,64; empty chooses by the number of rows",
+    "learning_rate": "peak learning rate; 0 chooses by the number of rows",
+    "batch_rows": "rows per step; 0 chooses by the number of rows",
     "promote": "auto, manual (alias candidate) or never",
     "study_storage": "SQLAlchemy address of the Optuna study; better as TRAINER_STUDY_STORAGE, hidden from `ps`",
 }
@@ -136,7 +139,7 @@ def _add(
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    return tuple(int(part) for part in text.split(",")) if text else ()
 
 
 def from_process(arguments: Sequence[str]) -> Settings:

@@ -45,14 +45,19 @@ async def test_what_one_turn_brings_is_one_call_and_each_gets_its_own(
     assert network.calls == [3]
 
 
-async def test_nobody_waits_for_others_to_come(network: Sums, batcher: MicroBatcher[float]) -> None:
+async def test_what_comes_in_the_next_turn_is_answered_too_and_nobody_waits_longer(
+    network: Sums, batcher: MicroBatcher[float]
+) -> None:
     first = asyncio.create_task(score(batcher, 1))
     await asyncio.sleep(0)
+    second = asyncio.create_task(score(batcher, 2))
     await asyncio.sleep(0)
-    assert network.calls == [1]
-    assert await score(batcher, 2) == 102
-    assert await first == 101
-    assert network.calls == [1, 1]
+    assert not network.calls
+    await asyncio.sleep(0)
+    assert network.calls == [2]
+    assert await score(batcher, 3) == 103
+    assert [await first, await second] == [101, 102]
+    assert network.calls == [2, 1]
 
 
 async def test_a_row_that_fails_fails_alone(network: Sums, batcher: MicroBatcher[float]) -> None:

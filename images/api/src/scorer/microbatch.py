@@ -1,7 +1,8 @@
-"""Answers together what arrives together: one call of the model for each turn of the event loop.
+"""Answers together what arrives together: one call of the model for two turns of the event loop.
 
 Reading a network's weights from memory costs more than calculating one row with them, so sixteen rows together cost
-little more than one. Nobody waits for others to come: a turn is what the sockets held anyway.
+little more than one. Nobody waits for others to come: the first turn is what the sockets held anyway, and the second
+what has reached them while the first was read. Where nothing has, it is over within microseconds.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class MicroBatcher(Generic[Answer]):
         """
         loop = asyncio.get_running_loop()
         if not self._asked:
-            # Runs behind all that is ready now.
-            loop.call_soon(self._answer)
+            # Runs behind all that is ready now, and behind all that is ready then.
+            loop.call_soon(loop.call_soon, self._answer)
         answer: asyncio.Future[Answer] = loop.create_future()
         self._asked.append(_Asked(numeric, codes, answer))
         return await answer

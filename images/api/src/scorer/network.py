@@ -12,7 +12,7 @@ from scorer.application import CodeRows, FloatRows
 
 OUTPUT = "probability_of_default"
 # A piece's activations stay in the processor's cache.
-_PIECE_ROWS = 64
+_PIECE_ROWS = 128
 
 
 class Network:

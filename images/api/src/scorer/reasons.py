@@ -26,7 +26,8 @@ Doubles = npt.NDArray[np.float64]
 Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
 
 
-class Reason(msgspec.Struct, frozen=True):
+# gc=False: none of these can be part of a cycle, and there are sixteen of them to an answer.
+class Reason(msgspec.Struct, frozen=True, gc=False):
     """A principal reason; `contribution` is in log-odds of default, above zero because it harmed."""
 
     feature: str
@@ -36,7 +37,7 @@ class Reason(msgspec.Struct, frozen=True):
     points: float
 
 
-class Contribution(msgspec.Struct, frozen=True):
+class Contribution(msgspec.Struct, frozen=True, gc=False):
     """What one feature added to the log-odds of default."""
 
     feature: str
@@ -44,7 +45,7 @@ class Contribution(msgspec.Struct, frozen=True):
     protected: bool
 
 
-class Audit(msgspec.Struct, frozen=True):
+class Audit(msgspec.Struct, frozen=True, gc=False):
     """How the reasons came about; the contributions of all features sum to `log_odds_difference`."""
 
     method: str
@@ -54,10 +55,14 @@ class Audit(msgspec.Struct, frozen=True):
 
 
 class Explanation(NamedTuple):
-    """A row's score and each feature's contribution to it, in the contract's order; `values` in the columns' order."""
+    """A row's score, and each feature's value and contribution to it, in the contract's order.
 
-    values: list[float]
+    `difference` is the row's log-odds of default less the reference's: what the contributions sum to.
+    """
+
     probability: float
+    difference: float
+    values: list[float]
     contributions: list[float]
 
 
@@ -72,6 +77,8 @@ class Explainer:
         columns = [*contract.numeric, *contract.categorical]
         self._places = [columns.index(feature) for feature in contract.features]
         self._width = len(contract.numeric)
+        self._names = [feature.name for feature in contract.features]
+        self._protected = [feature.protected for feature in contract.features]
         usual = [*self._numeric[0].tolist(), *self._codes[0].tolist()]
         self._sentences = [
             _sentences(feature, usual[place]) for feature, place in zip(contract.features, self._places, strict=True)
@@ -118,33 +125,28 @@ class Explainer:
         found, features = log_odds_of(scores), different.shape[1]
         whole, without, alone = found[:, 0], found[:, 1 : features + 1], found[:, features + 1 :]
         first = np.concatenate([alone - self._reference, self._alone[codes + self._offsets]], axis=1)
-        contributions = shapley_of_pairs(first, whole[:, None] - without, whole - self._reference, different)
-        values = np.concatenate([numeric, codes], axis=1, dtype=np.float64)
-        rows = zip(values.tolist(), scores[:, 0].tolist(), contributions[:, self._places].tolist(), strict=True)
-        return [Explanation(*row) for row in rows]
+        difference = whole - self._reference
+        contributions = shapley_of_pairs(first, whole[:, None] - without, difference, different)[:, self._places]
+        values = np.concatenate([numeric, codes], axis=1, dtype=np.float64)[:, self._places]
+        columns = (scores[:, 0], difference, values, contributions)
+        return [*map(Explanation, *(column.tolist() for column in columns))]
 
     def reasons(self, explanation: Explanation, most: int, points_per_log_odds: float) -> tuple[Reason, ...]:
         """Return the features that harmed most, at most so many, none of them protected."""
-        found: list[Reason] = []
         contributions = explanation.contributions
-        for index in sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True):
-            feature, contribution = self._contract.features[index], contributions[index]
-            if contribution <= 0 or len(found) == most:
-                break
-            if not feature.protected:
-                sentence = self._sentences[index](explanation.values[self._places[index]])
-                points = -contribution * points_per_log_odds
-                found.append(Reason(feature.name, feature.reason_code, sentence, contribution, points))
-        return tuple(found)
+        harmful = [place for place, value in enumerate(contributions) if value > 0 and not self._protected[place]]
+        harmful.sort(key=contributions.__getitem__, reverse=True)
+        return tuple([self._reason(explanation, index, points_per_log_odds) for index in harmful[:most]])
+
+    def _reason(self, explanation: Explanation, index: int, points_per_log_odds: float) -> Reason:
+        feature, contribution = self._contract.features[index], explanation.contributions[index]
+        sentence = self._sentences[index](explanation.values[index])
+        return Reason(feature.name, feature.reason_code, sentence, contribution, -contribution * points_per_log_odds)
 
     def audit(self, explanation: Explanation) -> Audit:
         """Return what the explanation rests on, protected attributes included."""
-        contributions = [
-            Contribution(feature.name, value, feature.protected)
-            for feature, value in zip(self._contract.features, explanation.contributions, strict=True)
-        ]
-        difference = log_odds(explanation.probability) - self._reference
-        return Audit(METHOD, self.reference_probability, difference, tuple(contributions))
+        contributions = tuple(map(Contribution, self._names, explanation.contributions, self._protected))
+        return Audit(METHOD, self.reference_probability, explanation.difference, contributions)
 
 
 def _sentences(feature: Feature, usual: float) -> Callable[[float], str]:

@@ -18,14 +18,14 @@ from scorer.scorecard import Scorecard
 MOST_REASONS = 11
 
 
-class ModelReference(msgspec.Struct, frozen=True):
+class ModelReference(msgspec.Struct, frozen=True, gc=False):
     """Which model answered."""
 
     name: str
     version: str
 
 
-class Score(msgspec.Struct, frozen=True):
+class Score(msgspec.Struct, frozen=True, gc=False):
     """The answer to one application; reasons and audit only where they were asked for."""
 
     request_id: str

@@ -72,13 +72,12 @@ def export_onnx(network: CalibratedNetwork, path: Path) -> None:
 def _steps(folded: Folded, *, numeric: bool, categorical: bool) -> _Steps:
     steps = _Steps()
     units = _first_layer(steps, folded.first, numeric=numeric, categorical=categorical)
-    heads, width, _ = (folded.hidden[0][0] if folded.hidden else folded.last).shape
+    heads, width, _ = (folded.hidden[0] if folded.hidden else folded.last).shape
     # From [rows, heads * width] to [heads, rows, width].
     units = steps.add("Reshape", units, steps.constant("shape", np.array([-1, heads, width])))
     units = steps.add("Transpose", units, perm=[1, 0, 2])
-    for number, (weight, bias) in enumerate(folded.hidden):
+    for number, weight in enumerate(folded.hidden):
         units = steps.add("MatMul", units, steps.constant(f"weight_{number}", weight))
-        units = steps.add("Add", units, steps.constant(f"bias_{number}", bias))
         units = steps.add("Relu", units)
     logits = steps.add("MatMul", units, steps.constant("last", folded.last))
     logit = steps.add("ReduceSum", logits, steps.constant("heads_and_one", np.array([0, 2])), keepdims=0)
@@ -91,14 +90,16 @@ def _first_layer(steps: _Steps, first: FirstLayer, *, numeric: bool, categorical
     """Units of the first layer, [rows, heads * width]."""
     units = steps.constant("table", first.table)
     if categorical:
-        lines = steps.add("Add", "categorical", steps.constant("offset", first.offset))
+        lines = steps.add("MatMul", "categorical", steps.constant("strides", first.strides))
+        lines = steps.add("Add", lines, steps.constant("offset", first.offset))
         units = steps.add("Gather", units, lines, axis=0)
-        units = steps.add("ReduceSum", units, steps.constant("features", np.array([1])), keepdims=0)
+        units = steps.add("ReduceSum", units, steps.constant("tables", np.array([1])), keepdims=0)
     if numeric:
-        ramps = steps.add("Gather", "numeric", steps.constant("column", first.column), axis=1)
+        ramps = steps.add("Unsqueeze", "numeric", steps.constant("last_axis", np.array([2])))
         ramps = steps.add("Sub", ramps, steps.constant("start", first.start))
         ramps = steps.add("Div", ramps, steps.constant("width", first.width))
         limits = [steps.constant(name, np.float32(value)) for name, value in (("zero", 0), ("one", 1))]
         ramps = steps.add("Clip", ramps, *limits)
+        ramps = steps.add("Reshape", ramps, steps.constant("flat", np.array([-1, first.start.size])))
         units = steps.add("Gemm", ramps, steps.constant("ramps", first.ramps), units)
     return steps.add("Relu", units)

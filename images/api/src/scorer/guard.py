@@ -23,7 +23,8 @@ from scorer.settings import Settings
 SWEEP_SECONDS = 0.5
 # So long the client may read why its connection ends.
 LINGER_SECONDS = 2.0
-# A body may take longer than the time limit when it keeps coming at least this fast, in bytes per second.
+# A body may take longer than the time limit when it keeps coming at least this fast, in bytes per second; what comes
+# along with the head does not count.
 SLOWEST_BODY = 16384
 
 
@@ -112,6 +113,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self.since = self.loop.time()
         if self.in_head:
             self.head_bytes += len(data)
+        else:
+            self.body_bytes += len(data)
         super().data_received(data)
         if self.in_head and self.head_bytes > self.guard.limits.header_bytes and self.over_since is None:
             self.guard.large.inc()
@@ -142,11 +145,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self.app = application
         if guard.draining:
             self.cycle.keep_alive = False
-
-    def on_body(self, body: bytes) -> None:
-        """Count a body's bytes: one that keeps coming may take longer."""
-        self.body_bytes += len(body)
-        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Stop the request's clock."""

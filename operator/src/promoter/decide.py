@@ -75,7 +75,7 @@ def decide(spec: Spec, generation: int, state: State, seen: Observation, now: fl
 
 def _settle(draft: Draft) -> None:
     """Bring the route, the tags and the conditions in line with what was decided."""
-    draft.set(route=wanted_route(draft.spec, draft.state, draft.now))
+    draft.set(route=wanted_route(draft.spec, draft.state, draft.now, unheard=draft.unheard))
     route = draft.state.route
     if not draft.route_lag() and (draft.seen.pods or not route.weight):
         draft.set(verified_weight=route.weight if route.mode == "live" else 0)

@@ -70,6 +70,17 @@ class Draft:
             if pod.error or pod.generation != generation
         ]
 
+    @property
+    def unheard(self) -> bool:
+        """Return whether a larger weight is about to hold, or should already, and no stable pod has heard of it.
+
+        So it is after the operator was killed between deciding it and telling the pods.
+        """
+        route = self.state.route
+        heard = any(pod.error or pod.generation == route.generation for pod in self.seen.pods)
+        short = self.now > route.raised_at - ROUTE_LEAD_SECONDS / 2
+        return self.state.verified_weight < route.weight and short and not heard
+
     def begin(self, version: str) -> None:
         """Start a rollout of a version."""
         fresh: dict[str, Any] = {
@@ -151,8 +162,11 @@ def _planned(step: Step, weight: int) -> PlannedStep:
     return PlannedStep("live", weight, seconds(step.duration or "0s"))
 
 
-def wanted_route(spec: Spec, state: State, now: float) -> RouteState:
+def wanted_route(spec: Spec, state: State, now: float, *, unheard: bool = False) -> RouteState:
     """Return the route that fits a state; its generation moves on when anything else of it does.
+
+    The last route's larger weight, if `unheard`, is announced anew: pods that learned of it when it holds already would
+    do so one after the other, and send people back.
 
     Generations are seconds since 1970 where those are larger: pods may still hold the route of a ModelPromotion that is
     gone, and must not be taken for having this one.
@@ -168,20 +182,21 @@ def wanted_route(spec: Spec, state: State, now: float) -> RouteState:
         weight=weight,
         mode="shadow" if shadow and state.phase != Phase.PROMOTING else "live",
     )
-    wanted = wanted.model_copy(update=_raise(old, wanted, now))
+    wanted = wanted.model_copy(update=_raise(old, wanted, now, unheard=unheard))
     if wanted == old:
         return old
     return wanted.model_copy(update={"generation": max(old.generation + 1, int(now))})
 
 
-def _raise(old: RouteState, wanted: RouteState, now: float) -> dict[str, float]:
+def _raise(old: RouteState, wanted: RouteState, now: float, *, unheard: bool) -> dict[str, float]:
     """Return from where and when the weight grows; one that falls, falls at once."""
     before = old.weight if (old.canary_version, old.mode) == (wanted.canary_version, "live") else 0
     if wanted.mode == "shadow" or not wanted.weight or wanted.weight < before:
         return {}
-    if wanted.weight == before:
+    if wanted.weight == before and not unheard:
         return {"raised_from": old.raised_from, "raised_at": old.raised_at}
-    return {"raised_from": before if old.in_force(now) else old.raised_from, "raised_at": now + ROUTE_LEAD_SECONDS}
+    holds = old.in_force(now) and not unheard
+    return {"raised_from": before if holds else old.raised_from, "raised_at": now + ROUTE_LEAD_SECONDS}
 
 
 def route_document(spec: Spec, route: RouteState) -> Route:

@@ -9,7 +9,7 @@ import pytest
 
 from promoter.analysis import due
 from promoter.decide import DRAIN_SECONDS, LINGER_SECONDS, decide
-from promoter.draft import route_document
+from promoter.draft import ROUTE_LEAD_SECONDS, route_document
 from promoter.observation import (
     ApplyCanary,
     ApplyRoute,
@@ -247,6 +247,39 @@ def test_a_steps_clock_starts_once_every_stable_pod_has_its_weight() -> None:
     assert waiting.verified_weight == 0
     seen = after(state, world(state, pods=(PodReading("pod-0", 0, 5), PodReading("pod-1", 0, 5))))
     assert (seen.step_started_at, seen.verified_weight) == (NOW, 10)
+
+
+@pytest.mark.parametrize(
+    ("raised_in", "pods", "anew"),
+    [
+        (4, {"pod-0": 4, "pod-1": 4}, False),
+        (1, {"pod-0": 4, "pod-1": 4}, True),
+        (-60, {"pod-0": 4, "pod-1": 4}, True),
+        (-60, {}, True),
+        # Whom that pod sent to the canary is not sent back.
+        (-60, {"pod-0": 5, "pod-1": 4}, False),
+    ],
+)
+def test_a_killed_operators_weight_is_announced_anew_where_no_pod_heard_of_it(
+    raised_in: float, pods: dict[str, int], anew: bool
+) -> None:
+    state = moving(Phase.PROGRESSING, step_started_at=None)
+    state = state.model_copy(update={"route": state.route.model_copy(update={"raised_at": NOW + raised_in})})
+    seen = world(state, pods=tuple(PodReading(name, 0, generation) for name, generation in pods.items()))
+    found = after(state, seen)
+    assert found.route.raised_at == NOW + (ROUTE_LEAD_SECONDS if anew else raised_in)
+    assert (found.route.generation > state.route.generation) == anew
+    assert found.step_started_at is None
+
+
+def test_a_pod_that_does_not_answer_may_have_heard_of_the_weight() -> None:
+    state = moving(Phase.PROGRESSING, step_started_at=None)
+    assert after(state, world(state, pods=(PodReading("pod-0", error="TimeoutError"),))).route == state.route
+
+
+def test_a_weight_that_held_everywhere_is_not_announced_again_for_pods_that_are_new() -> None:
+    state = moving(Phase.PROGRESSING, verified_weight=10)
+    assert after(state, world(state, pods=(PodReading("pod-9", 0, None),))).route == state.route
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ SPEC = Spec(model=ModelRef(name="loans"), steps=(Step(weight=30, duration="1m"),
 BEFORE = RouteState(generation=5, stable_version="1")
 
 
-def route(weight: int, old: RouteState = BEFORE, *, spec: Spec = SPEC, now: float = NOW) -> RouteState:
+def route(
+    weight: int, old: RouteState = BEFORE, *, spec: Spec = SPEC, now: float = NOW, unheard: bool = False
+) -> RouteState:
     state = State(phase=Phase.PROGRESSING, stable_version="1", canary_version="2", weight=weight, route=old)
-    return wanted_route(spec, state, now)
+    return wanted_route(spec, state, now, unheard=unheard)
 
 
 def test_a_weight_that_grows_holds_once_every_pod_had_time_to_learn_of_it() -> None:
@@ -32,6 +34,14 @@ def test_a_weight_that_grows_holds_once_every_pod_had_time_to_learn_of_it() -> N
 def test_a_weight_that_grows_again_before_it_held_grows_from_the_one_that_holds() -> None:
     first = route(30)
     assert route(60, first, now=NOW + 1).raised_from == 0
+
+
+def test_a_weight_that_no_pod_heard_of_in_time_is_announced_anew() -> None:
+    first = route(60, route(30), now=NOW + 60)
+    again = route(60, first, now=NOW + 90, unheard=True)
+    assert (again.weight, again.raised_from, again.raised_at) == (60, 30, NOW + 90 + ROUTE_LEAD_SECONDS)
+    assert again.generation > first.generation
+    assert route(80, first, now=NOW + 90, unheard=True).raised_from == 30
 
 
 def test_nothing_changes_while_the_weight_stays() -> None:

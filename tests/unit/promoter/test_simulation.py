@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from promoter.decide import decide
+from promoter.draft import ROUTE_LEAD_SECONDS
 from promoter.observation import (
     Action,
     ApplyCanary,
@@ -128,15 +129,32 @@ class Promotion(RuleBasedStateMachine):
     @rule(turns=st.integers(1, 25), requests=st.sampled_from([0, 30]))
     def all_goes_well_for_a_while(self, turns: int, requests: int) -> None:
         """The way deep into a rollout, which chance alone rarely finds."""
-        world = self.world
-        world.pods = max(world.pods, 1)
+        self.world.pods = max(self.world.pods, 1)
         for _ in range(turns):
-            world.now += 3
-            world.stable_rolled = True
-            world.canary_ready = world.canary_version is not None and not world.canary_failure
-            world.seen_generation = world.route.generation if world.route else 0
-            count(world.counters, requests, good=True)
+            self.all_goes_well(requests)
             self.reconcile()
+
+    @rule(seconds=st.sampled_from([1, 3, 6, 70]))
+    def the_operator_is_killed_as_a_weight_grows(self, seconds: int) -> None:
+        """The larger weight is decided; until the next operator comes, nobody is told."""
+        weight = self.state.route.weight
+        for _ in range(25):
+            self.all_goes_well(30)
+            untold = copy.deepcopy(self.world)
+            self.reconcile()
+            if self.state.route.weight > weight:
+                self.world = untold
+                break
+        self.world.now += seconds
+        self.reconcile()
+
+    def all_goes_well(self, requests: int) -> None:
+        world = self.world
+        world.now += 3
+        world.stable_rolled = True
+        world.canary_ready = world.canary_version is not None and not world.canary_failure
+        world.seen_generation = world.route.generation if world.route else 0
+        count(world.counters, requests, good=True)
 
     def check(self, before: State, after: State, actions: tuple[Action, ...]) -> None:
         world = self.world
@@ -144,6 +162,9 @@ class Promotion(RuleBasedStateMachine):
             if isinstance(action, ApplyRoute) and action.route.canary:
                 assert world.canary_ready, "live traffic to a version that is not ready"
                 assert action.route.canary.version == world.canary_version
+                told_late = action.route.canary.raised_at - world.now < ROUTE_LEAD_SECONDS / 2
+                grows = after.verified_weight < action.route.canary.weight and action.route.canary.mode == "live"
+                assert not (grows and told_late), "a larger weight holds before the pods could learn of it"
             if isinstance(action, ApplyCanary):
                 failed_before = before.failed(action.version)
                 assert not failed_before or action.version in self.retried, "a failed version is tried unasked"
@@ -248,11 +269,7 @@ class Promotion(RuleBasedStateMachine):
         world.registry_down, world.action, world.pods = False, "", 2
         world.desired = world.desired or "1"
         for _ in range(400):
-            world.now += 2
-            world.stable_rolled = True
-            world.canary_ready = world.canary_version is not None and not world.canary_failure
-            world.seen_generation = world.route.generation if world.route else 0
-            count(world.counters, 50, good=True)
+            self.all_goes_well(50)
             self.reconcile()
             if self.state.phase == Phase.PAUSED and self.state.held:
                 world.action = "resume"

@@ -11,6 +11,8 @@ from pathlib import Path
 from e2e.kube import Document
 
 OPERATOR = "app.kubernetes.io/name=operator"
+# What the operator's pods and the scoring pods run.
+PROMOTER, SCORER = "promoter", "scorer"
 
 
 def is_ready(pod: Document) -> bool:
@@ -19,26 +21,37 @@ def is_ready(pod: Document) -> bool:
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
-def processes(pod: Document) -> list[int]:
-    """Return the ids of the processes in a pod's containers, as this machine numbers them.
+def processes(pod: Document, module: str) -> list[int]:
+    """Return the ids of a pod's processes that run a Python module, as this machine numbers them.
 
-    The pod's sandbox is left alone: without it the pod's address would be gone too, as when a whole node dies.
+    They are found by the pod's cgroup: the pod's status tells of a container some seconds after it began. The pod's
+    sandbox is left alone: without it the pod's address would be gone too, as when a whole node dies.
     """
-    names = [status["containerID"].rpartition("/")[2] for status in pod["status"]["containerStatuses"]]
+    uid = pod["metadata"]["uid"]
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 group = (entry / "cgroup").read_text()
-                if any(name in group for name in names):
+                # systemd writes it with underscores.
+                if (uid in group or uid.replace("-", "_") in group) and module in (entry / "cmdline").read_text():
                     found.append(int(entry.name))
-    assert found, f"no process of pod {pod['metadata']['name']} is on this machine"
     return found
 
 
 def sigkill(victims: Sequence[int]) -> None:
     """Kill processes the hard way, as the kernel would: nobody gets to say goodbye."""
-    for pid in victims:
+    assert victims, "there is no such process on this machine"
+    _send(signal.SIGKILL, victims)
+
+
+def sigstop(victims: Sequence[int]) -> None:
+    """Freeze processes: from now on they do nothing, and hear of no other signal than SIGKILL."""
+    _send(signal.SIGSTOP, victims)
+
+
+def _send(number: signal.Signals, pids: Sequence[int]) -> None:
+    for pid in pids:
         # A probe's process ends by itself, and others with their parent.
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)

@@ -9,9 +9,9 @@ import pytest
 
 from e2e import bad_models as versions
 from e2e.beside import on_a_lane, on_a_lane_of_its_own, on_two_lanes
-from e2e.kube import Api, api_of
+from e2e.kube import Api, Document, api_of
 from e2e.lanes import Lane
-from e2e.pods import OPERATOR, is_ready, processes, sigkill
+from e2e.pods import OPERATOR, PROMOTER, SCORER, is_ready, processes, sigkill, sigstop
 from localcluster.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -19,16 +19,28 @@ LONG: list[dict[str, Any]] = [{"weight": 30, "duration": "10m"}]
 
 
 def kill_operator(lane: Lane, phase: str, mode: str = "live") -> None:
-    """Kill the operator in a phase, without a word of warning, and have another one started at once."""
-    lane.wait_until("an operator", lambda: any(map(is_ready, lane.pods(OPERATOR, lane.operator_namespace))))
-    (pod,) = (pod for pod in lane.pods(OPERATOR, lane.operator_namespace) if is_ready(pod))
-    victims = processes(pod)
-    lane.wait_for(phase, lambda s: s.get("phase") == phase and s["route"].get("mode", "live") == mode)
+    """Kill the operator in a phase, without a word of warning, and have another one started at once.
+
+    It is caught there ready or not: a phase may be over before the operator that just started is probed.
+    """
+
+    def there(status: Document) -> bool:
+        return status.get("phase") == phase and status["route"].get("mode", "live") == mode
+
+    def running() -> list[tuple[Document, list[int]]]:
+        pods = lane.pods(OPERATOR, lane.operator_namespace)
+        return [(pod, found) for pod in pods if (found := processes(pod, PROMOTER))]
+
+    lane.wait_for(f"an operator in {phase} ({mode})", lambda s: there(s) and running())
+    ((pod, victims),) = running()
+    # A container that is killed again and again waits longer each time before it starts; a new pod does not. The pod is
+    # deleted before the operator dies, lest it is started in its old place and goes on to the next phase there, and the
+    # operator is frozen meanwhile, so that it does not hear of the deletion.
+    sigstop(victims)
+    lane.site.api.delete(f"/api/v1/namespaces/{lane.operator_namespace}/pods/{pod['metadata']['name']}",
+                         gracePeriodSeconds=1)  # fmt: skip
     sigkill(victims)
-    assert lane.status()["phase"] == phase, "the operator went on before it was killed"
-    # A container that is killed again and again waits longer each time before it starts; a new pod does not.
-    name = pod["metadata"]["name"]
-    lane.site.kubectl(lane.operator_namespace, "delete", "pod", name, "--grace-period=1", "--wait=false")
+    assert there(lane.status()), f"the operator left {phase} before it was killed"
 
 
 @on_a_lane_of_its_own
@@ -96,7 +108,7 @@ def test_a_killed_stable_pod_costs_no_request_and_does_not_end_the_rollout(lane:
         lane.wait_for("the canary's share", lambda s: s["verifiedWeight"] == 30)
         pod = next(filter(is_ready, lane.pods("creditrisk.io/track=stable")))
         if how == "SIGKILL":
-            sigkill(processes(pod))
+            sigkill(processes(pod, SCORER))
         else:
             lane.site.kubectl(lane.namespace, "delete", "pod", pod["metadata"]["name"], "--wait=false")
         lane.assert_promoted(version)
@@ -110,7 +122,7 @@ def test_a_killed_canary_pod_starts_the_rollout_over(lane: Lane) -> None:
         lane.wait_for("the canary's share", lambda s: s["verifiedWeight"] == 30)
         (pod,) = lane.pods("creditrisk.io/track=canary")
         killed = time.time()
-        sigkill(processes(pod))
+        sigkill(processes(pod, SCORER))
         found = lane.wait_for("version promoted", lambda s: s.get("stableVersion") == version)
         assert "CanaryLost" in lane.events(), found
         lane.assert_nobody_turned_back(version, until=killed)

@@ -16,7 +16,7 @@ import pytest
 from e2e import bad_models as versions
 from e2e.beside import on_a_lane_of_its_own
 from e2e.lanes import Lane
-from e2e.pods import OPERATOR, is_ready, processes, sigkill
+from e2e.pods import OPERATOR, PROMOTER, SCORER, is_ready, processes, sigkill
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e, pytest.mark.slow]
 BAD = {versions.drifted: "score PSI", versions.shifted: "decision shift", versions.failing: "error rate"}
@@ -24,12 +24,12 @@ BAD = {versions.drifted: "score PSI", versions.shifted: "decision shift", versio
 
 def kill_operator(lane: Lane) -> None:
     (pod,) = lane.pods(OPERATOR, lane.operator_namespace)
-    sigkill(processes(pod))
+    sigkill(processes(pod, PROMOTER))
     lane.site.kubectl(lane.operator_namespace, "delete", "pod", pod["metadata"]["name"], "--grace-period=1")
 
 
 def kill_stable_pod(lane: Lane) -> None:
-    sigkill(processes(next(filter(is_ready, lane.pods("creditrisk.io/track=stable")))))
+    sigkill(processes(next(filter(is_ready, lane.pods("creditrisk.io/track=stable"))), SCORER))
 
 
 def leave_alone(_: Lane) -> None:

@@ -10,7 +10,7 @@ import pytest
 from e2e import bad_models as versions
 from e2e.beside import on_a_lane, on_a_lane_of_its_own, on_two_lanes
 from e2e.kube import Api, Document, api_of
-from e2e.lanes import Lane
+from e2e.lanes import ANALYSIS, Lane
 from e2e.pods import OPERATOR, PROMOTER, SCORER, is_ready, processes, sigkill, sigstop
 from localcluster.stack import Stack
 
@@ -116,7 +116,9 @@ def test_a_killed_stable_pod_costs_no_request_and_does_not_end_the_rollout(lane:
 
 @on_a_lane
 def test_a_killed_canary_pod_starts_the_rollout_over(lane: Lane) -> None:
-    lane.follow(steps=[{"weight": 30, "duration": "8s"}])
+    # Kubelets take seconds to tell of a death; what the canary did not answer meanwhile is not to end the rollout.
+    analysis = ANALYSIS | {"interval": "10s", "failureLimit": 3}
+    lane.follow(steps=[{"weight": 30, "duration": "8s"}], analysis=analysis)
     with lane.clients():
         version = lane.roll_out(versions.good)
         lane.wait_for("the canary's share", lambda s: s["verifiedWeight"] == 30)

@@ -114,7 +114,8 @@ async def answer(
 ) -> None:
     """Send a whole answer."""
     lines = [content_type, (b"content-length", b"%d" % len(body))]
-    lines += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    if headers:
+        lines += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})
 

@@ -15,7 +15,7 @@ import torch
 from trainer.export import export_onnx
 from trainer.network import Architecture, CalibratedNetwork, Encoding, RiskNetwork
 
-LIMITS = [[-1e9, -1e9], [1e9, 1e9], [0, 0]]
+LIMITS = [[-1e9, -1e9, -1e9], [1e9, 1e9, 1e9], [0, 0, 0]]
 
 
 def calibrated(
@@ -30,14 +30,19 @@ def calibrated(
 
 @pytest.mark.parametrize(
     ("numeric", "categories", "hidden"),
-    [(2, (3, 4), (8,)), (2, (4, 3, 3), (8, 6)), (2, (), (8, 8, 4)), (0, (3,), (8, 8)), (0, (4, 4), (5,))],
-)
+    [
+        (2, (3, 4), (8,)), (2, (4, 3, 3), (8, 6)), (2, (), (8, 8, 4)), (0, (3,), (8, 8)), (0, (4, 4), (5,)),
+        # More combinations than one table holds, and a number of two values, which has fewer bins.
+        (3, (30, 4, 3, 9), (8, 6)),
+    ],
+)  # fmt: skip
 def test_the_exported_graph_answers_like_the_network(
     numeric: int, categories: tuple[int, ...], hidden: tuple[int, ...], tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
-    scale = np.array([1, 50_000], np.float32)[:numeric]
+    scale = np.array([1, 50_000, 1], np.float32)[:numeric]
     known = rng.normal(3, size=(50, numeric)).astype(np.float32) * scale
+    known[:, 2:] = known[:, 2:] > 3
     network = calibrated(known, categories, hidden)
     export_onnx(network, tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
@@ -66,6 +71,15 @@ def test_the_file_says_nothing_of_the_machine_that_wrote_it(tmp_path: Path) -> N
     assert str(tmp_path).encode() not in written
     assert b"network.py" not in written
     assert b"folding.py" not in written
+
+
+def test_features_of_few_categories_share_a_table(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    export_onnx(calibrated(rows, (3, 4, 5, 5, 8, 30), (8, 4)), tmp_path / "model.onnx")
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer}
+    assert sizes["network.strides"] == (6, 3)
+    # Three heads of eight units, and of one that is always one.
+    assert sizes["network.table"] == (3 * 4 * 5 + 5 * 8 + 30, 3 * (8 + 1))
 
 
 def test_a_row_costs_no_code_of_its_categories(tmp_path: Path) -> None:

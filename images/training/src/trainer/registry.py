@@ -123,7 +123,7 @@ class Registry:
 
     def set_candidate(self, version: str) -> None:
         """Point the alias for versions that a person shall look at."""
-        self._client.set_registered_model_alias(self._model_name, CANDIDATE_ALIAS, version)
+        self._point(CANDIDATE_ALIAS, version)
 
     def set_tag(self, version: str, key: str, value: str) -> None:
         """Tag a version."""
@@ -143,11 +143,19 @@ class Registry:
                 self._model_name, version, PRODUCTION_STAGE, archive_existing_versions=False
             )
             if replacing is not None and replacing != version:
-                self._client.set_registered_model_alias(self._model_name, PREVIOUS_ALIAS, replacing)
-            self._client.set_registered_model_alias(self._model_name, PRODUCTION_ALIAS, version)
+                self._point(PREVIOUS_ALIAS, replacing)
+            self._point(PRODUCTION_ALIAS, version)
             for other in staged:
                 if other != version:
                     self._client.transition_model_version_stage(self._model_name, other, "Archived")
+
+    def _point(self, alias: str, version: str) -> None:
+        try:
+            self._client.set_registered_model_alias(self._model_name, alias, version)
+        except MlflowException:
+            # Two trainings that make an alias at the same moment collide in the registry's database, and one of them is
+            # refused; now the alias is there to be moved.
+            self._client.set_registered_model_alias(self._model_name, alias, version)
 
     def _in_stage(self, stage: str) -> list[str]:
         versions = self._client.search_model_versions(f"name = '{self._model_name}'")

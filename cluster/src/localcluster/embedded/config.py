@@ -285,11 +285,11 @@ def _flags(options: Mapping[str, object]) -> list[str]:
 
 # A pod that is killed takes with it what it was about to answer, and says 503 while it starts anew. Scoring changes
 # nothing, so that may be sent to another one, where an Ingress asks for it by the annotation
-# traefik.ingress.kubernetes.io/router.middlewares: resend@file.
+# traefik.ingress.kubernetes.io/router.middlewares: resend@file. Of two pods, every other try may find the dead one.
 MIDDLEWARES = """http:
   middlewares:
     resend:
-      buffering: {retryExpression: "(IsNetworkError() || ResponseCode() == 503) && Attempts() < 3"}
+      buffering: {retryExpression: "(IsNetworkError() || ResponseCode() == 503) && Attempts() < 6"}
 """
 CONTAINERD = """version = 2
 root = "{root}"

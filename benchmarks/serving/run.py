@@ -35,7 +35,7 @@ from trainer.synthetic import generate
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 CONTENDERS = HERE / "contenders"
-# More than the service remembers of any one number.
+# So many that no server can live from what it has answered before.
 APPLICANTS = 10_000
 # One request after the other, from memory.
 WRK = """

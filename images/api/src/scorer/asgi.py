@@ -114,8 +114,7 @@ async def answer(
 ) -> None:
     """Send a whole answer."""
     lines = [content_type, (b"content-length", b"%d" % len(body))]
-    if headers:
-        lines += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    lines += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})
 

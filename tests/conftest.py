@@ -11,8 +11,8 @@ import mlflow
 import pytest
 import torch
 
-from trainer.gates import GateLimits
-from trainer.hyperparameters import Hyperparameters
+from trainer.evaluation.gates import GateLimits
+from trainer.learning.hyperparameters import Hyperparameters
 from trainer.pipeline import run
 from trainer.settings import Settings
 

@@ -19,10 +19,10 @@ import numpy.typing as npt
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / part) for part in ("operator/src", "images/api/src")]
 
-from promoter.durations import seconds  # noqa: E402
-from promoter.judge import judge  # noqa: E402
-from promoter.spec import Spec, parse_spec  # noqa: E402
-from promoter.state import Verdict  # noqa: E402
+from promoter.api.durations import seconds  # noqa: E402
+from promoter.api.spec import Spec, parse_spec  # noqa: E402
+from promoter.decision.judge import judge  # noqa: E402
+from promoter.decision.state import Verdict  # noqa: E402
 from scorer.metrics import SCORE_BUCKETS  # noqa: E402
 
 Scores = npt.NDArray[np.float64]

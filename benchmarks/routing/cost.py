@@ -40,11 +40,11 @@ def serve(folder: Path, version: str, port: int, management_port: int, route_fil
     import uvloop
 
     from scorer.app import create_app, create_management_app
-    from scorer.canary import ArmMetrics, Router
-    from scorer.loader import ModelSlot
+    from scorer.canary.route import watch_route
+    from scorer.canary.router import ArmMetrics, Router
     from scorer.metrics import Metrics
-    from scorer.model import Identity, load_model
-    from scorer.routing import watch_route
+    from scorer.model.bundle import Identity, load_model
+    from scorer.model.loader import ModelSlot
     from scorer.settings import Settings
 
     async def run() -> None:
@@ -91,8 +91,8 @@ def train(work: Path) -> Path:
     """Return the files of a small model."""
     import mlflow
 
-    from trainer.gates import GateLimits
-    from trainer.hyperparameters import Hyperparameters
+    from trainer.evaluation.gates import GateLimits
+    from trainer.learning.hyperparameters import Hyperparameters
     from trainer.pipeline import run
     from trainer.settings import Settings
 

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer.synthetic import generate
+from trainer.data.synthetic import generate
 
 ROWS = 10_000
 ARROW, PARQUET, NDJSON = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet", "application/x-ndjson"

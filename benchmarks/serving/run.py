@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from batches import measure_batches
 from registry import registry_of
 
-from trainer.synthetic import generate
+from trainer.data.synthetic import generate
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 CONTENDERS = HERE / "contenders"

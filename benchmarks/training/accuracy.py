@@ -14,14 +14,14 @@ import numpy.typing as npt
 import torch
 from contenders import catboost, mlp_classifier, plain_loop
 
-from trainer.calibration import calibrate
-from trainer.dataset import Dataset, encode
-from trainer.features import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
-from trainer.fitting import fit
-from trainer.hyperparameters import Hyperparameters
-from trainer.metrics import Metrics, measure
-from trainer.reading import read_table
-from trainer.validation import validate
+from trainer.data.dataset import Dataset, encode
+from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
+from trainer.data.reading import read_table
+from trainer.data.validation import validate
+from trainer.evaluation.metrics import Metrics, measure
+from trainer.learning.calibration import calibrate
+from trainer.learning.fitting import fit
+from trainer.learning.hyperparameters import Hyperparameters
 
 Vector = npt.NDArray[np.float64]
 

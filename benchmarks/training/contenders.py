@@ -11,10 +11,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from trainer.dataset import Dataset
-from trainer.features import FeatureDeclaration
-from trainer.hyperparameters import Hyperparameters
-from trainer.network import Encoding, RiskNetwork
+from trainer.data.dataset import Dataset
+from trainer.data.declaration import FeatureDeclaration
+from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.network import Encoding, RiskNetwork
 
 
 def plain_loop(training: Dataset, declaration: FeatureDeclaration, *, seed: int) -> Iterator[tuple[RiskNetwork, float]]:

@@ -22,11 +22,11 @@ from pathlib import Path
 import contenders
 import numpy as np
 
-from trainer.dataset import Dataset, encode, held_out
-from trainer.features import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
-from trainer.reading import read_table
-from trainer.synthetic import generate
-from trainer.validation import validate
+from trainer.data.dataset import Dataset, encode, held_out
+from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
+from trainer.data.reading import read_table
+from trainer.data.synthetic import generate
+from trainer.data.validation import validate
 
 MEASURED_EPOCHS = 2
 

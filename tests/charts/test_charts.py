@@ -17,8 +17,8 @@ import yaml
 from charts.rendering import CHARTS, SCENARIOS, render, run_helm
 from conftest import REPOSITORY
 from scorer.settings import Settings as ScorerSettings
-from trainer.gates import GateLimits
-from trainer.hyperparameters import Hyperparameters
+from trainer.evaluation.gates import GateLimits
+from trainer.learning.hyperparameters import Hyperparameters
 from trainer.settings import parse
 
 NAMES = [path.parent.name for path in sorted(CHARTS.glob("*/values.yaml"))]

@@ -22,13 +22,13 @@ import pytest
 from mlflow import MlflowClient
 
 from conftest import REAL_LOANS, REPOSITORY, quick_training
-from scorer.loader import ModelSlot, keep_loading
-from scorer.model import Model, load_model
-from scorer.registry import ArtifactRejectedError, Registry, RegistryUnavailableError, VersionAbsentError
+from scorer.model.bundle import Model, load_model
+from scorer.model.loader import ModelSlot, keep_loading
+from scorer.model.registry import ArtifactRejectedError, Registry, RegistryUnavailableError, VersionAbsentError
 from scorer.settings import Settings
-from trainer.gates import GateLimits
+from trainer.data.synthetic import generate
+from trainer.evaluation.gates import GateLimits
 from trainer.pipeline import run
-from trainer.synthetic import generate
 
 pytestmark = pytest.mark.slow
 NAME = "credit-risk"

@@ -22,8 +22,8 @@ from localcluster.__main__ import choose
 from localcluster.console import ClusterError
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import Cluster, Stack
-from trainer.features import BUILT_IN_DECLARATION, load_declaration
-from trainer.synthetic import generate
+from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
+from trainer.data.synthetic import generate
 
 NAMESPACE = "e2e"
 HOST = "e2e.credit-risk.test"

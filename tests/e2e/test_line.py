@@ -19,7 +19,7 @@ from e2e.registry import registry
 from localcluster.console import ClusterError
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import CHART, Stack
-from trainer.features import BUILT_IN_DECLARATION, load_declaration
+from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 NAME = "credit-risk"

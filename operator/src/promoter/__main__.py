@@ -12,13 +12,13 @@ import aiohttp
 import kopf
 from aiohttp import web
 
-from promoter.cluster import KubernetesCluster
+from promoter.adapters.kubernetes import KubernetesCluster
+from promoter.adapters.metrics import HttpMetrics
+from promoter.adapters.mlflow import MlflowRegistry
+from promoter.adapters.rest import Kube
 from promoter.handlers import create_registry, create_settings, login
-from promoter.kube import Kube
-from promoter.metrics import HttpMetrics
 from promoter.poll import Poller
 from promoter.reconcile import World
-from promoter.registry import MlflowRegistry
 from promoter.scheduler import Scheduler
 from promoter.server import create_app
 from promoter.settings import Settings

@@ -10,9 +10,9 @@ from typing import Any
 
 import kopf
 
+from promoter.api.spec import GROUP, PLURAL, VERSION
 from promoter.errors import PermanentError
 from promoter.scheduler import Scheduler
-from promoter.spec import GROUP, PLURAL, VERSION
 
 
 def login() -> kopf.ConnectionInfo:

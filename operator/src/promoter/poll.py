@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from promoter.api.spec import ModelRef
+from promoter.decision.observation import RegistryView
 from promoter.errors import PermanentError, RetryableError
-from promoter.observation import RegistryView
 from promoter.ports import Registry
-from promoter.spec import ModelRef
 
 
 @dataclass

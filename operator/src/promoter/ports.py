@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from promoter.observation import CanaryView, PodReading, StableView
-from promoter.route import Route
-from promoter.spec import ModelRef
-from promoter.state import Event
+from promoter.api.route import Route
+from promoter.api.spec import ModelRef
+from promoter.decision.observation import CanaryView, PodReading, StableView
+from promoter.decision.state import Event
 
 Document = dict[str, Any]
 

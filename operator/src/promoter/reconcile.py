@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from string import Template
 from typing import Any
 
-from promoter.analysis import due
-from promoter.cluster import ACTION_ANNOTATION
-from promoter.conditions import blocked, troubled
-from promoter.contract import ContractError, misfit, read_contract
-from promoter.decide import Decision, decide
-from promoter.errors import PermanentError, RetryableError
-from promoter.observation import (
+from promoter.adapters.kubernetes import ACTION_ANNOTATION
+from promoter.api.spec import InvalidSpecError, MetricType, Spec, parse_spec
+from promoter.decision.compatibility import ContractError, misfit, read_contract
+from promoter.decision.conditions import blocked, troubled
+from promoter.decision.decide import Decision, decide
+from promoter.decision.observation import (
     Action,
     ApplyCanary,
     ApplyRoute,
@@ -28,10 +27,11 @@ from promoter.observation import (
     SetStableVersion,
     TagVersion,
 )
+from promoter.decision.schedule import due
+from promoter.decision.state import RESTING, Event, Phase, State
+from promoter.errors import PermanentError, RetryableError
 from promoter.poll import Poller
 from promoter.ports import Cluster, Metrics, Owner, Registry, Snapshot
-from promoter.spec import InvalidSpecError, MetricType, Spec, parse_spec
-from promoter.state import RESTING, Event, Phase, State
 from promoter.telemetry import Telemetry
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from promoter.api.spec import InvalidSpecError, ModelRef, parse_spec
+from promoter.decision.state import RESTING, State
 from promoter.errors import PermanentError, RetryableError
 from promoter.ports import Owner
 from promoter.reconcile import Subject, World, reconcile, tell_fault
-from promoter.spec import InvalidSpecError, ModelRef, parse_spec
-from promoter.state import RESTING, State
 
 log = logging.getLogger(__name__)
 Document = dict[str, Any]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from promoter.decision.state import Phase, State
 from promoter.ports import Owner
-from promoter.state import Phase, State
 
 
 class Telemetry:

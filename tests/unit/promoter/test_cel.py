@@ -15,8 +15,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promoter.crd import crd
-from promoter.spec import CEL_RULES, IMMUTABLE_RULE, InvalidSpecError, Spec, broken_rules, parse_spec
+from promoter.api.crd import crd
+from promoter.api.spec import CEL_RULES, IMMUTABLE_RULE, InvalidSpecError, Spec, broken_rules, parse_spec
 
 Document = dict[str, Any]
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from promoter.cluster import KubernetesCluster
+from promoter.adapters.kubernetes import KubernetesCluster
+from promoter.adapters.rest import _judged
+from promoter.decision.state import Event
 from promoter.errors import ConflictError, InvalidRequestError, PermanentError, RetryableError
-from promoter.kube import _judged
 from promoter.ports import Owner
-from promoter.state import Event
 
 Document = dict[str, Any]
 OWNER = Owner("bank", "loans", "u-1")

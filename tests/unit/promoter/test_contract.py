@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from promoter.contract import ContractError, misfit, read_contract
+from promoter.decision.compatibility import ContractError, misfit, read_contract
 
 
 def numeric(name: str, low: float, high: float) -> dict[str, object]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from promoter.analysis import due
-from promoter.decide import DRAIN_SECONDS, LINGER_SECONDS, decide
-from promoter.draft import ROUTE_LEAD_SECONDS, route_document
-from promoter.observation import (
+from promoter.api.spec import Spec, parse_spec
+from promoter.decision.decide import DRAIN_SECONDS, LINGER_SECONDS, decide
+from promoter.decision.draft import ROUTE_LEAD_SECONDS, route_document
+from promoter.decision.observation import (
     ApplyCanary,
     ApplyRoute,
     CanaryView,
@@ -22,8 +22,8 @@ from promoter.observation import (
     StableView,
     TagVersion,
 )
-from promoter.spec import Spec, parse_spec
-from promoter.state import FailedVersion, Phase, RouteState, State, Verdict, Window
+from promoter.decision.schedule import due
+from promoter.decision.state import FailedVersion, Phase, RouteState, State, Verdict, Window
 
 NOW = 10_000.0
 BASE: dict[str, Any] = {

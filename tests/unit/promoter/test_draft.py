@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from promoter.draft import ROUTE_LEAD_SECONDS, wanted_route
-from promoter.spec import ModelRef, Shadow, Spec, Step
-from promoter.state import Phase, RouteState, State
+from promoter.api.spec import ModelRef, Shadow, Spec, Step
+from promoter.decision.draft import ROUTE_LEAD_SECONDS, wanted_route
+from promoter.decision.state import Phase, RouteState, State
 
 NOW = 1_800_000_000.0
 SPEC = Spec(model=ModelRef(name="loans"), steps=(Step(weight=30, duration="1m"), Step(weight=60, duration="1m")))

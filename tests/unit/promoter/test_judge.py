@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter.judge import judge, lower_bound, psi, quantile, share_above
-from promoter.observation import PodReading
-from promoter.spec import parse_spec
-from promoter.state import MetricResult, Verdict
-from promoter.window import PODS_KEPT, advance, open_window
+from promoter.api.spec import parse_spec
+from promoter.decision.judge import judge, lower_bound, psi, quantile, share_above
+from promoter.decision.observation import PodReading
+from promoter.decision.state import MetricResult, Verdict
+from promoter.decision.window import PODS_KEPT, advance, open_window
 
 BOUNDS = [0.005, 0.01, 0.05, 0.1, 1.0, math.inf]
 

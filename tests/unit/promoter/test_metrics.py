@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from promoter.metrics import HttpMetrics, parse
+from promoter.adapters.metrics import HttpMetrics, parse
 
 TEXT = """\
 # TYPE scorer_route_generation gauge

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from promoter.adapters.pods import canary_view, failure, selector_of, stable_view, waiting
 from promoter.errors import PermanentError
-from promoter.pods import canary_view, failure, selector_of, stable_view, waiting
 
 Document = dict[str, Any]
 

@@ -8,10 +8,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from promoter.adapters.mlflow import MlflowRegistry
+from promoter.api.spec import ModelRef
 from promoter.errors import PermanentError, RetryableError
 from promoter.poll import Poller
-from promoter.registry import MlflowRegistry
-from promoter.spec import ModelRef
 
 LOANS, CARDS = ModelRef(name="loans"), ModelRef(name="cards")
 

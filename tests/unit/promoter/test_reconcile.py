@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from promoter.canary import template_digest
-from promoter.decide import Decision
+from promoter.adapters.canary_manifests import template_digest
+from promoter.api.route import Route
+from promoter.api.spec import ModelRef
+from promoter.decision.decide import Decision
+from promoter.decision.observation import CanaryView, Observation, PodReading, StableView
+from promoter.decision.state import Event, Phase, RouteState, State
 from promoter.errors import PermanentError, RetryableError
-from promoter.observation import CanaryView, Observation, PodReading, StableView
 from promoter.poll import Poller
 from promoter.ports import Owner, Pod, Snapshot
 from promoter.reconcile import Subject, World, _behind, reconcile, tell_fault
-from promoter.route import Route
 from promoter.scheduler import Scheduler
-from promoter.spec import ModelRef
-from promoter.state import Event, Phase, RouteState, State
 from promoter.telemetry import Telemetry
 
 Document = dict[str, Any]

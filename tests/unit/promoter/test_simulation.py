@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from promoter.decide import decide
-from promoter.draft import ROUTE_LEAD_SECONDS
-from promoter.observation import (
+from promoter.api.route import Route
+from promoter.api.spec import Spec, parse_spec
+from promoter.decision.decide import decide
+from promoter.decision.draft import ROUTE_LEAD_SECONDS
+from promoter.decision.observation import (
     Action,
     ApplyCanary,
     ApplyRoute,
@@ -28,9 +30,7 @@ from promoter.observation import (
     StableView,
     TagVersion,
 )
-from promoter.route import Route
-from promoter.spec import Spec, parse_spec
-from promoter.state import Phase, State, Verdict
+from promoter.decision.state import Phase, State, Verdict
 
 MIN_SAMPLES = 20
 LOW, HIGH = {"weight": 10, "duration": "10s"}, {"weight": 50, "duration": "10s"}

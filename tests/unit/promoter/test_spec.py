@@ -11,10 +11,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter import durations
-from promoter.crd import crd, render
-from promoter.draft import plan
-from promoter.spec import CEL_RULES, InvalidSpecError, MetricType, parse_spec
+from promoter.api import durations
+from promoter.api.crd import crd, render
+from promoter.api.spec import CEL_RULES, InvalidSpecError, MetricType, parse_spec
+from promoter.decision.draft import plan
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ["follow-alias", "pin-version", "cautious"]

@@ -18,11 +18,12 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from prometheus_client import CollectorRegistry
 
-from scorer import access, oidc
-from scorer.access import AccessControl, credentials
-from scorer.api_keys import ApiKeys
-from scorer.asgi import Receive, Scope, Send, answer
-from scorer.oidc import Issuer, OpenIdTokens
+from scorer.auth import middleware as access
+from scorer.auth import oidc
+from scorer.auth.api_keys import ApiKeys
+from scorer.auth.middleware import AccessControl, credentials
+from scorer.auth.oidc import Issuer, OpenIdTokens
+from scorer.http.asgi import Receive, Scope, Send, answer
 from scorer.problems import Problem
 
 KEYS = {"lender": "k-lender", "broker": "k-broker"}

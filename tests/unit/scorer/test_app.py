@@ -14,9 +14,9 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from scorer.app import create_app, create_management_app
-from scorer.loader import ModelSlot
 from scorer.metrics import Metrics
-from scorer.model import Identity, load_model
+from scorer.model.bundle import Identity, load_model
+from scorer.model.loader import ModelSlot
 from scorer.settings import Settings
 
 IDENTITY = Identity("credit-risk", "7", "run", {"model.onnx": "aa"}, {"roc_auc": 0.9})

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorer.application import ApplicationDecoder, encode
+from scorer.applications.decoder import ApplicationDecoder, encode
 from scorer.contract import Contract, ContractError, read_contract
 from scorer.problems import Problem
 

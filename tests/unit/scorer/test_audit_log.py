@@ -11,12 +11,12 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from scorer.access import AccessControl
-from scorer.api_keys import ApiKeys
 from scorer.app import create_app
-from scorer.loader import ModelSlot
+from scorer.auth.api_keys import ApiKeys
+from scorer.auth.middleware import AccessControl
 from scorer.metrics import Metrics
-from scorer.model import Identity, load_model
+from scorer.model.bundle import Identity, load_model
+from scorer.model.loader import ModelSlot
 from scorer.settings import Settings
 
 

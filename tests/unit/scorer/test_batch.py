@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scorer.app import create_app
-from scorer.loader import ModelSlot
+from scorer.applications.tables import MOST_ROWS
 from scorer.metrics import Metrics
-from scorer.model import Identity, Model, load_model
+from scorer.model.bundle import Identity, Model, load_model
+from scorer.model.loader import ModelSlot
 from scorer.problems import Problem
 from scorer.settings import Settings
-from scorer.tables import MOST_ROWS
-from trainer.synthetic import generate
+from trainer.data.synthetic import generate
 
 NDJSON = "application/x-ndjson"
 ARROW_STREAM = "application/vnd.apache.arrow.stream"

@@ -14,8 +14,8 @@ import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.types import Receive, Scope, Send
 
-from scorer import guard as guard_module
-from scorer.guard import Guard, Limits
+from scorer.http import connection_limits as guard_module
+from scorer.http.connection_limits import Guard, Limits
 
 LIMITS = Limits(header_bytes=2048, request_seconds=0.4, requests=2, connections=20)
 # For tests that wait until it is over; the others get longer, because this machine may be busy.

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scorer.app import create_app
-from scorer.asgi import App
-from scorer.canary import ArmMetrics, Router
-from scorer.duplicates import repeated_key
-from scorer.loader import ModelSlot
+from scorer.applications.duplicate_keys import repeated_key
+from scorer.canary.route import CanaryRoute, Route
+from scorer.canary.router import ArmMetrics, Router
+from scorer.http.asgi import App
 from scorer.metrics import Metrics
-from scorer.model import Identity, load_model
-from scorer.routing import CanaryRoute, Route
+from scorer.model.bundle import Identity, load_model
+from scorer.model.loader import ModelSlot
 from scorer.settings import Settings
 
 

@@ -7,8 +7,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from scorer.application import CodeRows, FloatRows
-from scorer.microbatch import MicroBatcher
+from scorer.applications.decoder import CodeRows, FloatRows
+from scorer.model.microbatch import MicroBatcher
 
 
 class Sums:

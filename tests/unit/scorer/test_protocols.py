@@ -29,11 +29,11 @@ from tritonclient.utils import InferenceServerException
 from conftest import REAL_LOANS
 from environments import packages
 from scorer.app import create_app
-from scorer.loader import ModelSlot
 from scorer.metrics import Metrics
-from scorer.model import Identity, load_model
+from scorer.model.bundle import Identity, load_model
+from scorer.model.loader import ModelSlot
 from scorer.settings import Settings
-from trainer.synthetic import generate
+from trainer.data.synthetic import generate
 
 _new: Any = ScoringServerClient
 

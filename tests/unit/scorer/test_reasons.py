@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from scorer.application import CodeRows, FloatRows
+from scorer.applications.decoder import CodeRows, FloatRows
 from scorer.contract import Contract, Feature
-from scorer.model import Identity, Model, load_model
-from scorer.reasons import Explainer, Explanation, Predict, shapley_of_pairs
-from scorer.scorecard import Scorecard, log_odds
-from trainer.synthetic import generate
+from scorer.model.bundle import Identity, Model, load_model
+from scorer.model.reasons import Explainer, Explanation, Predict, shapley_of_pairs
+from scorer.model.scorecard import Scorecard, log_odds
+from trainer.data.synthetic import generate
 
 LogOdds = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 POINTS = Scorecard(600, 50, 20).points_per_log_odds

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from scorer.canary import BREAKER_FAILURES, FORWARDED, ArmMetrics, Router
+from scorer.canary.route import BUCKETS, CanaryRoute, Route, bucket, read_route, watch_route
+from scorer.canary.router import BREAKER_FAILURES, FORWARDED, ArmMetrics, Router
 from scorer.problems import Problem
-from scorer.routing import BUCKETS, CanaryRoute, Route, bucket, read_route, watch_route
-from scorer.scoring import ModelReference, Score
+from scorer.scoring.single import ModelReference, Score
 
 NOW = 1_800_000_000.0
 CHAMPION = Score("request", 0.2, 573, "approve", ModelReference("credit-risk", "1"), "stable-pod")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from scorer.scorecard import Scorecard, log_odds, log_odds_of
+from scorer.model.scorecard import Scorecard, log_odds, log_odds_of
 
 CARD = Scorecard(base_points=600, base_odds=50, points_to_double=20)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from trainer.features import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
-from trainer.synthetic import generate
+from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
+from trainer.data.synthetic import generate
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 import torch
 
-from trainer.export import export_onnx
-from trainer.network import Architecture, CalibratedNetwork, Encoding, RiskNetwork
+from trainer.export.onnx_graph import export_onnx
+from trainer.learning.network import Architecture, CalibratedNetwork, Encoding, RiskNetwork
 
 LIMITS = [[-1e9, -1e9, -1e9], [1e9, 1e9, 1e9], [0, 0, 0]]
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trainer.dataset import Dataset, encode, held_out
-from trainer.features import FeatureDeclaration
-from trainer.fitting import EpochReport, Fitted, fit, learning_rate
-from trainer.hyperparameters import Hyperparameters
-from trainer.reading import read_table
-from trainer.synthetic import default_probability, generate
-from trainer.validation import validate
+from trainer.data.dataset import Dataset, encode, held_out
+from trainer.data.declaration import FeatureDeclaration
+from trainer.data.reading import read_table
+from trainer.data.synthetic import default_probability, generate
+from trainer.data.validation import validate
+from trainer.learning.fitting import EpochReport, Fitted, fit, learning_rate
+from trainer.learning.hyperparameters import Hyperparameters
 
 SMALL = Hyperparameters(heads=5, hidden=(16,), bins=4, batch_rows=128, epochs=4)
 

@@ -2,12 +2,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainer.comparison import Comparison
-from trainer.contract import Contract, ScoreHistogram, feature_contracts, incompatibilities
-from trainer.fairness import assess_groups, minimum_adverse_impact_ratio
-from trainer.features import FeatureDeclaration
-from trainer.gates import GateLimits, champion_gate, contract_gate, edge_cases, finite_gate, parity_gate, quality_gates
-from trainer.metrics import measure
+from trainer.data.declaration import FeatureDeclaration
+from trainer.evaluation.comparison import Comparison
+from trainer.evaluation.fairness import assess_groups, minimum_adverse_impact_ratio
+from trainer.evaluation.gates import (
+    GateLimits,
+    champion_gate,
+    contract_gate,
+    edge_cases,
+    finite_gate,
+    parity_gate,
+    quality_gates,
+)
+from trainer.evaluation.metrics import measure
+from trainer.export.contract import Contract, ScoreHistogram, feature_contracts, incompatibilities
 
 LIMITS = GateLimits()
 

@@ -5,9 +5,15 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
-from trainer.calibration import calibrate
-from trainer.comparison import compare_auc
-from trainer.metrics import calibration_bins, decision_threshold, expected_calibration_error, measure, weighted_auc
+from trainer.evaluation.comparison import compare_auc
+from trainer.evaluation.metrics import (
+    calibration_bins,
+    decision_threshold,
+    expected_calibration_error,
+    measure,
+    weighted_auc,
+)
+from trainer.learning.calibration import calibrate
 
 ROWS = st.integers(min_value=4, max_value=200)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.optimizer import FusedAdamW
+from trainer.learning.optimizer import FusedAdamW
 
 
 def descend(parameters: list[torch.Tensor], seed: int) -> None:

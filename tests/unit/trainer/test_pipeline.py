@@ -16,19 +16,19 @@ import pytest
 from mlflow import MlflowClient
 
 from trainer.__main__ import main
-from trainer.calibration import Calibration
-from trainer.dataset import held_out
+from trainer.data.dataset import held_out
+from trainer.data.declaration import load_declaration
+from trainer.data.synthetic import generate
+from trainer.data.validation import InvalidDataError
 from trainer.errors import GateRefusedError, TrackingError
-from trainer.features import load_declaration
-from trainer.gates import GateLimits
-from trainer.hyperparameters import Hyperparameters
+from trainer.evaluation.gates import GateLimits
+from trainer.evaluation.plots import save_plots
+from trainer.learning.calibration import Calibration
+from trainer.learning.hyperparameters import Hyperparameters
 from trainer.pipeline import run
-from trainer.plots import save_plots
-from trainer.promotion import PromotionMode
-from trainer.registry import Registry
 from trainer.settings import Settings, parse
-from trainer.synthetic import generate
-from trainer.validation import InvalidDataError
+from trainer.tracking.promotion import PromotionMode
+from trainer.tracking.registry import Registry
 
 QUICK = Hyperparameters(heads=5, hidden=(16,), bins=8, batch_rows=64, epochs=6, learning_rate=0.01)
 LENIENT = GateLimits(maximum_ece=0.2, minimum_air=0.0)
@@ -177,7 +177,7 @@ def test_a_model_that_answers_badly_is_refused_whatever_it_learned(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The calibration is part of the exported graph: a wrong one makes a constant or an uncalibrated model."""
-    monkeypatch.setattr("trainer.evaluation.calibrate", lambda *_: calibration)
+    monkeypatch.setattr("trainer.evaluation.evaluate.calibrate", lambda *_: calibration)
     caplog.set_level("INFO")
     with pytest.raises(GateRefusedError, match=refused) as caught:
         run(replace(settings, limits=GateLimits()))

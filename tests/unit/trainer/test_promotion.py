@@ -1,8 +1,8 @@
 import pytest
 
 from trainer.errors import GateRefusedError, TrackingError
-from trainer.gates import Gate
-from trainer.promotion import promote_if_still_better
+from trainer.evaluation.gates import Gate
+from trainer.tracking.promotion import promote_if_still_better
 
 
 def gate(*, passed: bool) -> Gate:

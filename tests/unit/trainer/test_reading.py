@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 
+from trainer.data.declaration import FeatureDeclaration
+from trainer.data.reading import RawTable, read_table
 from trainer.errors import BadInputError
-from trainer.features import FeatureDeclaration
-from trainer.reading import RawTable, read_table
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_https_is_read_from_a_trusted_server_only(
     context.load_cert_chain(certificate)
     web.socket = context.wrap_socket(web.socket, server_side=True)
     source = f"https://127.0.0.1:{web.server_port}/loans.csv.gz"
-    monkeypatch.setattr("trainer.reading._RETRIES", 0)
+    monkeypatch.setattr("trainer.data.reading._RETRIES", 0)
     with pytest.raises(BadInputError, match="CERTIFICATE_VERIFY_FAILED"):
         read(source, declaration, tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

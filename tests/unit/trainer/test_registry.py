@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from trainer.registry import Registry
+from trainer.tracking.registry import Registry
 
 NAME = "credit-risk"
 MOVING = ("transition_model_version_stage", "set_registered_model_alias")

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
 from trainer.errors import BadInputError
-from trainer.features import BUILT_IN_DECLARATION, load_declaration
 from trainer.settings import parse
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from trainer.data.declaration import FeatureDeclaration
+from trainer.data.reading import read_table
+from trainer.data.validation import InvalidDataError, Problem, validate
 from trainer.errors import BadInputError
-from trainer.features import FeatureDeclaration
-from trainer.reading import read_table
-from trainer.validation import InvalidDataError, Problem, validate
 
 
 def problems_of(

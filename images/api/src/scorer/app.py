@@ -12,21 +12,21 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from scorer.asgi import PROBLEM_JSON, App, ClientGoneError, Receive, Scope, Send
-from scorer.audit_log import AuditLog
-from scorer.batch import BatchScorer
-from scorer.batch_endpoint import BatchEndpoint
-from scorer.canary import Router
-from scorer.loader import ModelSlot
+from scorer.canary.router import Router
+from scorer.endpoints.batch import BatchEndpoint
+from scorer.endpoints.mlflow import add_mlflow_protocol
+from scorer.endpoints.open_inference import add_open_inference
+from scorer.endpoints.openapi import describe
+from scorer.endpoints.pages import add_pages
+from scorer.endpoints.score import ScoreEndpoint
+from scorer.http.asgi import PROBLEM_JSON, App, ClientGoneError, Receive, Scope, Send
 from scorer.metrics import Metrics
-from scorer.mlflow_protocol import add_mlflow_protocol
-from scorer.open_inference import add_open_inference
-from scorer.openapi import describe
-from scorer.pages import add_pages
+from scorer.model.loader import ModelSlot
+from scorer.model.scorecard import Scorecard
 from scorer.problems import Problem
-from scorer.score_endpoint import ScoreEndpoint
-from scorer.scorecard import Scorecard
-from scorer.scoring import Scorer, model_of
+from scorer.scoring.audit_log import AuditLog
+from scorer.scoring.batch import BatchScorer
+from scorer.scoring.single import Scorer, model_of
 from scorer.settings import Settings
 
 SCORE_PATH = "/v1/score"

@@ -13,16 +13,16 @@ import msgspec
 import uvicorn
 import uvloop
 
-from scorer.access import AccessControl
-from scorer.api_keys import ApiKeys
 from scorer.app import create_app, create_management_app
-from scorer.asgi import App
-from scorer.canary import ArmMetrics, Router
-from scorer.guard import Guard, Limits
-from scorer.loader import ModelSlot, keep_loading
+from scorer.auth.api_keys import ApiKeys
+from scorer.auth.middleware import AccessControl
+from scorer.canary.route import read_route, watch_route
+from scorer.canary.router import ArmMetrics, Router
+from scorer.http.asgi import App
+from scorer.http.connection_limits import Guard, Limits
 from scorer.metrics import Metrics
-from scorer.registry import Registry
-from scorer.routing import read_route, watch_route
+from scorer.model.loader import ModelSlot, keep_loading
+from scorer.model.registry import Registry
 from scorer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _guarded(
         return AccessControl(app, keys, metrics.registry), keys.keep_reading(settings.access_poll_seconds)
     if settings.access_mode == "oidc":
         # Imported here, because its cryptography costs memory that only this mode should pay.
-        from scorer.oidc import Issuer, OpenIdTokens  # noqa: PLC0415
+        from scorer.auth.oidc import Issuer, OpenIdTokens  # noqa: PLC0415
 
         tokens = OpenIdTokens(session, Issuer.of(settings))
         return AccessControl(app, tokens, metrics.registry), tokens.keep_refreshing(settings.oidc_refresh_seconds)

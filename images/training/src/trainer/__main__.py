@@ -31,9 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     # Imported here, because it takes seconds, in which SIGTERM must already be heard.
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
+    from trainer.data.validation import InvalidDataError  # noqa: PLC0415
     from trainer.pipeline import run  # noqa: PLC0415
     from trainer.settings import from_process  # noqa: PLC0415
-    from trainer.validation import InvalidDataError  # noqa: PLC0415
 
     as_json = "--json" in arguments
     try:

@@ -14,26 +14,26 @@ import torch
 from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
-from trainer import tracking
-from trainer.calibration import calibrate
-from trainer.card import write_card
-from trainer.comparison import compare_auc
-from trainer.dataset import Dataset, encode, held_out
+from trainer.data.dataset import Dataset, encode, held_out
+from trainer.data.declaration import FeatureDeclaration, load_declaration
+from trainer.data.reading import RawTable, read_table
+from trainer.data.validation import InvalidDataError, Problem, validate
 from trainer.errors import GateRefusedError, TerminatedError, TrackingError
-from trainer.evaluation import Evaluation, evaluate
-from trainer.features import FeatureDeclaration, load_declaration
-from trainer.fitting import EpochReport, Fitted, fit
-from trainer.gates import Gate, champion_gate, contract_gate
-from trainer.hyperparameters import Hyperparameters
-from trainer.plots import save_plots
+from trainer.evaluation.comparison import compare_auc
+from trainer.evaluation.evaluate import Evaluation, evaluate
+from trainer.evaluation.gates import Gate, champion_gate, contract_gate
+from trainer.evaluation.model_card import write_card
+from trainer.evaluation.plots import save_plots
+from trainer.export.served.credit_risk_model import CreditRiskModel
+from trainer.learning.calibration import calibrate
+from trainer.learning.fitting import EpochReport, Fitted, fit
+from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.search import search
 from trainer.progress import Progress
-from trainer.promotion import PromotionMode, promote_if_still_better
-from trainer.reading import RawTable, read_table
-from trainer.registry import Registry, wait_for_server
-from trainer.search import search
-from trainer.served.credit_risk_model import CreditRiskModel
 from trainer.settings import Settings
-from trainer.validation import InvalidDataError, Problem, validate
+from trainer.tracking import runs as tracking
+from trainer.tracking.promotion import PromotionMode, promote_if_still_better
+from trainer.tracking.registry import Registry, wait_for_server
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import NoReturn, Self
 
 from tqdm import tqdm
 
-from trainer.fitting import EpochReport
+from trainer.learning.fitting import EpochReport
 
 logger = logging.getLogger(__name__)
 

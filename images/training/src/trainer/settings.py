@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
+from trainer.data.declaration import BUILT_IN_DECLARATION
+from trainer.data.synthetic import DEFAULT_ROWS
 from trainer.errors import BadInputError
-from trainer.features import BUILT_IN_DECLARATION
-from trainer.gates import GateLimits
-from trainer.hyperparameters import Hyperparameters
-from trainer.promotion import PromotionMode
-from trainer.synthetic import DEFAULT_ROWS
+from trainer.evaluation.gates import GateLimits
+from trainer.learning.hyperparameters import Hyperparameters
+from trainer.tracking.promotion import PromotionMode
 
 
 @dataclass(frozen=True)

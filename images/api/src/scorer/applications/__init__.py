@@ -1,0 +1,1 @@
+"""Decoding applications from JSON, tables and Arrow."""

@@ -1,0 +1,1 @@
+"""The stable pod as a router between champion and canary."""

@@ -1,0 +1,1 @@
+"""HTTP on plain ASGI, and limits on connections."""

@@ -1,0 +1,1 @@
+"""One model version in memory, and how it gets there."""

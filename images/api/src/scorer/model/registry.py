@@ -1,0 +1,152 @@
+"""Finds and fetches model versions over MLflow's REST API: no MLflow client and no S3 keys."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+
+from scorer.model.bundle import Identity
+
+FILES = ("model.onnx", "contract.json")
+# What MLflow answers when there is no such model, version or alias.
+ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+
+
+class RegistryUnavailableError(Exception):
+    """The registry or its artifacts cannot be had now; trying again later may help."""
+
+
+class VersionAbsentError(Exception):
+    """The registry answers, but has no such version (yet)."""
+
+
+class ArtifactRejectedError(Exception):
+    """A version's files are not what the registry promised; another try does not help."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model version as the registry describes it."""
+
+    identity: Identity
+    source: str
+
+
+class Registry:
+    """A client of one MLflow server."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        """Take a session (its timeouts apply) and the server's address."""
+        self._session = session
+        self._url = url.rstrip("/")
+
+    async def find(self, name: str, *, version: str, alias: str, stage: str) -> Version:
+        """Return the version with that number; without one, the alias's, else the stage's newest.
+
+        Raises:
+            RegistryUnavailableError: when the server cannot be asked.
+            VersionAbsentError: when it knows no such version; the message says what was looked for.
+        """
+        if version:
+            found = await self._get("model-versions/get", {"name": name, "version": version})
+            looked_for = f"version {version} of {name}"
+        else:
+            found = await self._get("registered-models/alias", {"name": name, "alias": alias})
+            if found is None:
+                found = await self._latest(name, stage)
+            looked_for = f"version of {name} with the alias {alias!r} or in the stage {stage!r}"
+        if found is None:
+            raise VersionAbsentError(f"the registry at {self._url} has no {looked_for}")
+        described = found["model_version"]
+        key = {"name": name, "version": described["version"]}
+        location = await self._get("model-versions/get-download-uri", key)
+        if location is None:
+            raise VersionAbsentError(f"the registry at {self._url} has no files for version {key['version']} of {name}")
+        return Version(_identity(described), location["artifact_uri"])
+
+    async def fetch(self, version: Version, cache: Path) -> Path:
+        """Download the version's files into a folder of `cache`, whole or not at all, and return the folder.
+
+        Raises:
+            RegistryUnavailableError: when a file cannot be had.
+            ArtifactRejectedError: when a file's SHA-256 is not the one of the version's tags.
+        """
+        target = cache / f"{version.identity.name}-{version.identity.version}"
+        if target.exists() and all(_digest(target / name) == version.identity.digests.get(name) for name in FILES):
+            return target
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=cache))
+        try:
+            for name in FILES:
+                (partial / name).write_bytes(await self._download(version, name))
+                _check_digest(version.identity, partial / name)
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return target
+
+    async def _latest(self, name: str, stage: str) -> dict[str, dict[str, str]] | None:
+        body = {"name": name, "stages": [stage]}
+        found = await self._request("POST", "registered-models/get-latest-versions", json=body)
+        versions = (found or {}).get("model_versions", [])
+        return {"model_version": versions[0]} if versions else None
+
+    async def _get(self, path: str, query: dict[str, str]) -> dict | None:  # type: ignore[type-arg]
+        return await self._request("GET", path, params=query)
+
+    async def _request(self, method: str, path: str, **options: object) -> dict | None:  # type: ignore[type-arg]
+        url = f"{self._url}/api/2.0/mlflow/{path}"
+        try:
+            async with self._session.request(method, url, **options) as response:  # type: ignore[arg-type]
+                answer = await response.json(content_type=None)
+                if response.status == 200 and isinstance(answer, dict):
+                    return answer
+                if isinstance(answer, dict) and answer.get("error_code") in ABSENT:
+                    return None
+                raise RegistryUnavailableError(f"{url} answered {response.status}")
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise RegistryUnavailableError(f"{url}: {error or type(error).__name__}") from error
+
+    async def _download(self, version: Version, name: str) -> bytes:
+        location = urlsplit(version.source)
+        if location.scheme != "mlflow-artifacts":
+            raise ArtifactRejectedError(
+                f"version {version.identity.version} lies at {version.source}, which the registry does not proxy; "
+                "run the server with --serve-artifacts"
+            )
+        url = f"{self._url}/api/2.0/mlflow-artifacts/artifacts/{quote(location.path.strip('/'))}/{name}"
+        try:
+            async with self._session.get(url) as response:
+                if response.status != 200:
+                    raise RegistryUnavailableError(f"{url} answered {response.status}")
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise RegistryUnavailableError(f"{url}: {error or type(error).__name__}") from error
+
+
+def _identity(described: dict) -> Identity:  # type: ignore[type-arg]
+    tags = {tag["key"]: tag["value"] for tag in described.get("tags", [])}
+    metrics = {key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")}
+    digests = {key.removeprefix("sha256."): value for key, value in tags.items() if key.startswith("sha256.")}
+    return Identity(described["name"], str(described["version"]), described.get("run_id", ""), digests, metrics)
+
+
+def _digest(file: Path) -> str | None:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+
+
+def _check_digest(identity: Identity, file: Path) -> None:
+    promised = identity.digests.get(file.name)
+    if promised is None:
+        raise ArtifactRejectedError(f"version {identity.version} of {identity.name} has no tag sha256.{file.name}")
+    if (found := _digest(file)) != promised:
+        raise ArtifactRejectedError(
+            f"{file.name} of version {identity.version} of {identity.name} has SHA-256 {found}, its tag says {promised}"
+        )

@@ -1,0 +1,1 @@
+"""Scoring without HTTP: one application, a batch, the audit log."""

@@ -1,0 +1,1 @@
+"""Reading, declaring and validating data."""

@@ -1,0 +1,1 @@
+"""Metrics, fairness, gates and the model card."""

@@ -1,0 +1,54 @@
+"""Champion against challenger on the same held-out rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.evaluation.metrics import weighted_auc
+
+_RESAMPLES = 500
+_CONFIDENCE = 0.95
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Challenger minus champion.
+
+    Attributes:
+        auc_difference: On all rows.
+        lower_bound: One-sided 95 % bound of the paired bootstrap: the difference is above it, as far as we can tell.
+    """
+
+    auc_difference: float
+    lower_bound: float
+
+
+def compare_auc(target: Vector, champion: Vector, challenger: Vector, *, seed: int) -> Comparison:
+    """Bootstrap the difference of two models' AUC over the same rows, resampling rows with replacement.
+
+    Args:
+        target: 1 for default, 0 else, [N]; both occur.
+        champion: Probabilities of the Production model, [N].
+        challenger: Probabilities of the new model, [N].
+        seed: Decides the resamples.
+    """
+    ranks = [np.unique(scores, return_inverse=True)[1].astype(np.int64) for scores in (champion, challenger)]
+    rng = np.random.default_rng(seed)
+    rows = len(target)
+
+    def difference(weight: Vector) -> float:
+        before, now = (weighted_auc(target, rank, weight) for rank in ranks)
+        return now - before
+
+    resampled = [
+        difference(np.bincount(rng.integers(0, rows, rows), minlength=rows).astype(np.float64))
+        for _ in range(_RESAMPLES)
+    ]
+    return Comparison(
+        auc_difference=difference(np.ones(rows)),
+        # A resample without both classes says nothing and is left out.
+        lower_bound=float(np.nanquantile(resampled, 1 - _CONFIDENCE)),
+    )

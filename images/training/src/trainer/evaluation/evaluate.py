@@ -1,0 +1,173 @@
+"""Everything that is measured about a trained model, and the folder that would be registered."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import roc_auc_score
+
+from trainer.data.dataset import Dataset, protected_groups
+from trainer.data.declaration import FeatureDeclaration
+from trainer.evaluation.fairness import GroupResult, assess_groups
+from trainer.evaluation.gates import PARITY_ROWS, Gate, GateLimits, edge_cases, finite_gate, parity_gate, quality_gates
+from trainer.evaluation.metrics import Metrics, decision_threshold, measure
+from trainer.export.contract import (
+    CONTRACT_FILE,
+    MODEL_FILE,
+    Contract,
+    feature_contracts,
+    reference_applicant,
+    score_histogram,
+)
+from trainer.export.onnx_graph import export_onnx
+from trainer.export.served.credit_risk_model import CreditRiskModel
+from trainer.learning.calibration import calibrate
+from trainer.learning.fitting import Fitted
+from trainer.learning.network import CalibratedNetwork
+
+_EVALUATION_ROWS = 16_384
+_IMPORTANCE_ROWS = 20_000
+_IMPORTANCE_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A trained model, exported and measured on the test rows.
+
+    Attributes:
+        folder: Holds `model.onnx` and `contract.json`.
+        contract: What `contract.json` says.
+        probability: Of default per test row, by the exported model, float64 [N].
+        metrics: On the test rows.
+        groups: Results per protected group.
+        importance: AUC lost when a feature's test values are shuffled, per feature.
+        gates: All gates that need no other model.
+    """
+
+    folder: Path
+    contract: Contract
+    probability: npt.NDArray[np.float64]
+    metrics: Metrics
+    groups: tuple[GroupResult, ...]
+    importance: dict[str, float]
+    gates: tuple[Gate, ...]
+
+
+def evaluate(
+    fitted: Fitted,
+    *,
+    training: Dataset,
+    test: Dataset,
+    declaration: FeatureDeclaration,
+    full_declaration: FeatureDeclaration,
+    limits: GateLimits,
+    model_name: str,
+    data_sha256: str,
+    folder: Path,
+) -> Evaluation:
+    """Calibrate, export and measure.
+
+    Args:
+        fitted: The trained network.
+        training: The rows it was trained on.
+        test: Rows that it never saw.
+        declaration: The features it uses.
+        full_declaration: Those and the protected attributes that it may not use.
+        limits: For the gates.
+        model_name: Name of the registered model.
+        data_sha256: Digest of the training data.
+        folder: Where to write `model.onnx` and `contract.json`.
+    """
+    seen = training.target[fitted.out_of_fold_rows].astype(np.float64)
+    calibration = calibrate(fitted.out_of_fold_logit, seen)
+    network = CalibratedNetwork(fitted.network, slope=calibration.slope, intercept=calibration.intercept).eval()
+    export_onnx(network, folder / MODEL_FILE)
+    reference = reference_applicant(training.frame, declaration)
+    threshold = decision_threshold(seen, calibration.apply(fitted.out_of_fold_logit))
+    contract = Contract(
+        model_name=model_name,
+        features=feature_contracts(declaration),
+        reference_applicant=reference,
+        score_histogram=score_histogram(np.zeros(0)),
+        decision_threshold=threshold,
+        training_data_sha256=data_sha256,
+    )
+    _write(contract, folder)
+    served = CreditRiskModel(folder)
+    probability = predict(served, test).astype(np.float64)
+    contract = contract.model_copy(update={"score_histogram": score_histogram(probability)})
+    _write(contract, folder)
+    target = test.target.astype(np.float64)
+    metrics = measure(target, probability)
+    groups = assess_groups(protected_groups(test.frame, full_declaration), target, probability, threshold=threshold)
+    return Evaluation(
+        folder=folder,
+        contract=contract,
+        probability=probability,
+        metrics=metrics,
+        groups=groups,
+        importance=permutation_importance(served, test, declaration),
+        gates=(
+            finite_gate(_answers_to_edge_cases(served, training, declaration)),
+            *quality_gates(metrics, groups, limits),
+            _measure_parity(network, served, test),
+        ),
+    )
+
+
+def predict(model: CreditRiskModel, data: Dataset) -> npt.NDArray[np.float32]:
+    """Probability of default per row, float32 [N], in pieces that keep memory low."""
+    parts = [
+        model.run(
+            {
+                "numeric": data.numeric[start : start + _EVALUATION_ROWS],
+                "categorical": data.categorical[start : start + _EVALUATION_ROWS],
+            }
+        )
+        for start in range(0, len(data), _EVALUATION_ROWS)
+    ]
+    return np.concatenate(parts)
+
+
+def permutation_importance(model: CreditRiskModel, data: Dataset, declaration: FeatureDeclaration) -> dict[str, float]:
+    """AUC lost when one feature's values are shuffled among rows (Breiman, 2001), mean of three shuffles."""
+    some = data.take(np.arange(min(len(data), _IMPORTANCE_ROWS)))
+    if len(np.unique(some.target)) < 2:
+        return {}
+    rng = np.random.default_rng(0)
+    whole = roc_auc_score(some.target, predict(model, some))
+    importance = {}
+    inputs: list[tuple[npt.NDArray[Any], int, str]] = [
+        (some.numeric, index, feature.name) for index, feature in enumerate(declaration.numeric)
+    ]
+    inputs += [(some.categorical, index, feature.name) for index, feature in enumerate(declaration.categorical)]
+    for columns, index, name in inputs:
+        kept = columns[:, index].copy()
+        losses = []
+        for _ in range(_IMPORTANCE_REPEATS):
+            columns[:, index] = rng.permutation(kept)
+            losses.append(whole - roc_auc_score(some.target, predict(model, some)))
+        columns[:, index] = kept
+        importance[name] = float(np.mean(losses))
+    return importance
+
+
+def _write(contract: Contract, folder: Path) -> None:
+    (folder / CONTRACT_FILE).write_text(contract.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _answers_to_edge_cases(
+    model: CreditRiskModel, training: Dataset, declaration: FeatureDeclaration
+) -> npt.NDArray[np.float32]:
+    numeric, categorical = edge_cases(declaration, np.median(training.numeric, axis=0), training.categorical[0])
+    return model.run({"numeric": numeric, "categorical": categorical})
+
+
+def _measure_parity(network: CalibratedNetwork, served: CreditRiskModel, test: Dataset) -> Gate:
+    rows = test.take(np.arange(min(len(test), PARITY_ROWS)))
+    with torch.no_grad():
+        trained = network(torch.from_numpy(rows.numeric), torch.from_numpy(rows.categorical)).numpy()
+    return parity_gate(trained, predict(served, rows))

@@ -1,0 +1,167 @@
+"""The gates between a trained model and Production. Every judgement here is a pure function of measured numbers."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data.dataset import Floats, Integers
+from trainer.data.declaration import FeatureDeclaration
+from trainer.errors import BadInputError
+from trainer.evaluation.comparison import Comparison
+from trainer.evaluation.fairness import GroupResult, minimum_adverse_impact_ratio
+from trainer.evaluation.metrics import Metrics
+from trainer.export.contract import Contract, incompatibilities
+
+PARITY_LIMIT = 1e-5
+PARITY_ROWS = 1_000
+_RANDOM_EDGE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """What a model must reach.
+
+    Attributes:
+        minimum_auc: Least ROC AUC on the test rows.
+        maximum_ece: Greatest expected calibration error on the test rows.
+        minimum_air: Least adverse-impact ratio of any group (.8 is the four-fifths rule).
+        margin: How much AUC may be lost against Production, at the 95 % bound.
+        allow_contract_change: Whether clients of the Production model may have to change.
+    """
+
+    minimum_auc: float = 0.65
+    maximum_ece: float = 0.03
+    minimum_air: float = 0.8
+    margin: float = 0.01
+    allow_contract_change: bool = False
+
+    def __post_init__(self) -> None:
+        limits = {
+            "minimum_auc": 0 <= self.minimum_auc <= 1,
+            "maximum_ece": 0 <= self.maximum_ece <= 1,
+            "minimum_air": 0 <= self.minimum_air <= 1,
+            "margin": 0 <= self.margin <= 1,
+        }
+        if wrong := [f"{name}={getattr(self, name)}" for name, fine in limits.items() if not fine]:
+            raise BadInputError(f"gate limits must lie between 0 and 1: {', '.join(wrong)}")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate's verdict.
+
+    Attributes:
+        name: The gate.
+        passed: Whether the model may go on.
+        value: The measured number, or None where it could not be measured (which never passes).
+        limit: What it was held against.
+        detail: For people.
+    """
+
+    name: str
+    passed: bool
+    value: float | None
+    limit: float
+    detail: str
+
+    def __str__(self) -> str:
+        measured = "not measured" if self.value is None else f"{self.value:.6g}"
+        return f"{self.name} {'passed' if self.passed else 'REFUSED'}: {measured}, limit {self.limit:g} ({self.detail})"
+
+
+def at_least(name: str, value: float, limit: float, detail: str) -> Gate:
+    """Pass when the value reaches the limit; NaN does not."""
+    return Gate(name, value >= limit, _finite(value), limit, detail)
+
+
+def at_most(name: str, value: float, limit: float, detail: str) -> Gate:
+    """Pass when the value does not exceed the limit; NaN does not pass."""
+    return Gate(name, value <= limit, _finite(value), limit, detail)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def quality_gates(metrics: Metrics, groups: tuple[GroupResult, ...], limits: GateLimits) -> tuple[Gate, ...]:
+    """Ranking, calibration and fairness on the test rows."""
+    return (
+        at_least("roc_auc", metrics.roc_auc, limits.minimum_auc, "ROC AUC on the test rows"),
+        at_most("ece", metrics.ece, limits.maximum_ece, "expected calibration error on the test rows"),
+        at_least(
+            "adverse_impact_ratio",
+            minimum_adverse_impact_ratio(groups),
+            limits.minimum_air,
+            "least approval rate of a protected group over the best group's",
+        ),
+    )
+
+
+def finite_gate(probability: npt.NDArray[np.float32]) -> Gate:
+    """All answers to edge cases must be probabilities."""
+    wrong = int((~(np.isfinite(probability) & (probability >= 0) & (probability <= 1))).sum())
+    return at_most("finite", wrong, 0, f"answers outside 0..1 among {len(probability)} edge cases")
+
+
+def parity_gate(trained: npt.NDArray[np.float32], exported: npt.NDArray[np.float32]) -> Gate:
+    """The exported graph must answer like the trained network; both [N]."""
+    distance = float(np.abs(trained.astype(np.float64) - exported).max())
+    return at_most("export_parity", distance, PARITY_LIMIT, f"greatest difference on {len(trained)} rows")
+
+
+def contract_gate(production: Contract | None, challenger: Contract, limits: GateLimits) -> Gate:
+    """Present clients must be able to go on as they are."""
+    if production is None:
+        return Gate("contract", True, 0, 0, "no Production model yet")
+    found = incompatibilities(production, challenger)
+    if limits.allow_contract_change:
+        return Gate("contract", True, len(found), len(found), "change allowed: " + ("; ".join(found) or "none"))
+    return at_most("contract", len(found), 0, "; ".join(found) or "present clients can go on")
+
+
+def champion_gate(comparison: Comparison | None, limits: GateLimits, *, reason: str) -> Gate:
+    """Not worse than Production. `reason` says why there is no comparison, and passes nothing by itself."""
+    if comparison is None:
+        return Gate("not_worse_than_production", False, None, -limits.margin, reason)
+    return at_least(
+        "not_worse_than_production",
+        comparison.lower_bound,
+        -limits.margin,
+        f"95 % lower bound of the AUC difference {comparison.auc_difference:+.4f} against {reason}",
+    )
+
+
+def edge_cases(declaration: FeatureDeclaration, rows: Floats, positions: Integers) -> tuple[Floats, Integers]:
+    """Rows that a network is most likely to stumble over.
+
+    Args:
+        declaration: Says how far values may reach.
+        rows: One typical row of numbers, float32 [numeric].
+        positions: One typical row of category positions, int64 [categorical].
+
+    Returns:
+        float32 [M, numeric] and int64 [M, categorical]: each number at each end of its range, all at once at each
+        end, each category once, and random rows from the whole range.
+    """
+    numeric, categorical = declaration.numeric, declaration.categorical
+    low = np.array([feature.minimum for feature in numeric], dtype=np.float32)
+    high = np.array([feature.maximum for feature in numeric], dtype=np.float32)
+    numbers, categories = [low, high], [positions, positions]
+    for index in range(len(numeric)):
+        for end in (low, high):
+            numbers.append(np.where(np.arange(len(numeric)) == index, end, rows))
+            categories.append(positions)
+    for index, feature in enumerate(categorical):
+        for position in range(len(feature.categories)):
+            numbers.append(rows)
+            categories.append(np.where(np.arange(len(categorical)) == index, position, positions))
+    rng = np.random.default_rng(0)
+    counts = np.array([len(feature.categories) for feature in categorical], dtype=np.int64)
+    random_numbers = rng.uniform(low, high, (_RANDOM_EDGE_ROWS, len(numeric))).astype(np.float32)
+    random_positions = rng.integers(0, counts, (_RANDOM_EDGE_ROWS, len(categorical)))
+    return (
+        np.concatenate([np.stack(numbers).astype(np.float32), random_numbers]),
+        np.concatenate([np.stack(categories).astype(np.int64), random_positions]),
+    )

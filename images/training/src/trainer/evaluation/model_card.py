@@ -1,0 +1,99 @@
+"""The model card (Mitchell et al., "Model Cards for Model Reporting", 2019), as Markdown."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from trainer.data.declaration import FeatureDeclaration
+from trainer.evaluation.evaluate import Evaluation
+from trainer.evaluation.gates import Gate
+
+
+def write_card(
+    evaluation: Evaluation,
+    *,
+    gates: Sequence[Gate],
+    declaration: FeatureDeclaration,
+    full_declaration: FeatureDeclaration,
+    source: str,
+    rows: tuple[int, int],
+    git_revision: str,
+) -> str:
+    """Describe a model for those who approve, use or are judged by it.
+
+    Args:
+        evaluation: What was measured.
+        gates: All gates with their verdicts.
+        declaration: The features that the model uses.
+        full_declaration: Those and the protected attributes that it may not use.
+        source: Where the data came from.
+        rows: Number of training and of test rows.
+        git_revision: Revision of the code.
+    """
+    contract = evaluation.contract
+    used = [feature.name for feature in declaration.features if feature.protected]
+    excluded = [f.name for f in full_declaration.features if f.protected and f.name not in used]
+    lines = [
+        f"# Model card: {contract.model_name}",
+        "",
+        "Probability that a borrower defaults, from a packed ensemble of fully connected networks, calibrated on "
+        "out-of-fold predictions.",
+        "",
+        "## Intended use",
+        "Ranking and pricing applications of the kind in the training data, with a person answerable for each "
+        f"decision. An application is approved below {contract.decision_threshold:.4f}. Not for other products, "
+        "populations or purposes, and not as the only ground of an adverse decision.",
+        "",
+        "## Data",
+        f"{source}: {rows[0]} training and {rows[1]} test rows, held out by content. SHA-256 "
+        f"`{contract.training_data_sha256}`; code revision `{git_revision}`.",
+        "",
+        "## Metrics on the test rows",
+        *_table(("metric", "value"), ((k, f"{v:.4f}") for k, v in asdict(evaluation.metrics).items())),
+        "",
+        "## Gates",
+        *_table(("gate", "verdict"), ((gate.name, str(gate)) for gate in gates)),
+        "",
+        "## Protected attributes",
+        f"Used as features: {', '.join(used) or 'none'}. Not used: {', '.join(excluded) or 'none'}. "
+        "The service never gives a protected attribute as a reason.",
+        "",
+        *_table(
+            ("attribute", "group", "rows", "AUC", "approval rate", "adverse-impact ratio"),
+            (
+                (
+                    g.attribute,
+                    g.group,
+                    g.rows,
+                    _number(g.roc_auc),
+                    _number(g.approval_rate),
+                    _number(g.adverse_impact_ratio),
+                )
+                for g in evaluation.groups
+            ),
+        ),
+        "",
+        "## What the model looks at",
+        *_table(
+            ("feature", "AUC lost when shuffled"),
+            ((k, f"{v:.4f}") for k, v in sorted(evaluation.importance.items(), key=lambda item: -item[1])),
+        ),
+        "",
+        "## Limits",
+        "It knows only repaid and defaulted loans that were granted (no reject inference), no change of the economy "
+        "after the data was collected, and no values outside the declared ranges. Groups of fewer than 50 test rows "
+        "are too small for an adverse-impact ratio.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[str]:
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(str(cell) for cell in row)} |" for row in rows),
+    ]

@@ -1,0 +1,1 @@
+"""What serving gets: the ONNX graph and the model contract."""

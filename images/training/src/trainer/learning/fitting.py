@@ -1,0 +1,305 @@
+"""The training loop: packed heads, each held to its own validation fold, resumable after every epoch."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from trainer.data.dataset import Dataset
+from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.network import Encoder, Encoding, RiskNetwork
+from trainer.learning.optimizer import FusedAdamW
+from trainer.termination import undisturbed
+
+logger = logging.getLogger(__name__)
+
+_EVALUATION_ROWS = 16_384
+_WARM_UP_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did; losses are mean log losses, in nats."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    validation_loss: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network.
+
+    Attributes:
+        network: With each head at its own best epoch.
+        out_of_fold_rows: Training rows that some head did not train on, [M].
+        out_of_fold_logit: Mean logit of those rows over the heads that did not see them, float64 [M].
+        history: One report per epoch, also of epochs before a resume.
+    """
+
+    network: RiskNetwork
+    out_of_fold_rows: npt.NDArray[np.int64]
+    out_of_fold_logit: npt.NDArray[np.float64]
+    history: tuple[EpochReport, ...]
+
+
+@dataclass
+class _Progress:
+    """All that changes while training; together with the seed it decides every later step."""
+
+    parameters: Sequence[Tensor]
+    best: list[Tensor]
+    best_loss: Tensor
+    best_epoch: Tensor
+    epoch: int = 0
+    history: list[EpochReport] = field(default_factory=list)
+
+    @property
+    def epochs_without_gain(self) -> int:
+        return self.epoch - 1 - int(self.best_epoch.max().item())
+
+    def keep_improved_heads(self, loss: Tensor) -> None:
+        improved = loss < self.best_loss
+        self.best_loss[improved] = loss[improved]
+        self.best_epoch[improved] = self.epoch
+        for kept, current in zip(self.best, self.parameters, strict=True):
+            kept[improved] = current.detach()[improved]
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Rows that some heads hold out to be judged on; both are contiguous."""
+
+    rows: slice
+    heads: slice
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Training rows on the device, fold by fold, encoded once for all epochs.
+
+    Attributes:
+        encoded: float32 [N, encoder.out_features].
+        target: float32 [N].
+        fold: Of each row, rising, int64 [N].
+        place: Of each row in the data, int64 [N].
+        held_out: The folds that some heads hold out.
+        useful: Positions of the rows that some head learns from.
+    """
+
+    encoded: Tensor
+    target: Tensor
+    fold: Tensor
+    place: npt.NDArray[np.int64]
+    held_out: tuple[_Fold, ...]
+    useful: Tensor
+
+    def trains_on(self, rows: Tensor, head_fold: Tensor) -> Tensor:
+        """1 where a head may learn from a row, float32 [heads, rows]."""
+        return (self.fold.index_select(0, rows)[None, :] != head_fold[:, None]).float()
+
+
+def choose_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(
+    data: Dataset,
+    *,
+    categories: tuple[int, ...],
+    ordered: tuple[bool, ...],
+    hyperparameters: Hyperparameters,
+    seed: int,
+    on_epoch: Callable[[EpochReport], None],
+    checkpoint: Path | None = None,
+) -> Fitted:
+    """Train until no head improves any more; go on from `checkpoint` where that file exists.
+
+    Args:
+        data: Training rows.
+        categories: Number of categories per categorical feature.
+        ordered: Whether each categorical feature's categories have an order.
+        hyperparameters: With everything decided (see `Hyperparameters.for_rows`).
+        seed: Decides initial weights, folds, batches and dropout.
+        on_epoch: Called after each epoch (not for epochs that a checkpoint already holds).
+        checkpoint: Where progress is kept, or None to keep none.
+    """
+    device = choose_device()
+    torch.manual_seed(seed)
+    encoding = Encoding.fit(data.numeric, categories, ordered, bins=hyperparameters.bins)
+    network = RiskNetwork(encoding, hyperparameters.architecture).to(device)
+    rows = _place(data, network.encoder, hyperparameters, seed, device)
+    head_fold = torch.arange(hyperparameters.heads, device=device) % hyperparameters.folds
+    head_fold = head_fold.sort().values
+    parameters = list(network.parameters())
+    optimizer = FusedAdamW(parameters, weight_decay=hyperparameters.weight_decay)
+    progress = _Progress(
+        parameters=parameters,
+        best=[parameter.detach().clone() for parameter in parameters],
+        best_loss=torch.full((hyperparameters.heads,), math.inf, device=device),
+        best_epoch=torch.zeros(hyperparameters.heads, dtype=torch.int64, device=device),
+    )
+    if checkpoint and checkpoint.exists():
+        _restore(checkpoint, progress, optimizer)
+
+    while progress.epoch < hyperparameters.epochs and progress.epochs_without_gain < hyperparameters.patience:
+        started = time.perf_counter()
+        # Every epoch's randomness follows from seed and epoch alone: a resumed run repeats an unbroken one.
+        torch.manual_seed(seed * 1_000_003 + progress.epoch)
+        train_loss = _train_epoch(
+            network, optimizer, rows, head_fold, hyperparameters=hyperparameters, epoch=progress.epoch
+        )
+        validation = _validation_loss(network, rows)
+        progress.keep_improved_heads(validation)
+        report = EpochReport(
+            epoch=progress.epoch,
+            epochs=hyperparameters.epochs,
+            train_loss=train_loss,
+            validation_loss=float(validation.mean()),
+            learning_rate=optimizer.learning_rate,
+            seconds=time.perf_counter() - started,
+        )
+        progress.history.append(report)
+        progress.epoch += 1
+        if checkpoint:
+            _save(checkpoint, progress, optimizer)
+        with undisturbed():
+            on_epoch(report)
+
+    with torch.no_grad():
+        for parameter, best in zip(parameters, progress.best, strict=True):
+            parameter.copy_(best)
+    positions, logits = _out_of_fold(network, rows)
+    return Fitted(network.cpu().eval(), positions, logits, tuple(progress.history))
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over the first tenth of the steps, then half a cosine down to zero."""
+    warm_up = max(1, int(steps * _WARM_UP_SHARE))
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+@torch.no_grad()
+def _place(data: Dataset, encoder: Encoder, hyperparameters: Hyperparameters, seed: int, device: torch.device) -> _Rows:
+    folds = hyperparameters.folds
+    drawn = np.random.default_rng(seed).permutation(len(data)) % folds
+    place = np.argsort(drawn, kind="stable")
+    fold = drawn[place]
+    head_fold = np.sort(np.arange(hyperparameters.heads) % folds)
+    row_edges, head_edges = (np.searchsorted(numbers, np.arange(folds + 1)) for numbers in (fold, head_fold))
+    encoded = torch.empty(len(data), encoder.out_features, device=device)
+    for start in range(0, len(data), _EVALUATION_ROWS):
+        here = place[start : start + _EVALUATION_ROWS]
+        encoded[start : start + len(here)] = encoder(
+            torch.from_numpy(data.numeric[here]).to(device), torch.from_numpy(data.categorical[here]).to(device)
+        )
+    return _Rows(
+        encoded=encoded,
+        target=torch.from_numpy(data.target[place]).to(device),
+        fold=torch.from_numpy(fold).to(device),
+        place=place,
+        held_out=tuple(
+            _Fold(slice(*rows), slice(*heads))
+            for rows, heads in zip(pairwise(row_edges), pairwise(head_edges), strict=True)
+            if heads[0] < heads[1]
+        ),
+        useful=torch.from_numpy(np.flatnonzero((fold[:, None] != np.unique(head_fold)).any(axis=1))).to(device),
+    )
+
+
+def _train_epoch(
+    network: RiskNetwork,
+    optimizer: FusedAdamW,
+    rows: _Rows,
+    head_fold: Tensor,
+    *,
+    hyperparameters: Hyperparameters,
+    epoch: int,
+) -> float:
+    network.train()
+    order = rows.useful[torch.randperm(len(rows.useful), device=rows.target.device)]
+    batches = torch.split(order, hyperparameters.batch_rows)
+    total = torch.zeros((), device=rows.target.device)
+    for number, batch in enumerate(batches):
+        optimizer.learning_rate = learning_rate(
+            epoch * len(batches) + number, hyperparameters.epochs * len(batches), hyperparameters.learning_rate
+        )
+        weight = rows.trains_on(batch, head_fold)
+        logits = network.logits(rows.encoded.index_select(0, batch))
+        target = rows.target.index_select(0, batch).expand_as(logits)
+        # The sum over heads: each head learns as if it were alone.
+        loss = binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum") / len(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += loss.detach() * len(batch) / weight.sum().clamp(min=1)
+    return float(total / len(batches))
+
+
+@torch.no_grad()
+def _held_out_logits(network: RiskNetwork, rows: _Rows, fold: _Fold) -> Tensor:
+    """Logits of a fold's rows by the heads that hold it out, float32 [heads, M]."""
+    network.eval()
+    parts = torch.split(rows.encoded[fold.rows], _EVALUATION_ROWS)
+    return torch.cat([network.logits(part, fold.heads) for part in parts], dim=1)
+
+
+def _validation_loss(network: RiskNetwork, rows: _Rows) -> Tensor:
+    """Each head's mean log loss on its own held-out fold, [heads]."""
+    losses = []
+    for fold in rows.held_out:
+        logits = _held_out_logits(network, rows, fold)
+        target = rows.target[fold.rows].expand_as(logits)
+        losses.append(binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1))
+    return torch.cat(losses)
+
+
+def _out_of_fold(network: RiskNetwork, rows: _Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    logits = torch.cat([_held_out_logits(network, rows, fold).mean(dim=0) for fold in rows.held_out])
+    places = np.concatenate([rows.place[fold.rows] for fold in rows.held_out])
+    return places, logits.cpu().numpy().astype(np.float64)
+
+
+def _save(path: Path, progress: _Progress, optimizer: FusedAdamW) -> None:
+    state = {
+        "parameters": [parameter.detach() for parameter in progress.parameters],
+        "best": progress.best,
+        "best_loss": progress.best_loss,
+        "best_epoch": progress.best_epoch,
+        "epoch": progress.epoch,
+        "history": [asdict(report) for report in progress.history],
+        "optimizer": optimizer.state_dict(),
+    }
+    # Renaming is atomic: a kill in the middle of writing leaves the previous checkpoint.
+    unfinished = path.with_suffix(".unfinished")
+    torch.save(state, unfinished)
+    unfinished.replace(path)
+
+
+def _restore(path: Path, progress: _Progress, optimizer: FusedAdamW) -> None:
+    state: dict[str, Any] = torch.load(path, map_location=progress.best_loss.device, weights_only=True)
+    with torch.no_grad():
+        for parameter, saved in zip(progress.parameters, state["parameters"], strict=True):
+            parameter.copy_(saved)
+    progress.best = state["best"]
+    progress.best_loss = state["best_loss"]
+    progress.best_epoch = state["best_epoch"]
+    progress.epoch = state["epoch"]
+    progress.history = [EpochReport(**report) for report in state["history"]]
+    optimizer.load_state_dict(state["optimizer"])
+    logger.info("resuming after epoch %d from %s", progress.epoch, path)

@@ -1,0 +1,74 @@
+"""The hyper-parameters of a training, and their defaults for a given number of rows."""
+
+from dataclasses import dataclass, replace
+
+from trainer.errors import BadInputError
+from trainer.learning.network import Architecture
+
+# An ensemble of narrow heads pays where rows are few; with many, one wide head has seen enough, and is quicker.
+_HEAD_ROWS = 250_000
+_MOST_HEADS = 16
+_STEPS_PER_EPOCH = 50
+_NARROW, _WIDE = (32, 32), (64, 64)
+_NARROW_RATE, _WIDE_RATE = 1.2e-2, 4e-3
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What shapes the network and its optimisation.
+
+    Attributes:
+        heads: Independent heads, averaged; 0 chooses by the number of rows.
+        hidden: Widths of each head's hidden layers; empty chooses by the number of rows.
+        bins: Piecewise-linear bins per numeric feature.
+        dropout: Share of hidden units dropped while training.
+        learning_rate: Peak of the warm-up and cosine schedule; 0 chooses by the number of rows.
+        weight_decay: AdamW's decoupled weight decay.
+        batch_rows: Rows per step; 0 chooses by the number of rows.
+        folds: Each head is validated on (and never trained on) one of this many folds.
+        epochs: At most this many passes over the rows.
+        patience: Epochs without a better validation loss of any head before training stops.
+    """
+
+    heads: int = 0
+    hidden: tuple[int, ...] = ()
+    bins: int = 16
+    dropout: float = 0.2
+    learning_rate: float = 0.0
+    weight_decay: float = 1e-2
+    batch_rows: int = 0
+    folds: int = 5
+    epochs: int = 24
+    patience: int = 4
+
+    def __post_init__(self) -> None:
+        limits = {
+            "heads": self.heads >= 0,
+            "hidden": all(width > 0 for width in self.hidden),
+            "bins": self.bins > 0,
+            "dropout": 0 <= self.dropout < 1,
+            "learning_rate": self.learning_rate >= 0,
+            "weight_decay": self.weight_decay >= 0,
+            "batch_rows": self.batch_rows >= 0,
+            "folds": self.folds > 1,
+            "epochs": self.epochs > 0,
+            "patience": self.patience > 0,
+        }
+        if wrong := [f"{name}={getattr(self, name)}" for name, fine in limits.items() if not fine]:
+            raise BadInputError(f"hyper-parameters out of range: {', '.join(wrong)}")
+
+    def for_rows(self, rows: int) -> "Hyperparameters":
+        """The same, with what was left to choose decided for this many training rows."""
+        heads = self.heads or max(1, min(_MOST_HEADS, round(_HEAD_ROWS / rows)))
+        return replace(
+            self,
+            heads=heads,
+            hidden=self.hidden or (_NARROW if heads > 1 else _WIDE),
+            learning_rate=self.learning_rate or (_NARROW_RATE if heads > 1 else _WIDE_RATE),
+            batch_rows=self.batch_rows or min(4096, max(256, 1 << (rows // _STEPS_PER_EPOCH).bit_length() - 1)),
+        )
+
+    @property
+    def architecture(self) -> Architecture:
+        """The part that shapes the network."""
+        return Architecture(self.heads, self.hidden, self.bins, self.dropout)

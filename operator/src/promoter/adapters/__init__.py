@@ -1,0 +1,1 @@
+"""I/O behind the ports: Kubernetes, MLflow and the pods' metrics."""

@@ -1,0 +1,107 @@
+"""The canary's Deployment and Service: the stable ones' template with another version, and labels of their own."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from typing import Any
+
+from promoter.api.route import canary_name
+from promoter.api.spec import API_VERSION, KIND
+from promoter.ports import Owner
+
+Document = dict[str, Any]
+VERSION_ANNOTATION = "creditrisk.io/model-version"
+TEMPLATE_ANNOTATION = "creditrisk.io/stable-template"
+TRACK_LABEL = "creditrisk.io/track"
+
+
+def owner_reference(owner: Owner) -> Document:
+    """Return the reference by which the cluster itself cleans up after a deleted ModelPromotion."""
+    return {"apiVersion": API_VERSION, "kind": KIND, "name": owner.name, "uid": owner.uid,
+            "controller": True, "blockOwnerDeletion": False}  # fmt: skip
+
+
+def template_digest(deployment: Document) -> str:
+    """Return what tells one pod template from another, whatever version it serves."""
+    template = copy.deepcopy(deployment["spec"]["template"])
+    (template.get("metadata", {}).get("annotations") or {}).pop(VERSION_ANNOTATION, None)
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def canary_labels(deployment: Document) -> Document:
+    """Return the stable pods' labels, changed just so that no selector of theirs takes canary pods for stable ones.
+
+    A chart that selects by `creditrisk.io/track` keeps all its other labels (and with them its network policies);
+    else the first label that the Deployment selects by gets another value.
+    """
+    labels = dict(deployment["spec"]["template"]["metadata"]["labels"])
+    selected = deployment["spec"]["selector"]["matchLabels"]
+    if TRACK_LABEL not in selected:
+        key = "app.kubernetes.io/name" if "app.kubernetes.io/name" in selected else min(selected)
+        labels[key] = f"{labels[key]}-canary"[:63]
+    return {**labels, TRACK_LABEL: "canary"}
+
+
+def canary_deployment(owner: Owner, stable: Document, version: str, replicas: int) -> Document:
+    """Return the canary's Deployment."""
+    template = copy.deepcopy(stable["spec"]["template"])
+    labels = canary_labels(stable)
+    template["metadata"] = {
+        "labels": labels,
+        "annotations": {**(template["metadata"].get("annotations") or {}), VERSION_ANNOTATION: version},
+    }
+    name = canary_name(stable["metadata"]["name"])
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "namespace": owner.namespace,
+            "labels": labels,
+            "annotations": {TEMPLATE_ANNOTATION: template_digest(stable)},
+            "ownerReferences": [owner_reference(owner)],
+        },
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": _selector(stable, labels)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": template,
+        },
+    }
+
+
+def canary_service(owner: Owner, stable: Document) -> Document:
+    """Return the Service by which stable pods reach the canary."""
+    labels = canary_labels(stable)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": canary_name(stable["metadata"]["name"]),
+            "namespace": owner.namespace,
+            "labels": labels,
+            "ownerReferences": [owner_reference(owner)],
+        },
+        "spec": {
+            "selector": _selector(stable, labels),
+            # The protocol is named: old API servers find no default for it when they apply.
+            "ports": [
+                {"name": "http", "port": 8000, "protocol": "TCP", "targetPort": container_port(stable, {"http"}, 8000)}
+            ],
+        },
+    }
+
+
+def container_port(deployment: Document, names: set[str], default: int) -> int:
+    """Return the number of the first container port with one of these names."""
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        for port in container.get("ports", []):
+            if port.get("name") in names:
+                return int(port["containerPort"])
+    return default
+
+
+def _selector(stable: Document, labels: Document) -> Document:
+    return {key: labels[key] for key in (*stable["spec"]["selector"]["matchLabels"], TRACK_LABEL)}

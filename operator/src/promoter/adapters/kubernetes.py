@@ -1,0 +1,179 @@
+"""The Cluster port over the Kubernetes API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from typing import Any
+
+from pydantic import ValidationError
+
+from promoter.adapters import pods
+from promoter.adapters.canary_manifests import (
+    TRACK_LABEL,
+    VERSION_ANNOTATION,
+    canary_deployment,
+    canary_service,
+    owner_reference,
+)
+from promoter.adapters.rest import FIELD_MANAGER, JSON_PATCH, MERGE, Kube
+from promoter.api.route import Route, canary_name, route_name
+from promoter.api.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from promoter.decision.conditions import timestamp
+from promoter.decision.state import Event
+from promoter.errors import ConflictError, InvalidRequestError, PermanentError
+from promoter.ports import Owner, Pod, Snapshot
+
+Document = dict[str, Any]
+ACTION_ANNOTATION = "creditrisk.io/action"
+
+
+class KubernetesCluster:
+    """What promotions need of one cluster."""
+
+    def __init__(self, kube: Kube) -> None:
+        """Take a client."""
+        self._kube = kube
+
+    async def snapshot(self, owner: Owner, target: str, *, with_pods: bool) -> Snapshot:
+        """Return what there is of a promotion; pods only when asked, since that is the dear part."""
+        stable, canary, route = await asyncio.gather(
+            self._kube.get(_deployment(owner.namespace, target)),
+            self._kube.get(_deployment(owner.namespace, canary_name(target))),
+            self._kube.get(_core(owner.namespace, "configmaps", route_name(target))),
+        )
+        for found in (canary, route):
+            _check_owner(owner, found)
+        if stable is None:
+            return Snapshot(canary=pods.canary_view(canary, []), route=_route(route))
+        selector = pods.selector_of(stable)
+        stable_pods: list[Document] = []
+        canary_pods: list[Document] = []
+        if with_pods:
+            listed = [self._pods(owner.namespace, selector)]
+            if canary is not None:
+                listed.append(self._pods(owner.namespace, pods.selector_of(canary)))
+            found_pods = await asyncio.gather(*listed)
+            stable_pods = [pod for pod in found_pods[0] if not _is_canary(pod)]
+            canary_pods = found_pods[1] if canary is not None else []
+        return Snapshot(
+            stable=pods.stable_view(stable),
+            canary=pods.canary_view(canary, canary_pods),
+            route=_route(route),
+            stable_pods=tuple(pods.pod_of(pod, stable) for pod in stable_pods),
+            canary_pods=tuple(pods.pod_of(pod, stable) for pod in canary_pods),
+            deployment=stable,
+        )
+
+    async def save_status(self, owner: Owner, status: Document) -> None:
+        """Replace the whole status: merging would keep what is gone."""
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": owner.uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        await self._kube.request("PATCH", f"{_own(owner.namespace, owner.name)}/status", patch, JSON_PATCH)
+
+    async def apply_route(self, owner: Owner, target: str, route: Route) -> None:
+        """Have the route's ConfigMap."""
+        name = route_name(target)
+        await self._kube.apply(_core(owner.namespace, "configmaps", name), {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "ownerReferences": [owner_reference(owner)]},
+            "data": {"route.json": route.to_json()},
+        })  # fmt: skip
+
+    async def nudge(self, owner: Owner, pods: tuple[Pod, ...], generation: int) -> None:
+        """Let the kubelets of these pods sync their volumes now: any change of a pod makes them."""
+        patch = {"metadata": {"annotations": {_ROUTE: f"{generation}.{time.time_ns()}"}}}
+        late = [pod for pod in pods if pod.route_generation != generation]
+        await asyncio.gather(*(
+            self._kube.request("PATCH", _core(owner.namespace, "pods", pod.name), patch, MERGE) for pod in late
+        ))  # fmt: skip
+
+    async def apply_canary(self, owner: Owner, stable: Document, version: str, replicas: int) -> None:
+        """Have the canary's Deployment and Service."""
+        service = canary_service(owner, stable)
+        name = service["metadata"]["name"]
+        await self._kube.apply(_core(owner.namespace, "services", name), service)
+        deployment = canary_deployment(owner, stable, version, replicas)
+        await self._kube.apply(_deployment(owner.namespace, name), deployment)
+
+    async def delete_canary(self, owner: Owner, target: str) -> None:
+        """Have neither Deployment nor Service."""
+        name, options = canary_name(target), {"propagationPolicy": "Background"}
+        await self._kube.request("DELETE", _deployment(owner.namespace, name), options)
+        await self._kube.request("DELETE", _core(owner.namespace, "services", name), options)
+
+    async def set_stable_version(self, owner: Owner, target: str, version: str) -> None:
+        """Own the one annotation that says which version the stable pods serve."""
+        await self._kube.apply(_deployment(owner.namespace, target), {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": target},
+            "spec": {"template": {"metadata": {"annotations": {VERSION_ANNOTATION: version}}}},
+        })  # fmt: skip
+
+    async def clear_action(self, owner: Owner, value: str) -> None:
+        """Take the annotation of a handled action away; another one that came meanwhile stays."""
+        path = f"/metadata/annotations/{ACTION_ANNOTATION.replace('/', '~1')}"
+        patch = [{"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}]
+        with contextlib.suppress(InvalidRequestError):
+            await self._kube.request("PATCH", _own(owner.namespace, owner.name), patch, JSON_PATCH)
+
+    async def emit(self, owner: Owner, event: Event) -> None:
+        """Record an Event on the ModelPromotion; its name tells whether that was done before."""
+        text = f"{owner.uid} {event.at} {event.reason} {event.message}"
+        happened = timestamp(event.at)
+        document = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{owner.name[:40]}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"},
+            "involvedObject": {"apiVersion": API_VERSION, "kind": KIND, "namespace": owner.namespace,
+                               "name": owner.name, "uid": owner.uid},
+            "type": event.type, "reason": event.reason, "message": event.message[:1024],
+            "source": {"component": FIELD_MANAGER},
+            "firstTimestamp": happened, "lastTimestamp": happened, "count": 1,
+        }  # fmt: skip
+        with contextlib.suppress(ConflictError):
+            await self._kube.request("POST", f"/api/v1/namespaces/{owner.namespace}/events", document)
+
+    async def _pods(self, namespace: str, selector: str) -> list[Document]:
+        found = await self._kube.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
+        return [pod for pod in (found or {}).get("items", []) if not pod["metadata"].get("deletionTimestamp")]
+
+
+_ROUTE = pods.ROUTE_ANNOTATION
+
+
+def _is_canary(pod: Document) -> bool:
+    return bool((pod["metadata"].get("labels") or {}).get(TRACK_LABEL) == "canary")
+
+
+def _check_owner(owner: Owner, found: Document | None) -> None:
+    owners = (found or {}).get("metadata", {}).get("ownerReferences") or []
+    if found is not None and owner.uid not in {reference["uid"] for reference in owners}:
+        whose = ", ".join(f"{reference['kind']} {reference['name']}" for reference in owners) or "somebody else"
+        raise PermanentError(f"{found['kind']} {found['metadata']['name']} belongs to {whose}")
+
+
+def _route(config_map: Document | None) -> Route | None:
+    try:
+        return Route.model_validate_json((config_map or {}).get("data", {}).get("route.json", ""))
+    except ValidationError:
+        # Whatever stands there is no route: it is written anew.
+        return None
+
+
+def _own(namespace: str, name: str) -> str:
+    return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}"
+
+
+def _deployment(namespace: str, name: str) -> str:
+    return f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+
+
+def _core(namespace: str, kind: str, name: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/{kind}/{name}"

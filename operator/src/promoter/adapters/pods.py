@@ -1,0 +1,136 @@
+"""What a Deployment's and a pod's status say. Pure: documents in, views out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from promoter.adapters.canary_manifests import TEMPLATE_ANNOTATION, VERSION_ANNOTATION, container_port, template_digest
+from promoter.decision.observation import CanaryView, StableView
+from promoter.errors import PermanentError
+from promoter.ports import Pod
+
+Document = dict[str, Any]
+ROUTE_ANNOTATION = "creditrisk.io/route-generation"
+# Waiting does not help here.
+_HOPELESS = {"InvalidImageName", "ErrImageNeverPull", "CrashLoopBackOff", "RunContainerError"}
+_RESTARTS = 2
+
+
+def stable_view(deployment: Document | None) -> StableView:
+    """Return what a decision needs of the stable Deployment."""
+    if deployment is None:
+        return StableView()
+    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    progress = f"{counts[1]} of {wanted} updated, {counts[2]} available, {counts[0]} in all"
+    return StableView(True, version_of(deployment["spec"]["template"]), seen and counts == [wanted] * 3,
+                      template_digest(deployment), progress)  # fmt: skip
+
+
+def selector_of(deployment: Document) -> str:
+    """Return a Deployment's selector as the API takes it in a query.
+
+    Raises:
+        PermanentError: it selects by expressions alone. The canary's pods could not be told from its own.
+    """
+    selector = deployment["spec"]["selector"]
+    labels = selector.get("matchLabels") or {}
+    if not labels:
+        name = deployment["metadata"]["name"]
+        raise PermanentError(
+            f"the Deployment {name} selects its pods by matchExpressions alone; matchLabels are needed to tell a "
+            "canary's pods from them"
+        )
+    expressions = map(_expression, selector.get("matchExpressions") or [])
+    return ",".join([*(f"{key}={value}" for key, value in labels.items()), *expressions])
+
+
+def canary_view(deployment: Document | None, pods: list[Document]) -> CanaryView:
+    """Return what a decision needs of the canary's Deployment and pods."""
+    if deployment is None:
+        return CanaryView()
+    version = version_of(deployment["spec"]["template"])
+    own = [pod for pod in pods if version_of(pod) == version]
+    annotations = deployment["metadata"].get("annotations") or {}
+    return CanaryView(
+        version=version,
+        template=annotations.get(TEMPLATE_ANNOTATION, ""),
+        replicas=deployment["spec"].get("replicas", 1),
+        ready=sum(is_ready(pod) for pod in own),
+        waiting="; ".join(filter(None, map(waiting, own))) or ("" if own else _unborn(deployment)),
+        failure=next(filter(None, map(failure, own)), ""),
+    )
+
+
+def version_of(thing: Document) -> str | None:
+    """Return the version that a pod or a pod template is annotated with."""
+    value = (thing.get("metadata", {}).get("annotations") or {}).get(VERSION_ANNOTATION)
+    return str(value) if value else None
+
+
+def is_ready(pod: Document) -> bool:
+    """Return whether a pod gets traffic."""
+    found = pod.get("status", {}).get("conditions") or []
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in found)
+
+
+def failure(pod: Document) -> str:
+    """Return why a pod will not come up by itself, "" where it may."""
+    for status in pod.get("status", {}).get("containerStatuses") or []:
+        last = (status.get("lastState") or {}).get("terminated") or {}
+        current = (status.get("state") or {}).get("waiting") or {}
+        ended = (status.get("state") or {}).get("terminated") or {}
+        restarts, name = status.get("restartCount", 0), pod["metadata"]["name"]
+        reason = current.get("reason", "")
+        if "OOMKilled" in {last.get("reason"), ended.get("reason")}:
+            return f"pod {name} ran out of memory (OOMKilled)"
+        if reason in _HOPELESS:
+            return f"pod {name}: {reason} after {restarts} restarts, last exit code {last.get('exitCode', 'none')}"
+        if restarts >= _RESTARTS:
+            return f"pod {name} restarted {restarts} times, last exit code {last.get('exitCode', 'none')}"
+    return ""
+
+
+def waiting(pod: Document) -> str:
+    """Return what a pod waits for, "" when it is ready."""
+    if is_ready(pod):
+        return ""
+    status, name = pod.get("status", {}), pod["metadata"]["name"]
+    for container in status.get("containerStatuses") or []:
+        if reason := ((container.get("state") or {}).get("waiting") or {}).get("reason"):
+            return f"pod {name}: {reason}"
+    unmet = [item.get("message", item["type"]) for item in status.get("conditions") or [] if item["status"] != "True"]
+    return f"pod {name} is {status.get('phase', 'Pending')}" + (f": {unmet[0]}" if unmet else "")
+
+
+def pod_of(pod: Document, deployment: Document) -> Pod:
+    """Return how to reach a pod."""
+    generation = (pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION, "").partition(".")[0]
+    started = pod["status"].get("startTime")
+    return Pod(
+        name=pod["metadata"]["name"],
+        address=pod["status"].get("podIP", ""),
+        management_port=container_port(deployment, {"management", "metrics"}, 9090),
+        ready=is_ready(pod),
+        started_at=datetime.fromisoformat(started).timestamp() if started else 0.0,
+        route_generation=int(generation) if generation.isdigit() else None,
+    )
+
+
+def _expression(expression: Document) -> str:
+    key, values = expression["key"], ",".join(expression.get("values") or [])
+    forms: dict[str, str] = {
+        "In": f"{key} in ({values})",
+        "NotIn": f"{key} notin ({values})",
+        "Exists": key,
+        "DoesNotExist": f"!{key}",
+    }
+    return forms[expression["operator"]]
+
+
+def _unborn(deployment: Document) -> str:
+    found = deployment.get("status", {}).get("conditions") or []
+    failed = [item.get("message", "") for item in found if item["type"] == "ReplicaFailure"]
+    return failed[0] if failed else "no pod yet"

@@ -1,0 +1,1 @@
+"""What users write and pods read: the ModelPromotion's spec, the CRD and the route."""

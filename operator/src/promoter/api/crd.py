@@ -1,0 +1,119 @@
+"""Prints the CustomResourceDefinition, rendered from the models: `python -m promoter.crd`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from promoter.api.spec import CEL_RULES, GROUP, IMMUTABLE_RULE, KIND, PLURAL, VERSION, Spec
+from promoter.decision.state import State
+
+Schema = dict[str, Any]
+_KEPT = {
+    "type", "description", "default", "enum", "pattern", "format", "minimum", "maximum", "minLength", "maxLength",
+    "minItems", "maxItems", "required", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+}  # fmt: skip
+
+
+def crd() -> Schema:
+    """Return the whole definition."""
+    columns = [
+        ("Phase", "string", ".status.phase", 0),
+        ("Stable", "string", ".status.stableVersion", 0),
+        ("Canary", "string", ".status.canaryVersion", 0),
+        ("Weight", "integer", ".status.weight", 0),
+        ("Step", "string", ".status.step", 0),
+        ("Desired", "string", ".status.desiredVersion", 1),
+        ("Verified", "integer", ".status.verifiedWeight", 1),
+        ("Verdict", "string", ".status.analysis.verdict", 1),
+        ("Message", "string", ".status.message", 1),
+        ("Age", "date", ".metadata.creationTimestamp", 0),
+    ]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND, "listKind": f"{KIND}List", "plural": PLURAL, "singular": KIND.lower(),
+                "shortNames": ["mp"], "categories": ["all"],
+            },
+            "versions": [{
+                "name": VERSION,
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": [
+                    {"name": name, "type": kind, "jsonPath": path, **({"priority": rank} if rank else {})}
+                    for name, kind, path, rank in columns
+                ],
+                "schema": {"openAPIV3Schema": _root_schema()},
+            }],
+        },
+    }  # fmt: skip
+
+
+def _root_schema() -> Schema:
+    spec = structural(Spec.model_json_schema(by_alias=True))
+    # All at one place, so that the chart can leave them out for clusters older than 1.25.
+    rules = (*CEL_RULES, IMMUTABLE_RULE)
+    spec["x-kubernetes-validations"] = [{"rule": rule, "message": message} for rule, message in rules]
+    status = structural(State.model_json_schema(by_alias=True))
+    status.pop("required", None)
+    return {
+        "type": "object",
+        "description": "Rolls new versions of a registered model out as canaries, and takes bad ones back.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    }
+
+
+def structural(schema: Schema, definitions: Schema | None = None) -> Schema:
+    """Turn pydantic's JSON schema into a structural one: references inlined, null and titles dropped."""
+    definitions = schema.get("$defs", {}) if definitions is None else definitions
+    if "$ref" in schema:
+        schema = {**definitions[schema["$ref"].rpartition("/")[2]], **{k: v for k, v in schema.items() if k != "$ref"}}
+    if "anyOf" in schema:
+        some = next(choice for choice in schema["anyOf"] if choice.get("type") != "null")
+        rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
+        return structural({**some, **rest}, definitions)
+    # API servers of 1.20 take an empty string as a default for null.
+    dropped = {"default"} if schema.get("default") in (None, "") else set()
+    result = {key: value for key, value in schema.items() if key in _KEPT - dropped}
+    if "properties" in schema:
+        result["properties"] = {name: structural(part, definitions) for name, part in schema["properties"].items()}
+    if "items" in schema:
+        result["items"] = structural(schema["items"], definitions)
+    if isinstance(schema.get("additionalProperties"), dict):
+        result["additionalProperties"] = structural(schema["additionalProperties"], definitions)
+    return _without_null_defaults(result)
+
+
+def _without_null_defaults(schema: Schema) -> Schema:
+    if isinstance(schema.get("default"), dict | list):
+        schema["default"] = json.loads(json.dumps(schema["default"]), object_hook=_drop_null)
+    return schema
+
+
+def _drop_null(document: Schema) -> Schema:
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def render() -> str:
+    """Return the definition as YAML."""
+    head = "# Rendered by `python -m promoter.crd`.\n"
+    return head + str(yaml.safe_dump(crd(), sort_keys=False, width=110))
+
+
+if __name__ == "__main__":
+    print(render(), end="")  # noqa: T201 - what this program is for

@@ -1,0 +1,45 @@
+"""Sums of what the stable pods counted since a step began, over restarts and pods that come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from promoter.decision.observation import PodReading
+from promoter.decision.state import Window
+
+# The status has to stay small; pods that vanished longest ago are forgotten first.
+PODS_KEPT = 100
+
+
+def open_window(readings: Iterable[PodReading], now: float) -> Window:
+    """Return a window that counts from these readings on."""
+    return Window(opened_at=now, pods={r.pod: dict(r.counters) for r in readings if not r.error})
+
+
+def advance(window: Window, readings: Iterable[PodReading]) -> Window:
+    """Add the increases since the last readings.
+
+    A counter that fell means that its pod's process started anew: all its counts are new. A pod that was not there
+    before counts in full when it started within the window, else from now on. What a vanished pod counted stays, and
+    its last reading too: it may only have been unready or unreadable for a moment.
+    """
+    pods, totals = dict(window.pods), dict(window.totals)
+    for reading in readings:
+        if reading.error:
+            continue
+        # Taken out first, so that those seen longest ago stand first.
+        last = pods.pop(reading.pod, None)
+        for series, increase in _increases(reading, last, window.opened_at).items():
+            totals[series] = totals.get(series, 0.0) + increase
+        pods[reading.pod] = dict(reading.counters)
+    kept = dict(list(pods.items())[-PODS_KEPT:])
+    return Window(opened_at=window.opened_at, pods=kept, totals=totals)
+
+
+def _increases(reading: PodReading, last: Mapping[str, float] | None, opened_at: float) -> dict[str, float]:
+    counters = dict(reading.counters)
+    if last is None:
+        return counters if reading.started_at >= opened_at else {}
+    if any(counters.get(series, 0.0) < value for series, value in last.items()):
+        return counters
+    return {series: value - last.get(series, 0.0) for series, value in counters.items()}

@@ -25,10 +25,13 @@ sys.path[:0] = [str(ROOT / part) for part in (
 
 import cost  # noqa: E402
 
-from e2e.bad_models import Shelf, download, good  # noqa: E402
-from e2e.kube import api_of  # noqa: E402
-from e2e.lanes import Lane, Site  # noqa: E402
-from e2e.registry import registry  # noqa: E402
+from e2e.environment import Environment  # noqa: E402
+from e2e.kubernetes_api import kubernetes_api  # noqa: E402
+from e2e.model_versions import VersionPublisher, download_production, good  # noqa: E402
+from e2e.namespace import ScenarioNamespace  # noqa: E402
+from e2e.pods import CANARY  # noqa: E402
+from e2e.registry_client import registry_client  # noqa: E402
+from e2e.scenario import Scenario  # noqa: E402
 from localcluster.__main__ import choose  # noqa: E402
 from localcluster.stack import RELEASE, Stack  # noqa: E402
 
@@ -37,79 +40,82 @@ HALF = [{"weight": 50, "duration": "1h"}]
 
 
 @contextmanager
-def own_lane(namespace: str) -> Iterator[Lane]:
-    """Yield a namespace with an API, an operator and a model of their own."""
+def benchmark_scenario(namespace: str) -> Iterator[Scenario]:
+    """Yield a scenario in a namespace with its own API, operator and model."""
     stack = Stack(choose("auto"), namespace=namespace)
-    with registry(stack) as client, api_of(stack) as api, tempfile.TemporaryDirectory() as folder:
-        champion = download(Path(folder) / "champion")
+    with registry_client(stack) as client, kubernetes_api(stack) as api, tempfile.TemporaryDirectory() as folder:
+        champion = download_production(Path(folder) / "champion")
         applicant = json.loads((champion / "contract.json").read_text())["reference_applicant"]
-        site = Site(stack, api, client, Shelf(client, champion, Path(folder)), stack.cluster.images(), [applicant])
-        lane = Lane(site, "promo-bench", own_operator=True)
-        site.kubectl("default", "delete", "namespace", lane.namespace, "--ignore-not-found")
+        publisher = VersionPublisher(client, champion, Path(folder))
+        environment = Environment(stack, api, client, publisher, stack.cluster.images(), [applicant])
+        own = ScenarioNamespace(environment, "promo-bench", own_operator=True)
+        environment.kubectl("default", "delete", "namespace", own.name, "--ignore-not-found")
         try:
-            lane.install(poll_seconds=POLL_SECONDS)
-            yield lane
+            own.install(poll_seconds=POLL_SECONDS)
+            yield Scenario(own)
         finally:
-            site.kubectl("default", "delete", "namespace", lane.namespace, "--wait=false")
+            environment.kubectl("default", "delete", "namespace", own.name, "--wait=false")
 
 
-def pointer_moves(lane: Lane, trials: int) -> tuple[list[float], list[float]]:
+def pointer_moves(scenario: Scenario, trials: int) -> tuple[list[float], list[float]]:
     """Return the seconds from a moved pointer to the canary's pod, and to its running container."""
-    lane.follow(steps=HALF)
-    made, started = [], []
+    scenario.follow_pointer(steps=HALF)
+    namespace, made, started = scenario.namespace, [], []
     for _ in range(trials):
-        version = lane.register(good)
+        version = namespace.register(good)
         # At any moment of the poll's interval.
         time.sleep(random.uniform(0, POLL_SECONDS))
         moved = time.time()
-        lane.point_to(version)
-        made.append(_seconds_until(lane, moved, running=False))
-        started.append(_seconds_until(lane, moved, running=True))
-        lane.point_to(lane.stable)
-        lane.wait_for("rest", lambda s: s["phase"] == "Idle")
-        lane.wait_until("the canary is gone", lambda: not lane.pods("creditrisk.io/track=canary"))
+        namespace.move_pointer(version)
+        made.append(_seconds_until(namespace, moved, running=False))
+        started.append(_seconds_until(namespace, moved, running=True))
+        namespace.move_pointer(scenario.stable)
+        scenario.promotion.wait_for_phase("Idle")
+        namespace.wait_until("the canary is gone", lambda: not namespace.pods(CANARY))
     return made, started
 
 
-def _seconds_until(lane: Lane, moved: float, *, running: bool) -> float:
+def _seconds_until(namespace: ScenarioNamespace, moved: float, *, running: bool) -> float:
     while True:
-        pods = lane.pods("creditrisk.io/track=canary")
+        pods = namespace.pods(CANARY)
         states = [c.get("state", {}) for pod in pods for c in pod["status"].get("containerStatuses") or []]
         if pods and (not running or any("running" in state for state in states)):
             return time.time() - moved
         time.sleep(0.05)
 
 
-def aborts(lane: Lane, trials: int) -> tuple[list[float], int]:
+def aborts(scenario: Scenario, trials: int) -> tuple[list[float], int]:
     """Return the seconds from each abort to the canary's last answer, and how many requests there were."""
-    lane.follow(steps=HALF)
-    found = []
-    with lane.clients():
-        version = lane.roll_out(good)
+    scenario.follow_pointer(steps=HALF)
+    promotion, found = scenario.promotion, []
+    with scenario.steady_clients():
+        version = scenario.roll_out(good)
         for _ in range(trials):
-            lane.wait_for("the canary's share", lambda s: s["phase"] == "Progressing" and s["verifiedWeight"] == 50)
+            promotion.wait_for_weight(50)
             time.sleep(2)
             aborted = time.time()
             annotation = {"metadata": {"annotations": {"creditrisk.io/action": "abort"}}}
-            lane.site.api.patch(lane.path, annotation)
-            lane.wait_for("the end", lambda s: s["phase"] == "Failed")
-            answers = [answer.done for answer in lane.load.answers if answer.by_canary and answer.version == version]
+            scenario.namespace.environment.api.patch(promotion.path, annotation)
+            promotion.wait_for_phase("Failed")
+            all_answers = scenario.clients.answers
+            answers = [answer.done for answer in all_answers if answer.by_canary and answer.version == version]
             if not any(aborted - 1 < done < aborted for done in answers):
                 raise SystemExit("the canary answered nobody right before the abort: this measures nothing")
             found.append(max(0.0, max(answers) - aborted))
-            lane.act("retry")
-        count = len(lane.load.answers)
+            promotion.act("retry")
+        count = len(scenario.clients.answers)
     return found, count
 
 
-def hop(lane: Lane, requests: int) -> None:
+def hop(scenario: Scenario, requests: int) -> None:
     """Print what an answer by the canary takes longer than one by the champion."""
-    lane.follow(steps=HALF)
-    lane.roll_out(good)
-    lane.wait_for("the canary's share", lambda s: s["phase"] == "Progressing" and s["verifiedWeight"] == 50)
-    key = lane.site.in_namespace(lane.namespace).api_key
-    body = json.dumps(lane.site.applications[0])
-    cost.hop(lane.site.stack.url, body, requests, {"Host": lane.host, "X-API-Key": key})
+    scenario.follow_pointer(steps=HALF)
+    scenario.roll_out(good)
+    scenario.promotion.wait_for_weight(50)
+    namespace, environment = scenario.namespace, scenario.namespace.environment
+    key = environment.stack_in(namespace.name).api_key
+    body = json.dumps(environment.applications[0])
+    cost.hop(environment.stack.url, body, requests, {"Host": namespace.host, "X-API-Key": key})
 
 
 def main() -> None:
@@ -119,9 +125,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=4000, help="for the hop")
     parser.add_argument("--namespace", default=RELEASE, help="of the stack whose registry is used")
     options = parser.parse_args()
-    with own_lane(options.namespace) as lane:
-        made, started = pointer_moves(lane, options.trials)
-        lasts, count = aborts(lane, options.trials)
+    with benchmark_scenario(options.namespace) as scenario:
+        made, started = pointer_moves(scenario, options.trials)
+        lasts, count = aborts(scenario, options.trials)
         print(f"| {options.trials} trials each; none of {count} requests failed | median, s | longest, s | wanted |")
         print("|---|---|---|---|")
         for name, found, wanted in (
@@ -131,7 +137,7 @@ def main() -> None:
         ):
             print(f"| {name} | {statistics.median(found):.2f} | {max(found):.2f} | {wanted:g} |", flush=True)
         print()
-        hop(lane, options.requests)
+        hop(scenario, options.requests)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How CI reaches and deploys to a cluster, with the parts that this machine has: all but AWS's network and GitHub."""
+"""CI's access to a cluster and its deploys, with stand-ins for AWS's network and for GitHub alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GROUP = f"system:serviceaccounts:{ACCOUNTS}"
 
 @dataclass(frozen=True)
 class NodeRegistry:
-    """An OCI registry on the node's own loopback address, and the node's images in it."""
+    """An OCI registry on the node's loopback address, to which the node's images can be pushed."""
 
     address: str
     inside: list[str]
@@ -44,7 +44,7 @@ class NodeRegistry:
         self._run("images", "push", "--plain-http", f"{repository}:pushed")
         listed = [line.split() for line in self._run("images", "list").splitlines()]
         (digest,) = [line[2] for line in listed if line[0] == f"{repository}:pushed"]
-        # So that the node has to ask the registry: an earlier run's node may have left its images to this one.
+        # So that the node has to pull it: images of an earlier run may still be on the node.
         self._run("images", "remove", "--sync", f"{repository}:pushed", f"{repository}@{digest}")
         return {"repository": repository, "digest": digest}
 
@@ -56,7 +56,7 @@ class NodeRegistry:
 
 @contextmanager
 def node_registry(cluster: EmbeddedCluster, folder: Path) -> Iterator[NodeRegistry]:
-    """Run a registry in the network namespace of the node, where containerd takes it without TLS."""
+    """Run a registry in the node's network namespace, where containerd accepts it without TLS."""
     inside = ["nsenter", f"--net=/proc/{cluster.first_process()}/ns/net"]
     ctr = [provide(cluster.paths).path("ctr"), "--address", str(cluster.paths.state / "containerd.sock"),
            "--namespace", "k8s.io"]  # fmt: skip
@@ -66,7 +66,7 @@ def node_registry(cluster: EmbeddedCluster, folder: Path) -> Iterator[NodeRegist
 
 @contextmanager
 def deployers(stack: Stack) -> Iterator[None]:
-    """Give the service accounts of one namespace, in place of GitHub's jobs, what manifests/k3s-deployer.yaml gives."""
+    """Grant the roles of manifests/k3s-deployer.yaml to a namespace's service accounts instead of GitHub's jobs."""
     documents = [
         document
         for document in yaml.safe_load_all((REPOSITORY / "manifests/k3s-deployer.yaml").read_text())
@@ -87,7 +87,7 @@ def deployers(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def connected(stack: Stack, folder: Path) -> Iterator[dict[str, str]]:
-    """Run connect.sh as the workflow does and yield the environment of the job's later steps."""
+    """Run connect.sh as the workflow does, and yield the environment of the job's later steps."""
     admin = yaml.safe_load(stack.cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
     ca = base64.b64decode(admin["certificate-authority-data"])
     (folder / "bin").mkdir()
@@ -109,7 +109,7 @@ def connected(stack: Stack, folder: Path) -> Iterator[dict[str, str]]:
             "K3S_SERVER_ID": machine["InstanceId"], "K3S_AUDIENCE": "credit-risk", "LOCAL_PORT": str(local),
             "K3S_CA_URL": f"http://127.0.0.1:{port}/ca.crt", "TUNNEL_TO": admin["server"].rpartition(":")[2],
         }  # fmt: skip
-        # The session goes on beside the job's later steps; here its process group is ended at the end.
+        # The session runs on during the job's later steps; the end of the block ends its process group.
         process = subprocess.Popen(
             [str(REPOSITORY / ".github/scripts/connect.sh"), str(folder / "k3s")], env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,

@@ -1,4 +1,4 @@
-"""The cluster that `make up` would choose, brought up for the tests and left as it was found."""
+"""The cluster that `make up` would choose: created for the tests if it does not run, and left as it was found."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from conftest import REAL_LOANS
-from e2e.bad_models import Shelf, download
-from e2e.beside import run_all
-from e2e.kube import api_of
-from e2e.lanes import Site, lanes
-from e2e.registry import registry
+from e2e.environment import Environment
+from e2e.kubernetes_api import kubernetes_api
+from e2e.model_versions import VersionPublisher, download_production
+from e2e.namespace import scenario_namespaces
+from e2e.parallel import run_scenarios
+from e2e.registry_client import registry_client
 from localcluster.__main__ import choose
 from localcluster.console import ClusterError
 from localcluster.embedded.cluster import EmbeddedCluster
@@ -31,10 +32,10 @@ HOST = "e2e.credit-risk.test"
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A Ready cluster; taken down at the end unless it was there before."""
+    """A Ready cluster; removed at the end unless it ran before."""
     chosen = choose("auto")
-    if isinstance(chosen, EmbeddedCluster) and not chosen.running() and (missing := _missing()):
-        pytest.skip(f"no cluster can run here: {missing}")
+    if isinstance(chosen, EmbeddedCluster) and not chosen.running() and (reason := _reason_for_no_cluster()):
+        pytest.skip(f"no cluster can run here: {reason}")
     was_running = chosen.running()
     try:
         chosen.up()
@@ -49,7 +50,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def stack(cluster: Cluster) -> Iterator[Stack]:
-    """The charts installed in a namespace of their own, with a model trained on real loans where they are."""
+    """The charts installed in their own namespace, with a model trained on real loans if they are available."""
     installed = Stack(cluster, namespace=NAMESPACE, host=HOST)
     images = cluster.images()
     data = _data()
@@ -65,7 +66,7 @@ def stack(cluster: Cluster) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def loans() -> list[dict[str, Any]]:
-    """Two hundred applications: real ones where they are."""
+    """Two hundred applications: real ones if they are available."""
     declaration = load_declaration(BUILT_IN_DECLARATION)
     if REAL_LOANS.exists():
         with REAL_LOANS.open() as file:
@@ -77,23 +78,23 @@ def loans() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def outcomes(
+def scenario_results(
     stack: Stack, loans: list[dict[str, Any]], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[None]]]:
-    """What comes of the chosen scenarios of promotions, all of them running side by side."""
-    with registry(stack) as client, api_of(stack) as api:
+    """The results of all selected promotion scenarios, which run in parallel, by the test's id."""
+    with registry_client(stack) as client, kubernetes_api(stack) as api:
         folder = tmp_path_factory.mktemp("versions")
-        shelf = Shelf(client, download(folder / "champion"), folder)
-        site = Site(stack, api, client, shelf, stack.cluster.images(), loans)
-        with lanes(site) as (shared, own):
-            yield from run_all(request.session.items, shared, own)
+        publisher = VersionPublisher(client, download_production(folder / "champion"), folder)
+        environment = Environment(stack, api, client, publisher, stack.cluster.images(), loans)
+        with scenario_namespaces(environment) as namespaces:
+            yield from run_scenarios(request.session.items, namespaces)
 
 
 def _data() -> Path | None:
     return REAL_LOANS if REAL_LOANS.exists() else None
 
 
-def _missing() -> str | None:
+def _reason_for_no_cluster() -> str | None:
     if sys.platform != "linux" or "bookworm" not in Path("/etc/os-release").read_text():
         return "neither Docker with kind, nor Debian 12 for the embedded cluster"
     if os.geteuid() != 0:

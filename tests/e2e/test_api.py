@@ -1,4 +1,4 @@
-"""The scoring service on a real cluster, through the ingress: restarts under load, access, and how a pod ends."""
+"""The scoring service on a real cluster, through the ingress: restarts under load, access control, TLS, shutdown."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def applicant(stack: Stack) -> bytes:
     return json.dumps(stack.get("/v1/model")["contract"]["reference_applicant"]).encode()
 
 
-class Load:
-    """Clients that score over kept connections until told to stop, and never try a request again."""
+class KeepAliveClients:
+    """Clients that send one request after another over open connections until the block ends, without retries."""
 
     def __init__(self, stack: Stack, body: bytes, clients: int = 4) -> None:
         self.outcomes: Counter[object] = Counter()
         self._stack, self._body, self._stop = stack, body, threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> KeepAliveClients:
         for thread in self._threads:
             thread.start()
         return self
@@ -72,22 +72,22 @@ class Load:
 
 def test_a_rolling_restart_under_load_costs_no_request(stack: Stack, applicant: bytes) -> None:
     before = set(pods(stack))
-    with Load(stack, applicant) as load:
+    with KeepAliveClients(stack, applicant) as clients:
         time.sleep(2)
         stack.kubectl("rollout", "restart", "deployment/scoring")
         stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=300s")
         while before & set(pods(stack)):
             time.sleep(1)
         time.sleep(2)
-    assert set(load.outcomes) == {200}
-    assert load.outcomes[200] > 200
+    assert set(clients.outcomes) == {200}
+    assert clients.outcomes[200] > 200
 
 
-def test_a_pod_that_is_told_to_stop_exits_with_0(stack: Stack) -> None:
+def test_a_pod_that_receives_sigterm_exits_with_0(stack: Stack) -> None:
     pod = pods(stack)[0]
     stack.kubectl("exec", pod, "--", "sh", "-c", "kill -TERM 1")
     deadline = time.monotonic() + 90
-    while not (ended := _last_end(stack, pod)) and time.monotonic() < deadline:
+    while not (ended := _last_termination(stack, pod)) and time.monotonic() < deadline:
         time.sleep(1)
     assert ended.get("exitCode") == 0
     assert ended.get("reason") == "Completed"
@@ -103,21 +103,21 @@ def test_a_worse_credit_score_never_lowers_its_contribution(stack: Stack, loans:
         assert found == sorted(found), loan
 
 
-def test_a_table_is_read_in_a_pod_and_one_that_takes_too_much_memory_harms_nobody(
+def test_an_arrow_table_is_scored_and_one_that_needs_too_much_memory_restarts_no_pod(
     stack: Stack, loans: list[dict[str, Any]]
 ) -> None:
-    pods_before = restarts(stack)
-    endless = pa.table(
+    restarts_before = restarts(stack)
+    oversized = pa.table(
         {"gender": pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), ["x" * 5_000_000])}
     )
-    assert post_table(stack, endless)[0] == 422
+    assert post_table(stack, oversized)[0] == 422
     status, answer = post_table(stack, pa.Table.from_pylist(loans))
     assert status == 200
     answered = pa.ipc.open_stream(answer).read_all().column("probability_of_default").to_pylist()
     assert answered == pytest.approx(
         [stack.post("/v1/score", loan)["probability_of_default"] for loan in loans], abs=1e-6
     )
-    assert restarts(stack) == pods_before
+    assert restarts(stack) == restarts_before
 
 
 def post_table(stack: Stack, table: pa.Table) -> tuple[int, bytes]:
@@ -134,49 +134,49 @@ def post_table(stack: Stack, table: pa.Table) -> tuple[int, bytes]:
 
 
 def restarts(stack: Stack) -> dict[str, int]:
-    """Return how often each pod's container was started again."""
+    """Return how often each pod's container was restarted."""
     found = json.loads(stack.kubectl("get", "pods", "-l", "app.kubernetes.io/name=api", "-o", "json"))["items"]
     return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in found}
 
 
 @pytest.fixture
-def guarded(stack: Stack) -> Iterator[str]:
-    """The service with API keys, and the key of its first client; open again at the end."""
+def api_key(stack: Stack) -> Iterator[str]:
+    """The key of the first client of a service that requires API keys; at the end it requires none again."""
     _set_access(stack, "apiKeys")
     yield base64.b64decode(stack.kubectl("get", "secret", "scoring-api-key", "-o", "jsonpath={.data.key}")).decode()
     _set_access(stack, "none")
 
 
-def test_keys_open_the_service_come_without_a_restart_and_helm_test_has_one(
-    stack: Stack, applicant: bytes, guarded: str
+def test_api_keys_are_required_helm_test_has_one_and_a_new_one_needs_no_restart(
+    stack: Stack, applicant: bytes, api_key: str
 ) -> None:
-    assert ask(stack, applicant)[0] == 401
-    assert "Bearer" in ask(stack, applicant)[1]["WWW-Authenticate"]
-    assert ask(stack, applicant, "wrong")[0] == 401
-    assert ask(stack, applicant, guarded)[0] == 200
+    assert score(stack, applicant)[0] == 401
+    assert "Bearer" in score(stack, applicant)[1]["WWW-Authenticate"]
+    assert score(stack, applicant, "wrong")[0] == 401
+    assert score(stack, applicant, api_key)[0] == 200
     stack.helm("test", "credit-risk", "--namespace", stack.namespace, "--timeout", "2m")
 
     key, before = secrets.token_hex(32), pods(stack)
     entry = {"stringData": {"lending-app": hashlib.sha256(key.encode()).hexdigest()}}
     stack.kubectl("patch", "secret", "scoring-access", "--type=merge", "-p", json.dumps(entry))
-    # The kubelet looks at a pod at once when something about it changes, and else within a minute and a half.
+    # The kubelet syncs a pod's volumes at once when the pod changes, and otherwise within a minute and a half.
     for pod in before:
         stack.kubectl("annotate", "pod", pod, f"creditrisk.io/nudge={time.time_ns()}", "--overwrite")
-    deadline, seen = time.monotonic() + 150, 0
-    while seen < 10 and time.monotonic() < deadline:
-        seen = seen + 1 if ask(stack, applicant, key)[0] == 200 else 0
+    deadline, accepted = time.monotonic() + 150, 0
+    while accepted < 10 and time.monotonic() < deadline:
+        accepted = accepted + 1 if score(stack, applicant, key)[0] == 200 else 0
         time.sleep(0.3)
-    assert seen == 10
+    assert accepted == 10
     assert pods(stack) == before
-    assert ask(stack, applicant, guarded)[0] == 200
+    assert score(stack, applicant, api_key)[0] == 200
     for pod in before:
         assert key not in (log := stack.kubectl("logs", pod))
-        assert guarded not in log
+        assert api_key not in log
 
 
 @pytest.fixture
 def certificate(tmp_path: Path, stack: Stack) -> Path:
-    """A certificate for the stack's host that nobody else has signed, with its key beside it."""
+    """A self-signed certificate for the stack's host, with its key beside it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "credit-risk")]), datetime.now(UTC)
     signed = (
@@ -193,8 +193,8 @@ def certificate(tmp_path: Path, stack: Stack) -> Path:
 
 
 @pytest.fixture
-def over_tls(stack: Stack, certificate: Path) -> Iterator[ssl.SSLContext]:
-    """The ingress with the certificate, by values alone; as it was at the end."""
+def tls_context(stack: Stack, certificate: Path) -> Iterator[ssl.SSLContext]:
+    """A context that trusts the certificate, which values give to the ingress; without it again at the end."""
     stack.kubectl(
         "create", "secret", "tls", "score-tls", f"--cert={certificate}", f"--key={certificate.with_suffix('.key')}"
     )
@@ -204,18 +204,18 @@ def over_tls(stack: Stack, certificate: Path) -> Iterator[ssl.SSLContext]:
     stack.kubectl("delete", "secret", "score-tls")
 
 
-def test_the_ingress_ends_tls_with_the_certificate_of_the_values(
-    stack: Stack, applicant: bytes, over_tls: ssl.SSLContext
+def test_the_ingress_terminates_tls_with_the_certificate_from_the_values(
+    stack: Stack, applicant: bytes, tls_context: ssl.SSLContext
 ) -> None:
     deadline = time.monotonic() + 60
-    while (answered := ask_over_tls(stack, applicant, over_tls)) != 200 and time.monotonic() < deadline:
+    while (answered := score_over_tls(stack, applicant, tls_context)) != 200 and time.monotonic() < deadline:
         time.sleep(0.5)
     assert answered == 200
-    assert "self-signed certificate" in str(ask_over_tls(stack, applicant, ssl.create_default_context()))
+    assert "self-signed certificate" in str(score_over_tls(stack, applicant, ssl.create_default_context()))
 
 
-def ask_over_tls(stack: Stack, body: bytes, trusted: ssl.SSLContext) -> int | OSError:
-    """Score a body through the ingress over TLS; return the status, or what kept it from coming."""
+def score_over_tls(stack: Stack, body: bytes, trusted: ssl.SSLContext) -> int | OSError:
+    """Score a body through the ingress over TLS; return the status, or the error if no answer came."""
     with contextlib.closing(http.client.HTTPSConnection(stack.host, timeout=20)) as connection:
         try:
             plain = socket.create_connection(("127.0.0.1", stack.cluster.ports.http), timeout=20)
@@ -227,13 +227,13 @@ def ask_over_tls(stack: Stack, body: bytes, trusted: ssl.SSLContext) -> int | OS
 
 
 def _set_tls(stack: Stack, tls: list[dict[str, object]], *, routed: str) -> None:
-    # The stack's Traefik has one door for both; elsewhere its TLS entry point says by itself what this one is told.
+    # The stack's Traefik has one entry point for both; elsewhere its TLS entry point needs no annotation.
     annotation = r"api.ingress.annotations.traefik\.ingress\.kubernetes\.io/router\.tls"
     options = [f"--set-string={annotation}={routed}", f"--set-json=api.ingress.tls={json.dumps(tls)}"]
     stack.helm("upgrade", "credit-risk", str(CHART), "--namespace", stack.namespace, "--reuse-values", *options)
 
 
-def ask(stack: Stack, body: bytes, key: str = "") -> tuple[int, http.client.HTTPMessage]:
+def score(stack: Stack, body: bytes, key: str = "") -> tuple[int, http.client.HTTPMessage]:
     """Score a body through the ingress; return the status and the headers."""
     headers = {"Content-Type": "application/json", "Host": stack.host}
     if key:
@@ -259,7 +259,7 @@ def _set_access(stack: Stack, mode: str) -> None:
         time.sleep(1)
 
 
-def _last_end(stack: Stack, pod: str) -> dict[str, Any]:
+def _last_termination(stack: Stack, pod: str) -> dict[str, Any]:
     found = json.loads(stack.kubectl("get", "pod", pod, "-o", "json"))["status"]["containerStatuses"][0]
     ended: dict[str, Any] = found["lastState"].get("terminated") or {}
     return ended

@@ -1,4 +1,4 @@
-"""CI's deploy on a real cluster: upgrades that serve, promotions that it waits for, and what is taken back."""
+"""CI's deploy on a real cluster: upgrades that serve, rollouts that it waits for, and upgrades that it rolls back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from mlflow import MlflowClient
 
 from conftest import REPOSITORY
-from e2e.bad_models import Files, Shelf, corrupt, download, good
 from e2e.ci_access import connected, deployers, node_registry
-from e2e.registry import registry
+from e2e.model_versions import Files, VersionPublisher, corrupt, download_production, good
+from e2e.registry_client import registry_client
 from localcluster.console import wait_for
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import RELEASE, Stack
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 def deploy(
     stack: Stack, folder: Path, image: dict[str, str], *options: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the script as the workflow does: with the values that the release has, and one new image."""
+    """Run the script as the workflow does: with the release's own values and one new image."""
     values = folder / "values.yaml"
     values.write_text(helm(stack, "get", "values", RELEASE, "--output", "yaml"))
     images = folder / "images.json"
@@ -78,8 +78,8 @@ def revisions(stack: Stack) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _as_it_was(stack: Stack) -> Iterator[None]:
-    """The release goes back to the revision that it had."""
+def _restored_release(stack: Stack) -> Iterator[None]:
+    """Roll the release back to its first revision at the end."""
     revision = revisions(stack)[-1]["revision"]
     yield
     helm(stack, "rollback", RELEASE, str(revision))
@@ -98,17 +98,17 @@ def test_a_new_image_is_rolled_out_and_scored(stack: Stack, tmp_path: Path) -> N
     assert new["tag"] in summary
 
 
-def test_an_image_that_cannot_be_had_is_taken_back_and_no_request_fails(stack: Stack, tmp_path: Path) -> None:
-    good = running_image(stack)
+def test_an_image_that_cannot_be_pulled_is_rolled_back_while_the_old_pods_serve(stack: Stack, tmp_path: Path) -> None:
+    image = running_image(stack)
     before = revisions(stack)[-1]["revision"]
-    result = deploy(stack, tmp_path, {**good, "tag": "never-pushed"}, "--timeout=30")
+    result = deploy(stack, tmp_path, {**image, "tag": "never-pushed"}, "--timeout=30")
     assert result.returncode == 1, result.stdout + result.stderr
     summary = (tmp_path / "summary.md").read_text()
     assert "## Deploy failed" in summary
     assert "scoring did not roll out" in summary
     assert "ImagePull" in summary
     assert f"Rolled back to revision {before}" in summary
-    assert running_image(stack) == good
+    assert running_image(stack) == image
     last = revisions(stack)[-1]
     assert (last["status"], last["description"]) == ("deployed", f"Rollback to {before}")
     assert stack.post("/v1/score", stack.get("/v1/model")["contract"]["reference_applicant"])["decision"]
@@ -129,47 +129,47 @@ PROMOTION = {
 
 @dataclass
 class Rollout:
-    """A promotion of the release's own model, and how to give it something to do."""
+    """A ModelPromotion of the release's own model, and the means to start a rollout."""
 
     stack: Stack
     client: MlflowClient
-    shelf: Shelf
+    publisher: VersionPublisher
 
     def begin(self, make: Callable[[Files], None]) -> str:
-        """Register a version, have it rolled out, and return its number once that has begun."""
-        version = self.shelf.register("credit-risk", make)
+        """Register a version, move the Production pointer to it, and return its number once its rollout has begun."""
+        version = self.publisher.register("credit-risk", make)
         self.client.set_registered_model_alias("credit-risk", "production", version)
         self.wait("the rollout has begun", lambda status: status.get("canaryVersion") == version)
         return version
 
     def wait(self, what: str, reached: Callable[[dict[str, Any]], bool]) -> None:
-        """Wait until the promotion's status is as wanted."""
+        """Wait until the ModelPromotion's status is as wanted."""
         wait_for(
             what, lambda: None if reached(now := self.status()) else f"phase {now.get('phase')}", timeout_seconds=150
         )
 
     def status(self) -> dict[str, Any]:
-        """Return the promotion's status."""
+        """Return the ModelPromotion's status."""
         return dict(json.loads(self.stack.kubectl("get", "modelpromotion", "deployed", "-o", "json")).get("status", {}))
 
 
 @pytest.fixture
 def rollout(stack: Stack, tmp_path: Path) -> Iterator[Rollout]:
-    """A promotion at rest; in the end the first version serves again and the promotion is gone."""
-    with registry(stack) as client:
+    """A ModelPromotion at rest; at the end the first version serves again and the ModelPromotion is gone."""
+    with registry_client(stack) as client:
         first = str(client.get_model_version_by_alias("credit-risk", "production").version)
         stack.kubectl("apply", "--filename", "-", text=json.dumps(PROMOTION))
-        made = Rollout(stack, client, Shelf(client, download(tmp_path / "champion"), tmp_path))
-        made.wait("the promotion rests", lambda status: status.get("phase") == "Idle")
-        yield made
+        rollout = Rollout(stack, client, VersionPublisher(client, download_production(tmp_path / "champion"), tmp_path))
+        rollout.wait("the promotion rests", lambda status: status.get("phase") == "Idle")
+        yield rollout
         client.set_registered_model_alias("credit-risk", "production", first)
         at_once = json.dumps({"spec": {"skipAnalysis": True}})
         stack.kubectl("patch", "modelpromotion", "deployed", "--type=merge", "--patch", at_once)
-        made.wait("the first version serves", lambda now: (now["stableVersion"], now["phase"]) == (first, "Idle"))
+        rollout.wait("the first version serves", lambda now: (now["stableVersion"], now["phase"]) == (first, "Idle"))
         stack.kubectl("delete", "modelpromotion", "deployed")
 
 
-def test_a_deploy_waits_for_the_promotion_in_progress(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
+def test_a_deploy_waits_for_the_rollout_in_progress(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
     image = running_image(stack)
     version = rollout.begin(good)
     result = deploy(stack, tmp_path, with_another_tag(stack, image, f"{image['tag']}-during"))
@@ -178,7 +178,7 @@ def test_a_deploy_waits_for_the_promotion_in_progress(stack: Stack, rollout: Rol
     assert f"by credit-risk version {version}" in (tmp_path / "summary.md").read_text()
 
 
-def test_a_deploy_under_which_a_promotion_fails_is_taken_back(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
+def test_a_deploy_during_which_a_rollout_fails_is_rolled_back(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
     image = running_image(stack)
     rollout.begin(corrupt)
     result = deploy(stack, tmp_path, with_another_tag(stack, image, f"{image['tag']}-in-vain"))
@@ -190,13 +190,13 @@ def test_a_deploy_under_which_a_promotion_fails_is_taken_back(stack: Stack, roll
 
 @pytest.fixture
 def node(stack: Stack) -> EmbeddedCluster:
-    """The embedded node: a registry can be put onto its own loopback address."""
+    """The embedded node, on whose loopback address a container registry can listen."""
     if not isinstance(stack.cluster, EmbeddedCluster):
-        pytest.skip("only the embedded node's network can be entered")
+        pytest.skip("only the embedded node's network namespace can be entered")
     return stack.cluster
 
 
-def test_ci_reaches_the_cluster_as_a_deployer_and_rolls_out_an_image_by_its_digest(
+def test_ci_connects_as_a_deployer_and_rolls_out_an_image_by_digest(
     stack: Stack, node: EmbeddedCluster, tmp_path: Path
 ) -> None:
     old = running_image(stack)
@@ -215,11 +215,11 @@ def test_ci_reaches_the_cluster_as_a_deployer_and_rolls_out_an_image_by_its_dige
         assert wrong.returncode == 1
         assert "Rolled back to revision" in wrong.stdout
         assert running_image(stack) == new
-        assert {question: may(stack, job, *question) for question in MAY} == MAY
+        assert {action: may(stack, job, *action) for action in PERMISSIONS} == PERMISSIONS
 
 
-# verb, kind, further arguments of `kubectl auth can-i`: may CI?
-MAY: dict[tuple[str, ...], bool] = {
+# Whether CI may do it, by verb, resource and further arguments of `kubectl auth can-i`.
+PERMISSIONS: dict[tuple[str, ...], bool] = {
     ("patch", "deployments"): True,
     ("create", "secrets"): True,
     ("create", "pods", "--subresource=portforward"): True,
@@ -236,8 +236,8 @@ MAY: dict[tuple[str, ...], bool] = {
 }
 
 
-def may(stack: Stack, job: dict[str, str], *question: str) -> bool:
-    command = [*stack.kubectl_command(), "auth", "can-i", *question]
+def may(stack: Stack, job: dict[str, str], *action: str) -> bool:
+    command = [*stack.kubectl_command(), "auth", "can-i", *action]
     answer = subprocess.run(command, env=job, capture_output=True, text=True)
     assert answer.stdout.strip() in {"yes", "no"}, answer.stderr
     return answer.stdout.strip() == "yes"

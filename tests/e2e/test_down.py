@@ -1,4 +1,4 @@
-"""The embedded cluster leaves nothing behind, however it ended. A second one beside the first shows it."""
+"""The embedded cluster leaves nothing behind, even after a crash. A second one beside the first shows it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def second(cluster: Cluster, tmp_path: Path) -> EmbeddedCluster:
 
 
 def traces(cluster: EmbeddedCluster) -> dict[str, list[str]]:
-    """Return everything of a cluster that the host can see."""
+    """Return everything that the host can see of a cluster."""
     state = str(cluster.paths.state)
     return {
         "processes": [entry.name for entry in Path("/proc").iterdir() if state in _command(entry)],

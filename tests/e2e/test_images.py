@@ -1,4 +1,4 @@
-"""The images as they are built: small, without a compiler, and nobody's root."""
+"""The images as built: small, without a compiler, and not run as root."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ API_ADDS_AT_MOST_BYTES = 220_000_000
 
 @pytest.fixture(scope="module")
 def archives(cluster: Cluster) -> dict[str, Path]:
-    """Each image's archive, layers uncompressed, by its name."""
+    """Each image's archive, with uncompressed layers, by the image's name."""
     if not isinstance(cluster, EmbeddedCluster):
-        pytest.skip("Docker keeps its images to itself")
+        pytest.skip("Docker keeps images in its own store, not in archives")
     names = {reference.rpartition("/")[2].replace(":", "-") for reference in cluster.images().values()}
     found = {name.rpartition("-")[0]: cluster.paths.images / f"{name}.tar" for name in names}
-    # The pause image is the common base and one program.
+    # The pause image is the common base plus one program.
     base = max(cluster.paths.images.glob("pause-*.tar"), key=lambda archive: archive.stat().st_mtime)
     return {**found, "base": base}
 
 
-def test_the_service_adds_little_to_its_base(archives: dict[str, Path]) -> None:
+def test_the_api_image_adds_little_to_its_base(archives: dict[str, Path]) -> None:
     added = archives["api"].stat().st_size - archives["base"].stat().st_size
     assert 0 < added <= API_ADDS_AT_MOST_BYTES
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_an_image_runs_as_nobody_in_particular(archives: dict[str, Path], name: str) -> None:
+def test_an_image_runs_as_an_unprivileged_user(archives: dict[str, Path], name: str) -> None:
     assert configuration(archives[name])["User"] == "10001:10001"
 
 
-def test_the_service_carries_no_training_libraries_and_no_image_a_compiler_or_a_pip_cache(
+def test_no_image_has_a_compiler_or_a_package_cache_and_the_api_image_no_training_libraries(
     archives: dict[str, Path],
 ) -> None:
     packages = "opt/venv/lib/python3.11/site-packages"
@@ -56,8 +56,8 @@ def test_the_service_carries_no_training_libraries_and_no_image_a_compiler_or_a_
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_bill_of_materials_has_every_locked_package(archives: dict[str, Path], name: str, tmp_path: Path) -> None:
-    """What is taken out of an image to make it small must not hide a package from scanners."""
+def test_a_bill_of_materials_lists_every_locked_package(archives: dict[str, Path], name: str, tmp_path: Path) -> None:
+    """Removing files to make an image small must not hide a package from scanners."""
     subprocess.run(
         [str(program(TRIVY, tmp_path / "log")), "image", "--input", str(archives[name]), "--format", "cyclonedx",
          "--skip-version-check", "--disable-telemetry", "--cache-dir", str(tmp_path),
@@ -85,7 +85,7 @@ def configuration(archive: Path) -> dict[str, Any]:
 
 
 def contents(archive: Path) -> set[str]:
-    """Every path in an image, of all layers."""
+    """Return every path in an image's layers."""
     found: set[str] = set()
     with tarfile.open(archive) as outer:
         for layer in _manifest(outer)["Layers"]:

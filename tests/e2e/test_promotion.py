@@ -1,210 +1,190 @@
-"""Registry pointers move under a steady load of clients, and the operator rolls versions out or takes them back.
+"""The Production pointer moves under a steady load of clients, and the operator promotes versions or rolls them back.
 
-Whatever happens: no client gets a bad answer, and nobody whom the canary answered is sent back to the champion while
-the weight only grows. Both are read from the clients' own record, at the end of every scenario.
+Every scenario starts with a champion that serves, a ModelPromotion at rest, and clients. Whatever happens, every client
+gets a score, and no applicant whom the canary answered is answered by the champion again while the weight only grows.
+Both are read from the clients' own record, at the end of every scenario.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 import yaml
 
-from e2e import bad_models as versions
-from e2e.beside import on_a_lane
-from e2e.lanes import ANALYSIS, LONGEST_WAIT, PROMOTION, STEPS, Lane
+from e2e import model_versions as versions
+from e2e.namespace import LONGEST_WAIT_SECONDS
+from e2e.parallel import promotion_scenario
+from e2e.promotion import ANALYSIS, CANARY, STAYS_AT_30_PERCENT, STEPS, Promotion
+from e2e.scenario import Scenario
 from localcluster.paths import REPOSITORY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-LONG = [{"weight": 30, "duration": "10m"}]
+TWENTY_PERCENT = [{"weight": 20, "duration": "60s"}]
 
 
-@on_a_lane
-def test_a_good_version_is_promoted_by_the_example_that_follows_the_alias(lane: Lane) -> None:
-    document = example("follow-alias")
-    document["spec"]["model"]["name"] = lane.model
-    # The usual steps, which it takes, in seconds. To 5 % come few.
+@promotion_scenario()
+def test_the_follow_alias_example_promotes_a_good_version(scenario: Scenario) -> None:
+    document = example("follow-alias", scenario.promotion)
+    document["spec"]["model"]["name"] = scenario.namespace.model
+    # The default steps, in seconds. 5 % of the clients are few.
     document["spec"]["steps"] = [{"weight": weight} for weight in (5, 25, 50)]
     document["spec"]["analysis"] = {**ANALYSIS, "minSamples": 20}
-    lane.follow()
-    lane.apply(quickly(document))
-    with lane.clients():
-        version = lane.roll_out(versions.good)
-        lane.site.kubectl(
-            lane.namespace, "wait", f"mp/{PROMOTION}", f"--for=jsonpath={{.status.desiredVersion}}={version}"
-        )
-        lane.site.kubectl(
-            lane.namespace, "wait", f"mp/{PROMOTION}", "--for=condition=Promoted", f"--timeout={LONGEST_WAIT:g}s"
-        )
-        lane.assert_promoted(version)
-    assert lane.by_canary(version) > 40
-    assert {answer.version for answer in lane.load.answers[-30:]} == {version}
+    scenario.promotion.apply_document(accelerated(document))
+    version = scenario.roll_out(versions.good)
+    name, wait = f"mp/{scenario.promotion.name}", scenario.namespace.kubectl
+    wait("wait", name, f"--for=jsonpath={{.status.desiredVersion}}={version}")
+    wait("wait", name, "--for=condition=Promoted", f"--timeout={LONGEST_WAIT_SECONDS:g}s")
+    scenario.assert_promoted(version)
+    assert scenario.answers_by_canary(version) > 40
+    assert {answer.version for answer in scenario.clients.answers[-30:]} == {version}
 
 
-@on_a_lane
+@promotion_scenario(steps=TWENTY_PERCENT)
 @pytest.mark.parametrize(
-    ("make", "analysis", "reason", "words"),
+    ("make", "reason", "words"),
     [
-        (versions.drifted, {}, "AnalysisFailed", "score PSI"),
-        (versions.shifted, {}, "AnalysisFailed", "decision shift"),
-        (versions.slow, {"metrics": [{"type": "LatencyP99"}], "minSamples": 20}, "AnalysisFailed", "latency p99 ratio"),
-        (versions.failing, {}, "AnalysisFailed", "error rate"),
-        (versions.hungry, {}, "CanaryFailed", "OOMKilled"),
-        (versions.corrupt, {}, "CanaryFailed", "its tag says"),
-        (versions.misfitting, {}, "CanaryFailed", "wrong contract: the canary asks for"),
+        (versions.drifted, "AnalysisFailed", ["score PSI"]),
+        (versions.shifted, "AnalysisFailed", ["decision shift"]),
+        (versions.failing, "AnalysisFailed", ["error rate"]),
+        (versions.crashing_at_startup, "CanaryFailed", ["OOMKilled"]),
+        (versions.corrupt, "CanaryFailed", ["its tag says"]),
+        (versions.requiring_a_new_field, "CanaryFailed", ["feature-added", "annual_income_after_tax"]),
+        (versions.dropping_a_field, "CanaryFailed", ["feature-dropped", "grade_subgrade"]),
     ],
-    ids=["scores drifted", "decisions shifted", "slow", "answering 500", "crashing", "corrupt", "wrong contract"],
+    ids=["drifted scores", "shifted decisions", "errors", "crash", "corrupt file", "added field", "dropped field"],
 )
-def test_a_bad_version_is_rolled_back(lane: Lane, make: Any, analysis: dict[str, Any], reason: str, words: str) -> None:
-    lane.follow(analysis={**ANALYSIS, **analysis}, steps=[{"weight": 20, "duration": "60s"}])
-    with lane.clients():
-        version = lane.roll_out(make)
-        lane.assert_rolled_back(version, reason, words)
-    assert lane.load.answers[-1].version == lane.stable
+def test_a_bad_version_is_rolled_back(scenario: Scenario, make: Any, reason: str, words: list[str]) -> None:
+    version = scenario.roll_out(make)
+    scenario.assert_rolled_back(version, reason, *words)
+    assert scenario.clients.answers[-1].version == scenario.stable
 
 
-@on_a_lane
-def test_a_version_that_dies_of_real_requests_is_rolled_back(lane: Lane) -> None:
-    lane.follow(steps=[{"weight": 20, "duration": "60s"}])
-    with lane.clients():
-        version = lane.roll_out(versions.bursting)
-        found = lane.wait_for("rolled back", lambda s: s.get("phase") == "Failed" and s.get("failedVersions"))
-        assert found["failedVersions"][0]["version"] == version
-        assert found["failedVersions"][0]["reason"] in {"CanaryFailed", "CanaryLost", "AnalysisFailed"}
-    assert not lane.by_canary(version)
+@promotion_scenario(steps=TWENTY_PERCENT, analysis={**ANALYSIS, "metrics": [{"type": "LatencyP99"}], "minSamples": 20})
+def test_a_slow_version_is_rolled_back(scenario: Scenario) -> None:
+    version = scenario.roll_out(versions.slow)
+    scenario.assert_rolled_back(version, "AnalysisFailed", "latency p99 ratio")
+    assert scenario.clients.answers[-1].version == scenario.stable
 
 
-@on_a_lane
-def test_the_pinned_version_of_the_example_is_rolled_out(lane: Lane) -> None:
-    lane.follow()
-    pinned = lane.register(versions.good)
-    document = example("pin-version")
-    document["spec"]["model"] = {"name": lane.model, "version": pinned}
-    with lane.clients():
-        lane.apply(quickly(document))
-        lane.assert_promoted(pinned)
-    document["spec"]["model"] = {"name": lane.model, "version": "99999"}
-    lane.apply(quickly(document))
-    found = lane.wait_for("an absent version is told", lambda s: "no version" in s["message"])
-    assert found["stableVersion"] == lane.served() == pinned
+@promotion_scenario(steps=TWENTY_PERCENT)
+def test_a_version_that_crashes_on_real_requests_is_rolled_back(scenario: Scenario) -> None:
+    version = scenario.roll_out(versions.crashing_on_requests)
+    status = scenario.promotion.wait_for("a rollback", lambda s: s.get("phase") == "Failed" and s.get("failedVersions"))
+    assert status["failedVersions"][0]["version"] == version
+    assert status["failedVersions"][0]["reason"] in {"CanaryFailed", "CanaryLost", "AnalysisFailed"}
+    assert not scenario.answers_by_canary(version)
 
 
-@on_a_lane
-def test_the_cautious_example_shadows_first_and_waits_for_a_persons_word(lane: Lane) -> None:
-    document = example("cautious")
-    document["spec"]["model"]["name"] = lane.model
-    document["spec"]["canary"] = {"replicas": 2, "deadlineMilliseconds": 5000}
-    # Limits as tight as the example's need thousands of answers to be told from chance.
+@promotion_scenario()
+def test_the_pin_version_example_rolls_the_pinned_version_out(scenario: Scenario) -> None:
+    pinned = scenario.namespace.register(versions.good)
+    document = example("pin-version", scenario.promotion)
+    document["spec"]["model"] = {"name": scenario.namespace.model, "version": pinned}
+    scenario.promotion.apply_document(accelerated(document))
+    scenario.assert_promoted(pinned)
+
+    document["spec"]["model"]["version"] = "99999"
+    scenario.promotion.apply_document(accelerated(document))
+    status = scenario.promotion.wait_for("a message on the missing version", lambda s: "no version" in s["message"])
+    assert status["stableVersion"] == scenario.namespace.served() == pinned
+
+
+@promotion_scenario()
+def test_the_cautious_example_shadows_first_and_pauses_for_a_manual_decision(scenario: Scenario) -> None:
+    document = example("cautious", scenario.promotion)
+    document["spec"]["model"]["name"] = scenario.namespace.model
+    document["spec"]["canary"] = {**CANARY, "replicas": 2}
+    # The example's tight limits need thousands of answers to be told from chance.
     types = [metric["type"] for metric in document["spec"]["analysis"]["metrics"]]
     metrics = [{"type": kind, "limit": 0.5} for kind in types if kind != "LatencyP99"]
     changes = {"interval": "2s", "minSamples": 20, "onInsufficientData": "Wait", "metrics": metrics}
     document["spec"]["analysis"] |= changes
     document["spec"]["shadow"]["duration"] = "5s"
     document["spec"]["steps"][0]["weight"] = 10
-    lane.follow()
-    lane.apply(quickly(document))
-    with lane.clients():
-        version = lane.roll_out(versions.good)
-        lane.wait_for("the shadow", lambda s: s.get("route", {}).get("mode") == "shadow" and s.get("stepStartedAt"))
-        assert not lane.by_canary(version)
-        lane.wait_for("the pause", lambda s: s["phase"] == "Paused")
-        assert lane.by_canary(version)
-        assert lane.served() == lane.stable
-        lane.act("resume")
-        lane.assert_promoted(version)
+    scenario.promotion.apply_document(accelerated(document))
+
+    version = scenario.roll_out(versions.good)
+    scenario.promotion.wait_for("the shadow step", lambda s: (
+        s.get("route", {}).get("mode") == "shadow" and s.get("stepStartedAt")))  # fmt: skip
+    assert not scenario.answers_by_canary(version)
+    scenario.promotion.wait_for_phase("Paused")
+    assert scenario.answers_by_canary(version)
+    assert scenario.namespace.served() == scenario.stable
+    scenario.promotion.act("resume")
+    scenario.assert_promoted(version)
 
 
-@on_a_lane
-def test_abort_takes_a_version_back_and_retry_tries_it_again(lane: Lane) -> None:
-    lane.follow(steps=LONG)
-    with lane.clients():
-        version = lane.roll_out(versions.good)
-        lane.wait_for("the canary's share", lambda s: s["phase"] == "Progressing" and s["verifiedWeight"] == 30)
-        lane.act("abort")
-        lane.assert_rolled_back(version, "Aborted", "by hand")
-    with lane.clients():
-        lane.apply(lane.document())
-        lane.act("retry")
-        assert "Retried" in lane.events()
-        lane.assert_promoted(version)
+@promotion_scenario(steps=STAYS_AT_30_PERCENT)
+def test_abort_rolls_a_version_back_and_retry_rolls_it_out_again(scenario: Scenario) -> None:
+    version = scenario.roll_out(versions.good)
+    scenario.promotion.wait_for_weight(30)
+    scenario.promotion.act("abort")
+    scenario.assert_rolled_back(version, "Aborted", "manually")
+
+    retried = time.time()
+    scenario.promotion.apply()
+    scenario.promotion.act("retry")
+    assert "Retried" in scenario.promotion.events()
+    scenario.assert_promoted(version, since=retried)
 
 
-@on_a_lane
-def test_suspend_holds_a_rollout_and_another_action_is_refused_with_an_event(lane: Lane) -> None:
-    lane.follow(suspend=True)
-    with lane.clients():
-        version = lane.roll_out(versions.good)
-        lane.wait_for("the wait", lambda s: s["message"] == f"suspended; version {version} waits")
-        lane.act("resume")
-        assert "means nothing in phase Idle" in lane.events()["ActionIgnored"]
-        lane.apply(lane.document(suspend=False))
-        lane.assert_promoted(version)
+@promotion_scenario(suspend=True)
+def test_suspend_delays_a_rollout_and_an_action_without_meaning_is_reported_by_an_event(scenario: Scenario) -> None:
+    version = scenario.roll_out(versions.good)
+    scenario.promotion.wait_for("a suspended version", lambda s: s["message"] == f"suspended; version {version} waits")
+    scenario.promotion.act("resume")
+    assert "means nothing in phase Idle" in scenario.promotion.events()["ActionIgnored"]
+    scenario.promotion.apply(suspend=False)
+    scenario.assert_promoted(version)
 
 
-@on_a_lane
-def test_a_newer_version_takes_the_place_of_one_in_mid_rollout(lane: Lane) -> None:
-    lane.follow(steps=LONG)
-    with lane.clients():
-        first = lane.roll_out(versions.good)
-        lane.wait_for("the first canary's share", lambda s: s["verifiedWeight"] == 30)
-        lane.apply(lane.document())
-        second = lane.roll_out(versions.good)
-        lane.assert_promoted(second)
-        history = lane.status()["history"]
-        assert (history[1]["version"], history[1]["reason"]) == (first, "Superseded")
-        lane.assert_nobody_turned_back(first, until=history[1]["at"])
+@promotion_scenario(steps=STAYS_AT_30_PERCENT)
+def test_a_newer_version_supersedes_one_in_mid_rollout(scenario: Scenario) -> None:
+    first = scenario.roll_out(versions.good)
+    scenario.promotion.wait_for_weight(30)
+    scenario.promotion.apply(steps=STEPS)
+    second = scenario.roll_out(versions.good)
+    scenario.assert_promoted(second)
+    superseded = scenario.promotion.history()[1]
+    assert (superseded.version, superseded.reason) == (first, "Superseded")
+    scenario.assert_canary_kept_applicants(first, until=superseded.at)
 
 
-@on_a_lane
-def test_a_pointer_that_moves_back_ends_the_rollout_quietly(lane: Lane) -> None:
-    lane.follow(steps=LONG)
-    with lane.clients():
-        version = lane.roll_out(versions.good)
-        lane.wait_for("the canary's share", lambda s: s["verifiedWeight"] == 30)
-        lane.point_to(lane.stable)
-        found = lane.wait_for("rest", lambda s: s["phase"] == "Idle" and s.get("history"))
-        assert found["history"][0] | {"at": 0} == {
-            "version": version, "outcome": "Stopped", "reason": "PointerMovedBack", "at": 0}  # fmt: skip
-        assert not found.get("failedVersions")
-        assert lane.conditions()["Promoted"][0] == "True"
-        assert lane.served() == lane.stable
-        lane.assert_nobody_turned_back(version, until=found["history"][0]["at"])
+@promotion_scenario(steps=STAYS_AT_30_PERCENT)
+def test_a_pointer_that_moves_back_stops_the_rollout_without_a_judgment(scenario: Scenario) -> None:
+    version = scenario.roll_out(versions.good)
+    scenario.promotion.wait_for_weight(30)
+    scenario.namespace.move_pointer(scenario.stable)
+    status = scenario.promotion.wait_for("a stopped rollout", lambda s: s["phase"] == "Idle" and s.get("history"))
+    scenario.assert_stopped(version, "PointerMovedBack")
+    assert not status.get("failedVersions")
+    assert scenario.promotion.conditions()["Promoted"][0] == "True"
 
 
-@on_a_lane
-def test_a_return_to_the_last_stable_version_goes_straight_in(lane: Lane) -> None:
-    lane.follow(steps=[{"weight": 50, "duration": "1s"}])
-    with lane.clients():
-        former = lane.stable
-        lane.assert_promoted(lane.roll_out(versions.good))
-    with lane.clients():
-        lane.point_to(former)
-        lane.assert_promoted(former)
-    assert not lane.by_canary(former)
+@promotion_scenario(steps=[{"weight": 50, "duration": "1s"}])
+def test_a_return_to_the_last_stable_version_is_promoted_without_a_canary(scenario: Scenario) -> None:
+    former = scenario.stable
+    scenario.assert_promoted(scenario.roll_out(versions.good))
+    scenario.namespace.move_pointer(former)
+    scenario.assert_promoted(former)
+    assert not scenario.answers_by_canary(former)
 
 
-@on_a_lane
-def test_an_invalid_spec_is_a_condition_and_nothing_is_done(lane: Lane) -> None:
-    lane.follow()
-    document = lane.document(steps=[{"weight": 50, "duration": "5s"}, {"weight": 10, "duration": "5s"}])
-    lane.apply(document)
-    lane.wait_until("the condition", lambda: any(reason == "InvalidSpec" for _, reason in lane.conditions().values()))
-    assert lane.served() == lane.stable
-
-
-def example(name: str) -> dict[str, Any]:
+def example(name: str, promotion: Promotion) -> dict[str, Any]:
+    """Return one of the manifests that users start from, under the scenario's name."""
     document: dict[str, Any] = yaml.safe_load((REPOSITORY / "manifests" / f"{name}.yaml").read_text())
-    document["metadata"]["name"] = PROMOTION
+    document["metadata"]["name"] = promotion.name
     return document
 
 
-def quickly(document: dict[str, Any]) -> dict[str, Any]:
-    """Return an example with the same way, walked in seconds."""
+def accelerated(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an example with the same steps in seconds."""
     spec = document["spec"]
     for step in spec.get("steps", STEPS):
         if "weight" in step:
             step["duration"] = "5s"
     spec.setdefault("analysis", ANALYSIS)
-    spec.setdefault("canary", {"deadlineMilliseconds": 5000})
+    spec.setdefault("canary", CANARY)
     return document

@@ -1,6 +1,6 @@
-"""Rollouts one after the other for as long as asked, good and bad ones, while pods are killed at any moment.
+"""Rollouts of good and bad versions one after another, while pods are killed at random moments.
 
-CREDIT_RISK_SOAK_MINUTES says for how long; 30 without it. The dice's seed stands in the failure.
+CREDIT_RISK_SOAK_MINUTES sets the duration, 30 by default. A failure states the seed of the random choices.
 """
 
 from __future__ import annotations
@@ -13,53 +13,55 @@ from collections.abc import Callable
 
 import pytest
 
-from e2e import bad_models as versions
-from e2e.beside import on_a_lane_of_its_own
-from e2e.lanes import Lane
-from e2e.pods import OPERATOR, PROMOTER, SCORER, is_ready, processes, sigkill
+from e2e import model_versions as versions
+from e2e.parallel import promotion_scenario
+from e2e.pods import OPERATOR, PROMOTER, SCORER, STABLE, is_ready, processes, sigkill
+from e2e.scenario import Scenario
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e, pytest.mark.slow]
 BAD = {versions.drifted: "score PSI", versions.shifted: "decision shift", versions.failing: "error rate"}
 
 
-def kill_operator(lane: Lane) -> None:
-    (pod,) = lane.pods(OPERATOR, lane.operator_namespace)
+def kill_operator(scenario: Scenario) -> None:
+    namespace = scenario.namespace
+    (pod,) = namespace.pods(OPERATOR, namespace.operator_namespace)
     sigkill(processes(pod, PROMOTER))
-    lane.site.kubectl(lane.operator_namespace, "delete", "pod", pod["metadata"]["name"], "--grace-period=1")
+    name, environment = pod["metadata"]["name"], namespace.environment
+    environment.kubectl(namespace.operator_namespace, "delete", "pod", name, "--grace-period=1")
 
 
-def kill_stable_pod(lane: Lane) -> None:
-    sigkill(processes(next(filter(is_ready, lane.pods("creditrisk.io/track=stable"))), SCORER))
+def kill_stable_pod(scenario: Scenario) -> None:
+    sigkill(processes(next(filter(is_ready, scenario.namespace.pods(STABLE))), SCORER))
 
 
-def leave_alone(_: Lane) -> None:
-    """Harm nobody."""
+def kill_nothing(_: Scenario) -> None:
+    """Inject no fault."""
 
 
-def round_of(lane: Lane, dice: random.Random) -> None:
-    """Have one rollout, with harm done to somebody at a moment of it."""
-    harm: Callable[[Lane], None] = dice.choice([leave_alone, kill_operator, kill_stable_pod])
-    make = dice.choice([versions.good, versions.good, *BAD])
-    with lane.clients():
-        doing = threading.Timer(dice.uniform(0, 30), harm, [lane])
-        version = lane.roll_out(make)
-        doing.start()
+def roll_out_under_a_fault(scenario: Scenario, rng: random.Random) -> None:
+    """Roll one version out, inject a fault at a random moment, and assert that the rollout ends as it should."""
+    inject: Callable[[Scenario], None] = rng.choice([kill_nothing, kill_operator, kill_stable_pod])
+    make = rng.choice([versions.good, versions.good, *BAD])
+    with scenario.steady_clients():
+        fault = threading.Timer(rng.uniform(0, 30), inject, [scenario])
+        version = scenario.roll_out(make)
+        fault.start()
         if make is versions.good:
-            lane.assert_promoted(version)
+            scenario.assert_promoted(version)
         else:
-            lane.assert_rolled_back(version, "AnalysisFailed", BAD[make])
-        doing.join()
+            scenario.assert_rolled_back(version, "AnalysisFailed", BAD[make])
+        fault.join()
 
 
-@on_a_lane_of_its_own
-def test_rollouts_go_well_for_as_long_as_they_are_made(lane: Lane) -> None:
+@promotion_scenario(own_operator=True, clients=False)
+def test_rollouts_under_random_faults_all_end_as_they_should(scenario: Scenario) -> None:
     seed, rounds = random.randrange(1_000_000), 0
-    dice, ends = random.Random(seed), time.monotonic() + 60 * float(os.environ.get("CREDIT_RISK_SOAK_MINUTES", "30"))
-    lane.follow()
+    rng, ends = random.Random(seed), time.monotonic() + 60 * float(os.environ.get("CREDIT_RISK_SOAK_MINUTES", "30"))
     try:
         while time.monotonic() < ends:
-            round_of(lane, dice)
+            roll_out_under_a_fault(scenario, rng)
             rounds += 1
     except AssertionError as error:
         error.add_note(f"in round {rounds + 1} of seed {seed}")
         raise
+    assert rounds > 0, "the time was up before the first rollout: set CREDIT_RISK_SOAK_MINUTES above 0"

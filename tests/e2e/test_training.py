@@ -1,16 +1,16 @@
-"""Training runs on a real Kubernetes as `make train` starts them: a better version takes over, a worse one does not."""
+"""Training runs started as by `make train`: the Production pointer moves to a better version and not to a worse one."""
 
 from __future__ import annotations
 
 import pytest
 
-from e2e.registry import registry
+from e2e.registry_client import registry_client
 from localcluster import training
 from localcluster.console import ClusterError
 from localcluster.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-# A model of its own: the one that other tests score with stays as it is.
+# A model of its own, so that the one that other tests score with stays as it is.
 NAME = "e2e-training"
 COMMON = [f"--model-name={NAME}", "--synthetic-rows=3000", "--hidden=16", "--bins=8", "--batch-rows=64"]
 WEAK = [*COMMON, "--heads=1", "--epochs=1", "--learning-rate=0.001"]
@@ -24,7 +24,7 @@ def train(stack: Stack, *arguments: str) -> str:
     return job
 
 
-def test_a_better_version_becomes_production_and_a_worse_one_does_not(
+def test_the_production_pointer_moves_to_a_better_version_and_not_to_a_worse_one(
     stack: Stack, capfd: pytest.CaptureFixture[str]
 ) -> None:
     jobs = stack.jobs()
@@ -34,7 +34,7 @@ def test_a_better_version_becomes_production_and_a_worse_one_does_not(
         train(stack, *WEAK, "--seed=1")
     log = capfd.readouterr().out
     assert "not_worse_than_production" in log or "epoch 1 of at most 6" in log
-    with registry(stack) as client:
+    with registry_client(stack) as client:
         model = client.get_registered_model(NAME)
         assert {alias: str(version) for alias, version in model.aliases.items()} == {
             "production": "2",
@@ -50,6 +50,6 @@ def test_a_better_version_becomes_production_and_a_worse_one_does_not(
     assert stack.jobs() == jobs
 
 
-def test_bad_arguments_end_a_run_with_exit_code_2_and_no_second_try(stack: Stack) -> None:
+def test_bad_arguments_end_a_run_with_exit_code_2(stack: Stack) -> None:
     with pytest.raises(ClusterError, match=r"exit code 2"):
         train(stack, f"--model-name={NAME}", "--epochs=0")

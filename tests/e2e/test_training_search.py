@@ -1,4 +1,4 @@
-"""A hyper-parameter search by pods that run at once and share one study in the stack's Postgres."""
+"""A hyper-parameter search by parallel pods that share one study in the stack's Postgres."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e.registry import registry
+from e2e.registry_client import registry_client
 from localcluster import training
 from localcluster.stack import Stack
 
@@ -16,13 +16,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 NAME = "e2e-search"
 TRIALS, WORKERS = 8, 2
 ARGUMENTS = [f"--model-name={NAME}", "--synthetic-rows=20000", "--heads=5", "--epochs=8"]
-ARGUMENTS += ["--promote=never", "--minimum-auc=0", "--maximum-ece=1", "--minimum-air=0"]
-# The first that has Indexed Jobs by default.
+ARGUMENTS += ["--production-pointer=never", "--minimum-auc=0", "--maximum-ece=1", "--minimum-air=0"]
+# The first Kubernetes with Indexed Jobs by default.
 INDEXED = (1, 22)
 
 
 def jobs_of(stack: Stack) -> list[dict[str, Any]]:
-    """The Indexed Job of the search; where the cluster has none, a Job for each index, as its controller makes pods."""
+    """Return the search's Indexed Job, or on older clusters one Job per index, as the controller would make pods."""
     server = json.loads(stack.kubectl("version", "--output=json"))["serverVersion"]
     known = (int(server["major"]), int(server["minor"].rstrip("+"))) >= INDEXED
     values = {"data": "synthetic", "search": {"trials": TRIALS, "workers": WORKERS}}
@@ -42,13 +42,13 @@ def _of_index(job: dict[str, Any], index: int) -> dict[str, Any]:
     return single
 
 
-def test_pods_that_run_at_once_share_a_study_and_one_of_them_trains_with_what_they_found(stack: Stack) -> None:
+def test_parallel_pods_share_a_study_and_one_of_them_trains_with_its_best_parameters(stack: Stack) -> None:
     jobs = jobs_of(stack)
     for job in jobs:
         stack.create(job)
     for job in jobs:
         training.follow(stack, job["metadata"]["name"])
-    with registry(stack) as client:
+    with registry_client(stack) as client:
         (experiment,) = client.search_experiments(filter_string=f"name = '{NAME}'")
         runs = client.search_runs([experiment.experiment_id])
         finals = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
@@ -58,7 +58,7 @@ def test_pods_that_run_at_once_share_a_study_and_one_of_them_trains_with_what_th
     assert final.info.status == "FINISHED"
     assert version.run_id == final.info.run_id
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {final.info.run_id}
-    # A worker that is in the middle of its trial when the other one completes the last is let through.
+    # A worker in mid-trial may finish it when the other one has completed the last.
     assert TRIALS <= len(trials) < TRIALS + WORKERS
     assert {run.data.tags["worker"] for run in trials} == {"0", "1"}
     complete = [run for run in trials if "out_of_fold_log_loss" in run.data.metrics]

@@ -1,4 +1,4 @@
-"""The Kubernetes API as a test asks it, often and at little cost."""
+"""A cheap client of the Kubernetes API for tests that poll often."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Api:
-    """The Kubernetes API through one `kubectl proxy`: asking costs no process of its own."""
+class KubernetesApi:
+    """The Kubernetes API behind one `kubectl proxy`, so that a request starts no process."""
 
     url: str
 
     def get(self, path: str) -> Document:
-        """Return a document, {} where there is none."""
+        """Return a document, {} if it does not exist."""
         return self._send("GET", path)
 
     def delete(self, path: str, **options: object) -> Document:
-        """Delete what is there."""
+        """Delete an object, or a collection, if it exists."""
         return self._send("DELETE", path, options or None)
 
     def post(self, path: str, body: object) -> Document:
@@ -35,12 +35,12 @@ class Api:
         return self._send("POST", path, body)
 
     def patch(self, path: str, changes: object) -> Document:
-        """Merge changes into what is there."""
+        """Apply a JSON merge patch to an object."""
         return self._send("PATCH", path, changes, "application/merge-patch+json")
 
-    def _send(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Document:
+    def _send(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Document:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": kind}, method=method)
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": content_type}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
                 answer: Document = json.load(response)
@@ -52,12 +52,12 @@ class Api:
 
 
 @contextmanager
-def api_of(stack: Stack) -> Iterator[Api]:
-    """Run `kubectl proxy` for the length of the block."""
+def kubernetes_api(stack: Stack) -> Iterator[KubernetesApi]:
+    """Run `kubectl proxy` for the duration of the block."""
     command = [*stack.kubectl_command(), "proxy", "--port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=stack.environment()) as process:
         line = process.stdout.readline() if process.stdout else ""
         try:
-            yield Api(f"http://{line.strip().rpartition(' ')[2]}")
+            yield KubernetesApi(f"http://{line.strip().rpartition(' ')[2]}")
         finally:
             process.terminate()

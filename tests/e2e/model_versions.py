@@ -1,4 +1,4 @@
-"""Model versions that are bad in one way each, made from the champion's own files and registered like any other."""
+"""Model versions with one fault each, made from the champion's files and registered like any other version."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
 OUTPUT, CHAMPION = "probability_of_default", "probability_of_the_champion"
+# As many float32 values take more memory than a scoring pod may have.
+GIGABYTE_VALUES = 300_000_000
 Contract = dict[str, Any]
 
 
 @dataclass
 class Files:
-    """What a version consists of, open for changes; `tags` replace those that tell the truth."""
+    """The files of a version, open for changes; `tags` override the registry tags that would be correct."""
 
     graph: onnx.ModelProto
     contract: Contract
@@ -37,25 +39,42 @@ class Files:
         return [float(self.contract["reference_applicant"][name]) for name in numeric]
 
     def append(self, nodes: list[onnx.NodeProto], **constants: npt.ArrayLike) -> None:
-        """Let nodes make the output from what the champion says."""
+        """Let nodes compute the output from CHAMPION, the champion's PD."""
         graph = self.graph.graph
         for node in graph.node:
-            for index, name in enumerate(node.output):
-                if name == OUTPUT:
-                    node.output[index] = CHAMPION
-            for index, name in enumerate(node.input):
-                if name == OUTPUT:
-                    node.input[index] = CHAMPION
-        graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
+            _rename(node, OUTPUT, CHAMPION)
+        graph.initializer.extend(_initializers(constants))
         graph.node.extend(nodes)
+
+    def prepend(self, nodes: list[onnx.NodeProto], source: str, replacement: str, **constants: npt.ArrayLike) -> None:
+        """Let nodes compute `replacement`, which the champion's graph reads instead of its input `source`."""
+        graph = self.graph.graph
+        champion = list(graph.node)
+        for node in champion:
+            _rename(node, source, replacement)
+        graph.initializer.extend(_initializers(constants))
+        # A graph's nodes are sorted: each reads only what earlier ones made.
+        del graph.node[:]
+        graph.node.extend([*nodes, *champion])
+
+
+def _rename(node: onnx.NodeProto, old: str, new: str) -> None:
+    for values in (node.input, node.output):
+        for index, name in enumerate(values):
+            if name == old:
+                values[index] = new
+
+
+def _initializers(constants: Mapping[str, npt.ArrayLike]) -> list[TensorProto]:
+    return [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
 
 
 def good(files: Files) -> None:
-    """The champion's files under another number."""
+    """The champion's files under a new version number."""
 
 
 def drifted(files: Files) -> None:
-    """Scores move close to the threshold, but none crosses it: only the distribution tells."""
+    """Move scores close to the threshold without crossing it: only the distribution shows the fault."""
     files.append(
         [
             helper.make_node("Div", [CHAMPION, "limit"], ["relative"]),
@@ -70,12 +89,12 @@ def drifted(files: Files) -> None:
 
 
 def shifted(files: Files) -> None:
-    """The same scores, another threshold: only the decisions tell."""
+    """Keep the scores and lower the threshold: only the decisions show the fault."""
     files.contract["decision_threshold"] /= 10
 
 
 def slow(files: Files) -> None:
-    """Answers right, but only after multiplying large matrices."""
+    """Answer correctly, but only after multiplying large matrices."""
     files.append(
         [
             helper.make_node("Mul", [CHAMPION, "nothing"], ["zeros"]),
@@ -91,7 +110,7 @@ def slow(files: Files) -> None:
 
 
 def failing(files: Files) -> None:
-    """Answers the reference applicant, and nobody else: an index beyond the end of a table."""
+    """Score nobody but the reference applicant: all others lead to an index beyond the end of a table."""
     files.append(
         [
             *_stranger(),
@@ -103,33 +122,51 @@ def failing(files: Files) -> None:
     )
 
 
-def hungry(files: Files) -> None:
-    """Takes more memory than its pod may have, at the first score."""
-    files.append(_memory("everybody"), everybody=np.int64(1), gigabyte=np.int64(300_000_000), one=np.ones(1, np.int64),
-                 zero=np.float32(0))  # fmt: skip
+def crashing_at_startup(files: Files) -> None:
+    """Exceed the pod's memory limit at the first score, which is the reference applicant's."""
+    files.append(_memory("everybody"), everybody=np.int64(1), gigabyte=np.int64(GIGABYTE_VALUES),
+                 one=np.ones(1, np.int64), zero=np.float32(0))  # fmt: skip
 
 
-def bursting(files: Files) -> None:
-    """Takes more memory than its pod may have, at the first score of a real applicant."""
+def crashing_on_requests(files: Files) -> None:
+    """Exceed the pod's memory limit at the first score of a real applicant."""
     files.append([*_stranger(), *_memory("stranger")], reference=np.array(files.reference, np.float32),
-                 gigabyte=np.int64(300_000_000), one=np.ones(1, np.int64), zero=np.float32(0))  # fmt: skip
+                 gigabyte=np.int64(GIGABYTE_VALUES), one=np.ones(1, np.int64), zero=np.float32(0))  # fmt: skip
 
 
 def corrupt(files: Files) -> None:
-    """The registry promises another file than the store has."""
+    """Let the registry promise another file than the object store holds."""
     files.tags["sha256.model.onnx"] = "0" * 64
 
 
-def misfitting(files: Files) -> None:
-    """Asks for a field that no client sends."""
+def requiring_a_new_field(files: Files) -> None:
+    """Rename a feature, so that the model needs a field that no client sends."""
     renamed = files.contract["features"][0]
     value = files.contract["reference_applicant"].pop(renamed["name"])
     renamed["name"] = f"{renamed['name']}_after_tax"
     files.contract["reference_applicant"][renamed["name"]] = value
 
 
+def dropping_a_field(files: Files) -> None:
+    """Drop the last categorical feature without listing it under `ignored`, though clients send it."""
+    categorical = [feature for feature in files.contract["features"] if feature["kind"] == "categorical"]
+    dropped = categorical[-1]
+    files.contract["features"].remove(dropped)
+    code = dropped["categories"].index(files.contract["reference_applicant"].pop(dropped["name"]))
+    (given,) = (given for given in files.graph.graph.input if given.name == "categorical")
+    given.type.tensor_type.shape.dim[1].dim_value = len(categorical) - 1
+    # The champion's graph still needs the column: it gets the reference applicant's category in every row.
+    files.prepend(
+        [helper.make_node("Pad", ["categorical", "column_after", "code"], ["all-categorical"], mode="constant")],
+        "categorical",
+        "all-categorical",
+        column_after=np.array([0, 0, 0, 1], np.int64),
+        code=np.int64(code),
+    )
+
+
 def _stranger() -> list[onnx.NodeProto]:
-    """Make `stranger`: 0 for the reference applicant, 1 for everybody else."""
+    """Compute `stranger`: 0 for the reference applicant, 1 for everybody else."""
     return [
         helper.make_node("Sub", ["numeric", "reference"], ["difference"]),
         helper.make_node("Abs", ["difference"], ["distances"]),
@@ -140,6 +177,7 @@ def _stranger() -> list[onnx.NodeProto]:
 
 
 def _memory(switch: str) -> list[onnx.NodeProto]:
+    """Allocate `gigabyte` floats where `switch` is 1, and leave the champion's PD as it is."""
     return [
         helper.make_node("Mul", [switch, "gigabyte"], ["length"]),
         helper.make_node("Add", ["length", "one"], ["lengths"]),
@@ -151,25 +189,34 @@ def _memory(switch: str) -> list[onnx.NodeProto]:
     ]
 
 
-class Shelf:
-    """Makes, uploads and registers versions; each kind is uploaded once and may be registered for many models."""
+@dataclass(frozen=True)
+class _Stored:
+    """Files of one kind in the artifact store, and what a version made of them needs."""
+
+    source: str
+    run_id: str
+    tags: dict[str, str]
+
+
+class VersionPublisher:
+    """Makes, uploads and registers versions; each kind is uploaded once and can be registered for many models."""
 
     def __init__(self, client: MlflowClient, champion: Path, folder: Path) -> None:
-        """Take a client, the champion's files, and where to put the new ones."""
+        """Take a registry client, the folder of the champion's files, and a folder for the files to make."""
         self._client, self._champion, self._folder = client, champion, folder
-        self._experiment = client.create_experiment(f"bad models {uuid.uuid4().hex[:8]}")
-        self._stored: dict[str, tuple[str, str, dict[str, str]]] = {}
+        self._experiment = client.create_experiment(f"versions of the end-to-end tests {uuid.uuid4().hex[:8]}")
+        self._stored: dict[str, _Stored] = {}
         self._lock = threading.Lock()
 
     def register(self, model: str, make: Callable[[Files], None]) -> str:
-        """Register another version of a model, of the kind that `make` makes, and return its number."""
+        """Register a new version of a model with the files that `make` changes, and return its number."""
         with self._lock:
             if make.__name__ not in self._stored:
                 self._stored[make.__name__] = self._store(make)
-        source, run_id, tags = self._stored[make.__name__]
-        return str(self._client.create_model_version(model, source, run_id, tags=tags).version)
+        stored = self._stored[make.__name__]
+        return str(self._client.create_model_version(model, stored.source, stored.run_id, tags=stored.tags).version)
 
-    def _store(self, make: Callable[[Files], None]) -> tuple[str, str, dict[str, str]]:
+    def _store(self, make: Callable[[Files], None]) -> _Stored:
         contract = json.loads((self._champion / "contract.json").read_text())
         files = Files(onnx.load(str(self._champion / "model.onnx")), contract, {})
         make(files)
@@ -177,14 +224,12 @@ class Shelf:
         folder.mkdir()
         onnx.save(files.graph, str(folder / "model.onnx"))
         (folder / "contract.json").write_text(json.dumps(files.contract))
-        digests = {
-            f"sha256.{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()
-        }  # fmt: skip
+        digests = {f"sha256.{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
         run = self._client.create_run(self._experiment, run_name=make.__name__)
         self._client.log_artifacts(run.info.run_id, str(folder), "model")
-        return f"{run.info.artifact_uri}/model", run.info.run_id, {**digests, **files.tags}
+        return _Stored(f"{run.info.artifact_uri}/model", run.info.run_id, {**digests, **files.tags})
 
 
-def download(folder: Path) -> Path:
-    """Return a folder with the files of the production version."""
+def download_production(folder: Path) -> Path:
+    """Return a folder with the files of the stack's Production version."""
     return Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production", dst_path=str(folder)))

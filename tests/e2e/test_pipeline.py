@@ -1,9 +1,11 @@
-"""The whole line on a real Kubernetes: data in the object store, training, registry, scoring through the ingress."""
+"""The whole pipeline on a real cluster: data in the object store, training, registry, scoring through the ingress."""
 
 from __future__ import annotations
 
 import base64
+import http.client
 import json
+import re
 import time
 import urllib.error
 from pathlib import Path
@@ -15,8 +17,9 @@ import onnxruntime as ort
 import pytest
 
 from conftest import REAL_LOANS
-from e2e.registry import registry
-from localcluster.console import ClusterError
+from e2e.pods import management
+from e2e.registry_client import registry_client
+from localcluster.console import ClusterError, output
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import CHART, Stack
 from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
@@ -26,10 +29,10 @@ NAME = "credit-risk"
 DECLARATION = load_declaration(BUILT_IN_DECLARATION)
 
 
-def test_the_service_answers_what_the_onnx_model_says(
+def test_the_service_scores_exactly_like_the_onnx_model(
     stack: Stack, loans: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    with registry(stack) as client:
+    with registry_client(stack) as client:
         version = client.get_model_version_by_alias(NAME, "production")
         folder = mlflow.artifacts.download_artifacts(f"models:/{NAME}/{version.version}", dst_path=str(tmp_path))
     session = ort.InferenceSession(str(Path(folder) / "model.onnx"))
@@ -41,12 +44,12 @@ def test_the_service_answers_what_the_onnx_model_says(
     np.testing.assert_allclose([answer["probability_of_default"] for answer in answers], expected, atol=1e-6)
 
 
-def test_both_pods_answer(stack: Stack, loans: list[dict[str, Any]]) -> None:
+def test_the_ingress_spreads_requests_over_both_pods(stack: Stack, loans: list[dict[str, Any]]) -> None:
     assert len({stack.post("/v1/score", loans[0])["served_by"] for _ in range(40)}) == 2
 
 
-def test_the_production_model_is_good_and_its_run_is_tracked(stack: Stack) -> None:
-    with registry(stack) as client:
+def test_the_production_model_meets_its_quality_targets_and_its_run_is_tracked(stack: Stack) -> None:
+    with registry_client(stack) as client:
         version = client.get_model_version_by_alias(NAME, "production")
         assert version.current_stage == "Production"
         run = client.get_run(str(version.run_id))
@@ -56,28 +59,31 @@ def test_the_production_model_is_good_and_its_run_is_tracked(stack: Stack) -> No
     assert run.data.params["data"].startswith("s3://data/" if REAL_LOANS.exists() else "synthetic")
 
 
-def test_a_wrong_field_is_refused_through_the_ingress(stack: Stack, loans: list[dict[str, Any]]) -> None:
+def test_an_invalid_field_is_refused_through_the_ingress(stack: Stack, loans: list[dict[str, Any]]) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         stack.post("/v1/score", {**loans[0], "gender": "Robot"})
     assert caught.value.code == 422
     assert json.load(caught.value)["errors"][0]["field"] == "gender"
 
 
-def test_management_does_not_lead_through_the_ingress(stack: Stack) -> None:
+def test_the_management_port_is_not_reachable_through_the_ingress(stack: Stack) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         stack.get("/metrics")
     assert caught.value.code == 404
 
 
 def test_helm_test_scores_a_loan(stack: Stack) -> None:
-    stack.helm("test", "credit-risk", "--namespace", stack.namespace, "--timeout", "2m")
+    command = [str(stack.cluster.paths.tools / "helm"), "test", "credit-risk", "--namespace", stack.namespace]
+    report = output([*command, "--timeout", "2m", "--logs"], env=stack.environment())
+    assert re.search(r"Phase:\s+Succeeded", report), report
+    assert '"probability_of_default": 0.' in report
 
 
-def test_a_person_gets_into_a_pod(stack: Stack) -> None:
+def test_kubectl_exec_enters_a_pod(stack: Stack) -> None:
     assert stack.kubectl("exec", "deployment/mlflow", "--container=mlflow", "--", "id", "-u").strip() == "10001"
 
 
-def test_an_upgrade_keeps_credentials_and_does_not_trip_over_the_job(stack: Stack) -> None:
+def test_an_upgrade_keeps_credentials_and_the_training_job(stack: Stack) -> None:
     before = stack.kubectl("get", "secret", "postgres-credentials", "s3-credentials", "-o", "jsonpath={.items[*].data}")
     (job,) = stack.jobs()
     stack.helm("upgrade", "credit-risk", str(CHART), "--namespace", stack.namespace, "--reuse-values")
@@ -86,17 +92,15 @@ def test_an_upgrade_keeps_credentials_and_does_not_trip_over_the_job(stack: Stac
     assert stack.jobs() == [job]
 
 
-def test_nothing_secret_stands_in_logs(stack: Stack) -> None:
+def test_no_log_contains_the_database_password(stack: Stack) -> None:
     encoded = json.loads(stack.kubectl("get", "secret", "postgres-credentials", "-o", "jsonpath={.data}"))["password"]
     password = base64.b64decode(encoded).decode()
     for target in ("deployment/mlflow", "statefulset/postgres", f"job/{stack.jobs()[0]}"):
         assert password not in stack.kubectl("logs", target, "--all-containers")
 
 
-def test_restarted_servers_find_everything_again_and_scoring_never_stops(
-    stack: Stack, loans: list[dict[str, Any]]
-) -> None:
-    with registry(stack) as client:
+def test_restarted_servers_keep_their_data_and_scoring_never_stops(stack: Stack, loans: list[dict[str, Any]]) -> None:
+    with registry_client(stack) as client:
         before = [(v.version, v.run_id, v.tags["sha256.model.onnx"]) for v in client.search_model_versions()]
     s3 = "seaweedfs" if isinstance(stack.cluster, EmbeddedCluster) else "minio"
     stack.kubectl("delete", "pod", "postgres-0", f"{s3}-0", "--wait=true")
@@ -104,23 +108,24 @@ def test_restarted_servers_find_everything_again_and_scoring_never_stops(
     assert stack.post("/v1/score", loans[0])["model"]["name"] == NAME
     for target in ("statefulset/postgres", f"statefulset/{s3}", "deployment/mlflow"):
         stack.kubectl("rollout", "status", target, "--timeout=180s")
-    with registry(stack) as client:
+    with registry_client(stack) as client:
         assert [(v.version, v.run_id, v.tags["sha256.model.onnx"]) for v in client.search_model_versions()] == before
         version = client.get_model_version_by_alias(NAME, "production").version
         contract = mlflow.artifacts.load_dict(f"models:/{NAME}/{version}/contract.json")
-    assert contract["format_version"] == 1
+    assert contract["format_version"] == 2
 
 
-def test_a_new_pod_waits_for_the_registry_and_says_so(stack: Stack) -> None:
+def test_a_new_pod_waits_for_the_registry_and_reports_why(stack: Stack) -> None:
     stack.kubectl("scale", "deployment/mlflow", "--replicas=0")
     stack.kubectl("rollout", "status", "deployment/mlflow", "--timeout=120s")
     try:
         stack.kubectl("scale", "deployment/scoring", "--replicas=3")
         pod = _newest_scoring_pod(stack)
         deadline = time.monotonic() + 60
-        while "RegistryUnavailable" not in (log := _log(stack, pod)) and time.monotonic() < deadline:
+        while "registry-unavailable" not in (seen := _readiness(stack, pod)) and time.monotonic() < deadline:
             time.sleep(1)
-        assert "RegistryUnavailable" in log
+        assert "registry-unavailable" in seen
+        assert "http://mlflow:5000" in stack.kubectl("logs", pod)
         assert _ready(stack, pod) == "False"
         assert stack.get("/v1/model")["name"] == NAME
     finally:
@@ -134,11 +139,11 @@ def _newest_scoring_pod(stack: Stack) -> str:
     return stack.kubectl("get", "pods", *selector, "-o", "jsonpath={.items[-1:].metadata.name}")
 
 
-def _log(stack: Stack, pod: str) -> str:
-    """Return a pod's log, nothing while it has no container yet."""
+def _readiness(stack: Stack, pod: str) -> str:
+    """Return what a pod's readiness probe is answered, "" before the pod's container has started."""
     try:
-        return stack.kubectl("logs", pod)
-    except ClusterError:
+        return management(stack, pod, "/readyz")[1]
+    except (ClusterError, OSError, http.client.HTTPException):
         return ""
 
 

@@ -1,7 +1,8 @@
-"""A steady stream of real requests, and a record of who was answered by what.
+"""Steady clients of the scoring service, and a record of which version and pod answered whom.
 
-Open loop: a request is sent whenever its time has come, however slow the answers are, so that a stall shows as what it
-is. Applicants come again and again with other figures: whom one belongs to is decided by the applicant alone.
+The load is open loop: a request is sent when its time has come, however slow the answers are, so that a stall is
+visible in the record. Applicants come again and again with different applications, because the applicant alone decides
+which arm answers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ APPLICANTS = 120
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request's end: times in seconds since 1970, and the status (0 where no answer came)."""
+    """The outcome of one request: times in seconds since 1970, and the status (0 if no answer came)."""
 
     sent: float
     done: float
@@ -41,8 +42,8 @@ class Answer:
 
 
 @dataclass
-class Load:
-    """Sends `rate` requests a second to `url` with a Host header and a key, from a thread, until the block ends."""
+class Clients:
+    """Clients that send `rate` requests a second to `url`, with a Host header and a key, until the block ends."""
 
     url: str
     host: str
@@ -53,7 +54,7 @@ class Load:
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._send()), name=f"load {self.host}")
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._send()), name=f"clients of {self.host}")
         self._thread.start()
         return self
 
@@ -62,16 +63,16 @@ class Load:
         self._thread.join()
 
     def since(self, moment: float) -> list[Answer]:
-        """Return the answers to requests sent from a moment on, in the order of sending."""
+        """Return the answers to requests sent at or after a moment, in the order of sending."""
         return sorted((answer for answer in self.answers if answer.sent >= moment), key=lambda answer: answer.sent)
 
     async def _send(self) -> None:
-        dice = random.Random(7)
+        rng = random.Random(7)
         timeout = aiohttp.ClientTimeout(total=15)
         started, running = time.monotonic(), set()
         async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=64)) as session:
             for count in itertools.count(1):
-                task = asyncio.create_task(self._one(session, f"applicant-{dice.randrange(APPLICANTS)}", dice))
+                task = asyncio.create_task(self._score_one(session, f"applicant-{rng.randrange(APPLICANTS)}", rng))
                 running.add(task)
                 task.add_done_callback(running.discard)
                 await asyncio.sleep(max(0.0, started + count / self.rate - time.monotonic()))
@@ -79,8 +80,8 @@ class Load:
                     break
             await asyncio.gather(*running)
 
-    async def _one(self, session: aiohttp.ClientSession, applicant: str, dice: random.Random) -> None:
-        body = json.dumps(dice.choice(self.applications))
+    async def _score_one(self, session: aiohttp.ClientSession, applicant: str, rng: random.Random) -> None:
+        body = json.dumps(rng.choice(self.applications))
         headers = {"Host": self.host, "Content-Type": "application/json", "X-Applicant-Id": applicant,
                    "X-API-Key": self.key}  # fmt: skip
         sent = time.time()
@@ -102,23 +103,32 @@ class Load:
 
 
 def failed(answers: Iterable[Answer]) -> list[Answer]:
-    """Return the requests that a client got no good answer to."""
+    """Return the requests that did not get a score."""
     return [answer for answer in answers if answer.status != 200]
 
 
-def turned_back(answers: Iterable[Answer], version: str, *, until: float = math.inf) -> list[tuple[Answer, Answer]]:
-    """Return who was answered by the canary of a version and later, asking again, by another version.
+def left_canary(
+    answers: Iterable[Answer], version: str, *, since: float = -math.inf, until: float = math.inf
+) -> list[tuple[Answer, Answer]]:
+    """Return the applicants whom the canary of a version answered and another version answered afterwards.
 
-    Only requests sent before `until` count, the moment from which the weight may fall.
+    Args:
+        answers: The record of all clients.
+        version: The canary's version.
+        since: Requests sent before this moment do not count.
+        until: Neither do requests sent from this moment on, when the weight may fall.
+
+    Returns:
+        The canary's first answer to an applicant, and a later one by another version.
     """
     by_applicant: defaultdict[str, list[Answer]] = defaultdict(list)
     for answer in sorted(answers, key=lambda answer: answer.sent):
-        if answer.status == 200 and answer.sent < until:
+        if answer.status == 200 and since <= answer.sent < until:
             by_applicant[answer.applicant].append(answer)
-    return [pair for own in by_applicant.values() for pair in _turns(own, version)]
+    return [pair for own in by_applicant.values() for pair in _departures(own, version)]
 
 
-def _turns(own: Sequence[Answer], version: str) -> Iterator[tuple[Answer, Answer]]:
+def _departures(own: Sequence[Answer], version: str) -> Iterator[tuple[Answer, Answer]]:
     first = next((answer for answer in own if answer.by_canary and answer.version == version), None)
     if first is not None:
         yield from ((first, later) for later in own if later.sent > first.done and later.version != version)

@@ -1,4 +1,4 @@
-"""The stack's registry, as a person outside of the cluster reaches it."""
+"""A client of the stack's model registry, connected from outside the cluster."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from localcluster.stack import PortForward, Stack
 
 
 @contextmanager
-def registry(stack: Stack) -> Iterator[MlflowClient]:
-    """Yield a client of the stack's MLflow, through a port-forward of its own.
+def registry_client(stack: Stack) -> Iterator[MlflowClient]:
+    """Yield a client of the stack's MLflow, connected through its own port-forward.
 
-    The server offers downloads by presigned addresses of the object store, which is not reachable from here.
+    The server offers downloads by presigned URLs of the object store, which is not reachable from outside the cluster.
     """
     os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
     with PortForward(stack.kubectl_command(), "service/mlflow", 5000, stack.environment()) as url:

@@ -1,0 +1,150 @@
+"""A promotion scenario: a served champion, a ModelPromotion, steady clients, and what is expected in the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Self
+
+from e2e.clients import Clients, failed, left_canary
+from e2e.model_versions import Files
+from e2e.namespace import TARGET, ScenarioNamespace
+from e2e.promotion import EndedRollout, Promotion
+
+
+@dataclass
+class Scenario:
+    """What a scenario acts on.
+
+    Attributes:
+        namespace: Where it runs.
+        promotion: The ModelPromotion of the namespace's model.
+        stable: The version that the stable Deployment serves.
+        clients: The clients of the last `steady_clients` block.
+    """
+
+    namespace: ScenarioNamespace
+    promotion: Promotion = field(init=False)
+    stable: str = field(init=False, default="")
+    clients: Clients = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.promotion = Promotion(self.namespace)
+
+    # --- given
+
+    def follow_pointer(self, **spec: object) -> None:
+        """Create a new ModelPromotion with this spec, which is at rest with the version that is served."""
+        self.namespace.remove_promotions()
+        self.namespace.move_pointer(self.namespace.served() or self.namespace.champion)
+        self.promotion.apply(**spec)
+        status = self.promotion.wait_for("a promotion at rest", lambda s: (
+            s.get("phase") == "Idle" and s.get("stableVersion")))  # fmt: skip
+        self.stable = str(status["stableVersion"])
+
+    @contextmanager
+    def steady_clients(self, rate: float = 30.0) -> Iterator[Self]:
+        """Let clients send requests for the duration of the block; afterwards each of them must have got a score."""
+        environment = self.namespace.environment
+        key = environment.stack_in(self.namespace.name).api_key
+        url, host = environment.stack.url, self.namespace.host
+        self.clients = Clients(url, host, key, environment.applications, rate)
+        with self.clients:
+            yield self
+        assert len(self.clients.answers) > 20
+        bad = failed(self.clients.answers)
+        assert not bad, f"{len(bad)} of {len(self.clients.answers)} requests failed, the first: {bad[:3]}"
+
+    # --- when
+
+    def roll_out(self, make: Callable[[Files], None]) -> str:
+        """Register a version, move the Production pointer to it, and return its number."""
+        version = self.namespace.register(make)
+        self.namespace.move_pointer(version)
+        return version
+
+    # --- then
+
+    def assert_promoted(self, version: str, since: float = -math.inf) -> None:
+        """Assert that a version was promoted and reported so everywhere, and that its canary lost no applicant.
+
+        Args:
+            version: The version.
+            since: When the rollout began, if an earlier one of the same version had the same clients.
+        """
+        self.promotion.wait_for(f"version {version} is promoted", lambda s: (
+            s.get("stableVersion") == version and s.get("phase") == "Idle"))  # fmt: skip
+        assert self.namespace.served() == version
+        self._wait_for_removed_canary()
+        assert self.promotion.history()[0] == EndedRollout(version, "Promoted", "Promoted")
+        conditions = self.promotion.conditions()
+        assert (conditions["Promoted"][0], conditions["Degraded"][0]) == ("True", "False")
+        assert "Promoted" in self.promotion.events()
+        self._wait_for_tag(version, "promoted")
+        self.assert_canary_kept_applicants(version, since=since)
+        self.stable = version
+
+    def assert_rolled_back(self, version: str, reason: str, *words: str) -> None:
+        """Assert that a version was rolled back for this reason and reported so everywhere, and the champion serves."""
+        status = self.promotion.wait_for(f"version {version} is rolled back", lambda s: (
+            s.get("phase") == "Failed" and s["history"][0]["version"] == version))  # fmt: skip
+        entry = next(entry for entry in status["failedVersions"] if entry["version"] == version)
+        ended = self.promotion.history()[0]
+        assert (ended.outcome, entry["reason"]) == ("RolledBack", reason), entry
+        for word in words:
+            assert word in entry["message"], entry
+        assert status["stableVersion"] == self.namespace.served() == self.stable
+        conditions = self.promotion.conditions()
+        assert conditions["Promoted"][0] == "False"
+        assert conditions["Degraded"] == ("True", reason)
+        assert conditions["Ready"][0] == "True"
+        assert entry["message"][:200] in self.promotion.events()[reason]
+        self._wait_for_tag(version, "rolled-back")
+        recorded = self.namespace.tags(version)["creditrisk.io.rollout-reason"]
+        assert recorded.startswith(f"{reason}: {entry['message'][:100]}")
+        self._wait_for_removed_canary()
+        self.assert_canary_kept_applicants(version, until=ended.at)
+
+    def assert_stopped(self, version: str, reason: str) -> None:
+        """Assert that the last rollout was this version's, and that it ended without a judgment."""
+        ended = self.promotion.history()[0]
+        assert ended == EndedRollout(version, "Stopped", reason)
+        assert self.namespace.served() == self.stable
+        self.assert_canary_kept_applicants(version, until=ended.at)
+
+    def assert_canary_kept_applicants(self, version: str, *, since: float = -math.inf, until: float = math.inf) -> None:
+        """Assert that no applicant whom the canary answered was answered by the champion afterwards.
+
+        Args:
+            version: The canary's version.
+            since: When its weight began to grow.
+            until: When its weight first fell.
+        """
+        pairs = left_canary(self.clients.answers, version, since=since, until=until)
+        assert not pairs, f"{len(pairs)} answers by others after version {version}'s canary, the first: {pairs[0]}"
+
+    def answers_by_canary(self, version: str) -> int:
+        """Return the number of clients' requests that the canary of a version answered."""
+        return sum(answer.by_canary and answer.version == version for answer in self.clients.answers)
+
+    def recent_versions(self, seconds: float) -> set[str]:
+        """Return the versions that answered requests sent within the last seconds."""
+        return {answer.version for answer in self.clients.since(time.time() - seconds)}
+
+    def describe(self) -> str:
+        """Return what helps to understand a failed scenario: pods, status, and the operator's log."""
+        namespace = self.namespace
+        pods = [f"{p['metadata']['name']} {p['status']['phase']}" for p in namespace.pods("app.kubernetes.io/name=api")]
+        log = [line for line in namespace.operator_log() if f"{namespace.name}/" in line][-25:]
+        return "\n".join([namespace.name, *pods, json.dumps(self.promotion.status(), indent=1), *log])
+
+    def _wait_for_removed_canary(self) -> None:
+        self.namespace.wait_until("the canary is gone", lambda: not self.namespace.deployment(f"{TARGET}-canary"))
+
+    def _wait_for_tag(self, version: str, outcome: str) -> None:
+        self.namespace.wait_until("the registry's tag", lambda: (
+            self.namespace.tags(version).get("creditrisk.io.rollout") == outcome))  # fmt: skip

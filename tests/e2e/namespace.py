@@ -77,6 +77,8 @@ class ScenarioNamespace:
 
     def reinstall(self, program: str = "helm") -> None:
         """Replace the API's release by a new one, made by this version of Helm alone, that serves the champion."""
+        if self.own_operator:
+            self.kubectl("scale", "deployment/operator", "--replicas=1")
         self.remove_promotions()
         self.environment.helm(self.name, "uninstall", "api", "--wait")
         self.move_pointer(self.champion)

@@ -79,7 +79,7 @@ def revisions(stack: Stack) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _restored_release(stack: Stack) -> Iterator[None]:
-    """Roll the release back to its first revision at the end."""
+    """Roll the release back, after all tests, to the revision that it had before them."""
     revision = revisions(stack)[-1]["revision"]
     yield
     helm(stack, "rollback", RELEASE, str(revision))

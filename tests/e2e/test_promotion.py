@@ -131,11 +131,12 @@ def test_abort_rolls_a_version_back_and_retry_rolls_it_out_again(scenario: Scena
 
 
 @promotion_scenario(suspend=True)
-def test_suspend_delays_a_rollout_and_an_action_without_meaning_is_reported_by_an_event(scenario: Scenario) -> None:
+def test_suspend_delays_a_rollout_and_an_action_that_does_not_apply_gets_an_event(scenario: Scenario) -> None:
     version = scenario.roll_out(versions.good)
-    scenario.promotion.wait_for("a suspended version", lambda s: s["message"] == f"suspended; version {version} waits")
+    message = f"suspended; version {version} is waiting"
+    scenario.promotion.wait_for(message, lambda s: s["message"] == message)
     scenario.promotion.act("resume")
-    assert "means nothing in phase Idle" in scenario.promotion.events()["ActionIgnored"]
+    assert "does not apply in phase Idle" in scenario.promotion.events()["ActionIgnored"]
     scenario.promotion.apply(suspend=False)
     scenario.assert_promoted(version)
 

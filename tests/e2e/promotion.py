@@ -27,6 +27,8 @@ ANALYSIS: Document = {
 STEPS: list[Document] = [{"weight": 30, "duration": "5s"}, {"weight": 60, "duration": "5s"}]
 # A rollout that goes no further than this by itself.
 STAYS_AT_30_PERCENT: list[Document] = [{"weight": 30, "duration": "10m"}]
+# The longest line that `kubectl get mp` may print, so that it fits a terminal.
+LONGEST_LINE = 120
 # On a crowded machine answers take long, and a fallback would answer applicants by the champion again.
 CANARY: Document = {"deadlineMilliseconds": 5000}
 

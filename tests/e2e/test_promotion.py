@@ -16,7 +16,7 @@ import yaml
 from e2e import model_versions as versions
 from e2e.namespace import LONGEST_WAIT_SECONDS
 from e2e.parallel import promotion_scenario
-from e2e.promotion import ANALYSIS, CANARY, STAYS_AT_30_PERCENT, STEPS, Promotion
+from e2e.promotion import ANALYSIS, CANARY, LONGEST_LINE, STAYS_AT_30_PERCENT, STEPS, Promotion
 from e2e.scenario import Scenario
 from localcluster.paths import REPOSITORY
 
@@ -120,7 +120,9 @@ def test_the_cautious_example_shadows_first_and_pauses_for_a_manual_decision(sce
 def test_abort_rolls_a_version_back_and_retry_rolls_it_out_again(scenario: Scenario) -> None:
     version = scenario.roll_out(versions.good)
     scenario.promotion.wait_for_weight(30)
+    assert max(map(len, scenario.promotion.table())) <= LONGEST_LINE
     scenario.promotion.act("abort")
+    assert max(map(len, scenario.promotion.table())) <= LONGEST_LINE
     scenario.assert_rolled_back(version, "Aborted", "manually")
 
     retried = time.time()

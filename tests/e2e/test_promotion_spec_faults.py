@@ -12,14 +12,13 @@ import pytest
 
 from e2e.namespace import ABSENT_TARGET
 from e2e.parallel import promotion_scenario
-from e2e.promotion import Fault, Promotion, column
+from e2e.promotion import LONGEST_LINE, Fault, Promotion, column
 from e2e.scenario import Scenario
 from localcluster.console import ClusterError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 # The operator polls every second; a crowded machine needs the rest.
 WITHIN_A_POLL_SECONDS = 20.0
-LONGEST_LINE = 120
 
 
 @promotion_scenario(clients=False)

@@ -117,10 +117,11 @@ class Promotion:
 
     def events(self) -> dict[str, str]:
         """Return the newest message of the object's Events by reason."""
-        api, uid = self.namespace.environment.api, self._metadata()["uid"]
-        selector = quote(f"involvedObject.uid={uid}")
-        found = api.get(f"/api/v1/namespaces/{self.namespace.name}/events?fieldSelector={selector}")["items"]
-        return {event["reason"]: event["message"] for event in sorted(found, key=lambda event: event["lastTimestamp"])}
+        return {event["reason"]: event["message"] for event in self._events()}
+
+    def event_messages(self, reason: str) -> list[str]:
+        """Return the messages of all of the object's Events with this reason, the oldest first."""
+        return [event["message"] for event in self._events() if event["reason"] == reason]
 
     def table(self) -> list[str]:
         """Return the lines that `kubectl get mp` prints, for all ModelPromotions of the namespace."""
@@ -158,6 +159,13 @@ class Promotion:
         self.annotate(action)
         self.namespace.wait_until(f"{action} is handled", lambda: "creditrisk.io/action" not in (
             self._metadata().get("annotations") or {}))  # fmt: skip
+
+    def _events(self) -> list[Document]:
+        """Return the object's Events, the oldest first; their times are in whole seconds."""
+        api, uid = self.namespace.environment.api, self._metadata()["uid"]
+        selector = quote(f"involvedObject.uid={uid}")
+        found = api.get(f"/api/v1/namespaces/{self.namespace.name}/events?fieldSelector={selector}")["items"]
+        return sorted(found, key=lambda event: str(event["lastTimestamp"]))
 
     def _metadata(self) -> dict[str, Any]:
         metadata: dict[str, Any] = self.namespace.environment.api.get(self.path)["metadata"]

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Open the way to the cluster: a port-forward by Session Manager, left running, and a kubeconfig that logs in with this
-# GitHub job's own token. Takes K3S_SERVER_ID, K3S_CA_URL, K3S_AUDIENCE; writes to the folder that is the argument.
+# Connect to the cluster: start a Session Manager port-forward, leave it running, and write a kubeconfig that logs in
+# with this GitHub job's own token. Reads K3S_SERVER_ID, K3S_CA_URL, and K3S_AUDIENCE. Argument: the folder to write to.
 set -euo pipefail
 folder=${1:?the folder for the kubeconfig}
 port=${LOCAL_PORT:-6443}
 scripts=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$folder"
 curl --fail --silent --show-error --retry 5 --output "$folder/ca.crt" "$K3S_CA_URL" ||
-    { echo "the cluster's CA is not at $K3S_CA_URL: has the server started?" >&2; exit 1; }
+    { echo "cannot download the cluster's CA from $K3S_CA_URL: has the server started?" >&2; exit 1; }
 aws ssm start-session --target "$K3S_SERVER_ID" --document-name AWS-StartPortForwardingSession \
     --parameters "portNumber=6443,localPortNumber=$port" >"$folder/session.log" 2>&1 &
 session=$!
@@ -19,7 +19,7 @@ for _ in $(seq 60); do
     sleep 1
 done
 curl --silent --show-error --cacert "$folder/ca.crt" --output /dev/null "https://127.0.0.1:$port/livez" ||
-    { echo "Kubernetes does not answer at the other end of the session:" >&2; cat "$folder/session.log" >&2; exit 1; }
+    { echo "Kubernetes does not answer through the session:" >&2; cat "$folder/session.log" >&2; exit 1; }
 cat >"$folder/kubeconfig" <<YAML
 apiVersion: v1
 kind: Config
@@ -40,4 +40,4 @@ contexts:
     context: {cluster: k3s, user: github}
 YAML
 chmod 600 "$folder/kubeconfig"
-echo "the cluster answers at 127.0.0.1:$port"
+echo "connected: the Kubernetes API is at 127.0.0.1:$port"

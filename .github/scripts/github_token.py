@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Log in to Kubernetes as this GitHub job: print the job's own token as kubectl's exec plugins do.
+"""Log in to Kubernetes as this GitHub job: a kubectl exec plugin that prints the job's own token.
 
-Such a token lives for five minutes; kubectl and helm ask here for another one when it has run out. The audience is the
-first argument. Needs the job's permission `id-token: write`.
+A token is valid for five minutes; kubectl and helm call this again when it has expired. The audience is the first
+argument. The job needs the permission `id-token: write`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 
 def main() -> int:
-    """Ask GitHub for a token and print it as an ExecCredential."""
+    """Get a token from GitHub and print it as an ExecCredential."""
     address = os.environ["ACTIONS_ID_TOKEN_REQUEST_URL"] + "&audience=" + urllib.parse.quote(sys.argv[1])
     headers = {"Authorization": f"Bearer {os.environ['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
     with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=30) as response:  # noqa: S310

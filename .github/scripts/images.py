@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Build and push the stack's images, and say by which digests they are pulled.
+"""Build and push the stack's images, and write the digests to deploy them by.
 
     images.py --registry ACCOUNT.dkr.ecr.REGION.amazonaws.com/credit-risk --out images.json
     images.py --registry ghcr.io/OWNER/credit-risk --tag 1.2.3 --platform linux/amd64,linux/arm64 --out images.json
 
-Without --tag an image is named by the hash of what goes into it, and one that the ECR registry has already is not built
-again. Needs docker with buildx, logged in to the registry, and for ECR the AWS CLI. Run it from the repository's root.
+Without --tag, an image's tag is the hash of its inputs, and an image that ECR already has is not built again. Needs
+docker with buildx, logged in to the registry, and the AWS CLI for ECR. Run it from the repository's root.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 # The CPU build of torch is not on every index.
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 MISSING = "ImageNotFound"
-# The lock has the CPU build of torch for x86-64 alone; on the index its arm64 build brings gigabytes of CUDA.
-X86_ALONE = {"training"}
+# The lock has the CPU build of torch for x86-64 only; the arm64 build on the index brings gigabytes of CUDA.
+X86_ONLY = {"training"}
 
 
 def main() -> int:
-    """Build what is missing and write the references."""
+    """Build the missing images and write their references."""
     arguments = _parser().parse_args()
     base = base_by_digest()
     images = {}
@@ -37,31 +37,31 @@ def main() -> int:
         repository = f"{arguments.registry}/{image.name}"
         tag = arguments.tag or image.content_hash(base)
         digest = None if arguments.tag else pushed_digest(repository, tag)
-        said = "there already" if digest else "built"
+        outcome = "already pushed" if digest else "built"
         digest = digest or build(image, f"{repository}:{tag}", base, platforms(image, arguments.platform))
         images[image.name] = {"repository": repository, "digest": digest}
-        sys.stdout.write(f"{repository}:{tag} {digest} ({said})\n")
+        sys.stdout.write(f"{repository}:{tag} {digest} ({outcome})\n")
     arguments.out.write_text(json.dumps(images, indent=2) + "\n")
     return 0
 
 
 def platforms(image: Image, wanted: str) -> str:
-    """Return those of the wanted platforms that the image can be built for."""
-    possible = [name for name in wanted.split(",") if name == "linux/amd64" or image.name not in X86_ALONE]
+    """Return the requested platforms that the image can be built for."""
+    possible = [name for name in wanted.split(",") if name == "linux/amd64" or image.name not in X86_ONLY]
     if not possible:
-        sys.exit(f"the image {image.name} can be built for linux/amd64 alone, not for {wanted}")
+        sys.exit(f"the image {image.name} can be built only for linux/amd64, not for {wanted}")
     return ",".join(possible)
 
 
 def base_by_digest() -> str:
-    """Return the base image by its digest of today: a new one makes all images new."""
+    """Return the base image by its current digest, so that a new base image rebuilds every image."""
     template = "{{.Manifest.Digest}}"
     digest = output(["docker", "buildx", "imagetools", "inspect", BASE_IMAGE, "--format", template])
     return f"{BASE_IMAGE.rpartition(':')[0]}@{digest}"
 
 
 def pushed_digest(repository: str, tag: str) -> str | None:
-    """Return the digest under which ECR has the tag, or None where it has no such tag."""
+    """Return the digest of the tag in ECR, or None if ECR has no such tag."""
     name = repository.partition("/")[2]
     answer = json.loads(
         output(["aws", "ecr", "batch-get-image", "--output", "json", "--repository-name", name, "--image-ids",
@@ -71,12 +71,12 @@ def pushed_digest(repository: str, tag: str) -> str | None:
         return str(answer["images"][0]["imageId"]["imageDigest"])
     reasons = {failure["failureCode"] for failure in answer["failures"]}
     if reasons != {MISSING}:
-        sys.exit(f"ECR cannot say whether {name}:{tag} is there: {answer['failures']}")
+        sys.exit(f"ECR did not report whether {name}:{tag} exists: {answer['failures']}")
     return None
 
 
 def build(image: Image, reference: str, base: str, platform: str) -> str:
-    """Build and push one image with its provenance and bill of materials, and return its digest."""
+    """Build and push one image with provenance and a bill of materials, and return its digest."""
     with TemporaryDirectory() as scratch:
         metadata = Path(scratch) / "metadata.json"
         command = ["docker", "buildx", "build", "--push", "--provenance=mode=max", "--sbom=true",
@@ -91,7 +91,7 @@ def build(image: Image, reference: str, base: str, platform: str) -> str:
 
 
 def output(command: list[str]) -> str:
-    """Run a program and return what it printed; end with its complaint when it fails."""
+    """Run a program and return its output; exit with its error message if it fails."""
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode != 0:
         sys.exit(f"`{' '.join(command[:4])} …`: {result.stderr.strip()}")
@@ -100,9 +100,9 @@ def output(command: list[str]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--registry", required=True, help="where the images go, without the image's own name")
-    parser.add_argument("--tag", help="one tag for all, such as a release's version")
-    parser.add_argument("--platform", default="linux/amd64", help="separated by commas")
+    parser.add_argument("--registry", required=True, help="the registry and path, without the image's own name")
+    parser.add_argument("--tag", help="the tag of all images, such as a release's version")
+    parser.add_argument("--platform", default="linux/amd64", help="comma-separated")
     parser.add_argument("--out", type=Path, required=True)
     return parser
 

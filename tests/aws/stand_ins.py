@@ -1,4 +1,4 @@
-"""What a deploy meets outside of AWS's APIs: GitHub's tokens, Session Manager's plugin, Docker, and a cluster."""
+"""Stand-ins for what a deploy uses besides AWS's APIs: GitHub's tokens, Session Manager, Docker, and a cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import json, os, sys
 with open(os.environ["CALLS"], "a") as calls:
     calls.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + "\\n")
 """
-# A build pushes: the image is then in ECR, by boto3 as the role that the job has.
+# A build pushes its image to ECR through boto3, with the job's role.
 DOCKER = (
     RECORD
     + """
@@ -70,7 +70,7 @@ elif "deployments" in sys.argv:
     print("mlflow operator scoring")
 """
 )
-# Started by AWS's command line as the real one is: response, region, StartSession, profile, what was asked, endpoint.
+# Started by the AWS CLI like the real plugin, with: response, region, StartSession, profile, request, endpoint.
 PLUGIN = f"""#!{sys.executable}
 import sys
 if sys.argv[1:] == ["--version"]:
@@ -98,7 +98,7 @@ SCORE = {"probability_of_default": 0.25, "model": {"name": "credit-risk", "versi
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the stand-in of a cluster answers: the API by TLS, the CA and the scoring service by plain HTTP."""
+    """Addresses of a fake cluster: the API with TLS, the CA and the scoring service with plain HTTP."""
 
     port: int
     local_port: int
@@ -108,11 +108,11 @@ class Cluster:
 
 @dataclass
 class Github:
-    """GitHub's token service, and who asked it for what."""
+    """GitHub's token service and the requests that it received."""
 
     token: str
     url: str = ""
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
 
 
 Answer = Callable[[BaseHTTPRequestHandler], bytes | None]
@@ -120,7 +120,7 @@ Answer = Callable[[BaseHTTPRequestHandler], bytes | None]
 
 @contextmanager
 def serving(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Answer GET and POST on a port of loopback; None is a 404."""
+    """Serve GET and POST on a loopback port and yield the port; an answer of None is a 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -135,7 +135,7 @@ def serving(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[i
             self.do_GET()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Do not log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if context:
@@ -150,12 +150,12 @@ def serving(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[i
 
 @contextmanager
 def github_tokens(token: str = "") -> Iterator[Github]:
-    """Give everybody the same token, by default one that expires on 15 January 2027."""
+    """Serve the same token to every request, by default one that expires on January 15, 2027."""
     claims = base64.urlsafe_b64encode(json.dumps({"exp": 1_800_000_000}).encode()).decode().rstrip("=")
     github = Github(token or f"header.{claims}.signature")
 
     def answer(request: BaseHTTPRequestHandler) -> bytes:
-        github.asked.append((request.path, request.headers["Authorization"]))
+        github.requests.append((request.path, request.headers["Authorization"]))
         return json.dumps({"value": github.token}).encode()
 
     with serving(answer) as port:
@@ -165,7 +165,7 @@ def github_tokens(token: str = "") -> Iterator[Github]:
 
 @contextmanager
 def cluster_with_tls(folder: Path) -> Iterator[Cluster]:
-    """A server whose certificate is its own CA's and for 127.0.0.1, as k3s's is, and the scoring service in it."""
+    """Yield a fake cluster: an API server with a self-signed certificate for 127.0.0.1, like k3s, and its services."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "k3s")])
     now = datetime.now(UTC)

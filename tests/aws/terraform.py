@@ -1,4 +1,4 @@
-"""Terraform against a moto server on loopback: where both are found, and how they are run."""
+"""Terraform against a moto server on loopback: finding and running both."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from conftest import REPOSITORY
 PROVIDER = Path("registry.terraform.io/hashicorp/aws")
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def terraform() -> str:
-    """Return where Terraform is, or skip."""
+    """Return the path of Terraform, or skip the test."""
     found = os.environ.get("TERRAFORM") or shutil.which("terraform")
     return found or pytest.skip("terraform is not installed")
 
@@ -52,14 +52,14 @@ def provider_mirror() -> Path | None:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A copy of one Terraform folder, initialised, that talks to the given endpoint."""
+    """An initialized copy of one Terraform folder that uses the given endpoint."""
 
     folder: Path
     environment: Mapping[str, str]
 
     @classmethod
     def make(cls, scratch: Path, endpoint: str, root: str = "infra/aws") -> Workspace:
-        """Copy `root` and what it reads, keep the state in a file, and install the provider."""
+        """Copy `root` and the files it reads, keep the state in a file, and install the provider."""
         shutil.copytree(REPOSITORY / "infra", scratch / "infra", ignore=shutil.ignore_patterns(".terraform*"))
         shutil.copytree(REPOSITORY / "manifests", scratch / "manifests")
         folder = scratch / root
@@ -72,7 +72,7 @@ class Workspace:
         return workspace
 
     def try_run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Terraform and return how it ended, with colours and line art taken away."""
+        """Run Terraform and return the result without color codes and box-drawing characters."""
         result = subprocess.run(
             [terraform(), *arguments],
             cwd=self.folder,
@@ -81,17 +81,17 @@ class Workspace:
             text=True,
             timeout=240,
         )
-        result.stdout, result.stderr = (COLOUR.sub("", text) for text in (result.stdout, result.stderr))
+        result.stdout, result.stderr = (COLOR.sub("", text) for text in (result.stdout, result.stderr))
         return result
 
     def run(self, *arguments: str) -> str:
-        """Run Terraform and return what it printed; fail with its complaint."""
+        """Run Terraform and return its output; fail the test with its error."""
         result = self.try_run(*arguments)
         assert result.returncode == 0, f"terraform {arguments[0]}:\n{result.stdout}\n{result.stderr}"
         return result.stdout
 
     def variables(self, values: Mapping[str, Any]) -> None:
-        """Write what a user would write into terraform.tfvars."""
+        """Write the variables to terraform.tfvars.json."""
         (self.folder / "terraform.tfvars.json").write_text(json.dumps(values))
 
     def outputs(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def moto_server(log: Path) -> Iterator[str]:
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server that was just started answers."""
+    """Wait until a server that was just started responds."""
     deadline = time.monotonic() + 60
     while True:
         try:

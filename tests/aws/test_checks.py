@@ -1,4 +1,4 @@
-"""Static checks: Trivy finds nothing that is not answered in its place, and each declaration is used and documented."""
+"""Static checks: Trivy finds only documented exceptions, and each declaration is used and documented."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Trivy = Callable[[Path], list[str]]
 
 @pytest.fixture(scope="module")
 def trivy(tmp_path_factory: pytest.TempPathFactory) -> Trivy:
-    """Scan a file or folder; each finding as `rule file:line resource: title`."""
+    """A function that scans a file or folder and returns findings as `rule file:line resource: title`."""
     scratch = tmp_path_factory.mktemp("trivy")
     executable = program(TRIVY, scratch / "log")
     (scratch / "it.tfvars.json").write_text(json.dumps(VARIABLES))
@@ -45,7 +45,7 @@ def trivy(tmp_path_factory: pytest.TempPathFactory) -> Trivy:
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         results = json.loads(result.stdout).get("Results", [])
-        # It does look: a scan of nothing would have no finding either.
+        # Guard against scanning nothing, which would have no findings either.
         assert sum(entry.get("MisconfSummary", {}).get("Successes", 0) for entry in results) > 20, result.stderr
         return [
             f"{finding['ID']} {entry['Target']}:{finding['CauseMetadata'].get('StartLine')} "
@@ -58,11 +58,11 @@ def trivy(tmp_path_factory: pytest.TempPathFactory) -> Trivy:
 
 
 @pytest.mark.parametrize("folder", ["infra/aws", "images", "manifests"])
-def test_trivy_finds_nothing_that_is_not_answered(trivy: Trivy, folder: str) -> None:
+def test_trivy_finds_only_documented_exceptions(trivy: Trivy, folder: str) -> None:
     assert trivy(REPOSITORY / folder) == []
 
 
-def test_trivy_finds_nothing_in_the_rendered_stack_that_is_not_answered(trivy: Trivy, tmp_path: Path) -> None:
+def test_trivy_finds_only_documented_exceptions_in_the_rendered_stack(trivy: Trivy, tmp_path: Path) -> None:
     rendered = run_helm("template", "credit-risk", "credit-risk", "--values", "credit-risk/values-k3s.yaml")
     (tmp_path / "stack.yaml").write_text(rendered.stdout)
     assert trivy(tmp_path) == []
@@ -80,7 +80,7 @@ def test_trivy_finds_nothing_in_the_rendered_stack_that_is_not_answered(trivy: T
     ],
     ids=["metadata", "headers", "public bucket", "image scan"],
 )  # fmt: skip
-def test_trivy_finds_what_is_made_worse(
+def test_trivy_detects_a_weakened_setting(
     trivy: Trivy, tmp_path: Path, file: str, good: str, bad: str, rule: str
 ) -> None:
     shutil.copytree(INFRA, tmp_path / "aws", ignore=shutil.ignore_patterns(".terraform*"))
@@ -90,7 +90,7 @@ def test_trivy_finds_what_is_made_worse(
     assert {finding.split()[0] for finding in trivy(tmp_path / "aws")} == {rule}
 
 
-def test_every_exception_says_why() -> None:
+def test_every_exception_states_its_reason() -> None:
     for file in INFRA.rglob("*.tf"):
         lines = file.read_text().splitlines()
         for before, line in itertools.pairwise(lines):
@@ -108,7 +108,7 @@ MODULES = sorted({file.parent for file in INFRA.rglob("*.tf")})
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(REPOSITORY)))
-def test_a_module_documents_what_it_takes_and_gives_and_uses_all_of_it(module: Path) -> None:
+def test_a_module_documents_its_variables_and_outputs_and_declares_nothing_unused(module: Path) -> None:
     text = "\n".join(file.read_text() for file in sorted(module.glob("*.tf")))
     blocks = re.findall(
         r'^(variable|output|data|locals)(?: "([\w-]+)")?(?: "([\w-]+)")? \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL
@@ -116,11 +116,11 @@ def test_a_module_documents_what_it_takes_and_gives_and_uses_all_of_it(module: P
     for kind, name, second, body in blocks:
         if kind == "locals":
             for local in re.findall(r"^  (\w+) += ", body, re.MULTILINE):
-                assert re.search(rf"\blocal\.{local}\b", text), f"local.{local} is used nowhere"
+                assert re.search(rf"\blocal\.{local}\b", text), f"local.{local} is not used"
         elif kind == "data":
-            assert re.search(rf"\bdata\.{name}\.{second}\b", text), f"data.{name}.{second} is used nowhere"
+            assert re.search(rf"\bdata\.{name}\.{second}\b", text), f"data.{name}.{second} is not used"
         else:
             assert re.search(r'^  description = "\w.*\."$', body, re.MULTILINE), f"{kind} {name} has no description"
         if kind == "variable":
             assert re.search(r"^  type += ", body, re.MULTILINE), f"variable {name} has no type"
-            assert re.search(rf"\bvar\.{name}\b", text.replace(body, "")), f"var.{name} is used nowhere"
+            assert re.search(rf"\bvar\.{name}\b", text.replace(body, "")), f"var.{name} is not used"

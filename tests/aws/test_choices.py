@@ -1,4 +1,4 @@
-"""What other variables would change, as a plan says it: nothing is applied."""
+"""The effect of other variables, according to a plan; nothing is applied."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.terraform]
 
 
 def planned(applied: Applied, folder: Path, **variables: object) -> dict[str, Any]:
-    """Return the plan for these variables, as Terraform shows it."""
+    """Return the plan for these variables as parsed JSON."""
     (folder / "it.tfvars.json").write_text(json.dumps(variables))
     plan = folder / "plan"
     applied.workspace.run("plan", "-input=false", f"-var-file={folder}/it.tfvars.json", f"-out={plan}")
@@ -24,33 +24,33 @@ def planned(applied: Applied, folder: Path, **variables: object) -> dict[str, An
 
 
 def resources(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return every resource that there would be."""
+    """Return every planned resource."""
     root = plan["planned_values"]["root_module"]
     return [resource for module in [root, *root["child_modules"]] for resource in module.get("resources", [])]
 
 
 @pytest.fixture(scope="module")
 def available(applied: Applied, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The highly available variant of docs/aws.md, with deletion protection as it is by default."""
+    """The plan of the highly available setup of docs/aws.md, with the default deletion protection."""
     return planned(
         applied, tmp_path_factory.mktemp("available"), zone_count=3, nat_per_zone=True, agents={"min": 3, "max": 6},
         database={"instance_class": "db.t4g.small", "multi_az": True}, deletion_protection=True,
     )  # fmt: skip
 
 
-def test_highly_available_is_three_zones_each_with_its_own_way_out(available: dict[str, Any]) -> None:
+def test_the_highly_available_setup_has_three_zones_each_with_its_own_nat_gateway(available: dict[str, Any]) -> None:
     plan = available
     found = Counter(resource["type"] for resource in resources(plan))
     assert (found["aws_nat_gateway"], found["aws_eip"], found["aws_subnet"]) == (3, 3, 6)
     values = {resource["type"]: resource["values"] for resource in resources(plan)}
     assert values["aws_db_instance"]["multi_az"] is True
     assert (values["aws_autoscaling_group"]["min_size"], values["aws_autoscaling_group"]["max_size"]) == (3, 6)
-    # Nothing that holds data is made anew on the way there.
-    lost = {change["type"] for change in plan["resource_changes"] if "delete" in change["change"]["actions"]}
-    assert not lost & {"aws_db_instance", "aws_ebs_volume", "aws_s3_bucket", "aws_ecr_repository", "aws_vpc"}
+    # No resource that holds data is replaced by the change.
+    deleted = {change["type"] for change in plan["resource_changes"] if "delete" in change["change"]["actions"]}
+    assert not deleted & {"aws_db_instance", "aws_ebs_volume", "aws_s3_bucket", "aws_ecr_repository", "aws_vpc"}
 
 
-def test_only_garbage_collection_lets_mlflow_delete(applied: Applied, tmp_path: Path) -> None:
+def test_mlflow_may_delete_objects_only_with_garbage_collection_enabled(applied: Applied, tmp_path: Path) -> None:
     plan = planned(applied, tmp_path, mlflow_garbage_collection=True)
     changed = [change for change in plan["resource_changes"] if change["change"]["actions"] != ["no-op"]]
     assert [change["address"] for change in changed] == ["module.access.aws_iam_policy.mlflow_s3_write"]
@@ -60,7 +60,7 @@ def test_only_garbage_collection_lets_mlflow_delete(applied: Applied, tmp_path: 
     assert actions(after) == {"s3:PutObject", "s3:DeleteObject"}
 
 
-def test_another_k3s_version_replaces_machines_and_keeps_the_disk(applied: Applied, tmp_path: Path) -> None:
+def test_a_new_k3s_version_replaces_the_instances_and_keeps_the_disk(applied: Applied, tmp_path: Path) -> None:
     plan = planned(applied, tmp_path, k3s_version="v1.36.1+k3s1")
     changed = {
         change["address"]: change["change"]["actions"]
@@ -74,7 +74,7 @@ def test_another_k3s_version_replaces_machines_and_keeps_the_disk(applied: Appli
     assert not kept & set(changed)
 
 
-def test_deletion_protection_is_on_unless_it_is_switched_off(available: dict[str, Any]) -> None:
+def test_deletion_protection_covers_everything_that_holds_data(available: dict[str, Any]) -> None:
     found = {resource["type"]: resource["values"] for resource in resources(available)}
     assert found["aws_lb"]["enable_deletion_protection"] is True
     assert found["aws_db_instance"]["deletion_protection"] is True

@@ -1,7 +1,7 @@
-"""deploy.yaml as GitHub would run it: its steps in order, with AWS's own command line and what Terraform made.
+"""deploy.yaml as GitHub would run it: its steps in order, with the real AWS CLI and what Terraform created.
 
-What only GitHub, AWS's network and a cluster have is played: the job's token, Session Manager's tunnel (it leads here
-to a TLS server on loopback), Docker, and helm with kubectl, which are real in tests/e2e/test_deploy.py.
+Stand-ins replace what only GitHub, AWS's network, and a cluster have: the job's token, Session Manager's tunnel (here
+to a TLS server on loopback), Docker, and helm and kubectl, which are real in tests/e2e/test_deploy.py.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 
 @dataclass
 class Job:
-    """A job on a runner of GitHub's: its working copy, variables, and what earlier steps left for later ones."""
+    """A job on a GitHub runner: its working copy, its variables, and what earlier steps left for later ones."""
 
     folder: Path
     variables: dict[str, str]
     environment: dict[str, str]
-    said: dict[str, str] = field(default_factory=dict)
+    output: dict[str, str] = field(default_factory=dict)
     groups: list[int] = field(default_factory=list)
 
     def step(self, name: str) -> int:
-        """Run a step of the workflow as its text stands there, and return how it ended."""
+        """Run a step of the workflow verbatim and return its exit code."""
         (step,) = [step for step in STEPS if step["name"] == name]
         written = self.folder / "github_env"
         written.touch()
@@ -58,11 +58,11 @@ class Job:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         self.groups.append(process.pid)
-        self.said[name], _ = process.communicate(timeout=120)
+        self.output[name], _ = process.communicate(timeout=120)
         return process.returncode
 
     def end(self) -> None:
-        """End what steps left running, as a runner does."""
+        """Stop the processes that steps left running, as a runner does."""
         for group in self.groups:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGTERM)
@@ -71,28 +71,28 @@ class Job:
         return re.sub(r"\$\{\{ vars\.(\w+) \}\}", lambda match: self.variables[match[1]], text)
 
     def calls(self, name: str) -> list[list[str]]:
-        """Return the arguments of each call of a played program."""
+        """Return the arguments of each call of a stand-in."""
         lines = (self.folder / "calls").read_text().splitlines()
         return [call[1:] for call in map(json.loads, lines) if call[0] == name]
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """What answers at the other end of the tunnel."""
+    """The fake cluster at the other end of the tunnel."""
     with cluster_with_tls(tmp_path_factory.mktemp("cluster")) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def github() -> Iterator[Github]:
-    """Who gives jobs their tokens."""
+    """GitHub's token service."""
     with github_tokens() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def job(applied: Applied, cluster: Cluster, github: Github, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
-    """A job in the environment, with the variables that Terraform printed, and all its steps run."""
+    """A job in the GitHub environment, with the variables that Terraform printed, after all its steps."""
     folder = tmp_path_factory.mktemp("job")
     skipped = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "charts-*")
     shutil.copytree(REPOSITORY, folder / "work", ignore=skipped)
@@ -126,20 +126,20 @@ def job(applied: Applied, cluster: Cluster, github: Github, tmp_path_factory: py
     try:
         for step in STEPS:
             if step["name"] != "helm and kubectl":
-                assert job.step(step["name"]) == 0, f"{step['name']}: {job.said[step['name']]}"
+                assert job.step(step["name"]) == 0, f"{step['name']}: {job.output[step['name']]}"
         yield job
     finally:
         job.end()
 
 
-def test_the_variables_are_all_that_the_workflow_asks_for(applied: Applied) -> None:
+def test_terraform_outputs_every_variable_that_the_workflow_uses(applied: Applied) -> None:
     text = (REPOSITORY / ".github/workflows/deploy.yaml").read_text()
-    asked = set(re.findall(r"vars\.(\w+)", text)) - {"AWS_DEPLOY"}
-    assert asked <= set(applied.outputs["github_variables"])
+    used = set(re.findall(r"vars\.(\w+)", text)) - {"AWS_DEPLOY"}
+    assert used <= set(applied.outputs["github_variables"])
     assert set(re.findall(r"secrets\.\w+", text)) == set()
 
 
-def test_the_jobs_token_makes_it_the_deploy_role(job: Job) -> None:
+def test_the_jobs_token_is_exchanged_for_the_deploy_role(job: Job) -> None:
     who = subprocess.run(
         ["aws", "sts", "get-caller-identity", "--query", "Arn", "--output", "text"],
         env=job.environment, capture_output=True, text=True, check=True,
@@ -147,15 +147,15 @@ def test_the_jobs_token_makes_it_the_deploy_role(job: Job) -> None:
     assert who.stdout.startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/credit-risk-deploy/")
 
 
-def test_docker_is_logged_in_to_ecr_by_a_password_that_no_log_shows(job: Job) -> None:
+def test_docker_logs_in_to_ecr_with_a_password_that_appears_in_no_log(job: Job) -> None:
     (login,) = [call for call in job.calls("docker") if call[0] == "login"]
     assert login == ["login", "--username", "AWS", "--password-stdin", REGISTRY]
     password = (job.folder / "password").read_text()
     assert password
-    assert not [said for said in job.said.values() if password in said]
+    assert not [output for output in job.output.values() if password in output]
 
 
-def test_all_images_are_in_ecr_and_deployed_by_their_digests(job: Job, applied: Applied) -> None:
+def test_all_images_are_pushed_to_ecr_and_deployed_by_digest(job: Job, applied: Applied) -> None:
     images = json.loads((job.folder / "images.json").read_text())
     assert set(images) == {"api", "training", "mlflow", "operator"}
     (upgrade,) = [call for call in job.calls("helm") if call[0] == "upgrade"]
@@ -165,23 +165,23 @@ def test_all_images_are_in_ecr_and_deployed_by_their_digests(job: Job, applied: 
         assert f"--set-string={name}.image.digest={image['digest']}" in upgrade
 
 
-def test_a_second_run_builds_nothing_again(job: Job) -> None:
+def test_a_second_run_rebuilds_no_image(job: Job) -> None:
     before = len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]])
     assert before == 4
     assert job.step("Build and push what changed") == 0
-    assert job.said["Build and push what changed"].count("(there already)") == 4
+    assert job.output["Build and push what changed"].count("(already pushed)") == 4
     assert len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]]) == before
 
 
-def test_the_session_is_a_port_forward_to_the_server_and_nothing_else(job: Job, applied: Applied) -> None:
+def test_the_only_session_is_a_port_forward_to_the_server(job: Job, applied: Applied) -> None:
     (session,) = job.calls("session-manager-plugin")
-    asked = json.loads(session[4])
-    assert asked["Target"] == applied.outputs["server_instance_id"]
-    assert asked["DocumentName"] == "AWS-StartPortForwardingSession"
-    assert asked["Parameters"] == {"portNumber": ["6443"], "localPortNumber": [job.environment["LOCAL_PORT"]]}
+    request = json.loads(session[4])
+    assert request["Target"] == applied.outputs["server_instance_id"]
+    assert request["DocumentName"] == "AWS-StartPortForwardingSession"
+    assert request["Parameters"] == {"portNumber": ["6443"], "localPortNumber": [job.environment["LOCAL_PORT"]]}
 
 
-def test_helm_gets_terraforms_values_last_and_the_way_that_was_opened(job: Job, applied: Applied) -> None:
+def test_helm_gets_terraforms_values_last_and_the_kubeconfig_of_the_connection(job: Job, applied: Applied) -> None:
     (upgrade,) = [call for call in job.calls("helm") if call[0] == "upgrade"]
     files = [option.partition("=")[2] for option in upgrade if option.startswith("--values=")]
     assert files == ["charts/credit-risk/values-k3s.yaml", f"{job.folder}/aws.yaml"]
@@ -189,7 +189,7 @@ def test_helm_gets_terraforms_values_last_and_the_way_that_was_opened(job: Job, 
     assert (job.folder / "kubeconfigs").read_text().split() == [f"{job.folder}/k3s/kubeconfig"]
 
 
-def test_kubernetes_is_asked_as_this_job_and_believed_by_the_clusters_ca_alone(job: Job, github: Github) -> None:
+def test_the_kubeconfig_uses_the_jobs_token_and_trusts_only_the_clusters_ca(job: Job, github: Github) -> None:
     file = job.folder / "k3s/kubeconfig"
     config: dict[str, Any] = yaml.safe_load(file.read_text())
     assert file.stat().st_mode & 0o077 == 0
@@ -197,14 +197,14 @@ def test_kubernetes_is_asked_as_this_job_and_believed_by_the_clusters_ca_alone(j
     assert entry["cluster"]["server"] == f"https://127.0.0.1:{job.environment['LOCAL_PORT']}"
     assert Path(entry["cluster"]["certificate-authority"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
     plugin = user["user"]["exec"]
-    said = subprocess.run(
+    credential = subprocess.run(
         [plugin["command"], *plugin["args"]], env=job.environment, capture_output=True, text=True, check=True
     )
-    assert json.loads(said.stdout)["status"]["token"].startswith("header.")
-    assert github.asked[-1] == ("/token?api-version=2&audience=credit-risk", "Bearer job")
+    assert json.loads(credential.stdout)["status"]["token"].startswith("header.")
+    assert github.requests[-1] == ("/token?api-version=2&audience=credit-risk", "Bearer job")
 
 
-def test_the_summary_says_what_serves(job: Job) -> None:
+def test_the_summary_names_the_served_version_and_images(job: Job) -> None:
     summary = (job.folder / "summary.md").read_text()
     assert summary.startswith("## Deployed\n\na loan scores 0.2500 by credit-risk version 7")
     assert f"`{REGISTRY}/credit-risk/api@sha256:" in summary
@@ -218,14 +218,14 @@ def connect(job: Job, tmp_path: Path, **changed: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
-def test_a_server_that_never_started_is_told_apart(job: Job, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_missing_ca_is_reported_as_a_server_that_did_not_start(job: Job, cluster: Cluster, tmp_path: Path) -> None:
     result = connect(job, tmp_path, K3S_CA_URL=f"{cluster.ca_url}.missing")
     assert result.returncode == 1
     assert "has the server started?" in result.stderr
     assert not (tmp_path / "k3s/kubeconfig").exists()
 
 
-def test_a_session_that_ends_is_told_with_its_own_words(job: Job, tmp_path: Path) -> None:
+def test_a_session_that_ends_is_reported_with_its_own_error(job: Job, tmp_path: Path) -> None:
     result = connect(job, tmp_path, K3S_SERVER_ID="i-00000000000000bad")
     assert result.returncode == 1
     assert "the session ended:" in result.stderr

@@ -1,4 +1,4 @@
-"""docs/aws.md: what it tells people to write is taken, and its sums are right."""
+"""docs/aws.md: its examples are valid, what it names exists, and its costs add up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = re.findall(r"```hcl\n(.*?)```", DOCUMENT, re.DOTALL)
 
 
 @pytest.mark.terraform
-def test_the_variables_of_both_examples_are_taken_together(tmp_path: Path) -> None:
+def test_the_variables_of_both_examples_are_valid_together(tmp_path: Path) -> None:
     assert len(EXAMPLES) == 2
     (tmp_path / SOURCE.name).write_text(SOURCE.read_text())
     (tmp_path / "terraform.tfvars").write_text("\n".join(EXAMPLES))
@@ -28,7 +28,7 @@ def test_the_variables_of_both_examples_are_taken_together(tmp_path: Path) -> No
     assert "Warning: Value for undeclared variable" not in result.stdout
 
 
-def test_every_output_and_variable_that_is_named_exists() -> None:
+def test_every_output_and_variable_in_the_document_exists() -> None:
     text = "\n".join(file.read_text() for file in (REPOSITORY / "infra/aws").glob("*.tf"))
     outputs = set(re.findall(r"infra/aws output -\w+\s+(\w+)", DOCUMENT))
     assert outputs
@@ -45,6 +45,6 @@ def test_the_costs_add_up() -> None:
     assert [sum(column) for column in zip(*parts, strict=True)] == total
 
 
-def test_the_scripts_and_files_that_are_named_exist() -> None:
+def test_the_scripts_and_files_in_the_document_exist() -> None:
     named = re.findall(r"(?<![\w/.])((?:\.github|charts|manifests|tests|infra)/[\w./-]+\w)", DOCUMENT)
     assert [name for name in named if not (REPOSITORY / name).exists()] == ["infra/aws/terraform.tfvars"]

@@ -1,4 +1,4 @@
-"""How agents go: drain.sh and AWS's own command line, against an Auto Scaling Group and a stub of k3s."""
+"""How agents are drained: drain.sh with the real AWS CLI, a fake Auto Scaling API, and a stub of k3s."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from aws.programs import aws_cli
 from aws.terraform import credentials
 
 pytestmark = pytest.mark.terraform
-SERVER, STAYS, GOES, GONE = "credit-risk-server", "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
+SERVER, STAYING, LEAVING, MISSING = (
+    "credit-risk-server",
+    "i-0aaaaaaaaaaaaaaaa",
+    "i-0bbbbbbbbbbbbbbbb",
+    "i-0cccccccccccccccc",
+)
 
 
 class AutoScaling(HTTPServer):
-    """The two calls of the API that the script makes; moto has no lifecycle hooks that wait."""
+    """The two API calls that the script makes; moto has no lifecycle hooks that wait."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -60,15 +65,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
 @pytest.fixture
 def group() -> Iterator[AutoScaling]:
-    """A group of two agents, both at work."""
+    """A group of two agents, both in service."""
     with AutoScaling() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        server.members = {STAYS: "InService", GOES: "InService"}
+        server.members = {STAYING: "InService", LEAVING: "InService"}
         yield server
         server.shutdown()
 
@@ -77,13 +82,13 @@ def group() -> Iterator[AutoScaling]:
 def server(tmp_path: Path, group: AutoScaling, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """The k3s server of these agents."""
     machine = Machine(tmp_path, SERVER_SETTINGS, credentials(group.url))
-    machine.use(aws_cli(tmp_path_factory.mktemp("aws")) / "aws")
+    machine.use_aws_cli(aws_cli(tmp_path_factory.mktemp("aws")) / "aws")
     program(tmp_path / "bin/k3s", K3S)
-    machine.answer("nodes", f"{SERVER}\n{STAYS}\n{GOES}\n")
+    machine.answer("nodes", f"{SERVER}\n{STAYING}\n{LEAVING}\n")
     return machine
 
 
-def test_while_all_are_at_work_nothing_is_done(server: Machine, group: AutoScaling) -> None:
+def test_nothing_happens_while_all_agents_are_in_service(server: Machine, group: AutoScaling) -> None:
     result = server.run("drain.sh")
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
     calls = server.calls.read_text()
@@ -92,57 +97,61 @@ def test_while_all_are_at_work_nothing_is_done(server: Machine, group: AutoScali
     assert group.completed == []
 
 
-def test_an_agent_that_shall_go_is_emptied_then_forgotten_then_let_go(server: Machine, group: AutoScaling) -> None:
-    group.members[GOES] = "Terminating:Wait"
+def test_a_terminating_agent_is_drained_then_deleted_then_released(server: Machine, group: AutoScaling) -> None:
+    group.members[LEAVING] = "Terminating:Wait"
     result = server.run("drain.sh")
     assert result.returncode == 0, result.stderr
     server.assert_order(
-        f"k3s kubectl drain {GOES} --ignore-daemonsets --delete-emptydir-data --timeout=300s",
-        f"k3s kubectl delete node {GOES}",
+        f"k3s kubectl drain {LEAVING} --ignore-daemonsets --delete-emptydir-data --timeout=300s",
+        f"k3s kubectl delete node {LEAVING}",
         "aws autoscaling complete-lifecycle-action",
     )
     (done,) = group.completed
-    assert (done["InstanceId"], done["LifecycleHookName"], done["LifecycleActionResult"]) == (GOES, "drain", "CONTINUE")
-    assert STAYS not in server.calls.read_text()
+    assert (done["InstanceId"], done["LifecycleHookName"], done["LifecycleActionResult"]) == (
+        LEAVING,
+        "drain",
+        "CONTINUE",
+    )
+    assert STAYING not in server.calls.read_text()
 
 
-def test_several_go_in_one_round(server: Machine, group: AutoScaling) -> None:
-    group.members = {STAYS: "Terminating:Wait", GOES: "Terminating:Wait"}
+def test_several_agents_are_released_in_one_run(server: Machine, group: AutoScaling) -> None:
+    group.members = {STAYING: "Terminating:Wait", LEAVING: "Terminating:Wait"}
     assert server.run("drain.sh").returncode == 0
-    assert {done["InstanceId"] for done in group.completed} == {STAYS, GOES}
+    assert {done["InstanceId"] for done in group.completed} == {STAYING, LEAVING}
 
 
-def test_an_agent_that_cannot_be_emptied_goes_all_the_same(server: Machine, group: AutoScaling) -> None:
-    group.members[GOES] = "Terminating:Wait"
-    server.answer("full-node", "")
+def test_an_agent_that_cannot_be_drained_is_released_anyway(server: Machine, group: AutoScaling) -> None:
+    group.members[LEAVING] = "Terminating:Wait"
+    server.answer("drain-fails", "")
     result = server.run("drain.sh")
     assert result.returncode == 0, result.stderr
-    assert f"{GOES} is not empty after five minutes, and goes all the same" in result.stdout
-    assert [done["InstanceId"] for done in group.completed] == [GOES]
+    assert f"{LEAVING} still has pods after five minutes; terminating it anyway" in result.stdout
+    assert [done["InstanceId"] for done in group.completed] == [LEAVING]
 
 
-def test_an_agent_that_never_joined_is_let_go_at_once(server: Machine, group: AutoScaling) -> None:
-    group.members[GONE] = "Terminating:Wait"
+def test_an_agent_that_never_joined_is_released_without_draining(server: Machine, group: AutoScaling) -> None:
+    group.members[MISSING] = "Terminating:Wait"
     assert server.run("drain.sh").returncode == 0
     assert "kubectl drain" not in server.calls.read_text()
-    assert [done["InstanceId"] for done in group.completed] == [GONE]
+    assert [done["InstanceId"] for done in group.completed] == [MISSING]
 
 
-def test_a_node_whose_machine_is_gone_is_forgotten_and_the_server_never(server: Machine, group: AutoScaling) -> None:
-    server.answer("nodes", f"{SERVER}\n{STAYS}\n{GOES}\n{GONE}\n")
+def test_the_node_of_a_missing_instance_is_deleted_but_never_the_servers(server: Machine, group: AutoScaling) -> None:
+    server.answer("nodes", f"{SERVER}\n{STAYING}\n{LEAVING}\n{MISSING}\n")
     result = server.run("drain.sh")
     assert result.returncode == 0, result.stderr
     calls = server.calls.read_text()
     assert calls.count("delete node") == 1
-    assert f"delete node {GONE}" in calls
-    assert f"{GONE} is gone" in result.stdout
+    assert f"delete node {MISSING}" in calls
+    assert f"{MISSING} no longer exists; deleting its Node object" in result.stdout
 
 
 @pytest.mark.parametrize("broken", ["refused", "empty"])
-def test_no_node_is_forgotten_when_the_group_cannot_be_asked(server: Machine, group: AutoScaling, broken: str) -> None:
+def test_no_node_is_deleted_if_the_group_cannot_be_listed(server: Machine, group: AutoScaling, broken: str) -> None:
     group.broken, group.members = broken == "refused", {}
     result = server.run("drain.sh")
     assert (result.returncode != 0) is group.broken
     assert "delete" not in server.calls.read_text()
     assert ("AccessDenied" in result.stderr) is group.broken
-    assert ("FAILED: cannot ask for the agents of credit-risk-agents" in result.stderr) is group.broken
+    assert ("FAILED: cannot list the agents of credit-risk-agents" in result.stderr) is group.broken

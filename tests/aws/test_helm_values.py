@@ -1,4 +1,4 @@
-"""The charts as AWS gets them: values-k3s.yaml, and after it what Terraform says in its output helm_values."""
+"""The charts as deployed to AWS: values-k3s.yaml, followed by Terraform's output helm_values."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from conftest import REPOSITORY
 pytestmark = [pytest.mark.slow, pytest.mark.terraform]
 DIGEST = "sha256:" + "d" * 64
 IMAGES = ("api", "training", "mlflow", "operator")
-# What Pod Security's level `restricted`, which the namespace demands, lets a pod mount.
+# The volume types that Pod Security's level `restricted`, which the namespace enforces, allows.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 DEPLOYER = list(yaml.safe_load_all((REPOSITORY / "manifests/k3s-deployer.yaml").read_text()))
 
 
 def rendered(folder: Path, helm_values: str, registry: str) -> list[Document]:
-    """Render the stack for the k3s version of variables.tf, with the images by digest, as deploy.py does."""
+    """Render the stack for the k3s version of variables.tf, with images by digest as deploy.py does."""
     (folder / "aws.yaml").write_text(helm_values)
     images = [
         f"--set-string={name}.image.{key}={value}"
@@ -59,7 +59,7 @@ def with_rds(applied: Applied, tmp_path_factory: pytest.TempPathFactory) -> list
 
 @pytest.fixture(scope="module")
 def without_rds(applied: Applied, tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
-    """The stack with Postgres in the cluster: what the outputs would be, says a plan."""
+    """The stack with Postgres in the cluster, from the outputs of a plan."""
     folder = tmp_path_factory.mktemp("values")
     applied.workspace.run("plan", "-input=false", "-var=database=null", f"-out={folder}/plan")
     plan = json.loads(applied.workspace.run("show", "-json", f"{folder}/plan"))
@@ -69,7 +69,7 @@ def without_rds(applied: Applied, tmp_path_factory: pytest.TempPathFactory) -> l
 
 @pytest.fixture(scope="module", params=["with_rds", "without_rds"])
 def stack(request: pytest.FixtureRequest) -> list[Document]:
-    """Both variants."""
+    """The stack with and without RDS."""
     return list(request.getfixturevalue(request.param))
 
 
@@ -85,19 +85,25 @@ def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [*spec["containers"], *spec.get("initContainers", [])]
 
 
-def test_it_fits_the_schemas_of_that_kubernetes(stack: list[Document]) -> None:
+def test_the_stack_is_valid_for_the_kubernetes_version_of_that_k3s(stack: list[Document]) -> None:
+    assert stack
+    invalid = {}
     for document in stack:
-        kubernetes_validate.validate(document, kubernetes(), strict=True)
+        try:
+            kubernetes_validate.validate(document, kubernetes(), strict=True)
+        except kubernetes_validate.ValidationError as error:
+            invalid[f"{document['kind']}/{document['metadata']['name']}"] = error.message
+    assert invalid == {}
 
 
-def test_every_image_of_ours_is_taken_from_ecr_by_its_digest(stack: list[Document]) -> None:
+def test_all_of_our_images_come_from_ecr_by_digest(stack: list[Document]) -> None:
     ours = {name: f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/credit-risk/{name}@{DIGEST}" for name in IMAGES}
     found = {container["image"] for spec in pods(stack).values() for container in containers(spec)}
     assert {image for image in found if "postgres:" not in image} == set(ours.values())
     assert not [spec for spec in pods(stack).values() if spec.get("imagePullSecrets")]
 
 
-def test_s3_is_reached_by_roles_that_belong_to_just_these_pods(applied: Applied, stack: list[Document]) -> None:
+def test_pods_access_s3_through_roles_that_only_they_can_assume(applied: Applied, stack: list[Document]) -> None:
     host = applied.outputs["github_variables"]["K3S_CA_URL"].removeprefix("https://").partition("/")[0]
     provider = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"
     for name, spec in pods(stack).items():
@@ -118,14 +124,14 @@ def test_s3_is_reached_by_roles_that_belong_to_just_these_pods(applied: Applied,
             assert may_assume(trust["AssumeRolePolicyDocument"], provider, claims), name
 
 
-def test_models_and_data_are_in_the_bucket_that_the_roles_may_read(applied: Applied, stack: list[Document]) -> None:
+def test_models_and_data_are_in_the_bucket_that_the_roles_can_read(applied: Applied, stack: list[Document]) -> None:
     bucket = applied.outputs["artifact_bucket"]
     assert f"s3://{bucket}/data/loans.csv" in json.dumps(pods(stack)["training"])
     assert f"s3://{bucket}" in json.dumps(pods(stack)["mlflow"])
     assert "http://s3:9000" not in json.dumps(stack)
 
 
-def test_clients_come_by_tls_through_traefik(applied: Applied, stack: list[Document]) -> None:
+def test_clients_connect_through_traefik_with_tls(applied: Applied, stack: list[Document]) -> None:
     (ingress,) = of_kind(stack, "Ingress")
     host = applied.outputs["url"].removeprefix("https://")
     assert ingress["spec"]["ingressClassName"] == "traefik"
@@ -137,7 +143,7 @@ def test_clients_come_by_tls_through_traefik(applied: Applied, stack: list[Docum
     assert f"kubernetes.io/metadata.name': '{traefik['metadata']['namespace']}'" in str(policy["spec"]["ingress"])
 
 
-def test_scoring_outlives_a_node_and_a_zone(stack: list[Document]) -> None:
+def test_scoring_survives_the_loss_of_a_node_or_a_zone(stack: list[Document]) -> None:
     (scaler,) = of_kind(stack, "HorizontalPodAutoscaler")
     assert scaler["apiVersion"] == "autoscaling/v2"
     assert scaler["spec"]["scaleTargetRef"]["name"] == "scoring"
@@ -153,11 +159,11 @@ def test_scoring_outlives_a_node_and_a_zone(stack: list[Document]) -> None:
     labels = scoring["spec"]["template"]["metadata"]["labels"]
     for selector in (*(spread["labelSelector"] for spread in spreads), budget["spec"]["selector"]):
         assert selector["matchLabels"].items() <= labels.items()
-    # The autoscaler's to set: a number here would take its pods away at each upgrade.
+    # The autoscaler sets this: a number here would remove its pods at each upgrade.
     assert "replicas" not in scoring["spec"]
 
 
-def test_what_is_kept_is_kept_on_the_servers_disk(stack: list[Document]) -> None:
+def test_persistent_volumes_are_on_the_servers_data_disk(stack: list[Document]) -> None:
     storage = yaml.safe_load((REPOSITORY / "manifests/k3s-storage.yaml").read_text())
     claims = [entry["spec"] for entry in of_kind(stack, "PersistentVolumeClaim")] + [
         claim["spec"] for entry in of_kind(stack, "StatefulSet") for claim in entry["spec"]["volumeClaimTemplates"]
@@ -168,7 +174,7 @@ def test_what_is_kept_is_kept_on_the_servers_disk(stack: list[Document]) -> None
     assert f"node-label: [{labels['key']}={labels['values'][0]}, " in server
 
 
-def test_every_pod_is_one_that_the_namespace_takes(stack: list[Document]) -> None:
+def test_every_pod_is_admitted_by_the_namespaces_pod_security_level(stack: list[Document]) -> None:
     for name, spec in pods(stack).items():
         assert {key for volume in spec.get("volumes", []) for key in volume if key != "name"} <= VOLUMES, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), name
@@ -177,7 +183,7 @@ def test_every_pod_is_one_that_the_namespace_takes(stack: list[Document]) -> Non
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
 
 
-def test_the_rds_database_is_used_with_the_password_that_the_server_wrote(
+def test_mlflow_uses_the_rds_database_with_the_secret_that_the_server_writes(
     applied: Applied, with_rds: list[Document]
 ) -> None:
     (database,) = applied.client("rds").describe_db_instances()["DBInstances"]

@@ -1,4 +1,4 @@
-"""What exists after `terraform apply`, asked of AWS's own APIs; and that a second plan is empty."""
+"""What exists after `terraform apply`, read through AWS's own APIs, and that a second plan is empty."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import yaml
 from aws.conftest import Applied
 
 pytestmark = [pytest.mark.slow, pytest.mark.terraform]
-ANYBODY = {"0.0.0.0/0", "::/0"}
 
 
 def test_a_second_plan_changes_nothing(applied: Applied) -> None:
@@ -20,7 +19,7 @@ def test_a_second_plan_changes_nothing(applied: Applied) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_terraform_has_no_complaint_and_no_warning(applied: Applied) -> None:
+def test_terraform_validates_without_errors_or_warnings(applied: Applied) -> None:
     result = json.loads(applied.workspace.run("validate", "-json"))
     assert (result["valid"], result["diagnostics"]) == (True, [])
 
@@ -44,14 +43,14 @@ def networks(group: dict[str, Any], direction: str) -> set[tuple[str, int, int]]
     }
 
 
-def test_only_the_load_balancer_is_open_and_only_for_those_who_may_at_80_and_443(applied: Applied) -> None:
+def test_only_the_load_balancer_is_open_to_the_allowed_networks_on_ports_80_and_443(applied: Applied) -> None:
     open_rules = {name: networks(group, "IpPermissions") for name, group in security_groups(applied).items()}
     assert {name: rules for name, rules in open_rules.items() if rules} == {
         "credit-risk-entry": {("203.0.113.0/24", 80, 80), ("203.0.113.0/24", 443, 443)}
     }
 
 
-def test_the_kubernetes_api_is_reached_from_nodes_alone(applied: Applied) -> None:
+def test_only_nodes_can_reach_the_kubernetes_api(applied: Applied) -> None:
     groups = security_groups(applied)
     sources = {
         pair["GroupId"]
@@ -62,13 +61,13 @@ def test_the_kubernetes_api_is_reached_from_nodes_alone(applied: Applied) -> Non
     assert sources == {groups["credit-risk-nodes"]["GroupId"]}
 
 
-def test_nodes_reach_out_by_https_alone_and_the_default_group_is_closed(applied: Applied) -> None:
+def test_nodes_can_connect_out_only_by_https_and_the_default_group_is_closed(applied: Applied) -> None:
     groups = security_groups(applied)
     assert networks(groups["credit-risk-nodes"], "IpPermissionsEgress") == {("0.0.0.0/0", 443, 443)}
     assert groups["default"]["IpPermissions"] == groups["default"]["IpPermissionsEgress"] == []
 
 
-def test_machines_are_in_private_subnets_over_two_zones(applied: Applied) -> None:
+def test_agents_are_in_private_subnets_in_two_zones(applied: Applied) -> None:
     (group,) = applied.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
     subnets = applied.client("ec2").describe_subnets(SubnetIds=group["VPCZoneIdentifier"].split(","))["Subnets"]
     assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2
@@ -79,7 +78,7 @@ def buckets(applied: Applied) -> list[str]:
     return [bucket["Name"] for bucket in applied.client("s3").list_buckets()["Buckets"]]
 
 
-def test_buckets_are_private_versioned_encrypted_and_for_tls_only(applied: Applied) -> None:
+def test_buckets_are_private_versioned_encrypted_and_tls_only(applied: Applied) -> None:
     s3 = applied.client("s3")
     assert {name.rsplit("-", 1)[0] for name in buckets(applied)} == {
         "credit-risk-artifacts",
@@ -96,7 +95,7 @@ def test_buckets_are_private_versioned_encrypted_and_for_tls_only(applied: Appli
         assert (denied["Action"], denied["Condition"]) == ("s3:*", {"Bool": {"aws:SecureTransport": "false"}})
 
 
-def test_only_cloudfront_reads_the_public_keys(applied: Applied) -> None:
+def test_only_cloudfront_can_read_the_public_keys(applied: Applied) -> None:
     (name,) = [name for name in buckets(applied) if "identity" in name]
     statements = json.loads(applied.client("s3").get_bucket_policy(Bucket=name)["Policy"])["Statement"]
     (read,) = [statement for statement in statements if statement["Effect"] == "Allow"]
@@ -105,7 +104,7 @@ def test_only_cloudfront_reads_the_public_keys(applied: Applied) -> None:
     assert "distribution/" in read["Condition"]["StringEquals"]["aws:SourceArn"]
 
 
-def test_images_cannot_be_replaced_and_are_scanned(applied: Applied) -> None:
+def test_image_tags_are_immutable_and_images_are_scanned(applied: Applied) -> None:
     ecr = applied.client("ecr")
     repositories = ecr.describe_repositories()["repositories"]
     assert {repository["repositoryName"] for repository in repositories} == {
@@ -117,7 +116,7 @@ def test_images_cannot_be_replaced_and_are_scanned(applied: Applied) -> None:
         assert ecr.get_lifecycle_policy(repositoryName=repository["repositoryName"])["lifecyclePolicyText"]
 
 
-def test_machines_take_signed_metadata_requests_only_and_none_from_pods(applied: Applied) -> None:
+def test_instances_require_metadata_tokens_and_ignore_pods(applied: Applied) -> None:
     ec2 = applied.client("ec2")
     (template,) = ec2.describe_launch_template_versions(
         LaunchTemplateName="credit-risk-agents", Versions=["$Latest"]
@@ -145,13 +144,13 @@ def test_disks_are_encrypted(applied: Applied) -> None:
     assert (disk["Ebs"]["Encrypted"], disk["Ebs"]["VolumeType"]) == (True, "gp3")
 
 
-def test_nobody_has_a_key_to_log_in_with(applied: Applied) -> None:
+def test_there_are_no_ssh_keys_and_no_iam_users(applied: Applied) -> None:
     assert not server_instance(applied).get("KeyName")
     assert applied.client("ec2").describe_key_pairs()["KeyPairs"] == []
     assert applied.client("iam").list_users()["Users"] == []
 
 
-def test_agents_are_drained_before_they_go(applied: Applied) -> None:
+def test_agents_are_drained_before_they_are_terminated(applied: Applied) -> None:
     (hook,) = applied.client("autoscaling").describe_lifecycle_hooks(AutoScalingGroupName="credit-risk-agents")[
         "LifecycleHooks"
     ]
@@ -159,7 +158,7 @@ def test_agents_are_drained_before_they_go(applied: Applied) -> None:
     assert (hook["DefaultResult"], hook["HeartbeatTimeout"]) == ("CONTINUE", 600)
 
 
-def test_clients_get_tls_and_plain_http_is_sent_there(applied: Applied) -> None:
+def test_the_load_balancer_serves_tls_and_redirects_plain_http(applied: Applied) -> None:
     elb = applied.client("elbv2")
     (balancer,) = elb.describe_load_balancers()["LoadBalancers"]
     listeners = {
@@ -173,7 +172,7 @@ def test_clients_get_tls_and_plain_http_is_sent_there(applied: Applied) -> None:
     assert "TLS13" in listeners[443]["SslPolicy"]
 
 
-def test_the_load_balancer_asks_each_nodes_own_traefik_at_the_ports_of_its_manifest(applied: Applied) -> None:
+def test_the_load_balancer_checks_each_nodes_own_traefik_on_its_manifests_ports(applied: Applied) -> None:
     (target,) = applied.client("elbv2").describe_target_groups()["TargetGroups"]
     manifest = yaml.safe_load((applied.workspace.folder / "../../manifests/k3s-traefik.yaml").read_text())
     values = yaml.safe_load(manifest["spec"]["valuesContent"])
@@ -185,7 +184,7 @@ def test_the_load_balancer_asks_each_nodes_own_traefik_at_the_ports_of_its_manif
     assert target["Port"] == values["ports"]["websecure"]["nodePort"]
 
 
-def test_no_secret_stands_in_the_state_in_user_data_or_in_outputs(applied: Applied) -> None:
+def test_no_secret_appears_in_the_state_user_data_or_outputs(applied: Applied) -> None:
     ssm = applied.client("ssm")
     secrets = [
         ssm.get_parameter(Name=f"/credit-risk/{name}", WithDecryption=True)["Parameter"]["Value"]

@@ -1,4 +1,4 @@
-"""k3s_e2e.sh, CI's whole stack on a real k3s, against stand-ins for k3s, Docker and what k3s answers."""
+"""k3s_e2e.sh, which installs the stack on k3s in CI, with stand-ins for k3s, Docker, helm, and kubectl."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ elif os.environ.get("BROKEN") == "traefik":
     sys.exit(7)
 """
 )
-# Root's part is told and not done.
+# What the script would do as root is recorded and not done.
 SUDO = (
     RECORD
     + """
@@ -47,13 +47,13 @@ if sys.argv[1] == "save":
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Where the scoring service answers."""
+    """A fake cluster that serves the scoring service."""
     with cluster_with_tls(tmp_path_factory.mktemp("cluster")) as made:
         yield made
 
 
 def run(tmp_path: Path, cluster: Cluster, **changed: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
-    """Run it in a working copy; return how it ended and every call of a stand-in, in order."""
+    """Run the script in a working copy; return the result and every call of a stand-in, in order."""
     (tmp_path / "infra/aws").mkdir(parents=True)
     for name in (".github", "charts", "manifests", "infra/aws/variables.tf"):
         subprocess.run(["cp", "-r", str(REPOSITORY / name), str(tmp_path / name)], check=True)
@@ -71,10 +71,10 @@ def run(tmp_path: Path, cluster: Cluster, **changed: str) -> tuple[subprocess.Co
     return result, [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
 
 
-def test_k3s_gets_awss_manifests_then_images_then_cis_own_deploy(tmp_path: Path, cluster: Cluster) -> None:
+def test_k3s_gets_the_manifests_of_aws_then_the_images_then_cis_own_deploy(tmp_path: Path, cluster: Cluster) -> None:
     result, calls = run(tmp_path, cluster)
     assert result.returncode == 0, result.stdout + result.stderr
-    said = [" ".join(call) for call in calls]
+    commands = [" ".join(call) for call in calls]
     steps = [
         "sudo install -m 755",
         "sudo cp manifests/k3s-",
@@ -86,19 +86,19 @@ def test_k3s_gets_awss_manifests_then_images_then_cis_own_deploy(tmp_path: Path,
         "kubectl --namespace kube-system",
         "curl --fail --silent --show-error --insecure https://127.0.0.1:30443/",
     ]
-    places = [next(at for at, call in enumerate(said) if call.startswith(step)) for step in steps]
-    assert places == sorted(places), said
+    places = [next(at for at, call in enumerate(commands) if call.startswith(step)) for step in steps]
+    assert places == sorted(places), commands
     (download,) = [call for call in calls if call[0] == "curl" and any("releases" in word for word in call)]
     (version,) = {word.split("/")[-2] for word in download if word.endswith("/k3s")}
     assert version.replace("%2B", "+") in (REPOSITORY / "infra/aws/variables.tf").read_text()
     (upgrade,) = [call for call in calls if call[:2] == ["helm", "upgrade"]]
     for image in ("api", "training", "mlflow", "operator"):
         assert f"--set-string={image}.image.repository=localhost/credit-risk/{image}" in upgrade
-        assert f"docker save localhost/credit-risk/{image}:ci" in said
+        assert f"docker save localhost/credit-risk/{image}:ci" in commands
     assert "a loan scores 0.2500" in result.stdout
 
 
-def test_a_k3s_with_another_hash_is_not_installed(tmp_path: Path, cluster: Cluster) -> None:
+def test_a_k3s_with_the_wrong_hash_is_not_installed(tmp_path: Path, cluster: Cluster) -> None:
     result, calls = run(tmp_path, cluster, RELEASED="something else")
     assert result.returncode != 0
     assert not [call for call in calls if call[0] == "sudo"]

@@ -1,4 +1,4 @@
-"""How a machine becomes a node: the scripts and the user data, as shellcheck, cloud-init and a bare folder see them."""
+"""How an instance becomes a node: the scripts and the user data, run in a folder and checked with linters."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from environments import unpacked
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Machine:
-    """A machine with all that an agent needs: metadata, downloads, and a token of a started server."""
+    """A machine with everything an agent needs: metadata, downloads, and the token of a running server."""
     machine = Machine(tmp_path)
     machine.answer("parameters/join-token", "K10abc::node:secret")
     return machine
 
 
-def test_an_agent_downloads_then_reads_its_token_then_starts(agent: Machine) -> None:
+def test_an_agent_downloads_k3s_reads_its_token_and_starts(agent: Machine) -> None:
     result = agent.run("agent.sh")
     assert result.returncode == 0, result.stderr
     agent.assert_order("instance-id", "/k3s\n", PROVIDER, "ssm get-parameter", "systemctl start --no-block k3s")
@@ -39,7 +39,7 @@ def test_an_agent_downloads_then_reads_its_token_then_starts(agent: Machine) -> 
     assert "joined as i-0123456789abcdef0" in result.stdout
 
 
-def test_the_join_token_is_told_to_nobody(agent: Machine) -> None:
+def test_the_join_token_is_not_logged_and_readable_only_by_root(agent: Machine) -> None:
     result = agent.run("agent.sh")
     assert "K10abc" not in result.stdout + result.stderr
     token = agent.root / "etc/rancher/k3s/token"
@@ -47,14 +47,14 @@ def test_the_join_token_is_told_to_nobody(agent: Machine) -> None:
     assert token.stat().st_mode & 0o077 == 0
 
 
-def test_the_credential_provider_is_where_k3s_looks_for_it(agent: Machine) -> None:
+def test_the_credential_provider_is_where_k3s_expects_it(agent: Machine) -> None:
     agent.run("agent.sh")
     folder = agent.root / "var/lib/rancher/credentialprovider"
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert os.access(folder / "bin" / config["providers"][0]["name"], os.X_OK)
 
 
-def test_a_changed_download_is_refused_with_both_hashes(agent: Machine) -> None:
+def test_a_tampered_download_is_refused_with_both_hashes_in_the_message(agent: Machine) -> None:
     agent.answer("k3s", "something else")
     result = agent.run("agent.sh")
     assert result.returncode == 1
@@ -64,14 +64,14 @@ def test_a_changed_download_is_refused_with_both_hashes(agent: Machine) -> None:
     assert "systemctl" not in agent.calls.read_text()
 
 
-def test_a_failed_download_says_which(agent: Machine) -> None:
+def test_a_failed_download_is_reported_with_its_url(agent: Machine) -> None:
     (agent.answers / PROVIDER).unlink()
     result = agent.run("agent.sh")
     assert result.returncode == 1
     assert "cannot download https://artifacts.k8s.io/" in result.stderr
 
 
-def test_without_metadata_nothing_is_begun(agent: Machine) -> None:
+def test_nothing_is_downloaded_without_instance_metadata(agent: Machine) -> None:
     (agent.answers / "token").unlink()
     result = agent.run("agent.sh")
     assert result.returncode == 1
@@ -79,16 +79,16 @@ def test_without_metadata_nothing_is_begun(agent: Machine) -> None:
     assert "k3s" not in agent.calls.read_text()
 
 
-def test_an_agent_does_not_start_before_the_server(agent: Machine) -> None:
+def test_an_agent_waits_for_the_server_before_it_starts(agent: Machine) -> None:
     agent.answer("parameters/join-token", "pending")
-    agent.hurry("agent.sh")
+    agent.shorten_waits("agent.sh")
     result = agent.run("agent.sh")
     assert result.returncode == 1
-    assert "/credit-risk/join-token is pending: the server has not started" in result.stderr
+    assert "/credit-risk/join-token is pending: the server has not started yet" in result.stderr
     assert "systemctl" not in agent.calls.read_text()
 
 
-def test_shellcheck_has_nothing_to_say() -> None:
+def test_shellcheck_finds_no_problems() -> None:
     program = Path(sys.executable).with_name("shellcheck")
     scripts = [str(path) for path in sorted(FILES.glob("*.sh"))]
     result = subprocess.run([str(program), "--external-sources", *scripts], capture_output=True, text=True)
@@ -96,7 +96,7 @@ def test_shellcheck_has_nothing_to_say() -> None:
 
 
 def user_data(applied: Applied) -> dict[str, str]:
-    """Return the user data of server and agents."""
+    """Return the user data of the server and of the agents."""
     ec2 = applied.client("ec2")
     server = ec2.describe_instance_attribute(
         InstanceId=applied.outputs["server_instance_id"], Attribute="userData"
@@ -111,7 +111,7 @@ def user_data(applied: Applied) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.terraform
 @pytest.mark.parametrize("kind", ["server", "agent"])
-def test_user_data_carries_the_scripts_that_are_tested_here(applied: Applied, kind: str) -> None:
+def test_user_data_contains_the_scripts_under_test(applied: Applied, kind: str) -> None:
     text = user_data(applied)[kind]
     document = yaml.safe_load(text)
     written: dict[str, Any] = {file["path"]: file for file in document["write_files"]}
@@ -128,9 +128,9 @@ def test_user_data_carries_the_scripts_that_are_tested_here(applied: Applied, ki
 
 @pytest.fixture(scope="module")
 def cloud_config_schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The schema that `cloud-init schema` checks against, out of Debian's package.
+    """The schema that `cloud-init schema` checks against, from Debian's package.
 
-    The package is not installed: a machine with cloud-init on it would run it at its next boot.
+    The package is not installed, because cloud-init would then run at this machine's next boot.
     """
     folder = unpacked("cloud-init", tmp_path_factory.mktemp("cloud-init"))
     (schema,) = folder.rglob("schema-cloud-config-v1.json")
@@ -140,12 +140,12 @@ def cloud_config_schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
 @pytest.mark.slow
 @pytest.mark.terraform
 @pytest.mark.parametrize("kind", ["server", "agent"])
-def test_user_data_passes_cloud_inits_own_schema(
+def test_user_data_conforms_to_cloud_inits_schema(
     applied: Applied, cloud_config_schema: dict[str, Any], kind: str
 ) -> None:
     text = user_data(applied)[kind]
     assert text.startswith("#cloud-config\n")
     validator = jsonschema.Draft4Validator(cloud_config_schema)
     assert [error.message for error in validator.iter_errors(yaml.safe_load(text))] == []
-    # It does look: an unknown key is refused.
+    # The schema is effective: it refuses an unknown key.
     assert not validator.is_valid({"write_files": [{"path": "/a", "colour": "red"}]})

@@ -1,4 +1,4 @@
-"""What each role may do, call by call; and that docs/aws.md lists exactly that."""
+"""The permissions of each role, call by call, and that docs/aws.md lists exactly those."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ MATRIX: list[tuple[str, Call, bool]] = [
     *((role, Call("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/credit-risk-server"), False) for role in ROLES),
     *((role, Call("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/credit-risk-mlflow"), False) for role in ROLES),
     *((role, Call("ec2:RunInstances", "*"), False) for role in ROLES),
-    # A port to the server, and neither a shell nor another machine.
+    # A port-forward to the server, but neither a shell nor another instance.
     ("deploy", Call("ssm:StartSession", FORWARD), True),
     ("deploy", Call("ssm:StartSession", INSTANCE, {**SERVER_TAG, "ssm:SessionDocumentAccessCheck": "true"}), True),
     ("deploy", Call("ssm:StartSession", INSTANCE, {**SERVER_TAG, "ssm:SessionDocumentAccessCheck": "false"}), False),
@@ -76,13 +76,13 @@ MATRIX: list[tuple[str, Call, bool]] = [
 
 @pytest.fixture(scope="module")
 def policies(applied: Applied) -> dict[str, dict[str, Any]]:
-    """Every role's policies by their names."""
+    """Each role's policies by name."""
     iam = applied.client("iam")
     return {role: role_policies(iam, f"credit-risk-{role}") for role in ROLES}
 
 
 @pytest.mark.parametrize(("role", "call", "expected"), MATRIX, ids=str)
-def test_each_role_may_do_this_and_not_that(
+def test_a_role_is_allowed_exactly_the_expected_calls(
     policies: dict[str, dict[str, Any]], role: str, call: Call, expected: bool
 ) -> None:
     assert allowed(policies[role].values(), call) is expected
@@ -99,7 +99,7 @@ def test_no_policy_has_a_wildcard_action(policies: dict[str, dict[str, Any]]) ->
     assert not [action for policy in own for action in actions(policy) if "*" in action]
 
 
-def test_the_node_roles_have_the_policies_that_the_original_had(policies: dict[str, dict[str, Any]]) -> None:
+def test_node_roles_can_pull_images_and_read_models(policies: dict[str, dict[str, Any]]) -> None:
     for role in ("agent", "server"):
         assert {
             "AmazonEC2ContainerRegistryPullOnly",
@@ -121,7 +121,7 @@ SUBJECT = "repo:acme@11/credit-risk@22:environment:production"
         ("repo:acme@11/credit-risk@22:environment:staging", "sts.amazonaws.com", False),
         ("repo:acme@11/credit-risk@22:ref:refs/heads/main", "sts.amazonaws.com", False),
         ("repo:acme@11/another@33:environment:production", "sts.amazonaws.com", False),
-        # Somebody who took the freed name.
+        # Someone else took over the name.
         ("repo:acme@99/credit-risk@98:environment:production", "sts.amazonaws.com", False),
         ("repo:acme/credit-risk:environment:production", "sts.amazonaws.com", False),
     ],
@@ -139,7 +139,7 @@ def test_only_this_repository_and_environment_may_deploy(
     ("namespace", "account", "expected"),
     [("credit-risk", "own", True), ("credit-risk", "default", False), ("default", "own", False)],
 )
-def test_a_pod_gets_its_role_by_its_service_account_alone(
+def test_only_a_pods_own_service_account_can_assume_its_role(
     applied: Applied, role: str, namespace: str, account: str, expected: bool
 ) -> None:
     trust = applied.client("iam").get_role(RoleName=f"credit-risk-{role}")["Role"]["AssumeRolePolicyDocument"]
@@ -149,7 +149,7 @@ def test_a_pod_gets_its_role_by_its_service_account_alone(
     assert may_assume(trust, f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}", claims) is expected
 
 
-def test_the_documentation_lists_exactly_these_policies(policies: dict[str, dict[str, Any]]) -> None:
+def test_the_documentation_lists_exactly_the_actual_policies(policies: dict[str, dict[str, Any]]) -> None:
     text = (REPOSITORY / "docs" / "aws.md").read_text()
     rows = re.findall(r"^\| `([a-z]+)` \| `([\w-]+)` \| ([^|]+) \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE)
     documented = {

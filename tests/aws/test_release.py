@@ -1,4 +1,4 @@
-"""What a release publishes: the chart to a real OCI registry on loopback, and scripts that fetch what they pin."""
+"""What a release publishes: charts to a real OCI registry on loopback, images, and signatures; and the pinned kind."""
 
 from __future__ import annotations
 
@@ -24,15 +24,11 @@ from environments import installed
 
 pytestmark = pytest.mark.terraform
 SCRIPTS = REPOSITORY / ".github/scripts"
-CURL = """#!/bin/bash
-while [ "$1" != --output ]; do shift; done
-cp "$(dirname "$0")/download" "$2"
-"""
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an empty registry: Distribution's, from Debian."""
+    """The address of an empty registry, Debian's package of Distribution."""
     folder = tmp_path_factory.mktemp("registry")
     with docker_registry(folder) as address:
         yield address
@@ -40,7 +36,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working copy: the scripts put the charts' dependencies beside them."""
+    """A working copy, because the scripts put dependencies into the charts' folders."""
     folder = tmp_path_factory.mktemp("work")
     for name in ("charts", ".github"):
         subprocess.run(["cp", "-r", str(REPOSITORY / name), str(folder)], check=True)
@@ -53,7 +49,7 @@ def calls(folder: Path, name: str) -> list[list[str]]:
 
 
 def publish(work: Path, tmp_path: Path, registry: str, version: str) -> subprocess.CompletedProcess[str]:
-    """Run the script with the real helm, which takes a registry on loopback without TLS only when it is told to."""
+    """Run the script with the real helm, which accepts a registry without TLS only if told to."""
     program(tmp_path / "helm", f'#!/bin/bash\n[ "$1" = push ] && set -- "$@" --plain-http\nexec {helm()} "$@"\n')
     program(tmp_path / "cosign", RECORD)
     (tmp_path / "calls").touch()
@@ -64,7 +60,9 @@ def publish(work: Path, tmp_path: Path, registry: str, version: str) -> subproce
     )  # fmt: skip
 
 
-def test_the_chart_is_pushed_whole_and_signed_by_its_digest(work: Path, tmp_path: Path, registry: str) -> None:
+def test_the_chart_is_pushed_with_its_dependencies_and_signed_by_digest(
+    work: Path, tmp_path: Path, registry: str
+) -> None:
     result = publish(work, tmp_path, registry, "1.2.3")
     assert result.returncode == 0, result.stdout + result.stderr
     accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
@@ -87,7 +85,7 @@ def test_the_chart_is_pushed_whole_and_signed_by_its_digest(work: Path, tmp_path
 
 
 @pytest.mark.parametrize(("address", "version"), [("127.0.0.1:9", "1.2.4"), (None, "not-a-version")])
-def test_what_was_not_pushed_is_not_signed(
+def test_a_chart_that_was_not_pushed_is_not_signed(
     work: Path, tmp_path: Path, registry: str, address: str | None, version: str
 ) -> None:
     result = publish(work, tmp_path, address or registry, version)
@@ -112,7 +110,7 @@ else:
 )
 
 
-def test_a_tag_releases_all_images_and_signs_each_by_its_digest(tmp_path: Path) -> None:
+def test_a_tag_releases_all_images_and_signs_each_by_digest(tmp_path: Path) -> None:
     installed("jq", packages=["jq"])
     for name, text in {"docker": DOCKER, "helm": RECORD, "cosign": RECORD}.items():
         program(tmp_path / name, text)
@@ -121,22 +119,22 @@ def test_a_tag_releases_all_images_and_signs_each_by_its_digest(tmp_path: Path) 
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"),
                    "RUNNER_TEMP": str(tmp_path), "OWNER": "Acme", "ACTOR": "somebody", "TAG": "v1.2.3",
                    "TOKEN": "the token"}  # fmt: skip
-    said = ""
+    output = ""
     for name in ("Log in to the registry", "Images, with provenance and bill of materials, signed"):
         result = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", scripts[name]],
             env=environment, cwd=REPOSITORY, capture_output=True, text=True,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
-        said += result.stdout + result.stderr
-    assert "the token" not in said
+        output += result.stdout + result.stderr
+    assert "the token" not in output
     assert calls(tmp_path, "helm") == [["registry", "login", "ghcr.io", "--username", "somebody", "--password-stdin"]]
     names = [f"ghcr.io/acme/credit-risk/{image}" for image in ("api", "training", "mlflow", "operator")]
     signed = {call[-1] for call in calls(tmp_path, "cosign")}
     assert signed == {f"{name}@sha256:{hashlib.sha256(f'{name}:1.2.3'.encode()).hexdigest()}" for name in names}
 
 
-def test_kind_is_taken_only_with_the_hash_that_is_pinned(tmp_path: Path) -> None:
+def test_kind_is_installed_only_if_its_hash_is_the_pinned_one(tmp_path: Path) -> None:
     script = (SCRIPTS / "install_kind.sh").read_text()
     (pinned,) = re.findall(r"[0-9a-f]{64}", script)
     (tmp_path / "download").write_bytes(b"a kind")

@@ -1,4 +1,4 @@
-"""CI's scripts without GitHub: what is pushed and what is not, and how a job logs in to Kubernetes."""
+"""CI's scripts without GitHub: which images are pushed, and how a job logs in to Kubernetes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ else:
 
 @pytest.fixture
 def programs(tmp_path: Path, moto: str) -> dict[str, str]:
-    """An environment with a stand-in for docker, AWS's own command line, and the four repositories in moto."""
+    """An environment with a stand-in for docker, the real AWS CLI, and the four repositories in moto."""
     aws_cli(tmp_path)
     program(tmp_path / "docker", DOCKER)
     ecr = client("ecr", moto)
@@ -64,7 +64,7 @@ def builds(tmp_path: Path) -> list[list[str]]:
     return [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
 
 
-def test_an_image_that_ecr_has_is_not_built_again(tmp_path: Path, programs: dict[str, str], moto: str) -> None:
+def test_an_image_that_ecr_already_has_is_not_rebuilt(tmp_path: Path, programs: dict[str, str], moto: str) -> None:
     first = STACK[0]
     tag = first.content_hash(f"docker.io/library/python@{BASE_DIGEST}")
     manifest = json.dumps(
@@ -81,7 +81,7 @@ def test_an_image_that_ecr_has_is_not_built_again(tmp_path: Path, programs: dict
     assert set(images) == {"api", "training", "mlflow", "operator"}
 
 
-def test_images_carry_provenance_and_bill_of_materials_for_both_platforms(
+def test_images_have_provenance_and_a_bill_of_materials_for_both_platforms(
     tmp_path: Path, programs: dict[str, str]
 ) -> None:
     assert push_images(tmp_path, programs, "--tag", "1.2.3", "--platform", "linux/amd64,linux/arm64").returncode == 0
@@ -95,17 +95,17 @@ def test_images_carry_provenance_and_bill_of_materials_for_both_platforms(
     assert built == {"api": both, "mlflow": both, "operator": both, "training": "linux/amd64"}
 
 
-def test_an_image_that_no_wanted_platform_can_have_is_named(tmp_path: Path, programs: dict[str, str]) -> None:
+def test_an_image_that_supports_no_requested_platform_is_named(tmp_path: Path, programs: dict[str, str]) -> None:
     result = push_images(tmp_path, programs, "--tag", "1.2.3", "--platform", "linux/arm64")
     assert result.returncode == 1
-    assert "the image training can be built for linux/amd64 alone" in result.stderr
+    assert "the image training can be built only for linux/amd64" in result.stderr
 
 
 MACHINES = {"linux/amd64": "x86_64-manylinux_2_36", "linux/arm64": "aarch64-manylinux_2_36"}
 
 
-def wheels_are_there(lock: str, platform: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """Ask the index whether every locked package has a wheel of the locked hashes, as the build of an image would."""
+def resolve_wheels(lock: str, platform: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Resolve a lock to wheels with the locked hashes, as an image build would, without installing them."""
     links = os.environ.get("PIP_FIND_LINKS")
     return subprocess.run(
         [str(Path(sys.executable).with_name("uv")), "pip", "install", "--dry-run", "--only-binary", ":all:",
@@ -118,18 +118,16 @@ def wheels_are_there(lock: str, platform: str, tmp_path: Path) -> subprocess.Com
 
 @pytest.mark.parametrize("platform", MACHINES)
 @pytest.mark.parametrize("lock", ["build", "api", "mlflow", "operator", "training"])
-def test_every_locked_package_has_a_wheel_for_each_platform_of_a_release(
-    tmp_path: Path, lock: str, platform: str
-) -> None:
-    result = wheels_are_there(lock, platform, tmp_path)
+def test_every_locked_package_has_a_wheel_for_each_release_platform(tmp_path: Path, lock: str, platform: str) -> None:
+    result = resolve_wheels(lock, platform, tmp_path)
     if (lock, platform) == ("training", "linux/arm64"):
-        # When this one is there, images.py need make no exception any longer.
+        # Once this wheel exists, images.py no longer needs its exception.
         assert "torch==2.13.0+cpu has no wheels with a matching platform tag" in " ".join(result.stderr.split())
     else:
         assert result.returncode == 0, result.stderr
 
 
-def test_a_failed_build_ends_the_push_and_names_the_image(tmp_path: Path, programs: dict[str, str]) -> None:
+def test_a_failed_build_aborts_the_push_and_names_the_image(tmp_path: Path, programs: dict[str, str]) -> None:
     result = push_images(tmp_path, {**programs, "BROKEN": "operator"})
     assert result.returncode == 1
     assert f"{REGISTRY}/operator:" in result.stderr
@@ -147,4 +145,4 @@ def test_a_job_logs_in_to_kubernetes_with_its_own_token() -> None:
     assert credential["kind"] == "ExecCredential"
     assert credential["status"]["token"].startswith("header.")
     assert credential["status"]["expirationTimestamp"] == "2027-01-15T08:00:00Z"
-    assert github.asked == [("/token?api-version=2&audience=credit-risk", "Bearer job")]
+    assert github.requests == [("/token?api-version=2&audience=credit-risk", "Bearer job")]

@@ -1,4 +1,4 @@
-"""How a machine becomes the cluster's server: server.sh and AWS's own command line, against moto and a stub of k3s."""
+"""How an instance becomes the cluster's server: server.sh with the real AWS CLI, moto, and a stub of k3s."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SECRETS = {"server-token": "server-secret", "agent-token": "agent-secret", "data
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """AWS's own command line."""
+    """The AWS CLI."""
     return aws_cli(tmp_path_factory.mktemp("aws")) / "aws"
 
 
 def prepared(root: Path, moto: str, aws: Path) -> Machine:
-    """A machine with its disk, and in AWS the parameters and buckets that Terraform makes."""
+    """Return a machine with its data disk, and create in moto the parameters and buckets that Terraform would."""
     urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST")).close()
     machine = Machine(root, SERVER_SETTINGS, credentials(moto))
-    machine.use(aws)
+    machine.use_aws_cli(aws)
     (root / "dev/disk/by-id" / DEVICE).touch()
     for manifest in (REPOSITORY / "manifests").glob("k3s-*.yaml"):
         (root / "opt/creditrisk/manifests" / manifest.name).write_text(manifest.read_text())
@@ -55,7 +55,7 @@ def server(tmp_path: Path, moto: str, aws: Path) -> Machine:
 
 @dataclass(frozen=True)
 class Booted:
-    """A machine after its first boot, and what AWS then has."""
+    """A machine after its first boot, and what is then in AWS."""
 
     machine: Machine
     result: subprocess.CompletedProcess[str]
@@ -82,14 +82,14 @@ def booted(tmp_path_factory: pytest.TempPathFactory, moto: str, aws: Path) -> Bo
 
 
 def snapshots(moto: str, *names: str) -> None:
-    """Put snapshots into the bucket, one after the other."""
+    """Put snapshots into the bucket in this order."""
     for name in names:
         client("s3", moto).put_object(Bucket="credit-risk-backups", Key=f"etcd/{name}", Body=b"snapshot")
         if name != names[-1]:
-            time.sleep(1.1)  # what S3 keeps of the time are whole seconds
+            time.sleep(1.1)  # S3 keeps times in whole seconds
 
 
-def test_a_new_server_does_all_in_its_order(booted: Booted) -> None:
+def test_a_new_server_runs_its_steps_in_order(booted: Booted) -> None:
     assert booted.result.returncode == 0, booted.result.stderr
     booted.machine.assert_order(
         "blkid", "mkfs.ext4", "mount", "/k3s\n", PROVIDER, "ssm get-parameter --with-decryption --name "
@@ -98,10 +98,10 @@ def test_a_new_server_does_all_in_its_order(booted: Booted) -> None:
         "--key ca.crt", "systemctl enable --now creditrisk-drain.timer",
     )  # fmt: skip
     assert "cluster-reset" not in booted.machine.calls.read_text()
-    assert booted.result.stdout.splitlines()[-1] == "credit-risk: the server is there"
+    assert booted.result.stdout.splitlines()[-1] == "credit-risk: the server is ready"
 
 
-def test_its_configuration_is_what_k3s_and_the_api_server_take(booted: Booted) -> None:
+def test_the_configuration_of_k3s_and_the_api_server_is_complete(booted: Booted) -> None:
     file = booted.machine.root / "etc/rancher/k3s/config.yaml"
     config = yaml.safe_load(file.read_text())
     assert file.stat().st_mode & 0o077 == 0
@@ -125,7 +125,7 @@ def test_its_configuration_is_what_k3s_and_the_api_server_take(booted: Booted) -
     assert bound == set(json.loads(groups.replace("'", '"')))
 
 
-def test_k3s_gets_the_manifests_and_the_databases_password(booted: Booted) -> None:
+def test_k3s_gets_the_manifests_and_the_database_secret(booted: Booted) -> None:
     folder = booted.machine.root / "var/lib/rancher/k3s/server/manifests"
     assert {file.name for file in folder.iterdir()} == {
         "k3s-deployer.yaml", "k3s-storage.yaml", "k3s-traefik.yaml", "credit-risk-database.yaml"}  # fmt: skip
@@ -134,7 +134,7 @@ def test_k3s_gets_the_manifests_and_the_databases_password(booted: Booted) -> No
     assert (folder / "credit-risk-database.yaml").stat().st_mode & 0o077 == 0
 
 
-def test_agents_aws_and_github_find_what_it_published(booted: Booted) -> None:
+def test_the_join_token_public_keys_and_ca_are_published(booted: Booted) -> None:
     assert (booted.join_token["Type"], booted.join_token["Value"].strip()) == (
         "SecureString", "K10abc::node:agent-secret")  # fmt: skip
     assert {key: (kind, json.loads(body)) for key, (kind, body) in booted.published.items() if key != "ca.crt"} == {
@@ -144,16 +144,16 @@ def test_agents_aws_and_github_find_what_it_published(booted: Booted) -> None:
     assert booted.published["ca.crt"] == ("application/x-pem-file", b"the CA\n")
 
 
-def test_no_secret_is_told_to_the_log_or_to_a_process_list(booted: Booted) -> None:
+def test_no_secret_appears_in_the_log_or_on_a_command_line(booted: Booted) -> None:
     said = booted.result.stdout + booted.result.stderr + booted.machine.calls.read_text()
     assert not [secret for secret in (*SECRETS.values(), "K10abc") if secret in said]
 
 
-def test_a_disk_that_has_data_is_not_formatted_and_its_cluster_goes_on(server: Machine, moto: str) -> None:
+def test_a_disk_with_data_is_not_formatted_and_its_cluster_continues(server: Machine, moto: str) -> None:
     snapshots(moto, "old")
     server.answer("file-system", "")
     (server.root / "var/lib/rancher/k3s/server/db/etcd").mkdir(parents=True)
-    # Or it is the same machine, and somebody runs the script once more.
+    # As on a machine where the script has already run.
     (server.root / "etc/fstab").write_text(
         f"{server.root}/dev/disk/by-id/{DEVICE} {server.root}/var/lib/rancher ext4\n"
     )
@@ -166,7 +166,7 @@ def test_a_disk_that_has_data_is_not_formatted_and_its_cluster_goes_on(server: M
     assert "list-objects" not in calls
 
 
-def test_a_new_disk_takes_the_newest_snapshot_before_k3s_starts(server: Machine, moto: str) -> None:
+def test_a_new_disk_gets_the_newest_snapshot_before_k3s_starts(server: Machine, moto: str) -> None:
     # k3s keeps a description of each snapshot beside it.
     snapshots(moto, "zz-older", "aa-newest", ".metadata/aa-newest")
     result = server.run("server.sh")
@@ -175,19 +175,19 @@ def test_a_new_disk_takes_the_newest_snapshot_before_k3s_starts(server: Machine,
         "k3s server --cluster-reset --cluster-reset-restore-path=aa-newest\n", "systemctl start --no-block k3s",
         "/readyz", "delete secret credit-risk-server.node-password.k3s --ignore-not-found", "ssm put-parameter",
     )  # fmt: skip
-    assert "restore aa-newest" in result.stdout
+    assert "restoring aa-newest" in result.stdout
 
 
-def test_a_snapshot_that_cannot_be_restored_ends_it_before_an_empty_cluster_starts(server: Machine, moto: str) -> None:
+def test_a_failed_restore_stops_the_boot_before_an_empty_cluster_starts(server: Machine, moto: str) -> None:
     snapshots(moto, "torn")
     server.answer("broken-snapshot", "")
     result = server.run("server.sh")
     assert result.returncode == 1
-    assert "FAILED: the snapshot etcd/torn was not restored" in result.stderr
+    assert "FAILED: cannot restore the snapshot etcd/torn" in result.stderr
     assert "systemctl" not in server.calls.read_text()
 
 
-def test_a_bucket_that_cannot_be_listed_is_not_taken_for_an_empty_one(server: Machine, moto: str) -> None:
+def test_a_bucket_that_cannot_be_listed_is_not_treated_as_empty(server: Machine, moto: str) -> None:
     client("s3", moto).delete_bucket(Bucket="credit-risk-backups")
     result = server.run("server.sh")
     assert result.returncode == 1
@@ -196,12 +196,12 @@ def test_a_bucket_that_cannot_be_listed_is_not_taken_for_an_empty_one(server: Ma
     assert "systemctl" not in server.calls.read_text()
 
 
-def test_a_disk_that_does_not_come_is_named(server: Machine) -> None:
+def test_a_disk_that_is_never_attached_is_named(server: Machine) -> None:
     (server.root / "dev/disk/by-id" / DEVICE).unlink()
-    server.hurry("server.sh")
+    server.shorten_waits("server.sh")
     result = server.run("server.sh")
     assert result.returncode == 1
-    assert "FAILED: the disk vol-0123456789abcdef0 at " in result.stderr
+    assert "FAILED: the disk vol-0123456789abcdef0 is not attached at " in result.stderr
     assert server.calls.read_text() == ""
 
 
@@ -215,12 +215,12 @@ def test_a_parameter_that_cannot_be_read_is_named(server: Machine, moto: str, na
     assert "systemctl" not in server.calls.read_text()
 
 
-def test_a_kubernetes_that_does_not_start_publishes_nothing(server: Machine, moto: str) -> None:
+def test_nothing_is_published_if_kubernetes_does_not_start(server: Machine, moto: str) -> None:
     server.answer("broken-k3s", "")
-    server.hurry("server.sh")
+    server.shorten_waits("server.sh")
     result = server.run("server.sh")
     assert result.returncode == 1
-    assert "FAILED: Kubernetes (journalctl -u k3s says more): connection to the server" in result.stderr
+    assert "FAILED: Kubernetes did not start (see journalctl -u k3s): connection to the server" in result.stderr
     assert "put-parameter" not in server.calls.read_text()
     parameter = client("ssm", moto).get_parameter(Name="/credit-risk/join-token", WithDecryption=True)["Parameter"]
     assert parameter["Value"] == "pending"

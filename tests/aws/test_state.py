@@ -1,4 +1,4 @@
-"""infra/aws/state: the bucket that holds the state of everything else, applied to a moto server."""
+"""infra/aws/state: the bucket that holds Terraform's state, applied to a moto server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aws.terraform import ACCOUNT, Workspace, client, moto_server
 pytestmark = [pytest.mark.slow, pytest.mark.terraform]
 
 
-def test_the_state_is_kept_private_versioned_and_against_destroy(tmp_path: Path) -> None:
+def test_the_state_bucket_is_private_versioned_and_protected_from_destroy(tmp_path: Path) -> None:
     with moto_server(tmp_path / "moto.log") as endpoint:
         workspace = Workspace.make(tmp_path, endpoint, "infra/aws/state")
         assert json.loads(workspace.run("validate", "-json"))["diagnostics"] == []

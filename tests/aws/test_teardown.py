@@ -1,4 +1,7 @@
-"""That `terraform destroy` leaves nothing. In the last file of this folder: it takes away what the others look at."""
+"""`terraform destroy` leaves nothing behind.
+
+This file must sort after all others that use `applied`, because it destroys what they test.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-# The bucket that holds the state of everything else. Its own state is a file beside it that nobody needs to keep: the
-# bucket holds no secret of this folder's, and `terraform import aws_s3_bucket.state NAME` finds it again.
+# The bucket that holds Terraform's state of infra/aws. The state of this folder is a local file that need not be kept:
+# it contains no secret, and `terraform import aws_s3_bucket.state NAME` recreates it.
 terraform {
   required_version = ">= 1.11"
   required_providers {
@@ -11,12 +11,12 @@ terraform {
 }
 
 variable "name" {
-  description = "Name of the whole, as in infra/aws."
+  description = "Name of the deployment, as in infra/aws."
   type        = string
   default     = "credit-risk"
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
-    error_message = "name: 3 to 20 small letters, digits and hyphens, starting with a letter."
+    error_message = "name: 3 to 20 lowercase letters, digits, and hyphens, starting with a letter."
   }
 }
 
@@ -26,7 +26,7 @@ variable "region" {
   default     = "eu-central-1"
   validation {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
-    error_message = "region: a region's name, such as eu-central-1."
+    error_message = "region: the name of a region, such as eu-central-1."
   }
 }
 
@@ -39,7 +39,7 @@ provider "aws" {
 
 data "aws_caller_identity" "current" {}
 
-# As of the buckets in ../modules/storage.
+# As for the buckets in ../modules/storage.
 #trivy:ignore:AWS-0089
 resource "aws_s3_bucket" "state" {
   bucket = "${var.name}-state-${data.aws_caller_identity.current.account_id}"
@@ -55,7 +55,7 @@ resource "aws_s3_bucket_versioning" "state" {
   }
 }
 
-# As of the buckets in ../modules/storage.
+# As for the buckets in ../modules/storage.
 #trivy:ignore:AWS-0132
 resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
   bucket = aws_s3_bucket.state.id

@@ -1,7 +1,7 @@
-# GitHub's jobs: push these images, and open one port to the server. What they may do in Kubernetes is Kubernetes's to
-# say: manifests/k3s-deployer.yaml.
+# GitHub's jobs may push these images and open one port to the server. Their permissions in Kubernetes are defined in
+# manifests/k3s-deployer.yaml.
 locals {
-  # Names can change hands, the numbers behind them never do.
+  # Names can be taken over by others; IDs cannot.
   owner      = split("/", var.github.repository)[0]
   repository = split("/", var.github.repository)[1]
   subject    = "repo:${local.owner}@${var.github.owner_id}/${local.repository}@${var.github.repository_id}:environment:${var.github.environment}"
@@ -28,7 +28,7 @@ data "aws_iam_policy_document" "github" {
 }
 
 data "aws_iam_policy_document" "deploy" {
-  # AWS knows no narrower resource for this one.
+  # This action cannot be restricted to a resource.
   statement {
     sid       = "LogInToEcr"
     actions   = ["ecr:GetAuthorizationToken"]
@@ -56,7 +56,7 @@ data "aws_iam_policy_document" "deploy" {
       variable = "ssm:resourceTag/Name"
       values   = ["${var.name}-server"]
     }
-    # Else a session without a document, which is a shell, would do.
+    # Without this, a session without a document, which is a shell, would be allowed.
     condition {
       test     = "BoolIfExists"
       variable = "ssm:SessionDocumentAccessCheck"

@@ -1,4 +1,4 @@
-# Every role of the stack, and what it may do. docs/aws.md has the same as a table; a test holds the two together.
+# Every role and its permissions. docs/aws.md lists them in a table; a test compares the two.
 variable "name" {
   description = "Prefix of every name."
   type        = string
@@ -10,7 +10,7 @@ variable "region" {
 }
 
 variable "account" {
-  description = "AWS account's number."
+  description = "AWS account ID."
   type        = string
 }
 
@@ -20,7 +20,7 @@ variable "namespace" {
 }
 
 variable "github" {
-  description = "Repository, ids and environment whose jobs may deploy."
+  description = "Repository, IDs, and environment whose jobs may deploy."
   type        = object({ repository = string, owner_id = number, repository_id = number, environment = string })
 }
 
@@ -35,27 +35,27 @@ variable "cluster_provider_arn" {
 }
 
 variable "cluster_issuer_host" {
-  description = "Host name of that provider's issuer."
+  description = "Host name of the cluster's token issuer."
   type        = string
 }
 
 variable "artifact_bucket_arn" {
-  description = "Bucket of the models."
+  description = "ARN of the artifact bucket."
   type        = string
 }
 
 variable "backup_bucket_arn" {
-  description = "Bucket of the etcd snapshots."
+  description = "ARN of the bucket for etcd snapshots."
   type        = string
 }
 
 variable "identity_bucket_arn" {
-  description = "Bucket of the public keys."
+  description = "ARN of the bucket for the public keys."
   type        = string
 }
 
 variable "repository_arns" {
-  description = "The image repositories."
+  description = "ARNs of the image repositories."
   type        = list(string)
 }
 
@@ -79,8 +79,8 @@ locals {
   }
 }
 
-# To be reached by Session Manager, and no more: AWS's own AmazonSSMManagedInstanceCore would let every node read every
-# parameter of the account, the server's token too. AWS knows no narrower resource for these.
+# Only what Session Manager needs: AWS's managed policy AmazonSSMManagedInstanceCore would let every node read every
+# parameter of the account, including the server's token. These actions cannot be restricted to a resource.
 data "aws_iam_policy_document" "session" {
   statement {
     sid = "BeReached"
@@ -97,7 +97,7 @@ data "aws_iam_policy_document" "session" {
 
 resource "aws_iam_policy" "session" {
   name        = "${var.name}-session"
-  description = "Be reached by Session Manager"
+  description = "Be reachable through Session Manager"
   policy      = data.aws_iam_policy_document.session.json
 }
 

@@ -1,4 +1,5 @@
-# Agents may read the token with which they join; the server keeps the cluster's books.
+# Agents may read the join token. The server reads its tokens, publishes the join token and the public keys, stores etcd
+# snapshots, and drains agents.
 data "aws_iam_policy_document" "agent" {
   statement {
     sid       = "ReadJoinToken"
@@ -60,7 +61,7 @@ data "aws_iam_policy_document" "server" {
       "${var.identity_bucket_arn}/ca.crt",
     ]
   }
-  # AWS knows no narrower resource for this one.
+  # This action cannot be restricted to a resource.
   statement {
     sid       = "SeeAgents"
     actions   = ["autoscaling:DescribeAutoScalingGroups"]
@@ -97,11 +98,11 @@ resource "aws_iam_instance_profile" "server" {
 }
 
 output "agent_instance_profile" {
-  description = "For the agents."
+  description = "Instance profile of the agents."
   value       = aws_iam_instance_profile.agent.name
 }
 
 output "server_instance_profile" {
-  description = "For the server."
+  description = "Instance profile of the server."
   value       = aws_iam_instance_profile.server.name
 }

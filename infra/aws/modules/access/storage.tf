@@ -1,4 +1,4 @@
-# Reading models, for whoever serves or trains; writing them, for the MLflow server alone.
+# Nodes, MLflow, and training may read models; only the MLflow server may write them.
 data "aws_iam_policy_document" "mlflow_s3_access" {
   statement {
     sid       = "ReadArtifacts"
@@ -32,7 +32,7 @@ resource "aws_iam_policy" "mlflow_s3_write" {
   policy      = data.aws_iam_policy_document.mlflow_s3_write.json
 }
 
-# A pod gets its role by its service account's token, and by nothing else.
+# A pod gets its role only with its service account's token.
 data "aws_iam_policy_document" "service_account" {
   for_each = toset(["mlflow", "training"])
   statement {

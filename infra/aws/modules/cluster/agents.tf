@@ -1,4 +1,4 @@
-# Nodes that come and go. The server drains one before it goes.
+# Nodes that are added and removed. The server drains a node before it is terminated.
 locals {
   agent_group = "${var.name}-agents"
   drain_hook  = "drain"
@@ -24,7 +24,7 @@ resource "aws_launch_template" "agent" {
   iam_instance_profile {
     name = var.agent_instance_profile
   }
-  # One hop: a pod, one further away, cannot take the machine's role.
+  # One hop: a pod, which is one hop further away, cannot assume the node's role.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
@@ -47,8 +47,8 @@ resource "aws_autoscaling_group" "agents" {
   max_size            = var.agents.max
   vpc_zone_identifier = [for subnet in var.subnets : subnet.id]
   target_group_arns   = [var.target_group_arn]
-  # Not the load balancer's: it takes a node without a Traefik out by itself, and were Traefik broken everywhere, all
-  # nodes would be made anew for ever.
+  # Not the load balancer's check: it already takes a node without a working Traefik out of service, and if Traefik were
+  # broken everywhere, all nodes would be replaced forever.
   health_check_type         = "EC2"
   health_check_grace_period = 300
   wait_for_capacity_timeout = "0"
@@ -60,7 +60,7 @@ resource "aws_autoscaling_group" "agents" {
     name                 = local.drain_hook
     lifecycle_transition = "autoscaling:EC2_INSTANCE_TERMINATING"
     heartbeat_timeout    = 600
-    # With the server away nobody drains: go all the same.
+    # While the server is down, nothing drains the agent; terminate it anyway.
     default_result = "CONTINUE"
   }
   tag {
@@ -76,7 +76,7 @@ resource "aws_autoscaling_group" "agents" {
       instance_warmup        = 180
     }
   }
-  # The scaling policy's to change.
+  # Managed by the scaling policy.
   lifecycle {
     ignore_changes = [desired_capacity]
   }

@@ -1,4 +1,4 @@
-# Who may talk to whom. Nothing comes in from outside of the VPC, and only HTTPS goes out.
+# Which connections are allowed. Nothing comes in from outside the VPC, and only HTTPS goes out.
 resource "aws_security_group" "nodes" {
   name        = "${var.name}-nodes"
   description = "All nodes"
@@ -58,7 +58,7 @@ resource "aws_vpc_security_group_egress_rule" "kubernetes" {
   to_port                      = 6443
 }
 
-# k3s's releases, GitHub's signing keys, public data and AWS's own services have no fixed addresses.
+# k3s releases, GitHub's signing keys, public data, and AWS's own services have no fixed addresses.
 #trivy:ignore:AWS-0104
 resource "aws_vpc_security_group_egress_rule" "https" {
   security_group_id = aws_security_group.nodes.id

@@ -1,4 +1,4 @@
-# One server with an address and a disk that outlive it: a replaced server goes on where the old one stopped.
+# One server, whose address and data disk survive it: a replacement continues where the old one stopped.
 locals {
   files = { for file in ["lib.sh", "server.sh", "agent.sh", "drain.sh"] : file => file("${path.module}/files/${file}") }
 
@@ -42,7 +42,7 @@ locals {
   })])
 }
 
-# The newest image at the time when the server is made: a later one does not replace it.
+# The newest image when the server is created; later ones do not replace the server.
 data "aws_ssm_parameter" "image" {
   name = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 }
@@ -53,8 +53,8 @@ resource "aws_network_interface" "server" {
   tags            = { Name = "${var.name}-server" }
 }
 
-# Here and in the other places: AWS's own keys encrypt. Keys of our own would cost a dollar each a month, and whoever may
-# read the data could use them all the same.
+# Here and elsewhere, data is encrypted with AWS-owned keys. Customer-managed keys would cost a dollar a month each, and
+# anyone who may read the data could use them anyway.
 #trivy:ignore:AWS-0027
 resource "aws_ebs_volume" "data" {
   availability_zone = var.subnets[0].zone
@@ -76,7 +76,7 @@ resource "aws_instance" "server" {
     device_index         = 0
     network_interface_id = aws_network_interface.server.id
   }
-  # One hop: a pod, one further away, cannot take the machine's role.
+  # One hop: a pod, which is one hop further away, cannot assume the node's role.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
@@ -91,7 +91,7 @@ resource "aws_instance" "server" {
     ignore_changes = [ami]
     precondition {
       condition     = length(local.server_user_data) < 16384
-      error_message = "The server's user data has ${length(local.server_user_data)} bytes: EC2 takes 16384."
+      error_message = "The server's user data has ${length(local.server_user_data)} bytes; EC2 allows fewer than 16384."
     }
   }
 }
@@ -100,7 +100,7 @@ resource "aws_volume_attachment" "data" {
   device_name = "/dev/sdf"
   volume_id   = aws_ebs_volume.data.id
   instance_id = aws_instance.server.id
-  # k3s has to let go of the disk before the next server gets it.
+  # k3s must release the disk before the next server mounts it.
   stop_instance_before_detaching = true
 }
 
@@ -110,11 +110,11 @@ resource "aws_lb_target_group_attachment" "server" {
 }
 
 output "server_instance_id" {
-  description = "The server."
+  description = "Instance ID of the server."
   value       = aws_instance.server.id
 }
 
 output "data_volume_id" {
-  description = "The disk that outlives it."
+  description = "The server's data disk, which survives a replacement of the server."
   value       = aws_ebs_volume.data.id
 }

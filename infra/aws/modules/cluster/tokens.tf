@@ -1,4 +1,4 @@
-# The secrets with which nodes join. AWS makes them; neither the state nor a plan holds them.
+# The secrets that nodes join with. AWS generates them; they appear in neither the state nor a plan.
 locals {
   tokens = toset(["server", "agent"])
 }
@@ -18,10 +18,10 @@ resource "aws_ssm_parameter" "token" {
   value_wo_version = 1
 }
 
-# The agent token together with the fingerprint of the cluster's CA: only the started server knows it, and writes it.
+# The agent token plus the fingerprint of the cluster's CA: only the running server knows it, and writes it here.
 resource "aws_ssm_parameter" "join_token" {
   name             = "/${var.name}/join-token"
-  description      = "What agents join with; written by the server"
+  description      = "Token that agents join with; written by the server"
   type             = "SecureString"
   value_wo         = "pending"
   value_wo_version = 1

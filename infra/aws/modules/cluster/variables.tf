@@ -29,27 +29,27 @@ variable "k3s_version" {
 }
 
 variable "server_instance_type" {
-  description = "The server's EC2 type."
+  description = "EC2 instance type of the server."
   type        = string
 }
 
 variable "server_disk_gib" {
-  description = "Size of the disk that outlives the server."
+  description = "Size of the server's data disk, in GiB."
   type        = number
 }
 
 variable "server_disk_snapshot_id" {
-  description = "EBS snapshot to make that disk from; null for an empty one."
+  description = "EBS snapshot to create the data disk from; null for an empty disk."
   type        = string
 }
 
 variable "agent_instance_type" {
-  description = "The agents' EC2 type."
+  description = "EC2 instance type of the agents."
   type        = string
 }
 
 variable "agents" {
-  description = "Least and most agents."
+  description = "Minimum and maximum number of agents."
   type        = object({ min = number, max = number })
 }
 
@@ -64,22 +64,22 @@ variable "agent_instance_profile" {
 }
 
 variable "backup_bucket" {
-  description = "Bucket of the etcd snapshots."
+  description = "Bucket for etcd snapshots."
   type        = string
 }
 
 variable "identity_bucket" {
-  description = "Bucket of the public keys."
+  description = "Bucket for the public keys."
   type        = string
 }
 
 variable "issuer" {
-  description = "Address under which AWS finds the public keys of the cluster's service accounts."
+  description = "URL where AWS finds the public keys of the cluster's service accounts."
   type        = string
 }
 
 variable "github" {
-  description = "Repository, ids and environment whose jobs may deploy."
+  description = "Repository, IDs, and environment whose jobs may deploy."
   type        = object({ repository = string, owner_id = number, repository_id = number, environment = string })
 }
 
@@ -99,11 +99,11 @@ variable "node_ports" {
 }
 
 variable "database" {
-  description = "How one logs in to Postgres outside of the cluster; null for none."
+  description = "How to log in to Postgres outside the cluster; null for none."
   type        = object({ name = string, username = string, password_parameter = string, security_group_id = string })
 }
 
 variable "manifests" {
-  description = "Files that k3s applies by itself, by their names."
+  description = "Manifests that k3s applies on startup, by file name."
   type        = map(string)
 }

@@ -1,5 +1,5 @@
-# Postgres that AWS looks after: backups, fail-over, updates; since version 15 RDS takes TLS alone. Its password is made by AWS, and neither the state nor a
-# plan holds it.
+# Managed Postgres: AWS takes care of backups, failover, and updates. From version 15 on, RDS accepts only TLS
+# connections. AWS generates the password, which appears in neither the state nor a plan.
 variable "name" {
   description = "Prefix of every name."
   type        = string
@@ -11,22 +11,22 @@ variable "vpc_id" {
 }
 
 variable "subnet_ids" {
-  description = "Subnets to be in, one per zone."
+  description = "Subnets of the database, one per zone."
   type        = list(string)
 }
 
 variable "settings" {
-  description = "As in the root's variable database."
+  description = "The root module's variable `database`."
   type        = object({ instance_class = string, storage_gib = number, multi_az = bool, backup_days = number })
 }
 
 variable "deletion_protection" {
-  description = "Refuse to be destroyed."
+  description = "Protect the database from deletion."
   type        = bool
 }
 
 locals {
-  # Another number makes another password, at the parameter and at the database.
+  # A change generates a new password, in the parameter and in the database.
   password_version = 1
   database         = "mlflow"
 }
@@ -44,7 +44,7 @@ resource "aws_ssm_parameter" "password" {
   value_wo_version = local.password_version
 }
 
-# Read back, so that both have the same one even when an apply broke off between them.
+# Read back, so that both have the same password even if an apply was interrupted between them.
 ephemeral "aws_ssm_parameter" "password" {
   arn = aws_ssm_parameter.password.arn
 }
@@ -61,8 +61,8 @@ resource "aws_db_subnet_group" "this" {
   subnet_ids = var.subnet_ids
 }
 
-# MLflow logs in with a password: its tokens would run out while it holds a connection. The smallest classes have no
-# Performance Insights.
+# MLflow logs in with a password, because an IAM token would expire during a connection's lifetime. The smallest
+# instance classes do not support Performance Insights.
 #trivy:ignore:AWS-0176
 #trivy:ignore:AWS-0133
 resource "aws_db_instance" "this" {
@@ -95,9 +95,9 @@ output "address" {
   value       = aws_db_instance.this.address
 }
 
-# Nothing here waits for the database: the machines that will use it start beside it.
+# No value here depends on the database instance, so that the nodes are created in parallel with it.
 output "login" {
-  description = "How the cluster logs in."
+  description = "How the cluster logs in to the database."
   value = {
     name               = local.database
     username           = local.database

@@ -1,4 +1,4 @@
-# The way in: HTTPS at a load balancer, and on to Traefik on every node, again over TLS.
+# Where clients connect: HTTPS at a load balancer, which forwards to Traefik on every node, again over TLS.
 variable "name" {
   description = "Prefix of every name."
   type        = string
@@ -10,7 +10,7 @@ variable "vpc_id" {
 }
 
 variable "subnet_ids" {
-  description = "Subnets to be in, one per zone."
+  description = "Subnets of the load balancer, one per zone."
   type        = list(string)
 }
 
@@ -30,7 +30,7 @@ variable "allowed_cidrs" {
 }
 
 variable "deletion_protection" {
-  description = "Refuse to be destroyed."
+  description = "Protect the load balancer from deletion."
   type        = bool
 }
 
@@ -85,7 +85,7 @@ resource "aws_acm_certificate_validation" "this" {
   validation_record_fqdns = [for record in aws_route53_record.validation : record.fqdn]
 }
 
-# Lending applications are outside of the VPC: allowed_cidrs says which networks reach it.
+# Lending applications are outside the VPC; allowed_cidrs limits which networks reach the load balancer.
 #trivy:ignore:AWS-0053
 resource "aws_lb" "this" {
   name                       = var.name
@@ -103,9 +103,9 @@ resource "aws_lb_target_group" "this" {
   protocol             = "HTTPS"
   port                 = local.node_ports.https
   deregistration_delay = 30
-  # Traefik on that very node answers, or nobody does: its Service keeps requests on the node that they came to. It
-  # answers no longer once it is told to stop. Whether the scoring pods are ready is Kubernetes's to know: were it
-  # asked here, a bad release would take all nodes out at once.
+  # Only the node's own Traefik answers, because its Service keeps requests on the node where they arrive; it stops
+  # answering as soon as it is told to shut down. The readiness of scoring pods is left to Kubernetes: checked here, a
+  # bad release would take all nodes out of service at once.
   health_check {
     protocol            = "HTTP"
     port                = local.node_ports.ping
@@ -156,16 +156,16 @@ resource "aws_route53_record" "this" {
 }
 
 output "target_group_arn" {
-  description = "Where nodes register."
+  description = "ARN of the target group where nodes register."
   value       = aws_lb_target_group.this.arn
 }
 
 output "security_group_id" {
-  description = "The load balancer's."
+  description = "Security group of the load balancer."
   value       = aws_security_group.this.id
 }
 
 output "node_ports" {
-  description = "Ports of the nodes that it uses."
+  description = "Ports of the nodes that the load balancer uses."
   value       = local.node_ports
 }

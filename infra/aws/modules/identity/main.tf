@@ -1,18 +1,18 @@
-# Who AWS believes: GitHub's jobs, and this cluster's service accounts. The cluster signs its pods' tokens; AWS checks
-# them against the public keys that the server puts into a private bucket and CloudFront serves. So pods get roles of
-# their own without a key in the cluster, and without the machine's role.
+# Identity providers that AWS trusts: GitHub, for its jobs, and this cluster, for its service accounts. The cluster
+# signs its pods' tokens; AWS verifies them with the public keys that the server puts into a private bucket and CloudFront
+# serves. Pods thus get their own roles, without a key in the cluster and without the node's role.
 variable "name" {
   description = "Prefix of every name."
   type        = string
 }
 
 variable "bucket" {
-  description = "The private bucket for the public keys."
+  description = "The private bucket that holds the public keys."
   type        = object({ id = string, arn = string, regional_domain = string, tls_only = string })
 }
 
 variable "github_provider" {
-  description = "ARN of the account's identity provider for GitHub; null to make one."
+  description = "ARN of the account's identity provider for GitHub; null to create one."
   type        = string
 }
 
@@ -29,7 +29,7 @@ resource "aws_cloudfront_origin_access_control" "this" {
   signing_protocol                  = "sigv4"
 }
 
-# Three small public files, read by AWS and CI: there is nothing to filter, and no person's request to log.
+# Three small public files, read by AWS and CI: there is nothing for a WAF to filter, and no user's request to log.
 #trivy:ignore:AWS-0010
 #trivy:ignore:AWS-0011
 resource "aws_cloudfront_distribution" "this" {
@@ -48,7 +48,7 @@ resource "aws_cloudfront_distribution" "this" {
     viewer_protocol_policy = "https-only"
     allowed_methods        = ["GET", "HEAD"]
     cached_methods         = ["GET", "HEAD"]
-    # A key that is cached for long would lock the pods out when the cluster is made anew.
+    # A key that stays cached for long would lock the pods out after the cluster is recreated.
     min_ttl     = 0
     default_ttl = 60
     max_ttl     = 300
@@ -113,6 +113,6 @@ output "issuer_host" {
 }
 
 output "issuer" {
-  description = "Address under which AWS finds the public keys."
+  description = "URL where AWS finds the public keys."
   value       = "https://${aws_cloudfront_distribution.this.domain_name}"
 }

@@ -1,21 +1,21 @@
-# A VPC over several zones: the load balancer in public subnets, all machines in private ones.
+# A VPC across several zones: the load balancer in public subnets, all instances in private ones.
 variable "name" {
   description = "Prefix of every name."
   type        = string
 }
 
 variable "cidr" {
-  description = "Addresses of the VPC."
+  description = "Address range of the VPC."
   type        = string
 }
 
 variable "zone_count" {
-  description = "Availability zones to spread over."
+  description = "Number of availability zones to use."
   type        = number
 }
 
 variable "nat_per_zone" {
-  description = "One NAT gateway per zone instead of one for all."
+  description = "One NAT gateway per zone instead of one in total."
   type        = bool
 }
 
@@ -36,7 +36,7 @@ locals {
   private   = { for index, zone in local.zones : zone => cidrsubnet(var.cidr, 4, index + 8) }
 }
 
-# Flow logs are an account's choice of what it keeps, for how long and at what cost: `aws ec2 create-flow-logs` adds them.
+# Whether to keep flow logs, for how long, and at what cost is up to the account: `aws ec2 create-flow-logs` adds them.
 #trivy:ignore:AWS-0178
 resource "aws_vpc" "this" {
   cidr_block           = var.cidr
@@ -45,7 +45,7 @@ resource "aws_vpc" "this" {
   tags                 = { Name = var.name }
 }
 
-# Whatever is put into the VPC without a security group of its own reaches nothing and is reached by nothing.
+# Anything in the VPC without its own security group can neither connect nor be connected to.
 resource "aws_default_security_group" "closed" {
   vpc_id = aws_vpc.this.id
 }
@@ -121,7 +121,7 @@ resource "aws_route_table_association" "private" {
   route_table_id = aws_route_table.private[each.key].id
 }
 
-# Artifacts and the layers of images go this way, which costs nothing, and not through the NAT gateway, which does.
+# Artifacts and image layers go through this free endpoint instead of the NAT gateway, which charges for traffic.
 resource "aws_vpc_endpoint" "s3" {
   vpc_id            = aws_vpc.this.id
   service_name      = "com.amazonaws.${data.aws_region.current.name}.s3"
@@ -136,16 +136,16 @@ output "vpc_id" {
 }
 
 output "public_subnet_ids" {
-  description = "One per zone."
+  description = "Subnets, one per zone."
   value       = [for zone in local.zones : aws_subnet.public[zone].id]
 }
 
 output "private_subnet_ids" {
-  description = "One per zone."
+  description = "Subnets, one per zone."
   value       = [for zone in local.zones : aws_subnet.private[zone].id]
 }
 
 output "private_subnets" {
-  description = "The same with their zones."
+  description = "The private subnets with their zones."
   value       = [for zone in local.zones : { id = aws_subnet.private[zone].id, zone = zone }]
 }

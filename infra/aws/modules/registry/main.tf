@@ -1,4 +1,4 @@
-# One repository per image. A tag, once pushed, means the same image for ever.
+# One repository per image. Tags are immutable.
 variable "name" {
   description = "Prefix of every name."
   type        = string
@@ -13,7 +13,7 @@ locals {
   images = ["api", "training", "mlflow", "operator"]
 }
 
-# AWS's own key, as in modules/cluster/server.tf.
+# An AWS-owned key, as in modules/cluster/server.tf.
 #trivy:ignore:AWS-0033
 resource "aws_ecr_repository" "this" {
   for_each             = toset(local.images)
@@ -35,13 +35,13 @@ resource "aws_ecr_lifecycle_policy" "this" {
     rules = [
       {
         rulePriority = 1
-        description  = "what lost its tag, or never had one"
+        description  = "untagged images"
         selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
         action       = { type = "expire" }
       },
       {
         rulePriority = 2
-        description  = "all but the newest fifty"
+        description  = "all but the newest fifty images"
         selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 50 }
         action       = { type = "expire" }
       },
@@ -50,7 +50,7 @@ resource "aws_ecr_lifecycle_policy" "this" {
 }
 
 output "arns" {
-  description = "The repositories."
+  description = "ARNs of the repositories."
   value       = [for image in local.images : aws_ecr_repository.this[image].arn]
 }
 

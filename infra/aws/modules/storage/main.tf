@@ -1,11 +1,11 @@
-# Three private buckets: the models, the cluster's backups, and the public halves of the cluster's signing keys.
+# Three private buckets: artifacts, the cluster's backups, and the public halves of the cluster's signing keys.
 variable "name" {
   description = "Prefix of every name."
   type        = string
 }
 
 variable "account" {
-  description = "AWS account's number."
+  description = "AWS account ID."
   type        = string
 }
 
@@ -18,8 +18,8 @@ locals {
   purposes = ["artifacts", "backups", "identity"]
 }
 
-# Who reads and writes objects is in CloudTrail's data events, where an account turns them on; a bucket of access logs
-# would say less.
+# CloudTrail's data events, if the account turns them on, record who reads and writes objects; a bucket of access logs
+# would contain less.
 #trivy:ignore:AWS-0089
 resource "aws_s3_bucket" "this" {
   for_each      = toset(local.purposes)
@@ -35,7 +35,7 @@ resource "aws_s3_bucket_versioning" "this" {
   }
 }
 
-# AWS's own key, as in modules/cluster/server.tf.
+# An AWS-owned key, as in modules/cluster/server.tf.
 #trivy:ignore:AWS-0132
 resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   for_each = aws_s3_bucket.this
@@ -64,7 +64,7 @@ resource "aws_s3_bucket_ownership_controls" "this" {
   }
 }
 
-# Nobody may abort an upload in parts: what a crash left of one goes by itself, and so do versions long replaced.
+# No role may abort a multipart upload, so incomplete ones expire on their own, as do long-replaced versions.
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
   for_each = aws_s3_bucket.this
   bucket   = each.value.id
@@ -101,7 +101,7 @@ data "aws_iam_policy_document" "tls_only" {
   }
 }
 
-# The identity bucket's policy lets CloudFront in too: it is written where that distribution is.
+# The identity bucket's policy also admits CloudFront, so it is defined next to the distribution.
 resource "aws_s3_bucket_policy" "tls_only" {
   for_each   = toset(["artifacts", "backups"])
   bucket     = aws_s3_bucket.this[each.key].id
@@ -110,27 +110,27 @@ resource "aws_s3_bucket_policy" "tls_only" {
 }
 
 output "artifact_bucket" {
-  description = "Name of the bucket of the models."
+  description = "Name of the artifact bucket."
   value       = aws_s3_bucket.this["artifacts"].id
 }
 
 output "artifact_bucket_arn" {
-  description = "The same as an ARN."
+  description = "ARN of the artifact bucket."
   value       = aws_s3_bucket.this["artifacts"].arn
 }
 
 output "backup_bucket" {
-  description = "Name of the bucket of the snapshots."
+  description = "Name of the bucket for etcd snapshots."
   value       = aws_s3_bucket.this["backups"].id
 }
 
 output "backup_bucket_arn" {
-  description = "The same as an ARN."
+  description = "ARN of the bucket for etcd snapshots."
   value       = aws_s3_bucket.this["backups"].arn
 }
 
 output "identity_bucket" {
-  description = "What the identity module needs of its bucket."
+  description = "What the identity module needs to know about its bucket."
   value = {
     id              = aws_s3_bucket.this["identity"].id
     arn             = aws_s3_bucket.this["identity"].arn

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Make this machine an agent of the cluster. Run once, by cloud-init.
+# Make this instance an agent of the cluster. Run once, by cloud-init.
 # shellcheck source=SCRIPTDIR/lib.sh
 source /opt/creditrisk/lib.sh
 
-# The server writes it when it has started: until then the parameter says "pending".
+# The server writes the token once it is running; until then the parameter is "pending".
 join_token_is_there() {
     local value
     value=$(parameter "$JOIN_TOKEN_PARAMETER") && [[ $value == K10* ]] || {
-        echo "$JOIN_TOKEN_PARAMETER is ${value:-not readable}: the server has not started"
+        echo "$JOIN_TOKEN_PARAMETER is ${value:-not readable}: the server has not started yet"
         return 1
     }
 }
@@ -16,8 +16,8 @@ node=$(metadata instance-id)
 zone=$(metadata placement/availability-zone)
 install_k3s
 install_credential_provider
-say "wait for the server"
-retry 1800 "the join token" join_token_is_there
+say "waiting for the server"
+retry 1800 "no join token" join_token_is_there
 mkdir -p /etc/rancher/k3s
 parameter "$JOIN_TOKEN_PARAMETER" >/etc/rancher/k3s/token
 cat >/etc/rancher/k3s/config.yaml <<YAML
@@ -27,5 +27,5 @@ node-name: $node
 node-label: [topology.kubernetes.io/zone=$zone]
 YAML
 start_k3s agent
-retry 600 "k3s (journalctl -u k3s says more)" systemctl is-active --quiet k3s
+retry 600 "k3s did not start (see journalctl -u k3s)" systemctl is-active --quiet k3s
 say "joined as $node"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the server and the agents do alike. Sourced by server.sh, agent.sh and drain.sh.
+# Functions shared by server.sh, agent.sh, and drain.sh.
 set -euo pipefail
 umask 077
 # shellcheck source=/dev/null
@@ -18,17 +18,17 @@ die() {
     exit 1
 }
 
-# retry SECONDS WHAT COMMAND...: until the command succeeds; its last words are told when it never does.
+# retry SECONDS PROBLEM COMMAND...: repeat until the command succeeds, or fail with PROBLEM and its last output.
 retry() {
-    local deadline=$((SECONDS + $1)) what=$2 words
+    local deadline=$((SECONDS + $1)) problem=$2 output
     shift 2
-    until words=$("$@" 2>&1); do
-        [ "$SECONDS" -lt "$deadline" ] || die "$what: ${words:-no answer from: $*}"
+    until output=$("$@" 2>&1); do
+        [ "$SECONDS" -lt "$deadline" ] || die "$problem: ${output:-no output from: $*}"
         sleep "${RETRY_SECONDS:-5}"
     done
 }
 
-# fetch URL FILE SUMS_URL: download, and keep the file only if the sums list its hash (for its own name, or alone).
+# fetch URL FILE SUMS_URL: download, and keep the file only if the sums contain its hash (under its name, or alone).
 fetch() {
     local url=$1 file=$2 sums_url=$3 name expected actual
     name=$(basename "$url")
@@ -38,7 +38,7 @@ fetch() {
     done
     expected=$(awk -v name="$name" '$2 == name || NF == 1 { print $1; exit }' "$file.sums")
     actual=$(sha256sum "$file.part" | cut -d ' ' -f 1)
-    [ "$expected" = "$actual" ] || die "$url has the SHA-256 $actual, and $sums_url says ${expected:-nothing}"
+    [ "$expected" = "$actual" ] || die "$url has the SHA-256 $actual, but $sums_url lists ${expected:-none}"
     rm "$file.sums"
     chmod 0755 "$file.part"
     mv "$file.part" "$file"
@@ -46,15 +46,15 @@ fetch() {
 
 install_k3s() {
     local base="https://github.com/k3s-io/k3s/releases/download/${K3S_VERSION/+/%2B}"
-    say "install k3s $K3S_VERSION"
+    say "installing k3s $K3S_VERSION"
     fetch "$base/k3s" /usr/local/bin/k3s "$base/sha256sum-amd64.txt"
 }
 
-# The kubelet asks this one for ECR's passwords when it pulls: none is stored, none runs out.
+# The kubelet gets ECR credentials from this provider for each pull, so that none is stored and none expires.
 install_credential_provider() {
     local folder="$DATA/credentialprovider"
     local url="https://artifacts.k8s.io/binaries/cloud-provider-aws/$ECR_PROVIDER_VERSION/linux/amd64/ecr-credential-provider-linux-amd64"
-    say "install the ECR credential provider $ECR_PROVIDER_VERSION"
+    say "installing the ECR credential provider $ECR_PROVIDER_VERSION"
     mkdir -p "$folder/bin"
     fetch "$url" "$folder/bin/ecr-credential-provider" "$url.sha256"
     cat >"$folder/config.yaml" <<'YAML'
@@ -68,7 +68,7 @@ providers:
 YAML
 }
 
-# start_k3s ROLE: server or agent, now and at every boot.
+# start_k3s ROLE: start k3s as server or agent, now and at every boot.
 start_k3s() {
     cat >/etc/systemd/system/k3s.service <<UNIT
 [Unit]
@@ -98,13 +98,13 @@ UNIT
     systemctl start --no-block k3s
 }
 
-# metadata PATH: what the machine is told about itself.
+# metadata PATH: print a value of the instance metadata.
 metadata() {
     local address=http://169.254.169.254/latest token
     token=$(curl --fail --silent --show-error --request PUT --header "X-aws-ec2-metadata-token-ttl-seconds: 60" \
         "$address/api/token") || die "the instance metadata service does not answer"
     curl --fail --silent --show-error --header "X-aws-ec2-metadata-token: $token" "$address/meta-data/$1" ||
-        die "the instance metadata service does not say its $1"
+        die "the instance metadata service has no $1"
 }
 
 parameter() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make this machine the cluster's server. Run once, by cloud-init; a replaced machine finds its predecessor's disk, or
-# failing that the newest snapshot.
+# Make this instance the cluster's server. Run once, by cloud-init. A replacement uses its predecessor's data disk or,
+# if that was lost, the newest snapshot.
 # shellcheck source=SCRIPTDIR/lib.sh
 source /opt/creditrisk/lib.sh
 
@@ -10,17 +10,17 @@ DEVICE="/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${DATA_VOLUME/-/}"
 RESTORED=no
 
 mount_data() {
-    say "wait for the disk $DATA_VOLUME"
-    retry 600 "the disk $DATA_VOLUME at $DEVICE" test -e "$DEVICE"
+    say "waiting for the disk $DATA_VOLUME"
+    retry 600 "the disk $DATA_VOLUME is not attached at $DEVICE" test -e "$DEVICE"
     if ! blkid "$DEVICE" >/dev/null; then
-        say "the disk is new: make a file system"
+        say "the disk is new: creating a file system"
         mkfs.ext4 -q -L credit-risk "$DEVICE"
     fi
     mkdir -p "$DATA"
     grep -qs "^$DEVICE " /etc/fstab ||
         echo "$DEVICE $DATA ext4 defaults,nofail,x-systemd.device-timeout=300s 0 2" >>/etc/fstab
     mountpoint --quiet "$DATA" || mount "$DATA"
-    # The node's password stays with its data: a server of the same name with another one would be refused.
+    # Keep the node's password on the data disk: k3s refuses a node of the same name with another password.
     mkdir -p "$DATA/node" /etc/rancher
     ln -sfn "$DATA/node" /etc/rancher/node
 }
@@ -31,7 +31,7 @@ write_configuration() {
     server_token=$(parameter "$SERVER_TOKEN_PARAMETER") || die "cannot read the parameter $SERVER_TOKEN_PARAMETER"
     agent_token=$(parameter "$AGENT_TOKEN_PARAMETER") || die "cannot read the parameter $AGENT_TOKEN_PARAMETER"
     mkdir -p "$CONFIG"
-    # `-=` puts an issuer before k3s's own: it signs, the old one is believed still.
+    # `-=` puts this issuer before k3s's own: it signs new tokens, and k3s's own is still accepted.
     cat >"$CONFIG/config.yaml" <<YAML
 node-name: $NODE
 cluster-init: true
@@ -81,27 +81,27 @@ stringData: {username: "$DATABASE_USERNAME", password: "$password", database: "$
 YAML
 }
 
-# A disk without a cluster, and a bucket with its snapshots: the disk was lost.
+# No cluster on the disk but snapshots in the bucket mean that the disk was lost.
 restore() {
     [ ! -e "$DATA/k3s/server/db/etcd" ] || return 0
     local key
-    # shellcheck disable=SC2016  # the back ticks are the query's
+    # shellcheck disable=SC2016  # the backticks belong to the query
     key=$(aws s3api list-objects-v2 --bucket "$BACKUP_BUCKET" --prefix etcd/ --output text \
         --query 'sort_by(Contents || `[]`, &LastModified)[-1].Key') || die "cannot list the snapshots in $BACKUP_BUCKET"
     if [ "$key" = None ]; then
-        say "no snapshot in $BACKUP_BUCKET: a new cluster"
+        say "no snapshot in $BACKUP_BUCKET: starting a new cluster"
         return 0
     fi
-    say "restore $(basename "$key")"
-    k3s server --cluster-reset --cluster-reset-restore-path="$(basename "$key")" || die "the snapshot $key was not restored"
+    say "restoring $(basename "$key")"
+    k3s server --cluster-reset --cluster-reset-restore-path="$(basename "$key")" || die "cannot restore the snapshot $key"
     RESTORED=yes
 }
 
-# What others need of a started server: agents the token, AWS the public keys, GitHub's jobs the CA's certificate.
+# Publish what others need: the join token for agents, the public keys for AWS, the CA certificate for GitHub's jobs.
 publish() {
     local folder
     folder=$(mktemp -d)
-    say "publish the join token, the public keys and the CA"
+    say "publishing the join token, the public keys, and the CA certificate"
     aws ssm put-parameter --overwrite --type SecureString --name "$JOIN_TOKEN_PARAMETER" \
         --value "file://$DATA/k3s/server/agent-token" >/dev/null
     for path in .well-known/openid-configuration openid/v1/jwks; do
@@ -117,7 +117,7 @@ publish() {
 watch_agents() {
     cat >/etc/systemd/system/creditrisk-drain.service <<'UNIT'
 [Unit]
-Description=Drain agents that are about to go
+Description=Drain agents that are about to be terminated
 [Service]
 Type=oneshot
 ExecStart=/opt/creditrisk/drain.sh
@@ -139,13 +139,13 @@ install_credential_provider
 write_configuration
 write_manifests
 restore
-say "start k3s"
+say "starting k3s"
 start_k3s server
-retry 900 "Kubernetes (journalctl -u k3s says more)" k3s kubectl get --raw /readyz
+retry 900 "Kubernetes did not start (see journalctl -u k3s)" k3s kubectl get --raw /readyz
 if [ "$RESTORED" = yes ]; then
-    # The snapshot knows the lost disk's password for this name.
+    # The snapshot has the password of the lost disk for this node name.
     k3s kubectl --namespace kube-system delete secret "$NODE.node-password.k3s" --ignore-not-found
 fi
 publish
 watch_agents
-say "the server is there"
+say "the server is ready"

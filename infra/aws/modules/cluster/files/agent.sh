@@ -16,7 +16,7 @@ node=$(metadata instance-id)
 zone=$(metadata placement/availability-zone)
 install_k3s
 install_credential_provider
-say "waiting for the server"
+log "waiting for the server"
 retry 1800 "no join token" join_token_is_there
 mkdir -p /etc/rancher/k3s
 parameter "$JOIN_TOKEN_PARAMETER" >/etc/rancher/k3s/token
@@ -28,4 +28,4 @@ node-label: [topology.kubernetes.io/zone=$zone]
 YAML
 start_k3s agent
 retry 600 "k3s did not start (see journalctl -u k3s)" systemctl is-active --quiet k3s
-say "joined as $node"
+log "joined as $node"

@@ -17,9 +17,9 @@ nodes=$(k3s kubectl get nodes --output=jsonpath='{range .items[*]}{.metadata.nam
 
 for instance in $terminating; do
     if grep -qx "$instance" <<<"$nodes"; then
-        say "draining $instance"
+        log "draining $instance"
         k3s kubectl drain "$instance" --ignore-daemonsets --delete-emptydir-data --timeout=300s ||
-            say "$instance still has pods after five minutes; terminating it anyway"
+            log "$instance still has pods after five minutes; terminating it anyway"
         k3s kubectl delete node "$instance"
     fi
     aws autoscaling complete-lifecycle-action --auto-scaling-group-name "$AGENT_GROUP" --instance-id "$instance" \
@@ -28,7 +28,7 @@ done
 
 for node in $nodes; do
     if [[ $node == i-* ]] && [ -n "$members" ] && ! grep -qx "$node" <<<"$members"; then
-        say "$node no longer exists; deleting its Node object"
+        log "$node no longer exists; deleting its Node object"
         k3s kubectl delete node "$node"
     fi
 done

@@ -9,7 +9,7 @@ export AWS_REGION AWS_DEFAULT_REGION="$AWS_REGION"
 ECR_PROVIDER_VERSION=v1.37.0
 DATA=/var/lib/rancher
 
-say() {
+log() {
     printf 'credit-risk: %s\n' "$*"
 }
 
@@ -46,7 +46,7 @@ fetch() {
 
 install_k3s() {
     local base="https://github.com/k3s-io/k3s/releases/download/${K3S_VERSION/+/%2B}"
-    say "installing k3s $K3S_VERSION"
+    log "installing k3s $K3S_VERSION"
     fetch "$base/k3s" /usr/local/bin/k3s "$base/sha256sum-amd64.txt"
 }
 
@@ -54,7 +54,7 @@ install_k3s() {
 install_credential_provider() {
     local folder="$DATA/credentialprovider"
     local url="https://artifacts.k8s.io/binaries/cloud-provider-aws/$ECR_PROVIDER_VERSION/linux/amd64/ecr-credential-provider-linux-amd64"
-    say "installing the ECR credential provider $ECR_PROVIDER_VERSION"
+    log "installing the ECR credential provider $ECR_PROVIDER_VERSION"
     mkdir -p "$folder/bin"
     fetch "$url" "$folder/bin/ecr-credential-provider" "$url.sha256"
     cat >"$folder/config.yaml" <<'YAML'

@@ -10,10 +10,10 @@ DEVICE="/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${DATA_VOLUME/-/}"
 RESTORED=no
 
 mount_data() {
-    say "waiting for the disk $DATA_VOLUME"
+    log "waiting for the disk $DATA_VOLUME"
     retry 600 "the disk $DATA_VOLUME is not attached at $DEVICE" test -e "$DEVICE"
     if ! blkid "$DEVICE" >/dev/null; then
-        say "the disk is new: creating a file system"
+        log "the disk is new: creating a file system"
         mkfs.ext4 -q -L credit-risk "$DEVICE"
     fi
     mkdir -p "$DATA"
@@ -89,10 +89,10 @@ restore() {
     key=$(aws s3api list-objects-v2 --bucket "$BACKUP_BUCKET" --prefix etcd/ --output text \
         --query 'sort_by(Contents || `[]`, &LastModified)[-1].Key') || die "cannot list the snapshots in $BACKUP_BUCKET"
     if [ "$key" = None ]; then
-        say "no snapshot in $BACKUP_BUCKET: starting a new cluster"
+        log "no snapshot in $BACKUP_BUCKET: starting a new cluster"
         return 0
     fi
-    say "restoring $(basename "$key")"
+    log "restoring $(basename "$key")"
     k3s server --cluster-reset --cluster-reset-restore-path="$(basename "$key")" || die "cannot restore the snapshot $key"
     RESTORED=yes
 }
@@ -101,7 +101,7 @@ restore() {
 publish() {
     local folder
     folder=$(mktemp -d)
-    say "publishing the join token, the public keys, and the CA certificate"
+    log "publishing the join token, the public keys, and the CA certificate"
     aws ssm put-parameter --overwrite --type SecureString --name "$JOIN_TOKEN_PARAMETER" \
         --value "file://$DATA/k3s/server/agent-token" >/dev/null
     for path in .well-known/openid-configuration openid/v1/jwks; do
@@ -139,7 +139,7 @@ install_credential_provider
 write_configuration
 write_manifests
 restore
-say "starting k3s"
+log "starting k3s"
 start_k3s server
 retry 900 "Kubernetes did not start (see journalctl -u k3s)" k3s kubectl get --raw /readyz
 if [ "$RESTORED" = yes ]; then
@@ -148,4 +148,4 @@ if [ "$RESTORED" = yes ]; then
 fi
 publish
 watch_agents
-say "the server is ready"
+log "the server is ready"

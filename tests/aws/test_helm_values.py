@@ -14,8 +14,7 @@ import yaml
 from aws.conftest import Applied
 from aws.iam import may_assume
 from aws.terraform import ACCOUNT, REGION
-from charts.rendering import Document, render_chart
-from charts.test_charts import POD_OWNERS, pod_spec
+from charts.rendering import POD_OWNERS, Document, pod_spec, render_chart
 from conftest import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.terraform]

@@ -1,0 +1,82 @@
+"""The API's chart: access control, the ingress, and settings that the service accepts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import pytest
+import yaml
+
+from charts.rendering import SCENARIOS, of_kind, pod_spec, pod_templates, render
+from scorer.settings import Settings as ScorerSettings
+
+
+def test_the_pod_annotations_are_never_empty_and_never_contain_the_model_version() -> None:
+    for scenario in (name for name in SCENARIOS if name.startswith("api/")):
+        (deployment,) = of_kind(render(scenario), "Deployment")
+        annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+        assert annotations
+        assert "creditrisk.io/model-version" not in annotations
+
+
+def test_the_service_does_not_expose_the_management_port() -> None:
+    documents = render("api/ci/autoscaled-values.yaml")
+    (service,) = of_kind(documents, "Service")
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+
+
+def test_a_generated_api_key_reaches_the_service_only_as_its_hash() -> None:
+    documents = render("credit-risk/ci/default-values.yaml")
+    secrets = {secret["metadata"]["name"]: secret["data"] for secret in of_kind(documents, "Secret")}
+    key = base64.b64decode(secrets["scoring-api-key"]["key"])
+    assert len(key) == 43
+    assert base64.b64decode(secrets["scoring-access"]["default"]).decode() == hashlib.sha256(key).hexdigest()
+    spec = pod_templates(documents)["Deployment/scoring"]["spec"]
+    assert "scoring-api-key" not in yaml.safe_dump(spec)
+    assert {"name": "access", "secret": {"secretName": "scoring-access"}} in spec["volumes"]
+    assert {"name": "SCORER_ACCESS_MODE", "value": "apiKeys"} in spec["containers"][0]["env"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "mode", "secret"),
+    [("autoscaled", "apiKeys", "our-clients"), ("oidc", "oidc", None), ("plain", "none", None)],
+)
+def test_no_api_key_is_generated_if_none_is_needed(scenario: str, mode: str, secret: str | None) -> None:
+    documents = render(f"api/ci/{scenario}-values.yaml")
+    assert not of_kind(documents, "Secret")
+    (spec,) = map(pod_spec, of_kind(documents, "Deployment"))
+    assert {"name": "SCORER_ACCESS_MODE", "value": mode} in spec["containers"][0]["env"]
+    mounted = [volume["secret"]["secretName"] for volume in spec["volumes"] if volume["name"] == "access"]
+    assert mounted == ([secret] if secret else [])
+
+
+def test_the_service_accepts_the_settings_that_the_chart_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = render("api/ci/autoscaled-values.yaml")
+    (spec,) = map(pod_spec, of_kind(documents, "Deployment"))
+    for variable in spec["containers"][0]["env"]:
+        if "value" in variable:
+            monkeypatch.setenv(variable["name"], variable["value"])
+    settings = ScorerSettings()
+    assert (settings.base_points, settings.base_odds, settings.pdo) == (700.5, 20, 40)
+    assert settings.audit_log
+    assert settings.access_mode == "apiKeys"
+    named = {variable["name"] for variable in spec["containers"][0]["env"]}
+    assert named <= {f"SCORER_{name.upper()}" for name in ScorerSettings.model_fields}
+
+
+def test_the_ingress_terminates_tls_if_the_values_ask_for_it() -> None:
+    (ingress,) = of_kind(render("api/ci/autoscaled-values.yaml"), "Ingress")
+    assert ingress["spec"]["tls"] == [{"hosts": ["score.example.org"], "secretName": "score-tls"}]
+    assert ingress["spec"]["rules"][0]["host"] == "score.example.org"
+    (plain,) = of_kind(render("api/ci/default-values.yaml"), "Ingress")
+    assert "tls" not in plain["spec"]
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("1.20", ("policy/v1beta1", "autoscaling/v2beta2")), ("1.33", ("policy/v1", "autoscaling/v2"))],
+)
+def test_old_clusters_get_the_api_versions_they_serve(version: str, expected: tuple[str, str]) -> None:
+    found = {d["kind"]: d["apiVersion"] for d in render("api/ci/autoscaled-values.yaml", "--kube-version", version)}
+    assert (found["PodDisruptionBudget"], found["HorizontalPodAutoscaler"]) == expected

@@ -1,0 +1,78 @@
+"""The training chart: one Job per content, searches, and arguments that the trainer accepts."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+
+import pytest
+
+from charts.rendering import CHARTS, of_kind, render
+from trainer.evaluation.gates import GateLimits
+from trainer.learning.hyperparameters import Hyperparameters
+from trainer.settings import parse
+
+
+def test_old_clusters_get_a_beta_cronjob_without_a_pod_failure_policy() -> None:
+    (job,) = of_kind(render("training/ci/scheduled-values.yaml", "--kube-version", "1.20"), "CronJob")
+    assert job["apiVersion"] == "batch/v1beta1"
+    assert "podFailurePolicy" not in job["spec"]["jobTemplate"]["spec"]
+
+
+def test_the_name_of_the_job_changes_with_its_content_and_only_then() -> None:
+    def job(*options: str) -> str:
+        documents = render("training/ci/default-values.yaml", *options)
+        return str(of_kind(documents, "Job")[0]["metadata"]["name"])
+
+    assert job() == job("--set=networkPolicy.enabled=false")
+    assert len({job(), job("--set-string=run=2"), job("--set=data=s3://data/x.csv"), job("--set=args={--seed=3}")}) == 4
+
+
+def test_an_upgrade_replaces_the_job_and_never_modifies_it() -> None:
+    """A Job's spec is immutable: whatever changes it has to change the name as well."""
+    specs: dict[str, str] = {}
+    for options in (
+        [],
+        ["--set-string=image.tag=9"],
+        ["--set=backoffLimit=1"],
+        ["--set=excludeProtected=true"],
+        ["--set=hyperparameters.epochs=3"],
+        ["--set=search.trials=2"],
+        ["--kube-version=1.20"],
+    ):
+        documents = render("training/ci/default-values.yaml", *options)
+        (job,) = of_kind(documents, "Job")
+        assert specs.setdefault(job["metadata"]["name"], json.dumps(job["spec"])) == json.dumps(job["spec"])
+    assert len(specs) == 7
+
+
+@pytest.mark.parametrize(("version", "indexed"), [("1.20", False), ("1.22", True), ("1.33", True)])
+def test_a_search_is_an_indexed_job_on_clusters_that_have_them(version: str, indexed: bool) -> None:
+    documents = render("training/ci/search-values.yaml", "--kube-version", version)
+    (spec,) = [job["spec"] for job in of_kind(documents, "Job")]
+    assert (spec.get("completionMode"), spec.get("completions"), spec.get("parallelism")) == (
+        ("Indexed", 4, 4) if indexed else (None, None, None)
+    )
+    pod = spec["template"]["spec"]
+    assert ("persistentVolumeClaim" in str(pod["volumes"])) is not indexed
+    (container,) = pod["containers"]
+    environment = {variable["name"]: variable for variable in container["env"]}
+    assert environment["TRAINER_STUDY_STORAGE"]["value"] == "postgresql+psycopg2://postgres:5432/"
+    assert environment["PGPASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == "postgres-credentials"
+    assert {"--exclude-protected", "--learning-rate=0.002", "--allow-contract-change", "--trials=40"} <= set(
+        container["args"]
+    )
+
+
+def test_the_trainer_accepts_every_argument_that_the_chart_passes() -> None:
+    documents = render("training/ci/search-values.yaml")
+    (spec,) = [job["spec"] for job in of_kind(documents, "Job")]
+    settings = parse(spec["template"]["spec"]["containers"][0]["args"], {})
+    assert settings.exclude_protected
+    assert settings.hyperparameters.hidden == (64, 64)
+    assert settings.limits.minimum_auc == 0.8
+    schema = json.loads((CHARTS / "training/values.schema.json").read_text())["properties"]
+    for values, known in (("hyperparameters", Hyperparameters), ("gates", GateLimits)):
+        flags = {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name) for name in schema[values]["properties"]}
+        assert flags == {field.name for field in fields(known)}

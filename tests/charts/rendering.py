@@ -119,6 +119,14 @@ def containers(template: Document) -> list[Document]:
     return [*spec.get("initContainers", []), *spec["containers"]]
 
 
+def environment(container: Document) -> dict[str, Any]:
+    """Return a container's variables by name, each as its value or what it comes from."""
+    variables = container.get("env", [])
+    found = {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in variables}
+    assert len(found) == len(variables), "duplicate names"
+    return found
+
+
 def values_of(scenario: str) -> Document:
     """Return the content of a values file."""
     return dict(yaml.safe_load((CHARTS / scenario).read_text()))

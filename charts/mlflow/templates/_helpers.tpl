@@ -1,4 +1,6 @@
-{{/* Every name under which the server answers: its check of the Host header is a whitelist, port included. */}}
+{{/*
+Every host name under which the server can be reached. MLflow checks the Host header against this list, port included.
+*/}}
 {{- define "mlflow.allowedHosts" -}}
 {{- $names := list "localhost" "127.0.0.1" "mlflow" (printf "mlflow.%s" .Release.Namespace) (printf "mlflow.%s.svc" .Release.Namespace) (printf "mlflow.%s.svc.cluster.local" .Release.Namespace) }}
 {{- $hosts := list }}
@@ -6,8 +8,11 @@
 {{- join "," (concat $hosts .Values.allowedHosts) }}
 {{- end }}
 
-{{/* The driver is named, because SQLAlchemy 2.1 prefers another one. No secret is part of the address: user and password reach the driver through libpq's own variables. */}}
-{{- define "mlflow.databaseEnvironment" -}}
+{{/*
+The environment of everything that connects to the database and to S3. The URI names the driver, because SQLAlchemy 2.1
+prefers a different one. It contains no credentials: libpq reads them from variables of its own.
+*/}}
+{{- define "mlflow.clientEnv" -}}
 - name: MLFLOW_BACKEND_STORE_URI
   value: postgresql+psycopg2://{{ .Values.global.database.host }}:{{ .Values.global.database.port }}/
 {{- range $variable, $key := dict "PGUSER" "username" "PGPASSWORD" "password" "PGDATABASE" "database" }}
@@ -15,4 +20,21 @@
   valueFrom:
     secretKeyRef: {name: {{ $.Values.global.database.secret }}, key: {{ $key }}}
 {{- end }}
+{{- include "common.s3Environment" . }}
+{{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR" "REQUESTS_CA_BUNDLE" "AWS_CA_BUNDLE") }}
+{{- include "common.caDatabaseEnvironment" . }}
+{{- end }}
+
+{{/* The environment of the init container. */}}
+{{- define "mlflow.prepareEnv" -}}
+- {name: DATABASE_HOST, value: {{ .Values.global.database.host | quote }}}
+- {name: DATABASE_PORT, value: {{ .Values.global.database.port | quote }}}
+- {name: BUCKETS, value: "{{ .Values.global.s3.artifactBucket }},{{ .Values.global.s3.dataBucket }}"}
+{{ include "mlflow.clientEnv" . }}
+{{- end }}
+
+{{/* The environment of the server. */}}
+{{- define "mlflow.env" -}}
+- {name: MLFLOW_SERVER_ENABLE_JOB_EXECUTION, value: "false"}
+{{ include "mlflow.clientEnv" . }}
 {{- end }}

@@ -1,4 +1,17 @@
-{{/* The namespaces in which ModelPromotions are followed, as {"names": [...]}. */}}
+{{/* The namespaces whose ModelPromotions the operator follows, as {"names": [...]}. */}}
 {{- define "operator.namespaces" -}}
 {{- dict "names" (.Values.namespaces | default (list .Release.Namespace)) | toJson }}
+{{- end }}
+
+{{/* The operator's environment. */}}
+{{- define "operator.env" -}}
+- {name: PROMOTER_REGISTRY_URL, value: {{ .Values.mlflowUrl | quote }}}
+- {name: PROMOTER_NAMESPACES, value: {{ join "," (include "operator.namespaces" . | fromJson).names | quote }}}
+- {name: PROMOTER_POLL_SECONDS, value: {{ .Values.pollSeconds | quote }}}
+{{- with .Values.webhook.secretName }}
+- name: PROMOTER_WEBHOOK_SECRET
+  valueFrom:
+    secretKeyRef: {name: {{ . }}, key: secret}
+{{- end }}
+{{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR") }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{/* The trainer's arguments, one list item a line. */}}
+{{/* The trainer's arguments, as a YAML list. */}}
 {{- define "training.arguments" -}}
 - --data={{ .Values.data }}
 - --promote={{ .Values.promote }}
@@ -27,8 +27,17 @@
 {{- end }}
 {{- end }}
 
-{{/* Where a hyper-parameter search keeps its study. User and password reach the driver by libpq's own variables. */}}
-{{- define "training.studyEnvironment" -}}
+{{/*
+The trainer's environment. A hyperparameter search keeps its study in the database; its URI contains no credentials:
+libpq reads them from variables of its own.
+*/}}
+{{- define "training.env" -}}
+- {name: MLFLOW_TRACKING_URI, value: {{ .Values.mlflowUrl | quote }}}
+- {name: TRAINER_WORK_DIR, value: /var/lib/trainer}
+# Lets a retry of the same Job recognize that its model was refused already, and not train it again.
+- name: TRAINER_JOB
+  valueFrom:
+    fieldRef: {fieldPath: "metadata.labels['job-name']"}
 - name: TRAINER_STUDY_STORAGE
   value: postgresql+psycopg2://{{ .Values.global.database.host }}:{{ .Values.global.database.port }}/
 {{- range $variable, $key := dict "PGUSER" "username" "PGPASSWORD" "password" "PGDATABASE" "database" }}
@@ -36,6 +45,9 @@
   valueFrom:
     secretKeyRef: {name: {{ $.Values.global.database.secret }}, key: {{ $key }}}
 {{- end }}
+{{- include "common.s3Environment" . }}
+{{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR" "REQUESTS_CA_BUNDLE" "AWS_CA_BUNDLE") }}
+{{- include "common.caDatabaseEnvironment" . }}
 {{- end }}
 
 {{/* The spec of a Job. */}}
@@ -50,7 +62,7 @@ completions: {{ .Values.search.workers }}
 parallelism: {{ .Values.search.workers }}
 {{- end }}
 {{- if semverCompare ">=1.26.0-0" .Capabilities.KubeVersion.Version }}
-# Bad data and a refused model do not get better by another try.
+# Retrying helps neither against bad data nor against a model that failed a gate.
 podFailurePolicy:
   rules:
     - action: FailJob
@@ -58,7 +70,8 @@ podFailurePolicy:
 {{- end }}
 template:
   metadata:
-    labels: {{- include "common.labels" . | nindent 6 }}
+    labels: {{- include "common.podLabels" . | nindent 6 }}
+    {{- include "common.podAnnotations" (list . dict) | nindent 4 }}
   spec:
     {{- if include "common.s3Role" . }}
     serviceAccountName: {{ .Chart.Name }}
@@ -67,35 +80,30 @@ template:
     automountServiceAccountToken: false
     enableServiceLinks: false
     securityContext: {{- include "common.podSecurityContext" 10001 | nindent 6 }}
+    {{- include "common.podSettings" (dict "root" .) | nindent 4 }}
     containers:
       - name: training
         image: {{ include "common.image" .Values.image }}
         imagePullPolicy: {{ .Values.image.pullPolicy }}
         args: {{- include "training.arguments" . | nindent 10 }}
         securityContext: {{- include "common.containerSecurityContext" . | nindent 10 }}
-        env:
-          - {name: MLFLOW_TRACKING_URI, value: {{ .Values.mlflowUrl | quote }}}
-          - {name: TRAINER_WORK_DIR, value: /var/lib/trainer}
-          # Another attempt of the same Job does not train a refused model again.
-          - name: TRAINER_JOB
-            valueFrom:
-              fieldRef: {fieldPath: "metadata.labels['job-name']"}
-          {{- include "training.studyEnvironment" . | nindent 10 }}
-          {{- include "common.s3Environment" . | nindent 10 }}
+        {{- include "common.env" (list . (include "training.env" .)) | nindent 8 }}
         resources: {{- toYaml .Values.resources | nindent 10 }}
         volumeMounts:
           - {name: checkpoints, mountPath: /var/lib/trainer}
           - {name: tmp, mountPath: /tmp}
           {{- include "common.s3TokenMount" . | nindent 10 }}
+          {{- include "common.caMount" . | nindent 10 }}
           {{- if .Values.features }}
           - {name: features, mountPath: /etc/trainer, readOnly: true}
           {{- end }}
     volumes:
       - {name: tmp, emptyDir: {}}
       {{- include "common.s3TokenVolume" . | nindent 6 }}
+      {{- include "common.caVolume" . | nindent 6 }}
       - name: checkpoints
         {{- if $indexed }}
-        # Pods on several nodes cannot share the volume, and a search goes on from its study.
+        # Pods on several nodes cannot share the volume; a search resumes from its study instead.
         emptyDir: {}
         {{- else }}
         persistentVolumeClaim: {claimName: training-checkpoints}

@@ -1,0 +1,186 @@
+"""global.caBundle reaches every pod that makes TLS connections, and the programs in it trust the bundle."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.server
+import ipaddress
+import os
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from charts.rendering import Document, containers, environment, pod_templates, render, run_helm
+
+FOLDER = "/etc/creditrisk/ca"
+FILE = f"{FOLDER}/ca.crt"
+OPENSSL = {"SSL_CERT_FILE": FILE, "SSL_CERT_DIR": FOLDER}
+CLIENTS = OPENSSL | {"REQUESTS_CA_BUNDLE": FILE, "AWS_CA_BUNDLE": FILE}
+DATABASE = {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": FILE}
+EXPECTED = {
+    "Deployment/scoring": OPENSSL,
+    "Deployment/operator": OPENSSL,
+    "Deployment/mlflow": CLIENTS,
+    "Job/training": CLIENTS,
+}
+# One line per TLS client in the images. Each prints the status of its answer.
+PROGRAMS = {
+    "aiohttp": "import aiohttp, asyncio\n"
+    "async def main():\n"
+    "    async with aiohttp.ClientSession() as session, session.get(URL) as answer: print(answer.status)\n"
+    "asyncio.run(main())",
+    "urllib3": "import urllib3; print(urllib3.PoolManager(retries=False).request('GET', URL).status)",
+    "requests": "import requests; print(requests.get(URL).status_code)",
+    "boto3": "import boto3; s3 = boto3.client('s3', endpoint_url=URL, region_name='x', aws_access_key_id='x', "
+    "aws_secret_access_key='x'); print(s3.head_bucket(Bucket='b')['ResponseMetadata']['HTTPStatusCode'])",
+}
+
+
+def pods(scenario: str, *options: str) -> dict[str, Document]:
+    """Return pod templates by "Kind/name", without what the name of a Job ends in."""
+    templates = pod_templates(render(scenario, *options))
+    return {"Job/training" if name.startswith("Job/") else name: template for name, template in templates.items()}
+
+
+def bundle_variables(container: Document) -> dict[str, str]:
+    """Return the variables that name the bundle, or that libpq needs to use it."""
+    known = {*CLIENTS, *DATABASE}
+    return {name: value for name, value in environment(container).items() if name in known}
+
+
+def test_the_bundle_reaches_every_pod_that_makes_tls_connections_and_no_other() -> None:
+    for name, template in pods("credit-risk/ci/globals-values.yaml").items():
+        volumes = [volume for volume in template["spec"].get("volumes", []) if volume["name"] == "ca-bundle"]
+        secret = {"secretName": "our-cas", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+        assert volumes == ([{"name": "ca-bundle", "secret": secret}] if name in EXPECTED else []), name
+        for container in containers(template):
+            mounts = [mount for mount in container.get("volumeMounts", []) if mount["name"] == "ca-bundle"]
+            mount = {"name": "ca-bundle", "mountPath": FOLDER, "readOnly": True}
+            assert mounts == ([mount] if name in EXPECTED else []), name
+            assert bundle_variables(container) == EXPECTED.get(name, {}), name
+
+
+@pytest.mark.parametrize("part", ["api", "mlflow", "operator", "training"])
+def test_the_bundle_may_be_any_key_of_a_config_map(part: str) -> None:
+    for name, template in pods(f"{part}/ci/pod-settings-values.yaml").items():
+        if not name.startswith("Pod/"):
+            (volume,) = [volume for volume in template["spec"]["volumes"] if volume["name"] == "ca-bundle"]
+            items = [{"key": "ca-bundle.crt", "path": "ca.crt"}]
+            assert volume["configMap"] == {"name": "our-cas", "items": items}
+
+
+@pytest.mark.parametrize("part", ["mlflow", "training"])
+def test_connections_to_a_database_outside_the_stack_are_verified(part: str) -> None:
+    for template in pods(f"{part}/ci/pod-settings-values.yaml").values():
+        for container in containers(template):
+            assert bundle_variables(container) == CLIENTS | DATABASE
+
+
+def test_without_a_bundle_nothing_is_mounted_and_no_variable_set() -> None:
+    for name, template in pods("credit-risk/ci/external-values.yaml").items():
+        assert "ca-bundle" not in str(template), name
+        assert not any(bundle_variables(container) for container in containers(template)), name
+
+
+def test_a_config_map_and_a_secret_at_once_are_rejected() -> None:
+    result = run_helm("template", "release", "api", "--set=global.caBundle.configMap=a,global.caBundle.secret=b")
+    assert result.returncode != 0
+    assert "global.caBundle: set configMap or secret, not both" in result.stderr
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815 - the names are those of HTTP's methods
+
+    def log_message(self, *_: object) -> None:
+        """Keep the tests' output clean."""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a self-signed certificate (ca.crt) of 127.0.0.1 and its key."""
+    folder = tmp_path_factory.mktemp("ca")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private CA")])
+    now = dt.datetime.now(dt.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "ca.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(certificate: Path) -> Iterator[str]:
+    """The URL of an HTTPS server whose certificate no public CA has signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "ca.crt", certificate / "key.pem")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as listening:
+        listening.socket = context.wrap_socket(listening.socket, server_side=True)
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield f"https://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("pod", "client"),
+    [
+        ("Deployment/scoring", "aiohttp"),
+        ("Deployment/operator", "aiohttp"),
+        ("Job/training", "urllib3"),
+        ("Job/training", "requests"),
+        ("Job/training", "boto3"),
+        ("Deployment/mlflow", "requests"),
+        ("Deployment/mlflow", "boto3"),
+    ],
+)
+def test_programs_trust_the_bundle_with_the_variables_of_their_pod(
+    pod: str, client: str, server: str, certificate: Path
+) -> None:
+    template = pods("credit-risk/ci/globals-values.yaml")[pod]
+    variables = bundle_variables(template["spec"]["containers"][0])
+    here = {name: value.replace(FOLDER, str(certificate)) for name, value in variables.items()}
+    assert request(client, server, here).stdout == "200\n"
+
+
+@pytest.mark.parametrize("client", PROGRAMS)
+def test_programs_do_not_trust_the_bundle_without_them(client: str, server: str) -> None:
+    result = request(client, server, {})
+    assert result.returncode != 0
+    assert "CERTIFICATE_VERIFY_FAILED" in result.stderr
+
+
+def request(client: str, url: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Send a request in a process of its own: the libraries read the variables at import."""
+    others = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    return subprocess.run(
+        [sys.executable, "-c", f"URL = {url!r}\n{PROGRAMS[client]}"],
+        capture_output=True, text=True, env=others | variables, timeout=60,
+    )  # fmt: skip

@@ -1,6 +1,7 @@
-"""Ask the service for its model's contract, score the contract's reference applicant, and check the answer.
+"""Fetch the served model's contract, score its reference applicant, and check the answer.
 
-Where the service wants a key or token and this pod has none, check that it lets nobody in without.
+If the service requires a key or token, check first that it rejects requests without one. This pod has a key only if the
+chart generated it; without a key the test ends there.
 """
 
 import json
@@ -14,8 +15,8 @@ KEY = os.environ.get("API_KEY", "")
 HEADERS = {"Content-Type": "application/json", **({"Authorization": f"Bearer {KEY}"} if KEY else {})}
 
 
-def ask(path: str, body: bytes | None = None, headers: dict[str, str] = HEADERS) -> tuple[int, dict]:
-    """Return the status and the JSON of an answer."""
+def fetch(path: str, body: bytes | None = None, headers: dict[str, str] = HEADERS) -> tuple[int, dict]:
+    """Send a request (a POST if it has a body) and return the status and the JSON of the answer."""
     request = urllib.request.Request(f"{BASE}{path}", body, headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
@@ -25,17 +26,17 @@ def ask(path: str, body: bytes | None = None, headers: dict[str, str] = HEADERS)
 
 
 if os.environ["ACCESS_MODE"] != "none":
-    status, answer = ask("/v1/model", headers={})
+    status, answer = fetch("/v1/model", headers={})
     print(status, json.dumps(answer))
     if status != 401:
-        sys.exit(f"without a key or token the answer is {status}, not 401")
+        sys.exit(f"GET /v1/model without a key or token: expected status 401, got {status}")
     if not KEY:
-        print("this pod has no key or token: no loan is scored")
+        print("this pod has no key or token: skip scoring")
         sys.exit(0)
-status, model = ask("/v1/model")
+status, model = fetch("/v1/model")
 if status != 200:
-    sys.exit(f"/v1/model answers {status}: {model}")
-status, answer = ask("/v1/score", json.dumps(model["contract"]["reference_applicant"]).encode())
+    sys.exit(f"GET /v1/model: expected status 200, got {status}: {model}")
+status, answer = fetch("/v1/score", json.dumps(model["contract"]["reference_applicant"]).encode())
 print(json.dumps(answer))
 if status != 200 or not 0.0 <= answer["probability_of_default"] <= 1.0:
-    sys.exit(f"status {status}, and no probability")
+    sys.exit(f"POST /v1/score: expected status 200 and a probability of default, got {status}: {answer}")

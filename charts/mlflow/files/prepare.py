@@ -1,4 +1,4 @@
-"""Before the server starts: wait for the database, bring its schema up to date, and make the buckets."""
+"""Prepare the start of the server: wait for the database, create the buckets, and migrate the database schema."""
 
 import os
 import socket
@@ -11,32 +11,33 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-DEADLINE = time.monotonic() + 240
-HAVE_BUCKET = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
+WAIT_SECONDS = 240
+DEADLINE = time.monotonic() + WAIT_SECONDS
+BUCKET_EXISTS = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 
 
 def wait_for(what: str, attempt: Callable[[], None]) -> None:
-    """Repeat `attempt` until it raises nothing, or end the program with what was wrong."""
+    """Repeat `attempt` until it succeeds; exit with its last error after the deadline."""
     while True:
         try:
             attempt()
         except (OSError, BotoCoreError, ClientError) as error:
             if time.monotonic() > DEADLINE:
-                sys.exit(f"{what} cannot be had: {error}")
+                sys.exit(f"{what} is still unavailable after {WAIT_SECONDS} s: {error}")
             print(f"waiting for {what}: {error}", flush=True)
             time.sleep(2)
         else:
-            print(f"{what}: there", flush=True)
+            print(f"{what} is ready", flush=True)
             return
 
 
 def database() -> None:
-    """Open and close a connection to the database's port."""
+    """Check that the database accepts TCP connections."""
     socket.create_connection((os.environ["DATABASE_HOST"], int(os.environ["DATABASE_PORT"])), timeout=5).close()
 
 
 def bucket(name: str) -> Callable[[], None]:
-    """Return an attempt to have the bucket."""
+    """Return a function that creates the bucket if it does not exist."""
 
     def attempt() -> None:
         s3 = boto3.client("s3", config=Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 1}))
@@ -48,7 +49,7 @@ def bucket(name: str) -> Callable[[], None]:
             try:
                 s3.create_bucket(Bucket=name)
             except ClientError as error:
-                if error.response["Error"]["Code"] not in HAVE_BUCKET:
+                if error.response["Error"]["Code"] not in BUCKET_EXISTS:
                     raise
 
     return attempt

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Make the database cluster on first start, whole or not at all, then become the server.
+# Initialize the database cluster on the first start, atomically, then exec the server.
 set -eu
 : "${POSTGRES_USER:=postgres}" "${POSTGRES_DB:=$POSTGRES_USER}"
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    : "${POSTGRES_PASSWORD:?the first start needs POSTGRES_PASSWORD}"
+    : "${POSTGRES_PASSWORD:?POSTGRES_PASSWORD is required on the first start}"
     new="$PGDATA.new"
     rm -rf "$new"
     mkdir -p "$new"

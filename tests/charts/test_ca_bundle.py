@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import http.server
-import ipaddress
 import os
-import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from charts.rendering import Document, containers, environment, pod_templates, render, run_helm
+from charts.tls_servers import https_server, postgres_server, self_signed
 
 FOLDER = "/etc/creditrisk/ca"
 FILE = f"{FOLDER}/ca.crt"
@@ -32,7 +24,7 @@ EXPECTED = {
     "Deployment/mlflow": CLIENTS,
     "Job/training": CLIENTS,
 }
-# One line per TLS client in the images. Each prints the status of its answer.
+# The TLS clients in the images. Each prints the status of its answer; psycopg2 raises what the server answers.
 PROGRAMS = {
     "aiohttp": "import aiohttp, asyncio\n"
     "async def main():\n"
@@ -40,13 +32,14 @@ PROGRAMS = {
     "asyncio.run(main())",
     "urllib3": "import urllib3; print(urllib3.PoolManager(retries=False).request('GET', URL).status)",
     "requests": "import requests; print(requests.get(URL).status_code)",
+    "psycopg2": "import psycopg2; psycopg2.connect(URL)",
     "boto3": "import boto3; s3 = boto3.client('s3', endpoint_url=URL, region_name='x', aws_access_key_id='x', "
     "aws_secret_access_key='x'); print(s3.head_bucket(Bucket='b')['ResponseMetadata']['HTTPStatusCode'])",
 }
 
 
 def pods(scenario: str, *options: str) -> dict[str, Document]:
-    """Return pod templates by "Kind/name", without what the name of a Job ends in."""
+    """Return pod templates by "Kind/name", without the hash in the name of a Job."""
     templates = pod_templates(render(scenario, *options))
     return {"Job/training" if name.startswith("Job/") else name: template for name, template in templates.items()}
 
@@ -97,56 +90,24 @@ def test_a_config_map_and_a_secret_at_once_are_rejected() -> None:
     assert "global.caBundle: set configMap or secret, not both" in result.stderr
 
 
-class _Answers(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_GET  # noqa: N815 - the names are those of HTTP's methods
-
-    def log_message(self, *_: object) -> None:
-        """Keep the tests' output clean."""
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a self-signed certificate (ca.crt) of 127.0.0.1 and its key."""
-    folder = tmp_path_factory.mktemp("ca")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private CA")])
-    now = dt.datetime.now(dt.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "ca.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder
+    """A folder with the certificate of both servers, ca.crt."""
+    return self_signed(tmp_path_factory.mktemp("trusted"))
 
 
 @pytest.fixture(scope="module")
 def server(certificate: Path) -> Iterator[str]:
-    """The URL of an HTTPS server whose certificate no public CA has signed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "ca.crt", certificate / "key.pem")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as listening:
-        listening.socket = context.wrap_socket(listening.socket, server_side=True)
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        yield f"https://127.0.0.1:{listening.server_port}"
-        listening.shutdown()
-        thread.join()
+    """The URL of an HTTPS server."""
+    with https_server(certificate) as port:
+        yield f"https://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def database(certificate: Path) -> Iterator[str]:
+    """The URL of a Postgres server."""
+    with postgres_server(certificate) as port:
+        yield f"postgresql://x@127.0.0.1:{port}/x"
 
 
 @pytest.mark.parametrize(
@@ -166,19 +127,36 @@ def test_programs_trust_the_bundle_with_the_variables_of_their_pod(
 ) -> None:
     template = pods("credit-risk/ci/globals-values.yaml")[pod]
     variables = bundle_variables(template["spec"]["containers"][0])
-    here = {name: value.replace(FOLDER, str(certificate)) for name, value in variables.items()}
-    assert request(client, server, here).stdout == "200\n"
+    assert request(client, server, located(variables, certificate)).stdout == "200\n"
 
 
-@pytest.mark.parametrize("client", PROGRAMS)
+@pytest.mark.parametrize("client", ["aiohttp", "urllib3", "requests", "boto3"])
 def test_programs_do_not_trust_the_bundle_without_them(client: str, server: str) -> None:
     result = request(client, server, {})
     assert result.returncode != 0
     assert "CERTIFICATE_VERIFY_FAILED" in result.stderr
 
 
+@pytest.mark.parametrize(("part", "pod"), [("mlflow", "Deployment/mlflow"), ("training", "Job/training")])
+def test_libpq_verifies_the_database_with_the_variables_of_its_pod(
+    part: str, pod: str, database: str, certificate: Path, tmp_path: Path
+) -> None:
+    template = pods(f"{part}/ci/pod-settings-values.yaml")[pod]
+    variables = bundle_variables(template["spec"]["containers"][0])
+    trusted = request("psycopg2", database, located(variables, certificate))
+    assert "refused over TLS" in trusted.stderr
+    untrusted = request("psycopg2", database, located(variables, self_signed(tmp_path)))
+    assert "certificate verify failed" in untrusted.stderr
+    assert "plain text" not in untrusted.stderr, "must not fall back to an unencrypted connection"
+
+
+def located(variables: dict[str, str], folder: Path) -> dict[str, str]:
+    """Return the variables of a pod for a bundle in another folder."""
+    return {name: value.replace(FOLDER, str(folder)) for name, value in variables.items()}
+
+
 def request(client: str, url: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Send a request in a process of its own: the libraries read the variables at import."""
+    """Send a request from a separate process, because the libraries read the variables at import."""
     others = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     return subprocess.run(
         [sys.executable, "-c", f"URL = {url!r}\n{PROGRAMS[client]}"],

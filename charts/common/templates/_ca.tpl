@@ -35,7 +35,7 @@ no TLS.
 
 {{/* The mount of the bundle. */}}
 {{- define "common.caMount" -}}
-{{- if include "common.caBundle" . }}
+{{- if include "common.caBundle" . -}}
 - {name: ca-bundle, mountPath: /etc/creditrisk/ca, readOnly: true}
 {{- end }}
 {{- end }}
@@ -44,7 +44,7 @@ no TLS.
 {{- define "common.caVolume" -}}
 {{- with include "common.caBundle" . }}
 {{- $bundle := fromJson . }}
-{{- $items := list (dict "key" $bundle.key "path" "ca.crt") | toJson }}
+{{- $items := list (dict "key" $bundle.key "path" "ca.crt") | toJson -}}
 - name: ca-bundle
   {{- if $bundle.configMap }}
   configMap: {name: {{ $bundle.configMap }}, items: {{ $items }}}

@@ -60,7 +60,7 @@ with (list $ ANNOTATIONS), where ANNOTATIONS is a dict.
 {{- fail (printf "podAnnotations: %s is reserved: the chart or the operator sets it" $name) }}
 {{- end }}
 {{- end }}
-{{- with merge (dict) $extra (index . 1) }}
+{{- with merge (dict) $extra (index . 1) -}}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
@@ -92,7 +92,7 @@ with (list $ VARIABLES NAMES...), where VARIABLES is a YAML list and NAMES are v
 {{- $env = append $env . }}
 {{- end }}
 {{- end }}
-{{- with concat $env $extra }}
+{{- with concat $env $extra -}}
 env: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -8,7 +8,8 @@ from dataclasses import fields
 
 import pytest
 
-from charts.rendering import CHARTS, of_kind, render
+from charts.rendering import CHARTS, of_kind, render, render_chart
+from localcluster.training import TEMPLATE
 from trainer.evaluation.gates import GateLimits
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.settings import parse
@@ -76,3 +77,9 @@ def test_the_trainer_accepts_every_argument_that_the_chart_passes() -> None:
     for values, known in (("hyperparameters", Hyperparameters), ("gates", GateLimits)):
         flags = {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name) for name in schema[values]["properties"]}
         assert flags == {field.name for field in fields(known)}
+
+
+def test_make_train_renders_the_job_of_the_umbrella_chart_and_what_it_needs() -> None:
+    documents = render_chart("credit-risk", "--set-string=training.features=declaration", "--show-only", TEMPLATE)
+    kinds = sorted(document["kind"] for document in documents)
+    assert kinds == ["ConfigMap", "Job", "NetworkPolicy", "PersistentVolumeClaim"]

@@ -15,7 +15,7 @@ import yaml
 from localcluster.console import ClusterError, output
 from localcluster.stack import CHART, RELEASE, Stack
 
-TEMPLATES = "charts/training/templates/*.yaml"
+TEMPLATE = "charts/training/templates/*.yaml"
 KEPT_SECONDS = 86_400
 LOOK_SECONDS = 0.5
 # The trainer's own: another attempt of the same Job would end in the same way.
@@ -60,7 +60,7 @@ def render(
         file = Path(scratch) / "values.yaml"
         file.write_text(yaml.safe_dump({**release, "training": training}))
         rendered = _helm(
-            stack, "template", RELEASE, str(CHART), "--values", str(file), "--show-only", TEMPLATES,
+            stack, "template", RELEASE, str(CHART), "--values", str(file), "--show-only", TEMPLATE,
             "--kube-version", version,
         )  # fmt: skip
     documents: dict[str, dict[str, Any]] = {item["kind"]: item for item in yaml.safe_load_all(rendered) if item}

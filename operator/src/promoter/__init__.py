@@ -1,1 +1,1 @@
-"""ModelPromotion: rolls new model versions out as canaries, and takes bad ones back."""
+"""The operator: rolls out new model versions as canaries, and rolls back versions that fail."""

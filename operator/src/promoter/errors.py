@@ -1,19 +1,27 @@
-"""What can go wrong at the edges, by what helps."""
+"""Errors of other systems, by what helps."""
 
 from __future__ import annotations
 
 
 class RetryableError(Exception):
-    """Something outside did not answer or was busy; another try may help."""
+    """Another system did not answer or was busy; a retry may help."""
 
 
 class ConflictError(RetryableError):
-    """The API server has another such object already, or a newer one (409)."""
+    """The API server has such an object already, or a newer one (409)."""
 
 
 class PermanentError(Exception):
-    """Something outside refused; another try does not help before somebody changes something."""
+    """Another system refused; a retry does not help until somebody changes something."""
 
 
 class InvalidRequestError(PermanentError):
     """The API server found that a request does not fit the object as it is (422)."""
+
+
+class ForbiddenError(PermanentError):
+    """The API server refused for lack of permission (403)."""
+
+
+class TargetForbiddenError(PermanentError):
+    """The operator has no permission for the target of a ModelPromotion; the message says what to change."""

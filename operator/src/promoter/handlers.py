@@ -1,54 +1,63 @@
-"""kopf's part: log in and watch. Everything else is the scheduler's.
+"""kopf's part: log in and watch; the scheduler does the rest.
 
-Only `on.event`: every other kind of handler keeps notes in annotations or adds finalizers, and a ModelPromotion must
-be deletable with the operator gone.
+Only `on.event` is used: other handlers store their progress in annotations or add finalizers, and a ModelPromotion must
+be deletable without the operator.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import kopf
 
-from promoter.api.spec import GROUP, PLURAL, VERSION
+from promoter.api.resource import GROUP, PLURAL, VERSION
 from promoter.errors import PermanentError
-from promoter.scheduler import Scheduler
+
+
+class Promotions(Protocol):
+    """The part of the scheduler that takes watch events."""
+
+    def upsert(self, document: dict[str, Any]) -> None:
+        """Take a new or changed object."""
+
+    def remove(self, document: dict[str, Any]) -> None:
+        """Take a deleted object."""
 
 
 def login() -> kopf.ConnectionInfo:
-    """Return how to reach the cluster: the pod's service account, else the user's kubeconfig.
+    """Return address and credentials of the cluster: from the pod's service account, else from the kubeconfig.
 
     Raises:
-        PermanentError: when there is neither.
+        PermanentError: there is neither.
     """
     settings = kopf.OperatorSettings()
     found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
     if found is None:
-        raise PermanentError("no cluster: neither a service account nor a kubeconfig (KUBECONFIG) is there")
+        raise PermanentError("no cluster: found neither a service account nor a kubeconfig (KUBECONFIG)")
     return found
 
 
-def create_registry(scheduler: Scheduler) -> kopf.OperatorRegistry:
+def create_registry(promotions: Promotions) -> kopf.OperatorRegistry:
     """Return the handlers."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    def log_in(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401 - kopf's own arguments
+    def log_in(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401 - kopf's arguments
         return login()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def changed(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
         document: dict[str, Any] = dict(event["object"])
         if event["type"] == "DELETED":
-            scheduler.gone(document)
+            promotions.remove(document)
         else:
-            scheduler.seen(document)
+            promotions.upsert(document)
 
     return registry
 
 
 def create_settings() -> kopf.OperatorSettings:
-    """Return kopf's settings: bounded watches, no posting, no scanning, for which the role has no permission."""
+    """Return kopf's settings: bounded watches; no posting and no scanning, which the Role does not allow."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True

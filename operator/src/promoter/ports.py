@@ -1,30 +1,23 @@
-"""What the reconciler needs of the world, and nothing more."""
+"""What the operator needs from other systems, as protocols; the adapters implement them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from promoter.api.resource import Owner
 from promoter.api.route import Route
 from promoter.api.spec import ModelRef
+from promoter.api.status import Event
 from promoter.decision.observation import CanaryView, PodReading, StableView
-from promoter.decision.state import Event
+from promoter.decision.readiness import Readiness
 
 Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Owner:
-    """The ModelPromotion that something is done for."""
-
-    namespace: str
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True)
 class Pod:
-    """A running pod of the stable Deployment."""
+    """A pod of the stable or canary Deployment."""
 
     name: str
     address: str
@@ -36,7 +29,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the cluster holds of one promotion."""
+    """What the cluster has of one promotion."""
 
     stable: StableView = field(default_factory=StableView)
     canary: CanaryView = field(default_factory=CanaryView)
@@ -47,57 +40,57 @@ class Snapshot:
 
 
 class Cluster(Protocol):
-    """The Kubernetes API."""
+    """The Kubernetes API. Every method may raise RetryableError or PermanentError."""
 
     async def snapshot(self, owner: Owner, target: str, *, with_pods: bool) -> Snapshot:
-        """Return what there is."""
+        """Return the current objects of a promotion."""
 
     async def save_status(self, owner: Owner, status: Document) -> None:
         """Replace the whole status."""
 
     async def apply_route(self, owner: Owner, target: str, route: Route) -> None:
-        """Have the route's ConfigMap."""
+        """Create or update the route's ConfigMap."""
 
     async def nudge(self, owner: Owner, pods: tuple[Pod, ...], generation: int) -> None:
-        """Let the kubelets of these pods sync their volumes now."""
+        """Make the kubelets of these pods sync their volumes now."""
 
     async def apply_canary(self, owner: Owner, stable: Document, version: str, replicas: int) -> None:
-        """Have the canary's Deployment and Service."""
+        """Create or update the canary's Deployment and Service."""
 
     async def delete_canary(self, owner: Owner, target: str) -> None:
-        """Have neither."""
+        """Delete the canary's Deployment and Service."""
 
     async def set_stable_version(self, owner: Owner, target: str, version: str) -> None:
-        """Have the stable pods serve a version."""
+        """Make the stable pods serve a version."""
 
     async def clear_action(self, owner: Owner, value: str) -> None:
-        """Take the annotation of a handled action away, if it still says this."""
+        """Remove the annotation of a handled action, unless its value has changed."""
 
-    async def emit(self, owner: Owner, event: Event) -> None:
-        """Record an Event on the ModelPromotion; one that is recorded already stays as it is."""
+    async def record_event(self, owner: Owner, event: Event) -> None:
+        """Record an Event on the ModelPromotion; recording it again changes nothing."""
 
 
 class Registry(Protocol):
-    """The model registry."""
+    """The model registry. Every method may raise RetryableError or PermanentError."""
 
-    async def desired(self, model: ModelRef) -> str | None:
-        """Return the version that the pointer names, None where it names none."""
+    async def desired_version(self, model: ModelRef) -> str | None:
+        """Return the version that the pointer names, None if it names none."""
 
     async def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
         """Write tags on a version."""
 
 
 class Metrics(Protocol):
-    """What pods and Prometheus tell."""
+    """The scoring pods and Prometheus. Errors are part of the results."""
 
     async def read(self, pod: Pod, stable: str | None, canary: str | None) -> PodReading:
-        """Read a stable pod's counters of both arms."""
+        """Return a stable pod's counters for both arms."""
 
-    async def not_ready_reason(self, pod: Pod) -> str:
-        """Return why a pod says that it is not ready, "" where it says nothing."""
+    async def readiness(self, pod: Pod) -> Readiness:
+        """Return what a pod answers on /readyz."""
 
     async def contract(self, pod: Pod) -> Document:
-        """Return the contract of the model that a pod serves."""
+        """Return the contract of the model that a pod serves, {} if it is unavailable."""
 
     async def query(self, url: str, query: str) -> float | str:
-        """Return a query's number, or why there is none."""
+        """Return the number of a PromQL query, or why there is none."""

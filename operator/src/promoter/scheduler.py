@@ -5,82 +5,105 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from promoter.api.spec import InvalidSpecError, ModelRef, parse_spec
-from promoter.decision.state import RESTING, State
+from promoter.api.resource import Owner
+from promoter.api.rules import InvalidSpecError, parse_spec
+from promoter.api.spec import ModelRef
+from promoter.api.status import RESTING, State
 from promoter.errors import PermanentError, RetryableError
-from promoter.ports import Owner
-from promoter.reconcile import Subject, World, reconcile, tell_fault
+from promoter.promotion import Adapters, Promotion
 
 log = logging.getLogger(__name__)
 Document = dict[str, Any]
-_MOST_PAUSE_SECONDS = 30.0
+Turn = Callable[[Adapters, Promotion], Awaitable[None]]
+ReportFault = Callable[[Adapters, Promotion, Exception], Awaitable[None]]
+_MAX_PAUSE_SECONDS = 30.0
+# kopf delivers existing objects one by one; an older promotion of the same target must be known before a younger acts.
+SETTLE_SECONDS = 0.3
 
 
 @dataclass
 class _Loop:
-    subject: Subject
-    kicked: asyncio.Event = field(default_factory=asyncio.Event)
+    promotion: Promotion
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
     busy_since: float | None = None
     task: asyncio.Task[None] | None = None
 
 
 class Scheduler:
-    """Starts, hurries and ends the loops."""
+    """Starts, wakes and ends the loops."""
 
-    def __init__(self, world: World, *, poll_seconds: float, tick_seconds: float) -> None:
-        """Take the adapters, and how often a resting and a moving promotion look around."""
-        self._world, self._poll_seconds, self._tick_seconds = world, poll_seconds, tick_seconds
+    def __init__(
+        self,
+        adapters: Adapters,
+        turn: Turn,
+        report_fault: ReportFault,
+        *,
+        poll_seconds: float,
+        tick_seconds: float,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
+        """Create a scheduler without loops.
+
+        Args:
+            adapters: Passed to every turn.
+            turn: One turn of one promotion.
+            report_fault: Called after a turn that raised.
+            poll_seconds: Seconds between the turns of a resting promotion.
+            tick_seconds: Seconds between the turns of a promotion with a rollout in progress.
+            settle_seconds: Seconds before the first turn of a new promotion.
+        """
+        self._adapters, self._turn, self._report_fault = adapters, turn, report_fault
+        self._poll_seconds, self._tick_seconds, self._settle_seconds = poll_seconds, tick_seconds, settle_seconds
         self._loops: dict[tuple[str, str], _Loop] = {}
 
-    def seen(self, document: Document) -> None:
-        """Take note of an object that is new or changed.
+    def upsert(self, document: Document) -> None:
+        """Take a new or changed object.
 
-        The state in memory is newer than any watch event's: a known object's status is not read again.
+        The state in memory is newer than that of any watch event, so the status of a known object is not read again.
         """
         owner = _owner(document)
         key = (owner.namespace, owner.name)
         loop = self._loops.get(key)
-        if loop and loop.subject.owner.uid != owner.uid:
-            self.gone(document | {"metadata": {**document["metadata"], "uid": loop.subject.owner.uid}})
+        if loop and loop.promotion.owner.uid != owner.uid:
+            self._end(loop)
             loop = None
         if loop is None:
-            loop = self._loops[key] = _Loop(Subject(owner, document, _state(document)))
-            self._world.telemetry.show(owner, loop.subject.state)
-            loop.task = asyncio.create_task(self._run(loop), name=f"promotion {owner.namespace}/{owner.name}")
-            loop.task.add_done_callback(_tell)
+            loop = self._loops[key] = _Loop(_promotion(owner, document))
+            self._adapters.telemetry.set_gauges(owner, loop.promotion.state)
+            loop.task = asyncio.create_task(self._run(loop), name=f"promotion {owner}")
+            loop.task.add_done_callback(_log_end)
+            self._wake_namespace(owner.namespace)
             return
-        before = (loop.subject.generation, loop.subject.action)
-        loop.subject.document = document
-        if before != (loop.subject.generation, loop.subject.action):
-            loop.kicked.set()
+        before = (loop.promotion.generation, loop.promotion.action)
+        loop.promotion.document = document
+        if before != (loop.promotion.generation, loop.promotion.action):
+            loop.wake.set()
 
-    def gone(self, document: Document) -> None:
-        """End the loop of a deleted object; what it owned goes by itself."""
+    def remove(self, document: Document) -> None:
+        """End the loop of a deleted object; the cluster deletes what it owned."""
         owner = _owner(document)
         loop = self._loops.get((owner.namespace, owner.name))
-        if loop and loop.subject.owner.uid == owner.uid:
-            del self._loops[owner.namespace, owner.name]
-            self._world.telemetry.forget(owner)
-            if loop.task:
-                loop.task.cancel()
+        if loop and loop.promotion.owner.uid == owner.uid:
+            self._end(loop)
 
-    def hurry(self, model: str | None = None) -> None:
-        """Ask the registry at once; for one registered model, or for all."""
-        self._world.poller.hurry(model)
+    def poll_now(self, model: str | None = None) -> None:
+        """Poll the registry at once; for one registered model, or for all."""
+        self._adapters.poller.expire(model)
         for loop in self._loops.values():
-            loop.kicked.set()
+            loop.wake.set()
 
     def hung(self, seconds: float) -> list[str]:
-        """Return the promotions whose loop ended, or has been in one turn for longer than this."""
+        """Return the promotions whose loop ended, or whose current turn has taken longer than this."""
         now = time.monotonic()
         return [
-            f"{namespace}/{name}"
-            for (namespace, name), loop in self._loops.items()
+            str(loop.promotion.owner)
+            for loop in self._loops.values()
             if (loop.task and loop.task.done()) or (loop.busy_since is not None and now - loop.busy_since > seconds)
         ]
 
@@ -92,52 +115,80 @@ class Scheduler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _end(self, loop: _Loop) -> None:
+        owner = loop.promotion.owner
+        del self._loops[owner.namespace, owner.name]
+        self._adapters.telemetry.remove(owner)
+        if loop.task:
+            loop.task.cancel()
+        self._wake_namespace(owner.namespace)
+
+    def _wake_namespace(self, namespace: str) -> None:
+        """Let promotions notice that another one took or released their target."""
+        for (own_namespace, _), loop in self._loops.items():
+            if own_namespace == namespace:
+                loop.wake.set()
+
     async def _run(self, loop: _Loop) -> None:
+        promotion = loop.promotion
+        await asyncio.sleep(self._settle_seconds)
         while True:
-            loop.kicked.clear()
+            loop.wake.clear()
             loop.busy_since = time.monotonic()
-            phase = loop.subject.state.phase
+            phase = promotion.state.phase
+            promotion.target_holder = self._older_with_same_target(promotion)
             try:
-                await reconcile(self._world, loop.subject)
-                loop.subject.faults = 0
+                await self._turn(self._adapters, promotion)
+                promotion.faults = 0
             except (RetryableError, PermanentError) as error:
-                owner, kind = loop.subject.owner, "retryable" if isinstance(error, RetryableError) else "permanent"
-                self._world.telemetry.errors.labels(owner.namespace, owner.name, kind).inc()
-                log.warning("%s/%s: %s; trying again", owner.namespace, owner.name, error)
-                await tell_fault(self._world, loop.subject, error)
+                owner, kind = promotion.owner, "retryable" if isinstance(error, RetryableError) else "permanent"
+                self._adapters.telemetry.errors.labels(owner.namespace, owner.name, kind).inc()
+                log.warning("%s: %s; retrying", owner, error)
+                await self._report_fault(self._adapters, promotion, error)
             loop.busy_since = None
-            self._trim()
-            pause = self._pause(loop, moved=loop.subject.state.phase != phase)
+            self._forget_unused_pointers()
+            pause = self._pause(promotion, moved=promotion.state.phase != phase)
             try:
-                await asyncio.wait_for(loop.kicked.wait(), pause)
+                await asyncio.wait_for(loop.wake.wait(), pause)
             except TimeoutError:
                 continue
 
-    def _pause(self, loop: _Loop, *, moved: bool) -> float:
-        if faults := loop.subject.faults:
-            return min(self._tick_seconds * 2.0 ** min(faults - 1, 10), _MOST_PAUSE_SECONDS)
+    def _older_with_same_target(self, promotion: Promotion) -> str:
+        others = (loop.promotion for loop in self._loops.values())
+        older = [
+            other
+            for other in others
+            if other.owner.namespace == promotion.owner.namespace
+            and other.target == promotion.target
+            and other.age_order < promotion.age_order
+        ]
+        return min(older, key=lambda other: other.age_order).owner.name if older else ""
+
+    def _pause(self, promotion: Promotion, *, moved: bool) -> float:
+        if faults := promotion.faults:
+            return min(self._tick_seconds * 2.0 ** min(faults - 1, 10), _MAX_PAUSE_SECONDS)
         if moved:
             return 0.05
-        state = loop.subject.state
+        state = promotion.state
         if state.phase not in RESTING or state.pending_tags or state.pending_events:
             return self._tick_seconds
-        model = _model(loop)
-        # With the poll, whose times are spread; an unreachable registry is no reason to look away from the cluster.
-        return min(self._poll_seconds, self._world.poller.due_in(model)) if model else self._poll_seconds
+        model = _model(promotion)
+        # With the poll, whose times are spread; but the cluster is observed even while the registry is unavailable.
+        return min(self._poll_seconds, self._adapters.poller.due_in(model)) if model else self._poll_seconds
 
-    def _trim(self) -> None:
-        self._world.poller.forget({model for loop in self._loops.values() if (model := _model(loop))})
+    def _forget_unused_pointers(self) -> None:
+        self._adapters.poller.retain({model for loop in self._loops.values() if (model := _model(loop.promotion))})
 
 
-def _model(loop: _Loop) -> ModelRef | None:
+def _model(promotion: Promotion) -> ModelRef | None:
     try:
-        return parse_spec(loop.subject.document.get("spec")).model
+        return parse_spec(promotion.document.get("spec")).model
     except InvalidSpecError:
         return None
 
 
-def _tell(task: asyncio.Task[None]) -> None:
-    """Log why a loop ended; the liveness probe takes it from there."""
+def _log_end(task: asyncio.Task[None]) -> None:
+    """Log why a loop ended; the liveness probe does the rest."""
     if not task.cancelled() and (error := task.exception()):
         log.error("%s ended", task.get_name(), exc_info=error)
 
@@ -147,9 +198,11 @@ def _owner(document: Document) -> Owner:
     return Owner(metadata["namespace"], metadata["name"], metadata["uid"])
 
 
-def _state(document: Document) -> State:
+def _promotion(owner: Owner, document: Document) -> Promotion:
+    stored = document.get("status") or {}
     try:
-        return State.model_validate(document.get("status") or {})
+        state = State.model_validate(stored)
     except ValidationError as error:
-        log.warning("status of %s is unreadable, starting from what runs: %s", document["metadata"]["name"], error)
-        return State()
+        log.warning("%s: the status is unreadable, starting from what is running: %s", owner, error)
+        return Promotion(owner, document, State(), rewrite_status=True)
+    return Promotion(owner, document, state, rewrite_status=bool(stored) and state.to_document() != stored)

@@ -1,16 +1,16 @@
-"""The operator's own HTTP: probes, metrics, and the registry's webhook."""
+"""The operator's HTTP endpoints: probes, metrics, and the registry's webhook."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from promoter.poll import Poller
-from promoter.scheduler import Scheduler
 from promoter.settings import Settings
 from promoter.telemetry import Telemetry
 from promoter.webhook import WINDOW_SECONDS, RejectedError, verify
@@ -18,14 +18,24 @@ from promoter.webhook import WINDOW_SECONDS, RejectedError, verify
 _BODY_LIMIT = 65536
 
 
+class Promotions(Protocol):
+    """The part of the scheduler that the endpoints need."""
+
+    def poll_now(self, model: str | None = None) -> None:
+        """Poll the registry at once; for one registered model, or for all."""
+
+    def hung(self, seconds: float) -> list[str]:
+        """Return the promotions that make no progress."""
+
+
 def create_app(
-    settings: Settings, scheduler: Scheduler, poller: Poller, telemetry: Telemetry, ready: asyncio.Event
+    settings: Settings, promotions: Promotions, poller: Poller, telemetry: Telemetry, ready: asyncio.Event
 ) -> web.Application:
     """Return the application."""
     app = web.Application(client_max_size=_BODY_LIMIT)
 
     async def healthz(_: web.Request) -> web.Response:
-        if hung := scheduler.hung(settings.hung_seconds):
+        if hung := promotions.hung(settings.hung_seconds):
             return web.json_response({"status": "hung", "promotions": hung}, status=503)
         return web.json_response({"status": "alive"})
 
@@ -42,11 +52,11 @@ def create_app(
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
     if settings.webhook_secret.get_secret_value():
-        app.router.add_post("/webhook", _webhook(settings.webhook_secret.get_secret_value(), scheduler))
+        app.router.add_post("/webhook", _webhook(settings.webhook_secret.get_secret_value(), promotions))
     return app
 
 
-def _webhook(secret: str, scheduler: Scheduler) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _webhook(secret: str, promotions: Promotions) -> Callable[[web.Request], Awaitable[web.Response]]:
     deliveries: dict[str, float] = {}
 
     async def webhook(request: web.Request) -> web.Response:
@@ -54,12 +64,12 @@ def _webhook(secret: str, scheduler: Scheduler) -> Callable[[web.Request], Await
         try:
             model = verify(request.headers, await request.read(), secret, now)
         except RejectedError as error:
-            return web.json_response({"detail": f"the webhook is refused: {error}"}, status=401)
+            return web.json_response({"detail": f"webhook refused: {error}"}, status=401)
         for old in [key for key, at in deliveries.items() if now - at > 2 * WINDOW_SECONDS]:
             del deliveries[old]
         if delivery not in deliveries:
             deliveries[delivery] = now
-            scheduler.hurry(model)
+            promotions.poll_now(model)
         return web.Response(status=204)
 
     return webhook

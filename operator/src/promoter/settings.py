@@ -1,4 +1,4 @@
-"""What the operator reads from its environment, once, at start."""
+"""Settings from the environment, read once at startup."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Settings of one process; each is the variable of its name with PROMOTER_ in front."""
+    """Settings of the process; the environment variables are the names in upper case after PROMOTER_."""
 
     model_config = SettingsConfigDict(env_prefix="PROMOTER_", frozen=True)
 
@@ -17,15 +17,15 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535)
     poll_seconds: float = Field(default=10.0, ge=0.2)
     poll_max_seconds: float = Field(default=60.0, gt=0)
-    # How often a rollout that is on its way looks around.
+    # Seconds between the turns of a promotion with a rollout in progress.
     tick_seconds: float = Field(default=1.0, ge=0.1)
     request_timeout_seconds: float = Field(default=5.0, gt=0)
-    # A loop that was not once around in this time is taken for hung.
+    # A turn that takes longer than this counts as hung.
     hung_seconds: float = Field(default=120.0, gt=0)
     # Empty: no webhook.
     webhook_secret: SecretStr = SecretStr("")
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """Return the namespaces that are watched; none for all."""
+        """Return the watched namespaces; empty for all."""
         return tuple(name.strip() for name in self.namespaces.split(",") if name.strip())

@@ -1,4 +1,4 @@
-"""Checks MLflow's webhooks: who sent it, and not long ago. They only hurry the next poll."""
+"""Verifies MLflow's webhooks: sent by MLflow, and recently. A webhook only triggers the next poll early."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ WINDOW_SECONDS = 300.0
 
 
 class RejectedError(Exception):
-    """A webhook that is not to be believed; says why."""
+    """A webhook that cannot be trusted; the message says why."""
 
 
 def verify(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> str | None:
-    """Return the registered model that a webhook speaks of, None where it names none.
+    """Return the registered model that a webhook is about, None if it names none.
 
     MLflow signs `delivery id.timestamp.body` with HMAC-SHA256, as `v1,<base64>`.
 
     Raises:
-        RejectedError: signature, time or body is wrong.
+        RejectedError: signature, time or body is invalid.
     """
     signature = headers.get("X-MLflow-Signature", "")
     delivery, sent = headers.get("X-MLflow-Delivery-Id", ""), headers.get("X-MLflow-Timestamp", "")
@@ -32,9 +32,9 @@ def verify(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> 
     if not hmac.compare_digest(f"v1,{wanted}".encode(), signature.encode(errors="replace")):
         raise RejectedError("the signature is wrong")
     if abs(now - int(sent)) > WINDOW_SECONDS:
-        raise RejectedError(f"it was sent more than {WINDOW_SECONDS:.0f} s ago or ahead")
+        raise RejectedError(f"its timestamp is more than {WINDOW_SECONDS:.0f} s from now")
     try:
         data = json.loads(body).get("data", {})
         return data.get("name") if isinstance(data.get("name"), str) else None
     except (ValueError, AttributeError) as error:
-        raise RejectedError("the body is no JSON object") from error
+        raise RejectedError("the body is not a JSON object") from error

@@ -1,4 +1,4 @@
-"""What Deployments and pods say: rolled out or not, ready or not, hopeless or only slow."""
+"""The status of Deployments and pods: rolled out or not, ready or not, failed or only slow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def deployment(*counts: int, version: str = "2", observed: int = 4) -> Document:
     ("counts", "observed", "rolled_out"),
     [((2, 2, 2), 4, True), ((3, 2, 2), 4, False), ((2, 1, 2), 4, False), ((2, 2, 1), 4, False), ((2, 2, 2), 3, False)],
 )
-def test_rolled_out_is_every_pod_new_available_and_seen(
+def test_rolled_out_means_every_pod_is_updated_available_and_observed(
     counts: tuple[int, int, int], observed: int, rolled_out: bool
 ) -> None:
     view = stable_view(deployment(*counts, observed=observed))
@@ -41,7 +41,7 @@ def test_rolled_out_is_every_pod_new_available_and_seen(
 
 
 @pytest.mark.parametrize(
-    ("container", "hopeless"),
+    ("container", "reason"),
     [
         ({"restartCount": 1, "lastState": {"terminated": {"reason": "OOMKilled"}}}, "out of memory"),
         ({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
@@ -52,12 +52,12 @@ def test_rolled_out_is_every_pod_new_available_and_seen(
         ({"restartCount": 1, "state": {"running": {}}}, ""),
     ],
 )  # fmt: skip
-def test_only_what_waiting_cannot_help_is_a_failure(container: Document, hopeless: str) -> None:
+def test_only_a_state_in_which_waiting_cannot_help_is_a_failure(container: Document, reason: str) -> None:
     found = failure(pod(**container))
-    assert (hopeless in found) if hopeless else found == ""
+    assert (reason in found) if reason else found == ""
 
 
-def test_a_pod_that_waits_says_for_what() -> None:
+def test_a_waiting_pod_has_a_reason() -> None:
     assert waiting(pod(ready=True)) == ""
     assert waiting(pod(state={"waiting": {"reason": "ImagePullBackOff"}})) == "pod p: ImagePullBackOff"
 
@@ -72,7 +72,7 @@ def selecting(**selector: Any) -> Document:
     return {"metadata": {"name": "scoring"}, "spec": {"selector": selector}}
 
 
-def test_pods_are_asked_for_by_labels_and_expressions() -> None:
+def test_pods_are_selected_by_labels_and_expressions() -> None:
     expressions = [
         {"key": "tier", "operator": "In", "values": ["a", "b"]},
         {"key": "zone", "operator": "NotIn", "values": ["c"]},
@@ -83,7 +83,7 @@ def test_pods_are_asked_for_by_labels_and_expressions() -> None:
     assert selector_of(deployment) == "app=scoring,tier in (a,b),zone notin (c),team,!old"
 
 
-def test_a_deployment_that_selects_by_expressions_alone_is_refused_by_name() -> None:
+def test_a_deployment_that_selects_by_expressions_alone_is_refused() -> None:
     deployment = selecting(matchExpressions=[{"key": "app", "operator": "Exists"}])
-    with pytest.raises(PermanentError, match="the Deployment scoring selects its pods by matchExpressions alone"):
+    with pytest.raises(PermanentError, match="Deployment scoring selects its pods by matchExpressions alone"):
         selector_of(deployment)

@@ -1,1 +1,1 @@
-"""I/O behind the ports: Kubernetes, MLflow and the pods' metrics."""
+"""I/O behind the ports: Kubernetes, MLflow, the scoring pods and Prometheus."""

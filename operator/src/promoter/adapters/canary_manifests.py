@@ -1,4 +1,4 @@
-"""The canary's Deployment and Service: the stable ones' template with another version, and labels of their own."""
+"""The canary's Deployment and Service: the stable pods' template with another version and labels of its own."""
 
 from __future__ import annotations
 
@@ -7,34 +7,31 @@ import hashlib
 import json
 from typing import Any
 
-from promoter.api.route import canary_name
-from promoter.api.spec import API_VERSION, KIND
-from promoter.ports import Owner
+from promoter.api.resource import API_VERSION, GROUP, KIND, VERSION_ANNOTATION, Owner, canary_name
 
 Document = dict[str, Any]
-VERSION_ANNOTATION = "creditrisk.io/model-version"
-TEMPLATE_ANNOTATION = "creditrisk.io/stable-template"
-TRACK_LABEL = "creditrisk.io/track"
+TEMPLATE_ANNOTATION = f"{GROUP}/stable-template"
+TRACK_LABEL = f"{GROUP}/track"
 
 
 def owner_reference(owner: Owner) -> Document:
-    """Return the reference by which the cluster itself cleans up after a deleted ModelPromotion."""
+    """Return the owner reference, by which the cluster cleans up after a deleted ModelPromotion."""
     return {"apiVersion": API_VERSION, "kind": KIND, "name": owner.name, "uid": owner.uid,
             "controller": True, "blockOwnerDeletion": False}  # fmt: skip
 
 
 def template_digest(deployment: Document) -> str:
-    """Return what tells one pod template from another, whatever version it serves."""
+    """Return a digest that identifies a pod template regardless of the version it serves."""
     template = copy.deepcopy(deployment["spec"]["template"])
     (template.get("metadata", {}).get("annotations") or {}).pop(VERSION_ANNOTATION, None)
     return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def canary_labels(deployment: Document) -> Document:
-    """Return the stable pods' labels, changed just so that no selector of theirs takes canary pods for stable ones.
+    """Return the stable pods' labels, changed so that the stable Deployment and Service do not select canary pods.
 
-    A chart that selects by `creditrisk.io/track` keeps all its other labels (and with them its network policies);
-    else the first label that the Deployment selects by gets another value.
+    If the Deployment selects by `creditrisk.io/track`, only that label changes, and network policies keep applying;
+    otherwise the first label that it selects by gets another value.
     """
     labels = dict(deployment["spec"]["template"]["metadata"]["labels"])
     selected = deployment["spec"]["selector"]["matchLabels"]
@@ -73,7 +70,7 @@ def canary_deployment(owner: Owner, stable: Document, version: str, replicas: in
 
 
 def canary_service(owner: Owner, stable: Document) -> Document:
-    """Return the Service by which stable pods reach the canary."""
+    """Return the Service through which stable pods reach the canary."""
     labels = canary_labels(stable)
     return {
         "apiVersion": "v1",
@@ -86,7 +83,7 @@ def canary_service(owner: Owner, stable: Document) -> Document:
         },
         "spec": {
             "selector": _selector(stable, labels),
-            # The protocol is named: old API servers find no default for it when they apply.
+            # With the protocol: old API servers do not default it in a server-side apply.
             "ports": [
                 {"name": "http", "port": 8000, "protocol": "TCP", "targetPort": container_port(stable, {"http"}, 8000)}
             ],

@@ -11,39 +11,51 @@ from typing import Any
 from pydantic import ValidationError
 
 from promoter.adapters import pods
-from promoter.adapters.canary_manifests import (
-    TRACK_LABEL,
+from promoter.adapters.canary_manifests import TRACK_LABEL, canary_deployment, canary_service, owner_reference
+from promoter.adapters.rest import FIELD_MANAGER, JSON_PATCH, MERGE, KubeClient
+from promoter.api.resource import (
+    ACTION_ANNOTATION,
+    API_VERSION,
+    GROUP,
+    KIND,
+    PLURAL,
+    VERSION,
     VERSION_ANNOTATION,
-    canary_deployment,
-    canary_service,
-    owner_reference,
+    Owner,
+    canary_name,
+    route_name,
 )
-from promoter.adapters.rest import FIELD_MANAGER, JSON_PATCH, MERGE, Kube
-from promoter.api.route import Route, canary_name, route_name
-from promoter.api.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
-from promoter.decision.conditions import timestamp
-from promoter.decision.state import Event
-from promoter.errors import ConflictError, InvalidRequestError, PermanentError
-from promoter.ports import Owner, Pod, Snapshot
+from promoter.api.route import Route
+from promoter.api.status import Event
+from promoter.api.timestamps import to_whole_seconds_text
+from promoter.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    PermanentError,
+    TargetForbiddenError,
+)
+from promoter.ports import Pod, Snapshot
 
 Document = dict[str, Any]
-ACTION_ANNOTATION = "creditrisk.io/action"
 
 
 class KubernetesCluster:
-    """What promotions need of one cluster."""
+    """The Cluster port, for one cluster."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: KubeClient) -> None:
         """Take a client."""
         self._kube = kube
 
     async def snapshot(self, owner: Owner, target: str, *, with_pods: bool) -> Snapshot:
-        """Return what there is of a promotion; pods only when asked, since that is the dear part."""
-        stable, canary, route = await asyncio.gather(
-            self._kube.get(_deployment(owner.namespace, target)),
-            self._kube.get(_deployment(owner.namespace, canary_name(target))),
-            self._kube.get(_core(owner.namespace, "configmaps", route_name(target))),
-        )
+        """Return the current objects of a promotion; pods only if asked for, since listing them is expensive.
+
+        Raises:
+            RetryableError: the API server did not answer.
+            TargetForbiddenError: the operator has no permission for this target.
+            PermanentError: canary or route belong to something else, or the target has no labels to select by.
+        """
+        stable, canary, route = await self._target_objects(owner, target)
         for found in (canary, route):
             _check_owner(owner, found)
         if stable is None:
@@ -68,7 +80,7 @@ class KubernetesCluster:
         )
 
     async def save_status(self, owner: Owner, status: Document) -> None:
-        """Replace the whole status: merging would keep what is gone."""
+        """Replace the whole status; a merge would keep removed fields."""
         patch = [
             {"op": "test", "path": "/metadata/uid", "value": owner.uid},
             {"op": "add", "path": "/status", "value": status},
@@ -76,7 +88,7 @@ class KubernetesCluster:
         await self._kube.request("PATCH", f"{_own(owner.namespace, owner.name)}/status", patch, JSON_PATCH)
 
     async def apply_route(self, owner: Owner, target: str, route: Route) -> None:
-        """Have the route's ConfigMap."""
+        """Create or update the route's ConfigMap."""
         name = route_name(target)
         await self._kube.apply(_core(owner.namespace, "configmaps", name), {
             "apiVersion": "v1",
@@ -86,7 +98,7 @@ class KubernetesCluster:
         })  # fmt: skip
 
     async def nudge(self, owner: Owner, pods: tuple[Pod, ...], generation: int) -> None:
-        """Let the kubelets of these pods sync their volumes now: any change of a pod makes them."""
+        """Make the kubelets of these pods sync their volumes now: any change of a pod does."""
         patch = {"metadata": {"annotations": {_ROUTE: f"{generation}.{time.time_ns()}"}}}
         late = [pod for pod in pods if pod.route_generation != generation]
         await asyncio.gather(*(
@@ -94,7 +106,7 @@ class KubernetesCluster:
         ))  # fmt: skip
 
     async def apply_canary(self, owner: Owner, stable: Document, version: str, replicas: int) -> None:
-        """Have the canary's Deployment and Service."""
+        """Create or update the canary's Deployment and Service."""
         service = canary_service(owner, stable)
         name = service["metadata"]["name"]
         await self._kube.apply(_core(owner.namespace, "services", name), service)
@@ -102,13 +114,13 @@ class KubernetesCluster:
         await self._kube.apply(_deployment(owner.namespace, name), deployment)
 
     async def delete_canary(self, owner: Owner, target: str) -> None:
-        """Have neither Deployment nor Service."""
+        """Delete the canary's Deployment and Service."""
         name, options = canary_name(target), {"propagationPolicy": "Background"}
         await self._kube.request("DELETE", _deployment(owner.namespace, name), options)
         await self._kube.request("DELETE", _core(owner.namespace, "services", name), options)
 
     async def set_stable_version(self, owner: Owner, target: str, version: str) -> None:
-        """Own the one annotation that says which version the stable pods serve."""
+        """Apply the annotation that names the version of the stable pods; the operator owns no other field there."""
         await self._kube.apply(_deployment(owner.namespace, target), {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -117,16 +129,16 @@ class KubernetesCluster:
         })  # fmt: skip
 
     async def clear_action(self, owner: Owner, value: str) -> None:
-        """Take the annotation of a handled action away; another one that came meanwhile stays."""
+        """Remove the annotation of a handled action; one that was set meanwhile stays."""
         path = f"/metadata/annotations/{ACTION_ANNOTATION.replace('/', '~1')}"
         patch = [{"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}]
         with contextlib.suppress(InvalidRequestError):
             await self._kube.request("PATCH", _own(owner.namespace, owner.name), patch, JSON_PATCH)
 
-    async def emit(self, owner: Owner, event: Event) -> None:
-        """Record an Event on the ModelPromotion; its name tells whether that was done before."""
+    async def record_event(self, owner: Owner, event: Event) -> None:
+        """Record an Event on the ModelPromotion; its name shows whether that was done before."""
         text = f"{owner.uid} {event.at} {event.reason} {event.message}"
-        happened = timestamp(event.at)
+        happened = to_whole_seconds_text(event.at)
         document = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -139,6 +151,23 @@ class KubernetesCluster:
         }  # fmt: skip
         with contextlib.suppress(ConflictError):
             await self._kube.request("POST", f"/api/v1/namespaces/{owner.namespace}/events", document)
+
+    async def _target_objects(
+        self, owner: Owner, target: str
+    ) -> tuple[Document | None, Document | None, Document | None]:
+        """Return the stable Deployment, the canary's, and the route's ConfigMap."""
+        try:
+            return await asyncio.gather(
+                self._kube.get(_deployment(owner.namespace, target)),
+                self._kube.get(_deployment(owner.namespace, canary_name(target))),
+                self._kube.get(_core(owner.namespace, "configmaps", route_name(target))),
+            )
+        except ForbiddenError as error:
+            raise TargetForbiddenError(
+                f"the operator has no permission for Deployment {target}; add {target} to `targets` in the values of "
+                f"the operator's chart (`operator.targets` in the stack's), or to the Role model-promotion-operator "
+                f"in namespace {owner.namespace} ({error})"
+            ) from error
 
     async def _pods(self, namespace: str, selector: str) -> list[Document]:
         found = await self._kube.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
@@ -155,15 +184,16 @@ def _is_canary(pod: Document) -> bool:
 def _check_owner(owner: Owner, found: Document | None) -> None:
     owners = (found or {}).get("metadata", {}).get("ownerReferences") or []
     if found is not None and owner.uid not in {reference["uid"] for reference in owners}:
-        whose = ", ".join(f"{reference['kind']} {reference['name']}" for reference in owners) or "somebody else"
-        raise PermanentError(f"{found['kind']} {found['metadata']['name']} belongs to {whose}")
+        whose = ", ".join(f"{reference['kind']} {reference['name']}" for reference in owners) or "no ModelPromotion"
+        thing = f"{found['kind']} {found['metadata']['name']}"
+        raise PermanentError(f"{thing} belongs to {whose}, not to this ModelPromotion; delete or rename it")
 
 
 def _route(config_map: Document | None) -> Route | None:
     try:
         return Route.model_validate_json((config_map or {}).get("data", {}).get("route.json", ""))
     except ValidationError:
-        # Whatever stands there is no route: it is written anew.
+        # Not a route, or one of an older operator: it is rewritten.
         return None
 
 

@@ -1,8 +1,9 @@
-"""The Metrics port: pods' own /metrics, /readyz and /v1/model, and Prometheus."""
+"""The Metrics port over HTTP: /metrics, /readyz and /v1/model of the scoring pods, and Prometheus."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -10,10 +11,32 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from promoter.decision.observation import PodReading
+from promoter.decision.readiness import Readiness, ReadinessCode
 from promoter.ports import Pod
 
 Document = dict[str, Any]
-_FAULTS = (aiohttp.ClientError, TimeoutError, ValueError, KeyError)
+_ERRORS = (aiohttp.ClientError, TimeoutError, ValueError, KeyError)
+
+
+# The metrics of a scoring pod that are read here: names, types and labels as in contracts/metrics.json.
+ROUTE_GENERATION = "scorer_route_generation"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series of a scoring pod: its short name, and the label whose values it is split by."""
+
+    key: str
+    label: str
+
+
+SERIES = {
+    "scorer_arm_requests_total": Series("outcome", "outcome"),
+    "scorer_arm_seconds_bucket": Series("seconds", "le"),
+    "scorer_arm_probability_of_default_bucket": Series("score", "le"),
+    "scorer_arm_decisions_total": Series("decision", "decision"),
+    "scorer_shadow_pairs_total": Series("pairs", "agreement"),
+}
 
 
 class HttpMetrics:
@@ -24,41 +47,40 @@ class HttpMetrics:
         self._session = session
 
     async def read(self, pod: Pod, stable: str | None, canary: str | None) -> PodReading:
-        """Read a stable pod's counters of both arms; what goes wrong stands in the reading."""
+        """Return a stable pod's counters for both arms; errors are part of the reading."""
         try:
             text = await self._text(f"http://{pod.address}:{pod.management_port}/metrics")
             generation, counters = parse(text, stable, canary)
-        except _FAULTS as error:
+        except _ERRORS as error:
             return PodReading(pod.name, pod.started_at, error=f"{type(error).__name__} {error}".strip())
         return PodReading(pod.name, pod.started_at, generation, counters)
 
-    async def not_ready_reason(self, pod: Pod) -> str:
-        """Return why a pod says that it is not ready, "" where it says nothing."""
+    async def readiness(self, pod: Pod) -> Readiness:
+        """Return what a pod answers on /readyz; empty if it does not answer."""
         try:
             async with self._session.get(f"http://{pod.address}:{pod.management_port}/readyz") as response:
-                answer = await response.json(content_type=None)
-                return "" if response.status == 200 else str(answer.get("detail", ""))
-        except (*_FAULTS, AttributeError):
-            return ""
+                return read_readiness(await response.json(content_type=None))
+        except _ERRORS:
+            return Readiness()
 
     async def contract(self, pod: Pod) -> Document:
-        """Return the contract of the model that a pod serves, {} where it cannot be had now."""
+        """Return the contract of the model that a pod serves, {} if it is unavailable."""
         try:
             async with self._session.get(f"http://{pod.address}:{pod.management_port}/v1/model") as response:
                 answer = await response.json(content_type=None)
                 return dict(answer["contract"]) if response.status == 200 else {}
-        except (*_FAULTS, TypeError):
+        except (*_ERRORS, TypeError):
             return {}
 
     async def query(self, url: str, query: str) -> float | str:
-        """Return a query's number (NaN for an empty answer), or why there is none."""
+        """Return the number of a PromQL query (NaN for an empty answer), or why there is none."""
         try:
             async with self._session.get(f"{url.rstrip('/')}/api/v1/query", params={"query": query}) as response:
                 answer = await response.json(content_type=None)
             if answer["status"] != "success":
                 return str(answer.get("error", "the query failed"))
             return _number(answer["data"])
-        except (*_FAULTS, TypeError, IndexError) as error:
+        except (*_ERRORS, TypeError, IndexError) as error:
             return f"{type(error).__name__} {error}".strip()
 
     async def _text(self, url: str) -> str:
@@ -72,41 +94,39 @@ def _number(data: Document) -> float:
         return float(data["result"][1])
     found = data["result"]
     if len(found) > 1:
-        raise ValueError(f"the query gave {len(found)} series; allowed is one")
+        raise ValueError(f"the query returned {len(found)} series; allowed is one")
     return float(found[0]["value"][1]) if found else math.nan
 
 
+def read_readiness(answer: object) -> Readiness:
+    """Return what a body of /readyz says; a code that this operator does not know counts as none."""
+    if not isinstance(answer, dict):
+        return Readiness()
+    known = {code.value: code for code in ReadinessCode}
+    return Readiness(known.get(str(answer.get("code"))), str(answer.get("detail", "")))
+
+
 def parse(text: str, stable: str | None, canary: str | None) -> tuple[int | None, dict[str, float]]:
-    """Return the route generation that a pod has, and the counters of both arms by short names.
+    """Return the route generation that a pod applies, and the counters of both arms by short names.
 
     Names are `arm/outcome/<outcome>`, `arm/seconds/<le>`, `arm/score/<le>`, `arm/decision/<decision>` for the arms
-    stable and canary, and `pairs/<agreement>`; other versions' series are left out.
+    stable and canary, and `pairs/<agreement>`; the series of other versions are left out.
     """
     generation: int | None = None
     counters: dict[str, float] = {}
     versions = {"stable": stable, "canary": canary}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name == "scorer_route_generation":
+            if sample.name == ROUTE_GENERATION:
                 generation = int(sample.value)
-            elif name := _short(sample, versions):
+            elif name := _short_name(sample, versions):
                 counters[name] = counters.get(name, 0.0) + sample.value
     return generation, counters
 
 
-_SERIES = {
-    "scorer_arm_requests_total": ("outcome", "outcome"),
-    "scorer_arm_seconds_bucket": ("seconds", "le"),
-    "scorer_arm_probability_of_default_bucket": ("score", "le"),
-    "scorer_arm_decisions_total": ("decision", "decision"),
-}
-
-
-def _short(sample: Sample, versions: dict[str, str | None]) -> str | None:
-    labels = sample.labels
-    if sample.name == "scorer_shadow_pairs_total" and labels["version"] == versions["canary"]:
-        return f"pairs/{labels['agreement']}"
-    if sample.name not in _SERIES or labels["version"] != versions.get(labels["arm"]):
+def _short_name(sample: Sample, versions: dict[str, str | None]) -> str | None:
+    series, labels = SERIES.get(sample.name), sample.labels
+    if series is None or labels["version"] != versions.get(labels.get("arm", "canary")):
         return None
-    kind, label = _SERIES[sample.name]
-    return f"{labels['arm']}/{kind}/{labels[label]}"
+    prefix = f"{labels['arm']}/{series.key}" if "arm" in labels else series.key
+    return f"{prefix}/{labels[series.label]}"

@@ -1,20 +1,21 @@
-"""What a Deployment's and a pod's status say. Pure: documents in, views out."""
+"""Read the status of Deployments and pods: documents in, views out."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from promoter.adapters.canary_manifests import TEMPLATE_ANNOTATION, VERSION_ANNOTATION, container_port, template_digest
+from promoter.adapters.canary_manifests import TEMPLATE_ANNOTATION, container_port, template_digest
+from promoter.api.resource import GROUP, VERSION_ANNOTATION
 from promoter.decision.observation import CanaryView, StableView
 from promoter.errors import PermanentError
 from promoter.ports import Pod
 
 Document = dict[str, Any]
-ROUTE_ANNOTATION = "creditrisk.io/route-generation"
-# Waiting does not help here.
-_HOPELESS = {"InvalidImageName", "ErrImageNeverPull", "CrashLoopBackOff", "RunContainerError"}
-_RESTARTS = 2
+ROUTE_ANNOTATION = f"{GROUP}/route-generation"
+# States of a container in which waiting does not help.
+_TERMINAL_REASONS = {"InvalidImageName", "ErrImageNeverPull", "CrashLoopBackOff", "RunContainerError"}
+_MAX_RESTARTS = 2
 
 
 def stable_view(deployment: Document | None) -> StableView:
@@ -24,24 +25,24 @@ def stable_view(deployment: Document | None) -> StableView:
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
     seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    progress = f"{counts[1]} of {wanted} updated, {counts[2]} available, {counts[0]} in all"
+    progress = f"{counts[1]} of {wanted} updated, {counts[2]} available, {counts[0]} in total"
     return StableView(True, version_of(deployment["spec"]["template"]), seen and counts == [wanted] * 3,
                       template_digest(deployment), progress)  # fmt: skip
 
 
 def selector_of(deployment: Document) -> str:
-    """Return a Deployment's selector as the API takes it in a query.
+    """Return a Deployment's selector in the form of a query parameter.
 
     Raises:
-        PermanentError: it selects by expressions alone. The canary's pods could not be told from its own.
+        PermanentError: it selects by expressions alone, so the canary's pods could not be kept apart from its own.
     """
     selector = deployment["spec"]["selector"]
     labels = selector.get("matchLabels") or {}
     if not labels:
         name = deployment["metadata"]["name"]
         raise PermanentError(
-            f"the Deployment {name} selects its pods by matchExpressions alone; matchLabels are needed to tell a "
-            "canary's pods from them"
+            f"Deployment {name} selects its pods by matchExpressions alone; add matchLabels, which keep the canary's "
+            "pods apart from its own"
         )
     expressions = map(_expression, selector.get("matchExpressions") or [])
     return ",".join([*(f"{key}={value}" for key, value in labels.items()), *expressions])
@@ -59,25 +60,25 @@ def canary_view(deployment: Document | None, pods: list[Document]) -> CanaryView
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         replicas=deployment["spec"].get("replicas", 1),
         ready=sum(is_ready(pod) for pod in own),
-        waiting="; ".join(filter(None, map(waiting, own))) or ("" if own else _unborn(deployment)),
+        waiting="; ".join(filter(None, map(waiting, own))) or ("" if own else _replica_failure(deployment)),
         failure=next(filter(None, map(failure, own)), ""),
     )
 
 
 def version_of(thing: Document) -> str | None:
-    """Return the version that a pod or a pod template is annotated with."""
+    """Return the version that a pod or a pod template is annotated with, None without one."""
     value = (thing.get("metadata", {}).get("annotations") or {}).get(VERSION_ANNOTATION)
     return str(value) if value else None
 
 
 def is_ready(pod: Document) -> bool:
-    """Return whether a pod gets traffic."""
+    """Return whether a pod is ready."""
     found = pod.get("status", {}).get("conditions") or []
     return any(item["type"] == "Ready" and item["status"] == "True" for item in found)
 
 
 def failure(pod: Document) -> str:
-    """Return why a pod will not come up by itself, "" where it may."""
+    """Return why a pod cannot become ready by itself, "" if it may."""
     for status in pod.get("status", {}).get("containerStatuses") or []:
         last = (status.get("lastState") or {}).get("terminated") or {}
         current = (status.get("state") or {}).get("waiting") or {}
@@ -86,15 +87,15 @@ def failure(pod: Document) -> str:
         reason = current.get("reason", "")
         if "OOMKilled" in {last.get("reason"), ended.get("reason")}:
             return f"pod {name} ran out of memory (OOMKilled)"
-        if reason in _HOPELESS:
+        if reason in _TERMINAL_REASONS:
             return f"pod {name}: {reason} after {restarts} restarts, last exit code {last.get('exitCode', 'none')}"
-        if restarts >= _RESTARTS:
+        if restarts >= _MAX_RESTARTS:
             return f"pod {name} restarted {restarts} times, last exit code {last.get('exitCode', 'none')}"
     return ""
 
 
 def waiting(pod: Document) -> str:
-    """Return what a pod waits for, "" when it is ready."""
+    """Return what a pod is waiting for, "" if it is ready."""
     if is_ready(pod):
         return ""
     status, name = pod.get("status", {}), pod["metadata"]["name"]
@@ -106,7 +107,7 @@ def waiting(pod: Document) -> str:
 
 
 def pod_of(pod: Document, deployment: Document) -> Pod:
-    """Return how to reach a pod."""
+    """Return how to reach a pod, and the route it was nudged for."""
     generation = (pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION, "").partition(".")[0]
     started = pod["status"].get("startTime")
     return Pod(
@@ -130,7 +131,7 @@ def _expression(expression: Document) -> str:
     return forms[expression["operator"]]
 
 
-def _unborn(deployment: Document) -> str:
+def _replica_failure(deployment: Document) -> str:
     found = deployment.get("status", {}).get("conditions") or []
     failed = [item.get("message", "") for item in found if item["type"] == "ReplicaFailure"]
     return failed[0] if failed else "no pod yet"

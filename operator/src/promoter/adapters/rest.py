@@ -1,7 +1,7 @@
 """The Kubernetes API over aiohttp.
 
-The official client would be a second HTTP stack (blocking, 60 MB, a thread per call) beside kopf's own; the handful of
-calls here is plain REST. kopf finds the address and the credentials, so both log in the same way.
+The official client would be a second HTTP stack beside kopf's (docs/adr/0006); these few calls are plain REST. kopf
+finds address and credentials, so both log in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import kopf
 
-from promoter.errors import ConflictError, InvalidRequestError, PermanentError, RetryableError
+from promoter.errors import ConflictError, ForbiddenError, InvalidRequestError, PermanentError, RetryableError
 
 Document = dict[str, Any]
 MERGE, APPLY, JSON_PATCH = (
@@ -28,11 +28,11 @@ MERGE, APPLY, JSON_PATCH = (
 FIELD_MANAGER = "model-promotion"
 
 
-class Kube:
-    """A client of one API server."""
+class KubeClient:
+    """A client for one API server."""
 
     def __init__(self, login: Callable[[], kopf.ConnectionInfo], timeout_seconds: float) -> None:
-        """Take what finds the credentials; it is asked again when a token was refused (they rotate)."""
+        """Take a function that finds the credentials; it is called again if a token is refused, since tokens rotate."""
         self._login = login
         self._info = login()
         self._session = aiohttp.ClientSession(
@@ -46,11 +46,11 @@ class Kube:
         await self._session.close()
 
     async def get(self, path: str, **query: str) -> Document | None:
-        """Return a document, None where there is none."""
+        """Return a document, None if there is none."""
         return await self.request("GET", path, query=query)
 
     async def apply(self, path: str, document: Document) -> None:
-        """Have these fields, and own them."""
+        """Create or update these fields by server-side apply, and own them."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         await self.request("PATCH", path, document, APPLY, query)
 
@@ -65,10 +65,11 @@ class Kube:
         """Send a request; None for 404.
 
         Raises:
-            RetryableError: no answer, or one that another try may change.
-            ConflictError: there is such an object already, or a newer one.
-            InvalidRequestError: it does not fit the object as it is.
-            PermanentError: refused; the message is the server's.
+            RetryableError: no answer, or one that a retry may change.
+            ConflictError: such an object exists already, or a newer one does.
+            InvalidRequestError: the request does not fit the object as it is.
+            ForbiddenError: no permission.
+            PermanentError: refused otherwise; the message is the server's.
         """
         data = None if body is None else json.dumps(body)
         for attempt in range(2):
@@ -83,28 +84,27 @@ class Kube:
                     if response.status == 401 and attempt == 0:
                         self._info = self._login()
                         continue
-                    return _judged(response.status, answer, f"{method} {path}")
+                    return _checked(response.status, answer, f"{method} {path}")
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 raise RetryableError(f"{method} {path}: {error or type(error).__name__}") from error
         raise RetryableError(f"{method} {path}: not logged in")
 
 
-def _judged(status: int, answer: object, what: str) -> Document | None:
+def _checked(status: int, answer: object, what: str) -> Document | None:
     if status < 300 and isinstance(answer, dict):
         return answer
     if status == 404:
         return None
     message = answer.get("message", "") if isinstance(answer, dict) else ""
-    kind: type[Exception] = InvalidRequestError if status == 422 else PermanentError
-    if status >= 500 or status in {401, 429}:
-        kind = RetryableError
-    if status == 409:
-        kind = ConflictError
+    by_status: dict[int, type[Exception]] = {
+        401: RetryableError, 403: ForbiddenError, 409: ConflictError, 422: InvalidRequestError, 429: RetryableError,
+    }  # fmt: skip
+    kind = by_status.get(status, RetryableError if status >= 500 else PermanentError)
     raise kind(f"{what}: {status} {message}")
 
 
 def ssl_context(info: kopf.ConnectionInfo) -> ssl.SSLContext | bool:
-    """Return how to trust the server and what to show it."""
+    """Return how to verify the server, with the client certificate if there is one; False for plain HTTP."""
     if info.server.startswith("http://"):
         return False
     context = ssl.create_default_context(
@@ -124,6 +124,6 @@ def ssl_context(info: kopf.ConnectionInfo) -> ssl.SSLContext | bool:
 
 
 def _text(data: str | bytes) -> str:
-    """Return PEM, whether given as it is or in base64 as kubeconfigs hold it."""
+    """Return PEM, given as PEM or, as in kubeconfigs, in base64."""
     plain = data.decode() if isinstance(data, bytes) else data
     return plain if "-----BEGIN" in plain else base64.b64decode(plain).decode()

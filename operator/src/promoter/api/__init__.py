@@ -1,1 +1,1 @@
-"""What users write and pods read: the ModelPromotion's spec, the CRD and the route."""
+"""The API: the ModelPromotion (spec, rules, status, CRD) and the route document. Imports no other folder."""

@@ -1,4 +1,4 @@
-"""Prints the CustomResourceDefinition, rendered from the models: `python -m promoter.crd`."""
+"""Print the CustomResourceDefinition, rendered from the models: `python -m promoter.api.crd`."""
 
 from __future__ import annotations
 
@@ -7,30 +7,36 @@ from typing import Any
 
 import yaml
 
-from promoter.api.spec import CEL_RULES, GROUP, IMMUTABLE_RULE, KIND, PLURAL, VERSION, Spec
-from promoter.decision.state import State
+from promoter.api.resource import GROUP, KIND, PLURAL, VERSION
+from promoter.api.rules import RULES, TARGET_IS_IMMUTABLE
+from promoter.api.spec import Spec
+from promoter.api.status import RouteState, State, StatusPart
 
 Schema = dict[str, Any]
 _KEPT = {
     "type", "description", "default", "enum", "pattern", "format", "minimum", "maximum", "minLength", "maxLength",
     "minItems", "maxItems", "required", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
 }  # fmt: skip
+# Name, type, path and priority; those with priority 1 are shown by `-o wide` alone. The message goes last: it may be
+# longer than its header.
+COLUMNS = (
+    ("Phase", "string", ".status.phase", 0),
+    ("Stable", "string", ".status.stableVersion", 0),
+    ("Canary", "string", ".status.canaryVersion", 0),
+    ("Weight", "integer", ".status.weight", 0),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+    ("Message", "string", ".status.summary", 0),
+    ("Step", "string", ".status.step", 1),
+    ("Desired", "string", ".status.desiredVersion", 1),
+    ("Verified", "integer", ".status.verifiedWeight", 1),
+    ("Verdict", "string", ".status.analysis.verdict", 1),
+    ("Age", "date", ".metadata.creationTimestamp", 1),
+    ("Details", "string", ".status.message", 1),
+)
 
 
 def crd() -> Schema:
     """Return the whole definition."""
-    columns = [
-        ("Phase", "string", ".status.phase", 0),
-        ("Stable", "string", ".status.stableVersion", 0),
-        ("Canary", "string", ".status.canaryVersion", 0),
-        ("Weight", "integer", ".status.weight", 0),
-        ("Step", "string", ".status.step", 0),
-        ("Desired", "string", ".status.desiredVersion", 1),
-        ("Verified", "integer", ".status.verifiedWeight", 1),
-        ("Verdict", "string", ".status.analysis.verdict", 1),
-        ("Message", "string", ".status.message", 1),
-        ("Age", "date", ".metadata.creationTimestamp", 0),
-    ]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -49,7 +55,7 @@ def crd() -> Schema:
                 "subresources": {"status": {}},
                 "additionalPrinterColumns": [
                     {"name": name, "type": kind, "jsonPath": path, **({"priority": rank} if rank else {})}
-                    for name, kind, path, rank in columns
+                    for name, kind, path, rank in COLUMNS
                 ],
                 "schema": {"openAPIV3Schema": _root_schema()},
             }],
@@ -59,27 +65,40 @@ def crd() -> Schema:
 
 def _root_schema() -> Schema:
     spec = structural(Spec.model_json_schema(by_alias=True))
-    # All at one place, so that the chart can leave them out for clusters older than 1.25.
-    rules = (*CEL_RULES, IMMUTABLE_RULE)
-    spec["x-kubernetes-validations"] = [{"rule": rule, "message": message} for rule, message in rules]
-    status = structural(State.model_json_schema(by_alias=True))
-    status.pop("required", None)
+    # In one place, so that the chart can leave them out for clusters older than 1.25.
+    rules = (*RULES, TARGET_IS_IMMUTABLE)
+    spec["x-kubernetes-validations"] = [{"rule": rule.cel, "message": rule.message} for rule in rules]
     return {
         "type": "object",
-        "description": "Rolls new versions of a registered model out as canaries, and takes bad ones back.",
+        "description": "Rolls out new versions of a registered model as canaries, and rolls back versions that fail.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": status,
+            "status": _status_schema(),
         },
     }
 
 
+def _status_schema() -> Schema:
+    status = structural(State.model_json_schema(by_alias=True))
+    status.pop("required", None)
+    _keep_old_keys(status, State)
+    _keep_old_keys(status["properties"]["route"], RouteState)
+    return status
+
+
+def _keep_old_keys(schema: Schema, part: type[StatusPart]) -> None:
+    """List renamed fields under their old names too: the API server drops unlisted ones before anyone reads them."""
+    for old, new in part.RENAMED.items():
+        kind = schema["properties"][new]["type"]
+        schema["properties"][old] = {"type": kind, "description": f"Renamed to `{new}`; read from older operators."}
+
+
 def structural(schema: Schema, definitions: Schema | None = None) -> Schema:
-    """Turn pydantic's JSON schema into a structural one: references inlined, null and titles dropped."""
+    """Turn pydantic's JSON schema into a structural one: inline references, drop null and titles."""
     definitions = schema.get("$defs", {}) if definitions is None else definitions
     if "$ref" in schema:
         schema = {**definitions[schema["$ref"].rpartition("/")[2]], **{k: v for k, v in schema.items() if k != "$ref"}}
@@ -111,7 +130,7 @@ def _drop_null(document: Schema) -> Schema:
 
 def render() -> str:
     """Return the definition as YAML."""
-    head = "# Rendered by `python -m promoter.crd`.\n"
+    head = "# Rendered by `python -m promoter.api.crd`.\n"
     return head + str(yaml.safe_dump(crd(), sort_keys=False, width=110))
 
 

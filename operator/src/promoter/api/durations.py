@@ -13,8 +13,8 @@ def seconds(text: str) -> float:
     """Return a duration in seconds.
 
     Raises:
-        ValueError: when the text is no duration.
+        ValueError: the text is not a duration.
     """
     if not re.match(PATTERN, text):
-        raise ValueError(f"{text!r} is no duration; allowed are numbers with ms, s, m or h, as in 30s or 1h30m")
+        raise ValueError(f"{text!r} is not a duration; allowed are numbers with ms, s, m or h, as in 30s or 1h30m")
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))

@@ -1,30 +1,37 @@
-"""The route: the document by which the stable pods learn who answers whom."""
+"""The route: the document that tells the stable pods which applicants the canary answers.
+
+Schema: contracts/route.schema.json.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from promoter.api.spec import Base
+from promoter.api.resource import Base
+
+# How far ahead a larger weight is announced. A nudged kubelet needs 0.2 s to sync, a few seconds on a crowded node.
+LEAD_SECONDS = 5.0
 
 
 class CanaryRoute(Base):
-    """Where the canary's share goes; in percent of the applicants: `raised_from` until `raised_at`, then `weight`.
+    """The canary and its share, in percent of the applicants: `previous_weight` until `effective_at`, then `weight`.
 
-    Pods learn of a new route one after the other. A weight that grows at an agreed time grows in all of them at once,
-    so that nobody who was answered by the canary is sent back by a pod that has not heard of it.
+    Pods receive a new route one after the other. Because a larger weight takes effect at an agreed time, it does so in
+    all of them at once, and no applicant answered by the canary is sent back by a pod with the old route.
     """
 
     version: str
     url: str
     weight: int
-    raised_from: int
-    raised_at: float
+    previous_weight: int
+    # Seconds since 1970, as a number: the document is read on the request path.
+    effective_at: float
     mode: Literal["live", "shadow"]
     deadline_milliseconds: int
 
 
 class StableRoute(Base):
-    """The version that a pod without one of its own serves."""
+    """The version served by a pod that has none of its own."""
 
     version: str
 
@@ -38,15 +45,5 @@ class Route(Base):
     canary: CanaryRoute | None = None
 
     def to_json(self) -> str:
-        """Return the document as it stands in the ConfigMap."""
+        """Return the document as it is stored in the ConfigMap."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
-
-
-def canary_name(target: str) -> str:
-    """Return the name of a target's canary Deployment and Service."""
-    return f"{target}-canary"
-
-
-def route_name(target: str) -> str:
-    """Return the name of a target's route ConfigMap."""
-    return f"{target}-route"

@@ -1,1 +1,1 @@
-"""Decisions as pure functions: no I/O, no clock."""
+"""Decisions as pure functions: no I/O and no clock. Imports only the API."""

@@ -1,16 +1,16 @@
-"""What to do next: from spec, state, observation and time to a new state and actions. Pure.
+"""What to do next: from spec, state, observation and time to a new state and actions.
 
-The way of a version; every arrow is a function below, every phase a row of `PHASES`:
+The phases of a promotion; every arrow is a function below, every phase a row of `PHASES`:
 
     Initializing -> Idle | Promoting (first version)
-    Idle         -> Starting | Promoting (first, or stable lately) | Failed (the pointer is at a failed version)
-    Starting     -> Progressing | Paused | Promoting (skipAnalysis, or by hand)
+    Idle         -> Starting | Promoting (first, or stable recently) | Failed (the pointer names a failed version)
+    Starting     -> Progressing | Paused | Promoting (skipAnalysis, or manually)
     Progressing <-> Paused -> Promoting -> Finishing -> Idle
     Starting, Progressing, Paused, Promoting -> Stopping -> Idle       pointer moved
     Starting, Progressing, Paused, Promoting -> RollingBack -> Failed  version is worse
-    Progressing, Paused -> Starting                                    every canary pod is gone
+    Progressing, Paused -> Starting                                    no canary pod is left
     Failed       -> Idle                                               pointer moved back
-    Failed       -> Starting | Promoting (stable lately)               pointer moved on, or retry
+    Failed       -> Starting | Promoting (stable recently)             pointer moved on, or retry
 """
 
 from __future__ import annotations
@@ -18,82 +18,94 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from promoter.api.spec import Spec
-from promoter.decision.conditions import conditions
-from promoter.decision.draft import Draft, plan, route_document, wanted_route
-from promoter.decision.manual_actions import by_hand
-from promoter.decision.observation import (
-    Action,
-    ApplyCanary,
-    ApplyRoute,
-    DeleteCanary,
-    Observation,
-    SetStableVersion,
-    TagVersion,
+from promoter.api.spec import OnInsufficientData, Spec
+from promoter.api.status import INTERRUPTIBLE, Phase, State, Verdict
+from promoter.decision.actions import Action, ApplyCanary, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
+from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
+from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
+from promoter.decision.draft import Draft
+from promoter.decision.manual_actions import handle_manual_action, manual_actions
+from promoter.decision.observation import Observation
+from promoter.decision.plan import plan
+from promoter.decision.routing import route_document, wanted_route
+from promoter.decision.steps import (
+    enter_step,
+    next_step,
+    promote,
+    reenter_changed_step,
+    restart_without_canary,
+    step_verified,
 )
-from promoter.decision.schedule import findings, insufficient, judged, step_over
-from promoter.decision.state import INTERRUPTIBLE, Phase, State, Verdict
-from promoter.decision.steps import canary_lost, enter_step, next_step, promote_now, step_verified, steps_changed
 
-# How long the stable pods get to see weight 0 before the canary goes; requests fall back to them anyway.
+# How long the stable pods get to apply weight 0 before the canary is deleted; requests then fall back to them anyway.
 DRAIN_SECONDS = 30.0
-# How long the canary outlives the route to it, for answers that are still on their way.
+# How long the canary outlives its route, to finish the answers in progress.
 LINGER_SECONDS = 3.0
+MANUAL_ACTIONS = manual_actions(next_step=next_step, promote=promote)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The new state, and what to do; all of it may be repeated."""
+    """The new state, and the actions; all of them may be repeated."""
 
     state: State
     actions: tuple[Action, ...]
 
 
-def decide(spec: Spec, generation: int, state: State, seen: Observation, now: float) -> Decision:
-    """Decide once.
+def decide(spec: Spec, generation: int, state: State, observed: Observation, now: float) -> Decision:
+    """Make one decision.
 
     Args:
-        spec: What is asked for; valid.
-        generation: The spec's generation.
-        state: The state that the last decision left.
-        seen: The world now.
+        spec: The desired state; valid.
+        generation: The generation of the spec.
+        state: The state after the last decision.
+        observed: Registry, cluster and pods as they are now.
         now: Seconds since 1970.
     """
-    draft = Draft(spec, state, seen, now)
-    draft.set(observed_generation=generation, target=spec.target_ref.name)
-    if not seen.registry.error:
-        draft.set(desired_version=seen.registry.desired)
-    if not seen.stable.exists:
-        draft.say(f"the Deployment {spec.target_ref.name} does not exist")
+    draft = Draft(spec, state, observed, now)
+    draft.update(observed_generation=generation, target=spec.target_ref.name)
+    if not observed.registry.error:
+        draft.update(desired_version=observed.registry.desired)
+    if not observed.stable.exists:
+        _report_missing_target(draft)
     else:
-        by_hand(draft)
+        handle_manual_action(draft, MANUAL_ACTIONS)
         if draft.state.phase not in INTERRUPTIBLE or not _interrupted(draft):
             PHASES[draft.state.phase](draft)
     _settle(draft)
     return Decision(draft.state, tuple(draft.actions))
 
 
+def _report_missing_target(draft: Draft) -> None:
+    name, known = draft.spec.target_ref.name, draft.state.condition("Ready")
+    message = (f"{TARGET_NOT_FOUND}: Deployment {name} does not exist; create it, or delete this ModelPromotion and "
+               "create one with another spec.targetRef.name")  # fmt: skip
+    if known is None or known.reason != TARGET_NOT_FOUND:
+        draft.add_event(TARGET_NOT_FOUND, message.removeprefix(f"{TARGET_NOT_FOUND}: "), "Warning")
+    draft.set_message(message)
+
+
 def _settle(draft: Draft) -> None:
-    """Bring the route, the tags and the conditions in line with what was decided."""
-    draft.set(route=wanted_route(draft.spec, draft.state, draft.now, unheard=draft.unheard))
+    """Bring the route, the tags and the conditions in line with the decision."""
+    draft.update(route=wanted_route(draft.spec, draft.state, draft.now, increase_unseen=draft.increase_unseen))
     route = draft.state.route
-    if not draft.route_lag() and (draft.seen.pods or not route.weight):
-        draft.set(verified_weight=route.weight if route.mode == "live" else 0)
+    if not draft.pods_without_route() and (draft.observed.pods or not route.weight):
+        draft.update(verified_weight=route.weight if route.mode == "live" else 0)
     document = route_document(draft.spec, route)
-    if draft.seen.stable.exists and draft.seen.route != document and route.generation:
-        # Before everything else: a weight that falls must fall first.
+    if draft.observed.stable.exists and draft.observed.route != document and route.generation:
+        # Before all other actions: a weight that decreases must decrease first.
         draft.actions.insert(0, ApplyRoute(document))
     draft.actions += [TagVersion(version, tags) for version, tags in draft.state.pending_tags.items()]
     if draft.state.phase in {Phase.IDLE, Phase.FAILED}:
-        draft.set(canary_version=None, step="")
-    draft.set(conditions=conditions(draft.state, draft.seen, draft.now))
+        draft.update(canary_version=None, step="")
+    draft.update(conditions=conditions(draft.state, draft.observed, draft.now))
 
 
 # --- what interrupts a rollout ---------------------------------------------------------------------------------------
 
 
 def _interrupted(draft: Draft) -> bool:
-    state, canary = draft.state, draft.seen.canary
+    state, canary = draft.state, draft.observed.canary
     version, desired = state.canary_version, state.desired_version
     if desired != version:
         if state.stable_version is None:
@@ -101,7 +113,7 @@ def _interrupted(draft: Draft) -> bool:
         if desired is None or desired == state.stable_version:
             draft.stop("PointerMovedBack", f"the registry no longer points to version {version}")
         else:
-            draft.stop("Superseded", f"version {desired} comes in the middle of version {version}'s rollout")
+            draft.stop("Superseded", f"version {desired} replaces version {version} during its rollout")
         return True
     if canary.version == version and canary.failure:
         draft.roll_back("CanaryFailed", canary.failure)
@@ -113,147 +125,165 @@ def _interrupted(draft: Draft) -> bool:
 
 
 def _initializing(draft: Draft) -> None:
-    running, desired = draft.seen.stable.version, draft.state.desired_version
+    running, desired = draft.observed.stable.version, draft.state.desired_version
     if running:
-        draft.tell("Adopted", f"version {running} is stable already")
-        draft.enter(Phase.IDLE, f"version {running} is stable", stable_version=running)
+        draft.add_event("Adopted", f"version {running} is stable already")
+        draft.enter_phase(Phase.IDLE, f"version {running} is stable", stable_version=running)
     elif desired:
-        _rest(draft)
+        _resting(draft)
     else:
-        draft.say(_no_version(draft))
+        draft.set_message(_no_version_message(draft))
 
 
-def _rest(draft: Draft) -> None:
-    """Idle and Failed: keep the stable version, begin what the registry asks for."""
-    state, seen = draft.state, draft.seen
-    if seen.canary.version is not None:
+def _resting(draft: Draft) -> None:
+    """Idle and Failed: keep the stable version, and start the rollout that the pointer asks for."""
+    state, observed = draft.state, draft.observed
+    if observed.canary.version is not None:
         draft.actions.append(DeleteCanary())
-    _keep_stable(draft)
+    _ensure_stable_version(draft)
     desired = state.desired_version
     failed = state.failed(desired)
     if desired is None:
-        draft.set(phase=Phase.IDLE if state.stable_version else Phase.INITIALIZING, message=_no_version(draft))
+        phase = Phase.IDLE if state.stable_version else Phase.INITIALIZING
+        draft.update(phase=phase, message=_no_version_message(draft))
     elif desired == state.stable_version:
-        draft.set(phase=Phase.IDLE, message=f"version {desired} is stable")
+        draft.update(phase=Phase.IDLE, message=f"version {desired} is stable")
     elif failed:
-        draft.set(phase=Phase.FAILED, message=(
+        draft.update(phase=Phase.FAILED, message=(
             f"version {desired} was rolled back ({failed.reason}): {failed.message}; "
-            "not tried again until asked (creditrisk.io/action: retry) or until the pointer moves"))  # fmt: skip
+            "not tried again until requested (creditrisk.io/action: retry) or the pointer moves"))  # fmt: skip
     elif draft.spec.suspend:
-        draft.say(f"suspended; version {desired} waits")
+        draft.set_message(f"suspended; version {desired} is waiting")
     else:
         draft.begin(desired)
 
 
 def _starting(draft: Draft) -> None:
-    _want_canary(draft)
-    _keep_stable(draft)
-    canary = draft.seen.canary
+    _ensure_canary(draft)
+    _ensure_stable_version(draft)
+    canary = draft.observed.canary
     if draft.canary_ready and canary.ready >= draft.spec.canary.replicas:
         if draft.spec.suspend:
-            draft.say("suspended; the canary is ready")
-        elif not _unjudged(draft):
+            draft.set_message("suspended; the canary is ready")
+        elif not _promote_without_analysis(draft):
             enter_step(draft, 0)
     elif draft.overdue:
         draft.roll_back("ProgressDeadlineExceeded", (
             f"the canary is not ready after {draft.waited:.0f} s: {canary.waiting or 'no pod yet'}"))  # fmt: skip
     else:
-        draft.say(f"waiting for the canary: {canary.waiting or 'no pod yet'}")
+        draft.set_message(f"waiting for the canary: {canary.waiting or 'no pod yet'}")
 
 
 def _progressing(draft: Draft) -> None:
-    _want_canary(draft)
-    _keep_stable(draft)
-    if canary_lost(draft) or _unjudged(draft) or steps_changed(draft) or not step_verified(draft):
+    _ensure_canary(draft)
+    _ensure_stable_version(draft)
+    if restart_without_canary(draft) or _promote_without_analysis(draft) or reenter_changed_step(draft):
         return
-    if not judged(draft):
+    if not step_verified(draft) or not analyze(draft):
         return
-    if step_over(draft.spec, draft.state, draft.now):
-        _pass(draft)
+    if step_elapsed(draft.spec, draft.state, draft.now):
+        _leave_step(draft)
     else:
         step = plan(draft.spec)[draft.state.step_index]
-        draft.say(f"step {draft.state.step}: {step.mode} {step.weight} % for {step.seconds:g} s; {findings(draft)}")
+        draft.set_message(f"step {draft.state.step}: {step.mode} {step.weight} % for {step.seconds:g} s; "
+                          f"{describe_analysis(draft)}")  # fmt: skip
 
 
-def _unjudged(draft: Draft) -> bool:
-    """Promote a ready canary at once where the spec wants no judging; return whether that was so."""
+def _promote_without_analysis(draft: Draft) -> bool:
+    """Promote a ready canary at once if the spec skips the analysis; return whether it does."""
     wanted = draft.spec.skip_analysis and not draft.spec.suspend
     if wanted:
-        promote_now(draft)
+        promote(draft)
     return wanted
 
 
-def _pass(draft: Draft) -> None:
-    """Leave a step or a timed pause whose time is up, when the canary's answers allow it."""
+def _leave_step(draft: Draft) -> None:
+    """Leave a step or a timed pause whose time is up, if the verdict allows it."""
     state = draft.state
     verdict = state.analysis.verdict if state.analysis else Verdict.INCONCLUSIVE
     if draft.spec.suspend:
-        draft.say(f"step {state.step} is over; suspended")
+        draft.set_message(f"step {state.step} is complete; suspended")
     elif verdict == Verdict.SUCCESSFUL or not state.weight:
         next_step(draft)
     elif verdict == Verdict.INCONCLUSIVE:
-        insufficient(draft)
+        _handle_insufficient_data(draft)
     else:
-        draft.say(f"step {state.step} is over but not passed; {findings(draft)}")
+        draft.set_message(f"step {state.step} is complete but not passed; {describe_analysis(draft)}")
+
+
+def _handle_insufficient_data(draft: Draft) -> None:
+    """Do what the spec asks for at the end of a step without a verdict."""
+    choice, why = draft.spec.analysis.on_insufficient_data, describe_analysis(draft)
+    if choice == OnInsufficientData.PROCEED:
+        draft.add_event("InsufficientData", f"proceeding without enough data: {why}", "Warning")
+        next_step(draft)
+    elif choice == OnInsufficientData.PAUSE:
+        draft.add_event("InsufficientData", f"paused: {why}", "Warning")
+        draft.enter_phase(Phase.PAUSED, f"paused: {why}", paused_for_data=True)
+    else:
+        draft.set_message(f"step {draft.state.step} is complete, waiting for data: {why}")
 
 
 def _paused(draft: Draft) -> None:
-    _want_canary(draft)
-    _keep_stable(draft)
-    if canary_lost(draft) or _unjudged(draft) or steps_changed(draft):
+    _ensure_canary(draft)
+    _ensure_stable_version(draft)
+    if restart_without_canary(draft) or _promote_without_analysis(draft) or reenter_changed_step(draft):
         return
     state = draft.state
-    if state.weight and (not step_verified(draft) or not judged(draft)):
+    if state.weight and (not step_verified(draft) or not analyze(draft)):
         return
-    pause = plan(draft.spec)[state.step_index].seconds if not state.held else None
+    pause = plan(draft.spec)[state.step_index].seconds if not state.paused_for_data else None
     if pause is None:
-        why = f"for lack of data ({findings(draft)})" if state.held else "by the spec"
-        draft.say(f"step {state.step}: paused {why} until resumed (creditrisk.io/action: resume)")
-    elif step_over(draft.spec, draft.state, draft.now):
-        _pass(draft)
+        why = f" because of insufficient data ({describe_analysis(draft)})" if state.paused_for_data else ""
+        draft.set_message(f"step {state.step}: paused until resumed (creditrisk.io/action: resume){why}")
+    elif step_elapsed(draft.spec, draft.state, draft.now):
+        _leave_step(draft)
     else:
-        draft.say(f"step {state.step}: paused for {pause:g} s")
+        draft.set_message(f"step {state.step}: paused for {pause:g} s")
 
 
 def _promoting(draft: Draft) -> None:
-    state, stable = draft.state, draft.seen.stable
+    state, stable = draft.state, draft.observed.stable
     if state.stable_version is None and state.desired_version not in {None, state.canary_version}:
-        draft.set(canary_version=state.desired_version, phase_started_at=draft.now)
+        draft.update(canary_version=state.desired_version, phase_started_at=draft.now)
     version = draft.state.canary_version or ""
     if state.weight and not draft.canary_ready:
-        draft.set(weight=0)
+        draft.update(weight=0)
     if stable.version != version:
         draft.actions.append(SetStableVersion(version))
-        draft.say(f"the stable pods get version {version}")
+        draft.set_message(f"updating the stable pods to version {version}")
     elif stable.rolled_out:
         draft.finish()
     elif draft.overdue and state.stable_version is not None:
-        draft.roll_back("PromotionDeadlineExceeded", f"the stable pods did not roll to it: {stable.progress}")
+        draft.roll_back(
+            "PromotionDeadlineExceeded", f"the rolling update of the stable pods did not finish: {stable.progress}"
+        )
     else:
-        draft.say(f"the stable pods roll to version {version}: {stable.progress}")
+        draft.set_message(f"updating the stable pods to version {version}: {stable.progress}")
 
 
 def _draining(draft: Draft) -> None:
-    """Finishing, Stopping and RollingBack: weight 0, stable pods as they should be, then no canary."""
-    _keep_stable(draft)
-    state, stable = draft.state, draft.seen.stable
-    lag = draft.route_lag() if state.route.weight == 0 else ["the route is being written"]
-    if lag and draft.waited < DRAIN_SECONDS:
-        draft.say(f"{_ending(state)}; waiting for weight 0 in {', '.join(lag)}")
+    """Finishing, Stopping and RollingBack: weight 0, the stable pods on their version, then no canary."""
+    _ensure_stable_version(draft)
+    state, stable = draft.state, draft.observed.stable
+    lagging = draft.pods_without_route() if state.route.weight == 0 else ["the route is being written"]
+    if lagging and draft.waited < DRAIN_SECONDS:
+        draft.set_message(f"{_outcome_message(state)}; waiting for weight 0: {', '.join(lagging)}")
     elif stable.version != state.stable_version or not stable.rolled_out:
-        draft.say(f"{_ending(state)}; the stable pods roll to version {state.stable_version}: {stable.progress}")
+        draft.set_message(f"{_outcome_message(state)}; updating the stable pods to version {state.stable_version}: "
+                          f"{stable.progress}")  # fmt: skip
     elif draft.waited < LINGER_SECONDS:
-        draft.say(f"{_ending(state)}; the canary finishes its last requests")
-    elif draft.seen.canary.version is not None:
+        draft.set_message(f"{_outcome_message(state)}; the canary is finishing its last requests")
+    elif draft.observed.canary.version is not None:
         draft.actions.append(DeleteCanary())
-        draft.say(f"{_ending(state)}; the canary goes")
+        draft.set_message(f"{_outcome_message(state)}; deleting the canary")
     else:
-        draft.enter(Phase.FAILED if state.phase == Phase.ROLLING_BACK else Phase.IDLE, _ending(state))
+        draft.enter_phase(Phase.FAILED if state.phase == Phase.ROLLING_BACK else Phase.IDLE, _outcome_message(state))
 
 
 PHASES: dict[Phase, Callable[[Draft], None]] = {
     Phase.INITIALIZING: _initializing,
-    Phase.IDLE: _rest,
+    Phase.IDLE: _resting,
     Phase.STARTING: _starting,
     Phase.PROGRESSING: _progressing,
     Phase.PAUSED: _paused,
@@ -261,34 +291,35 @@ PHASES: dict[Phase, Callable[[Draft], None]] = {
     Phase.FINISHING: _draining,
     Phase.STOPPING: _draining,
     Phase.ROLLING_BACK: _draining,
-    Phase.FAILED: _rest,
+    Phase.FAILED: _resting,
 }
 
 
 # --- what the phases share -------------------------------------------------------------------------------------------
 
 
-def _want_canary(draft: Draft) -> None:
-    wanted = (draft.state.canary_version, draft.spec.canary.replicas, draft.seen.stable.template)
-    canary = draft.seen.canary
+def _ensure_canary(draft: Draft) -> None:
+    wanted = (draft.state.canary_version, draft.spec.canary.replicas, draft.observed.stable.template)
+    canary = draft.observed.canary
     if wanted != (canary.version, canary.replicas, canary.template):
         draft.actions.append(ApplyCanary(draft.state.canary_version or "", draft.spec.canary.replicas))
 
 
-def _keep_stable(draft: Draft) -> None:
+def _ensure_stable_version(draft: Draft) -> None:
     version = draft.state.stable_version
-    if version and draft.seen.stable.version != version:
+    if version and draft.observed.stable.version != version:
         draft.actions.append(SetStableVersion(version))
 
 
-def _no_version(draft: Draft) -> str:
-    if draft.seen.registry.error:
-        return f"the registry could not be asked: {draft.seen.registry.error}"
+def _no_version_message(draft: Draft) -> str:
+    if draft.observed.registry.error:
+        return f"the registry could not be queried: {draft.observed.registry.error}"
     kind, value = draft.spec.model.pointer
-    return f"the registry has no version of {draft.spec.model.name} with the {kind} {value}"
+    return f"the registry has no version of {draft.spec.model.name} with {kind} {value}"
 
 
-def _ending(state: State) -> str:
+def _outcome_message(state: State) -> str:
     if state.phase == Phase.FINISHING:
         return f"version {state.stable_version} is stable"
-    return f"version {state.canary_version} is taken back ({state.reason})"
+    ending = "rollout stopped" if state.phase == Phase.STOPPING else "rollback"
+    return f"{ending}: version {state.canary_version} ({state.reason})"

@@ -1,7 +1,7 @@
-"""Verdicts on a canary from what was counted since its step began. Pure: numbers in, verdicts out.
+"""Verdicts on a canary from what was counted since its step began: numbers in, verdicts out.
 
-A metric is Failed only when its excess over the limit is larger than chance explains for so many samples, and
-Successful only when the measured value is within the limit. Between the two it is Inconclusive: more samples decide.
+A metric is Failed only if it exceeds the limit by more than chance explains for that many samples, and Successful only
+if the measured value is within the limit. In between it is Inconclusive: more samples decide.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from promoter.api.spec import Metric, MetricType, Spec
-from promoter.decision.state import MetricResult, Verdict
+from promoter.api.status import MetricResult, Verdict
 
 # One-sided 99 %: a good canary is judged many times in a rollout.
-_Z = 2.326
-# Latencies of a few milliseconds differ by the hop alone; below this difference nothing is Failed.
+_Z_99 = 2.326
+# The hop alone changes latencies by a few milliseconds; smaller differences than this never fail.
 LATENCY_SLACK_SECONDS = 0.02
-# So few errors in a row need no more samples to be believed.
-_FEWEST_FOR_ERRORS = 10
+# From this many requests on, an error rate far beyond the limit needs no more samples.
+_MIN_SAMPLES_FOR_ERRORS = 10
 _PSI_BINS = 10
 
 Totals = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """The window's sums of one step, with readable names."""
+class StepTotals:
+    """What was counted in one step, by what it means."""
 
     totals: Totals
 
@@ -35,20 +35,20 @@ class Sample:
         return self._under(f"{arm}/outcome/")
 
     def answered(self, arm: str) -> float:
-        """Return how many requests an arm answered well."""
+        """Return the number of requests an arm answered successfully."""
         return self.outcomes(arm).get("ok", 0.0)
 
     def buckets(self, arm: str, kind: str) -> list[tuple[float, float]]:
-        """Return (upper bound, cumulative count), bounds rising."""
+        """Return (upper bound, cumulative count) in increasing order."""
         return sorted((float(bound), count) for bound, count in self._under(f"{arm}/{kind}/").items())
 
-    def approvals(self, arm: str) -> tuple[float, float]:
-        """Return the number of approvals and of decisions."""
+    def declines(self, arm: str) -> tuple[float, float]:
+        """Return the number of declines and the number of decisions."""
         decisions = self._under(f"{arm}/decision/")
-        return decisions.get("approve", 0.0), sum(decisions.values())
+        return decisions.get("decline", 0.0), sum(decisions.values())
 
     def pairs(self) -> tuple[float, float]:
-        """Return how many shadow pairs differed in their decision, and how many there were."""
+        """Return the number of shadow pairs with different decisions, and the number of pairs."""
         pairs = self._under("pairs/")
         return pairs.get("different", 0.0), sum(pairs.values())
 
@@ -62,28 +62,28 @@ def judge(
     """Judge every metric of a spec.
 
     Args:
-        spec: What is judged, and by which limits.
-        totals: A window's sums.
-        shadowing: Whether the canary gets copies; only then is there a shadow disagreement.
-        unreadable: Why pods could not be read; any makes the metrics from the pods Error.
-        queries: By a Query's name its value, or why it has none.
+        spec: The metrics and their limits.
+        totals: The sums of a window.
+        shadowing: Whether the canary gets copies of requests; only then can there be a shadow disagreement.
+        unreadable: Why pods could not be read; if any, every metric from the pods is an Error.
+        queries: By name of a Query its value, or why it has none.
     """
-    sample = Sample(totals)
+    step = StepTotals(totals)
     results = []
     for metric in spec.metrics:
         if metric.type == MetricType.SHADOW_DISAGREEMENT and not shadowing:
             continue
         if metric.type == MetricType.QUERY:
-            results.append(_query(metric, queries, sample, spec.analysis.min_samples))
+            results.append(_query(metric, queries, step, spec.analysis.min_samples))
         elif unreadable:
             results.append(_result(metric, Verdict.ERROR, None, 0, f"could not be measured: {unreadable[0]}"))
         else:
-            results.append(_JUDGES[metric.type](metric, sample, spec.analysis.min_samples))
+            results.append(_JUDGES[metric.type](metric, step, spec.analysis.min_samples))
     return overall(results), tuple(results)
 
 
 def overall(results: Sequence[MetricResult]) -> Verdict:
-    """Return the worst verdict; no result at all is Inconclusive."""
+    """Return the worst verdict; without any result, Inconclusive."""
     found = {result.verdict for result in results} or {Verdict.INCONCLUSIVE}
     return next(verdict for verdict in _WORST_FIRST if verdict in found)
 
@@ -107,17 +107,17 @@ def quantile(buckets: Sequence[tuple[float, float]], q: float) -> float:
 
 
 def share_above(buckets: Sequence[tuple[float, float]], threshold: float) -> float:
-    """Return the share of observations in buckets that lie wholly above a threshold."""
+    """Return the share of observations in buckets that lie entirely above a threshold."""
     total = buckets[-1][1] if buckets else 0.0
     reached = next((count for bound, count in buckets if bound >= threshold), total)
     return (total - reached) / total if total else 0.0
 
 
 def psi(expected: Sequence[float], actual: Sequence[float]) -> tuple[float, int]:
-    """Return the population stability index of two histograms over the same bins, and how many bins it used.
+    """Return the population stability index of two histograms over the same bins, and the number of bins it used.
 
-    Neighbours are merged until each bin holds a tenth of both together; a bin that is empty on one side counts half
-    an observation there.
+    Neighboring bins are merged until each holds a tenth of both together; a bin that is empty on one side counts as
+    half an observation there.
     """
     bins = _merge(expected, actual)
     n, m = sum(e for e, _ in bins), sum(a for _, a in bins)
@@ -144,74 +144,77 @@ def _merge(expected: Sequence[float], actual: Sequence[float]) -> list[tuple[flo
 
 
 def lower_bound(count: float, total: float) -> float:
-    """Return the lower end of Wilson's interval of a share."""
-    share, z2 = count / total, _Z * _Z
-    centre = share + z2 / (2 * total)
-    spread = _Z * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    return max(0.0, (centre - spread) / (1 + z2 / total))
+    """Return the lower bound of the Wilson score interval of a share."""
+    share, z2 = count / total, _Z_99 * _Z_99
+    center = share + z2 / (2 * total)
+    spread = _Z_99 * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
+    return max(0.0, (center - spread) / (1 + z2 / total))
 
 
-def _error_rate(metric: Metric, sample: Sample, min_samples: int) -> MetricResult:
-    outcomes = sample.outcomes("canary")
+def _error_rate(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
+    outcomes = step.outcomes("canary")
     total = sum(outcomes.values())
     errors = total - outcomes.get("ok", 0.0)
-    if total < min_samples and not (total >= _FEWEST_FOR_ERRORS and lower_bound(errors, total) > metric.bound):
+    beyond_chance = total > 0 and lower_bound(errors, total) > metric.effective_limit
+    if total < min_samples and not (total >= _MIN_SAMPLES_FOR_ERRORS and beyond_chance):
         return _too_few(metric, total, min_samples)
     rate = errors / total
     kinds = ", ".join(f"{count:.0f} {name}" for name, count in sorted(outcomes.items()) if name != "ok" and count)
-    return _graded(metric, rate, total, certain=lower_bound(errors, total) > metric.bound,
+    return _graded(metric, rate, total, beyond_chance=beyond_chance,
                    text=f"error rate {rate:.3f}", more=f" ({kinds})" if kinds else "")  # fmt: skip
 
 
-def _latency(metric: Metric, sample: Sample, min_samples: int) -> MetricResult:
-    canary, champion = sample.buckets("canary", "seconds"), sample.buckets("stable", "seconds")
+def _latency(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
+    canary, champion = step.buckets("canary", "seconds"), step.buckets("stable", "seconds")
     few = min(_count(canary), _count(champion))
     if few < min_samples:
         return _too_few(metric, few, min_samples)
     own, reference = quantile(canary, 0.99), quantile(champion, 0.99)
-    threshold = max(metric.bound * reference, reference + LATENCY_SLACK_SECONDS)
+    threshold = max(metric.effective_limit * reference, reference + LATENCY_SLACK_SECONDS)
     total = _count(canary)
-    certain = lower_bound(share_above(canary, threshold) * total, total) > 0.01
+    slower = own > threshold and lower_bound(share_above(canary, threshold) * total, total) > 0.01
     ratio = own / reference if reference else 1.0
-    value = ratio if own > threshold else min(ratio, metric.bound)
-    return _graded(metric, value, total, certain=certain and own > threshold, text=f"latency p99 ratio {ratio:.2f}",
+    value = ratio if own > threshold else min(ratio, metric.effective_limit)
+    return _graded(metric, value, total, beyond_chance=slower, text=f"latency p99 ratio {ratio:.2f}",
                    more=f" ({own * 1000:.1f} ms, champion {reference * 1000:.1f} ms)")  # fmt: skip
 
 
-def _psi(metric: Metric, sample: Sample, min_samples: int) -> MetricResult:
-    champion, canary = _histogram(sample.buckets("stable", "score")), _histogram(sample.buckets("canary", "score"))
+def _psi(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
+    champion, canary = _histogram(step.buckets("stable", "score")), _histogram(step.buckets("canary", "score"))
     n, m = sum(champion), sum(canary)
     if min(n, m) < min_samples:
         return _too_few(metric, min(n, m), min_samples)
     index, bins = psi(champion, canary)
-    # What two samples of one distribution differ by on average, and how far that strays.
+    # The index of two samples of the same distribution: its mean, and its spread at 99 %.
     noise = (bins - 1) * (1 / n + 1 / m)
-    spread = _Z * math.sqrt(2 * max(bins - 1, 1)) * (1 / n + 1 / m)
+    spread = _Z_99 * math.sqrt(2 * max(bins - 1, 1)) * (1 / n + 1 / m)
     value = max(0.0, index - noise)
-    return _graded(metric, value, m, certain=value - spread > metric.bound, text=f"score PSI {value:.2f}")
+    return _graded(
+        metric, value, m, beyond_chance=value - spread > metric.effective_limit, text=f"score PSI {value:.2f}"
+    )
 
 
-def _decision_shift(metric: Metric, sample: Sample, min_samples: int) -> MetricResult:
-    (stable_yes, stable_all), (canary_yes, canary_all) = sample.approvals("stable"), sample.approvals("canary")
+def _decision_shift(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
+    (stable_declined, stable_all), (canary_declined, canary_all) = step.declines("stable"), step.declines("canary")
     if min(stable_all, canary_all) < min_samples:
         return _too_few(metric, min(stable_all, canary_all), min_samples)
-    p, q = stable_yes / stable_all, canary_yes / canary_all
+    p, q = stable_declined / stable_all, canary_declined / canary_all
     error = math.sqrt(p * (1 - p) / stable_all + q * (1 - q) / canary_all)
     shift = abs(q - p)
-    return _graded(metric, shift, canary_all, certain=shift - _Z * error > metric.bound,
-                   text=f"decision shift {shift:.3f}", more=f" (approved {q:.3f}, champion {p:.3f})")  # fmt: skip
+    return _graded(metric, shift, canary_all, beyond_chance=shift - _Z_99 * error > metric.effective_limit,
+                   text=f"decision shift {shift:.3f}", more=f" (declined {q:.3f}, champion {p:.3f})")  # fmt: skip
 
 
-def _disagreement(metric: Metric, sample: Sample, min_samples: int) -> MetricResult:
-    different, pairs = sample.pairs()
+def _disagreement(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
+    different, pairs = step.pairs()
     if pairs < min_samples:
         return _too_few(metric, pairs, min_samples)
     share = different / pairs
-    certain = lower_bound(different, pairs) > metric.bound
-    return _graded(metric, share, pairs, certain=certain, text=f"shadow disagreement {share:.3f}")
+    beyond_chance = lower_bound(different, pairs) > metric.effective_limit
+    return _graded(metric, share, pairs, beyond_chance=beyond_chance, text=f"shadow disagreement {share:.3f}")
 
 
-_JUDGES: dict[MetricType, Callable[[Metric, Sample, int], MetricResult]] = {
+_JUDGES: dict[MetricType, Callable[[Metric, StepTotals, int], MetricResult]] = {
     MetricType.ERROR_RATE: _error_rate,
     MetricType.LATENCY_P99: _latency,
     MetricType.SCORE_PSI: _psi,
@@ -220,28 +223,30 @@ _JUDGES: dict[MetricType, Callable[[Metric, Sample, int], MetricResult]] = {
 }
 
 
-def _query(metric: Metric, queries: Mapping[str, float | str], sample: Sample, min_samples: int) -> MetricResult:
-    asked = sum(sample.outcomes("canary").values())
-    value = queries.get(metric.title, "the query was not asked")
+def _query(metric: Metric, queries: Mapping[str, float | str], step: StepTotals, min_samples: int) -> MetricResult:
+    samples = sum(step.outcomes("canary").values())
+    value = queries.get(metric.display_name, "the query was not sent")
     if isinstance(value, str):
         return _result(metric, Verdict.ERROR, None, 0, f"could not be measured: {value}")
     if math.isnan(value):
-        return _result(metric, Verdict.INCONCLUSIVE, None, asked, "the query gave no number")
-    if value > metric.bound:
-        return _result(metric, Verdict.FAILED, value, asked, f"{value:g} > {metric.bound:g}")
-    if asked < min_samples:
-        return _too_few(metric, asked, min_samples)
-    return _result(metric, Verdict.SUCCESSFUL, value, asked, f"{value:g} <= {metric.bound:g}")
+        return _result(metric, Verdict.INCONCLUSIVE, None, samples, "the query returned no number")
+    if value > metric.effective_limit:
+        return _result(metric, Verdict.FAILED, value, samples, f"{value:g} > {metric.effective_limit:g}")
+    if samples < min_samples:
+        return _too_few(metric, samples, min_samples)
+    return _result(metric, Verdict.SUCCESSFUL, value, samples, f"{value:g} <= {metric.effective_limit:g}")
 
 
-def _graded(metric: Metric, value: float, samples: float, *, certain: bool, text: str, more: str = "") -> MetricResult:
+def _graded(
+    metric: Metric, value: float, samples: float, *, beyond_chance: bool, text: str, more: str = ""
+) -> MetricResult:
     over = f" over {samples:.0f} requests{more}"
-    if certain:
-        return _result(metric, Verdict.FAILED, value, samples, f"{text} > {metric.bound:.2f}{over}")
-    if value > metric.bound:
-        message = f"{text} > {metric.bound:.2f}{over}, which may be chance: more samples decide"
+    if beyond_chance:
+        return _result(metric, Verdict.FAILED, value, samples, f"{text} > {metric.effective_limit:.2f}{over}")
+    if value > metric.effective_limit:
+        message = f"{text} > {metric.effective_limit:.2f}{over}, which may be chance: more samples decide"
         return _result(metric, Verdict.INCONCLUSIVE, value, samples, message)
-    return _result(metric, Verdict.SUCCESSFUL, value, samples, f"{text} <= {metric.bound:.2f}{over}")
+    return _result(metric, Verdict.SUCCESSFUL, value, samples, f"{text} <= {metric.effective_limit:.2f}{over}")
 
 
 def _too_few(metric: Metric, samples: float, needed: int) -> MetricResult:
@@ -249,11 +254,11 @@ def _too_few(metric: Metric, samples: float, needed: int) -> MetricResult:
 
 
 def _result(metric: Metric, verdict: Verdict, value: float | None, samples: float, text: str) -> MetricResult:
-    message = text if metric.type != MetricType.QUERY else f"{metric.title}: {text}"
+    message = text if metric.type != MetricType.QUERY else f"{metric.display_name}: {text}"
     if verdict in {Verdict.INCONCLUSIVE, Verdict.ERROR} and value is None and metric.type != MetricType.QUERY:
-        message = f"{metric.title}: {text}"
+        message = f"{metric.display_name}: {text}"
     rounded = None if value is None else round(value, 4)
-    return MetricResult(name=metric.title, verdict=verdict, value=rounded, limit=metric.bound,
+    return MetricResult(name=metric.display_name, verdict=verdict, value=rounded, limit=metric.effective_limit,
                         samples=int(samples), message=message)  # fmt: skip
 
 

@@ -1,65 +1,78 @@
-"""What people say by annotation; each word is handled once. Pure."""
+"""Manual actions, requested with the annotation `creditrisk.io/action`; each is handled once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+from promoter.api.status import INTERRUPTIBLE, Phase
+from promoter.decision.actions import ClearAction
 from promoter.decision.draft import Draft
-from promoter.decision.observation import ClearAction
-from promoter.decision.state import INTERRUPTIBLE, Phase
-from promoter.decision.steps import next_step, promote_now
 
 
-def by_hand(draft: Draft) -> None:
-    """Do what the annotation asks for, unless that was done already."""
-    action = draft.seen.action
-    if not action:
-        draft.set(handled_action="")
+@dataclass(frozen=True)
+class ManualAction:
+    """When an action applies, and what it does."""
+
+    applies: Callable[[Draft], bool]
+    perform: Callable[[Draft], None]
+
+
+def manual_actions(
+    *, next_step: Callable[[Draft], None], promote: Callable[[Draft], None]
+) -> Mapping[str, ManualAction]:
+    """Return the actions by their names, given the two transitions that they share with the steps."""
+
+    def resume(draft: Draft) -> None:
+        draft.add_event("Resumed", f"step {draft.state.step} was resumed manually")
+        next_step(draft)
+
+    def promote_manually(draft: Draft) -> None:
+        draft.add_event("PromotedManually", f"version {draft.state.canary_version} is promoted manually")
+        promote(draft)
+
+    return {
+        "resume": ManualAction(lambda draft: draft.state.phase == Phase.PAUSED, resume),
+        "abort": ManualAction(_can_abort, lambda draft: draft.roll_back("Aborted", "aborted manually")),
+        "promote": ManualAction(_can_promote, promote_manually),
+        "retry": ManualAction(_can_retry, _retry),
+    }
+
+
+def handle_manual_action(draft: Draft, actions: Mapping[str, ManualAction]) -> None:
+    """Perform the requested action, unless that was done before."""
+    name = draft.observed.action
+    if not name:
+        draft.update(handled_action="")
         return
-    draft.actions.append(ClearAction(action))
-    if action == draft.state.handled_action:
+    draft.actions.append(ClearAction(name))
+    if name == draft.state.handled_action:
         return
-    draft.set(handled_action=action)
-    known = _ACTIONS.get(action)
-    if known is None:
-        draft.tell("ActionIgnored", f"action {action!r} is unknown; allowed are {', '.join(_ACTIONS)}", "Warning")
-    elif not known(draft):
-        draft.tell("ActionIgnored", f"action {action} means nothing in phase {draft.state.phase}", "Warning")
+    draft.update(handled_action=name)
+    action = actions.get(name)
+    if action is None:
+        message = f"unknown action {name!r}; allowed are {', '.join(actions)}"
+        draft.add_event("ActionIgnored", message, "Warning")
+    elif action.applies(draft):
+        action.perform(draft)
+    else:
+        draft.add_event("ActionIgnored", f"action {name} does not apply in phase {draft.state.phase}", "Warning")
 
 
-def _resume(draft: Draft) -> bool:
-    if draft.state.phase != Phase.PAUSED:
-        return False
-    draft.tell("Resumed", f"step {draft.state.step} is resumed by hand")
-    next_step(draft)
-    return True
+def _can_abort(draft: Draft) -> bool:
+    return draft.state.phase in INTERRUPTIBLE and draft.state.stable_version is not None
 
 
-def _abort(draft: Draft) -> bool:
-    if draft.state.phase not in INTERRUPTIBLE or draft.state.stable_version is None:
-        return False
-    draft.roll_back("Aborted", "aborted by hand")
-    return True
+def _can_promote(draft: Draft) -> bool:
+    return draft.state.phase in {Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED} and draft.canary_ready
 
 
-def _promote(draft: Draft) -> bool:
-    if draft.state.phase not in {Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED} or not draft.canary_ready:
-        return False
-    draft.tell("PromotedByHand", f"version {draft.state.canary_version} is promoted by hand")
-    promote_now(draft)
-    return True
+def _can_retry(draft: Draft) -> bool:
+    return draft.state.phase == Phase.FAILED and draft.state.failed(draft.state.desired_version) is not None
 
 
-def _retry(draft: Draft) -> bool:
+def _retry(draft: Draft) -> None:
     desired = draft.state.desired_version
-    if draft.state.phase != Phase.FAILED or not draft.state.failed(desired):
-        return False
     kept = tuple(entry for entry in draft.state.failed_versions if entry.version != desired)
-    draft.tell("Retried", f"version {desired} may be tried again")
-    draft.enter(Phase.IDLE, f"version {desired} is tried again", failed_versions=kept)
-    return True
-
-
-_ACTIONS: dict[str, Callable[[Draft], bool]] = {
-    "resume": _resume, "abort": _abort, "promote": _promote, "retry": _retry,
-}  # fmt: skip
+    draft.add_event("Retried", f"version {desired} may be tried again")
+    draft.enter_phase(Phase.IDLE, f"retrying version {desired}", failed_versions=kept)

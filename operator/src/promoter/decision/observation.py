@@ -1,4 +1,4 @@
-"""What is seen of the world at one moment, and what may be done to it: the decision's input and output."""
+"""What is observed at one moment: the input of a decision, next to spec, state and time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from promoter.api.route import Route
 
 @dataclass(frozen=True)
 class RegistryView:
-    """The pointer as the registry gives it; `error` where the registry could not be asked."""
+    """The version that the pointer names; `error` if the registry could not be queried."""
 
     desired: str | None = None
     error: str = ""
@@ -18,7 +18,7 @@ class RegistryView:
 
 @dataclass(frozen=True)
 class StableView:
-    """The Deployment that answers. `rolled_out`: every pod is of its newest template and available."""
+    """The stable Deployment. `rolled_out`: every pod runs its newest template and is available."""
 
     exists: bool = False
     version: str | None = None
@@ -29,9 +29,9 @@ class StableView:
 
 @dataclass(frozen=True)
 class CanaryView:
-    """The canary's Deployment; `version` is None where there is none.
+    """The canary's Deployment; `version` is None if there is none.
 
-    `ready` counts ready pods of that version. `failure` is set where waiting cannot help.
+    `ready` counts ready pods of that version. `failure` is set when waiting cannot help.
     """
 
     version: str | None = None
@@ -44,7 +44,7 @@ class CanaryView:
 
 @dataclass(frozen=True)
 class PodReading:
-    """One stable pod's /metrics; `error` where they could not be read."""
+    """The metrics of one stable pod; `error` if they could not be read."""
 
     pod: str
     started_at: float = 0.0
@@ -55,7 +55,7 @@ class PodReading:
 
 @dataclass(frozen=True)
 class Observation:
-    """Everything that a decision rests on, apart from spec, state and clock."""
+    """Everything a decision depends on, apart from spec, state and time."""
 
     registry: RegistryView = RegistryView()
     stable: StableView = StableView()
@@ -64,48 +64,3 @@ class Observation:
     pods: tuple[PodReading, ...] = ()
     queries: Mapping[str, float | str] = field(default_factory=dict)
     action: str = ""
-
-
-@dataclass(frozen=True)
-class ApplyRoute:
-    """Give the stable pods this route."""
-
-    route: Route
-
-
-@dataclass(frozen=True)
-class ApplyCanary:
-    """Have the canary's Deployment and Service, of this version and the stable pods' template."""
-
-    version: str
-    replicas: int
-
-
-@dataclass(frozen=True)
-class DeleteCanary:
-    """Have no canary."""
-
-
-@dataclass(frozen=True)
-class SetStableVersion:
-    """Have the stable Deployment serve this version."""
-
-    version: str
-
-
-@dataclass(frozen=True)
-class TagVersion:
-    """Write tags on a version in the registry."""
-
-    version: str
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class ClearAction:
-    """Take the handled annotation away, if it still says this."""
-
-    value: str
-
-
-Action = ApplyRoute | ApplyCanary | DeleteCanary | SetStableVersion | TagVersion | ClearAction

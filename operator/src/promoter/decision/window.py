@@ -1,13 +1,13 @@
-"""Sums of what the stable pods counted since a step began, over restarts and pods that come and go."""
+"""Sums of what the stable pods counted since a step began, across restarts and pods that come and go."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from promoter.api.status import Window
 from promoter.decision.observation import PodReading
-from promoter.decision.state import Window
 
-# The status has to stay small; pods that vanished longest ago are forgotten first.
+# Bounds the size of the status; pods that vanished longest ago are dropped first.
 PODS_KEPT = 100
 
 
@@ -19,17 +19,17 @@ def open_window(readings: Iterable[PodReading], now: float) -> Window:
 def advance(window: Window, readings: Iterable[PodReading]) -> Window:
     """Add the increases since the last readings.
 
-    A counter that fell means that its pod's process started anew: all its counts are new. A pod that was not there
-    before counts in full when it started within the window, else from now on. What a vanished pod counted stays, and
-    its last reading too: it may only have been unready or unreadable for a moment.
+    A counter that fell means that the pod's process restarted: all its counts are new. A pod seen for the first time
+    counts in full if it started within the window, else from now on. The counts of a vanished pod stay, and so does its
+    last reading: it may only have been unready or unreadable for a moment.
     """
     pods, totals = dict(window.pods), dict(window.totals)
     for reading in readings:
         if reading.error:
             continue
-        # Taken out first, so that those seen longest ago stand first.
+        # Removed first, so that the pods seen longest ago come first.
         last = pods.pop(reading.pod, None)
-        for series, increase in _increases(reading, last, window.opened_at).items():
+        for series, increase in _increases(reading, last, window.opened_at or 0.0).items():
             totals[series] = totals.get(series, 0.0) + increase
         pods[reading.pod] = dict(reading.counters)
     kept = dict(list(pods.items())[-PODS_KEPT:])

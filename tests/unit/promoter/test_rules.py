@@ -1,7 +1,7 @@
-"""The CEL rules for newer clusters: they compile against the schema's types, and agree with the operator's own checks.
+"""The rules: their CEL compiles against the schema's types, and agrees with their Python twin.
 
-The evaluator is CEL's C++ implementation; the schema becomes a message type, so that a misspelt field or a wrong type
-does not compile, as on an API server. `isSorted` is of Kubernetes' own library and stands here in one line.
+The evaluator is CEL's C++ implementation; the schema becomes a message type, so that a misspelled field or a wrong type
+does not compile, as on an API server. `isSorted` comes from Kubernetes' own library and is one line here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promoter.api.crd import crd
-from promoter.api.spec import CEL_RULES, IMMUTABLE_RULE, InvalidSpecError, Spec, broken_rules, parse_spec
+from promoter.api.rules import (
+    COMPLETE_QUERIES,
+    ONE_POINTER,
+    RULES,
+    SHADOW_FOR_DISAGREEMENT,
+    SOME_LIVE_METRIC,
+    SOME_WEIGHT,
+    TARGET_IS_IMMUTABLE,
+    UNIQUE_NAMES,
+    WEIGHT_OR_PAUSE,
+    WEIGHT_WITH_DURATION,
+    WEIGHTS_DO_NOT_DECREASE,
+    InvalidSpecError,
+    Rule,
+    broken_rules,
+    parse_spec,
+    target_of,
+)
+from promoter.api.spec import Spec
 
 Document = dict[str, Any]
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
@@ -27,7 +45,7 @@ SCALARS = {
 
 
 def fill(message: descriptor_pb2.DescriptorProto, schema: Document) -> None:
-    """Give a message type the schema's fields; all of them know whether they are set."""
+    """Give a message type the fields of a schema; each knows whether it is set."""
     for number, (name, part) in enumerate(schema["properties"].items(), 1):
         field = message.field.add(name=name, json_name=name, number=number, label=Proto.LABEL_OPTIONAL)
         kind = part
@@ -44,7 +62,7 @@ def fill(message: descriptor_pb2.DescriptorProto, schema: Document) -> None:
 
 
 class Server:
-    """As much of an API server as stands between a spec and its rules: types, defaults, CEL."""
+    """The part of an API server that evaluates the rules of a spec: types, defaults, CEL."""
 
     def __init__(self) -> None:
         file = descriptor_pb2.FileDescriptorProto(name="promotion.proto", package="promotion", syntax="proto3")
@@ -60,8 +78,8 @@ class Server:
         self.environment = cel.NewEnv(
             pool, variables={"self": kind, "oldSelf": kind}, functions=[cel.FunctionDecl("isSorted", [is_sorted])]
         )
-        rules = (*CEL_RULES, IMMUTABLE_RULE)
-        self.rules = [(self.environment.compile(rule), message) for rule, message in rules]
+        rules = (*RULES, TARGET_IS_IMMUTABLE)
+        self.rules = [(self.environment.compile(rule.cel), rule.message) for rule in rules]
 
     def broken(self, spec: Document, old: Document | None = None) -> list[str]:
         new, before = (json_format.ParseDict(defaulted(doc, SCHEMA), self._type()) for doc in (spec, old or spec))
@@ -70,7 +88,7 @@ class Server:
 
 
 def defaulted(document: Document, schema: Document) -> Document:
-    """Fill in defaults, as an API server does before it asks the rules."""
+    """Fill in defaults, as an API server does before it evaluates the rules."""
     result = copy.deepcopy(document)
     for name, part in schema.get("properties", {}).items():
         if name not in result and "default" in part:
@@ -110,39 +128,50 @@ SERVER = Server()
 
 @settings(max_examples=400, deadline=None)
 @given(SPECS)
-def test_api_server_and_operator_find_the_same_faults(spec: Document) -> None:
+def test_the_api_server_and_the_operator_find_the_same_faults(spec: Document) -> None:
     assert SERVER.broken(spec) == broken_rules(Spec.model_validate(spec))
 
 
 @pytest.mark.parametrize(
     ("spec", "rule"),
     [
-        ({"model": {"name": "m", "alias": "a", "stage": "s"}}, 0),
-        ({"model": {"name": "m"}, "steps": [{"weight": 5, "duration": "1m", "pause": {}}]}, 1),
-        ({"model": {"name": "m"}, "steps": [{"weight": 5}]}, 2),
-        ({"model": {"name": "m"}, "steps": [{"pause": {}}]}, 3),
-        ({"model": {"name": "m"}, "steps": [{"weight": 9, "duration": "1m"}, {"weight": 5, "duration": "1m"}]}, 4),
-        ({"model": {"name": "m"}, "analysis": {"metrics": [{"type": "Query", "name": "a", "query": "up"}]}}, 5),
-        ({"model": {"name": "m"}, "analysis": {"metrics": [{"type": "ErrorRate"}, {"type": "ShadowDisagreement"}]}}, 6),
-        ({"model": {"name": "m"}, "shadow": {}, "analysis": {"metrics": [{"type": "ShadowDisagreement"}]}}, 7),
-        ({"model": {"name": "m"}, "analysis": {"metrics": [
-            {"type": "ErrorRate", "name": "a"}, {"type": "ScorePSI", "name": "a"}]}}, 8),
+        ({"model": {"name": "m", "alias": "a", "stage": "s"}}, ONE_POINTER),
+        ({"steps": [{"weight": 5, "duration": "1m", "pause": {}}]}, WEIGHT_OR_PAUSE),
+        ({"steps": [{"weight": 5}]}, WEIGHT_WITH_DURATION),
+        ({"steps": [{"pause": {}}]}, SOME_WEIGHT),
+        ({"steps": [{"weight": 9, "duration": "1m"}, {"weight": 5, "duration": "1m"}]}, WEIGHTS_DO_NOT_DECREASE),
+        ({"analysis": {"metrics": [{"type": "Query", "name": "a", "query": "up"}]}}, COMPLETE_QUERIES),
+        ({"analysis": {"metrics": [{"type": "ErrorRate"}, {"type": "ShadowDisagreement"}]}}, SHADOW_FOR_DISAGREEMENT),
+        ({"shadow": {}, "analysis": {"metrics": [{"type": "ShadowDisagreement"}]}}, SOME_LIVE_METRIC),
+        ({"analysis": {"metrics": [
+            {"type": "ErrorRate", "name": "a"}, {"type": "ScorePSI", "name": "a"}]}}, UNIQUE_NAMES),
     ],
 )  # fmt: skip
-def test_each_rule_refuses_what_it_is_for(spec: Document, rule: int) -> None:
-    assert SERVER.broken(spec) == [CEL_RULES[rule][1]]
-    with pytest.raises(InvalidSpecError):
+def test_each_rule_refuses_what_it_is_for(spec: Document, rule: Rule) -> None:
+    spec = {"model": {"name": "m"}} | spec
+    assert SERVER.broken(spec) == [rule.message]
+    with pytest.raises(InvalidSpecError) as raised:
         parse_spec(spec)
+    assert str(raised.value) == f"spec.{rule.message}"
 
 
-def test_the_target_is_immutable_for_both() -> None:
+def test_the_target_is_immutable_for_the_api_server_and_the_operator() -> None:
     old, new = {"model": {"name": "m"}}, {"model": {"name": "m"}, "targetRef": {"name": "other"}}
-    assert SERVER.broken(new, old) == [IMMUTABLE_RULE[1]]
+    assert SERVER.broken(new, old) == [TARGET_IS_IMMUTABLE.message]
     assert SERVER.broken(old, {**old, "targetRef": {"name": "scoring"}}) == []
-    with pytest.raises(InvalidSpecError, match="targetRef: cannot change"):
+    with pytest.raises(InvalidSpecError, match="targetRef: cannot be changed"):
         parse_spec(new, target="scoring")
 
 
-def test_a_rule_about_a_field_that_is_not_there_does_not_compile() -> None:
+def test_a_rule_about_an_unknown_field_does_not_compile() -> None:
     with pytest.raises(RuntimeError, match="undefined field 'modle'"):
         SERVER.environment.compile("self.modle.name == 'm'")
+
+
+@pytest.mark.parametrize(
+    ("spec", "target"),
+    [({"targetRef": {"name": "cards"}, "steps": 3}, "cards"), ({}, "scoring"), ({"targetRef": {"name": 3}}, "scoring"),
+     (None, "scoring"), ({"targetRef": []}, "scoring")],
+)  # fmt: skip
+def test_the_target_of_an_invalid_spec_is_known_all_the_same(spec: object, target: str) -> None:
+    assert target_of(spec) == target

@@ -1,4 +1,4 @@
-"""The operator as a process against an API server, a registry and pods that speak the real protocols in memory."""
+"""The operator as a process, against an API server, a registry and pods that speak the real protocols in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ Document = dict[str, Any]
 MP = "/apis/creditrisk.io/v1alpha1/namespaces/bank/modelpromotions/loans"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/bank/deployments"
 CORE = "/api/v1/namespaces/bank"
-CONTRACT = {"features": [{"name": "income", "kind": "numeric", "minimum": 0, "maximum": 9}]}
+INCOME = {"name": "income", "kind": "numeric", "unit": "USD", "minimum": 0, "maximum": 9, "reason_code": "R01"}
+CONTRACT = {"format_version": 2, "features": [INCOME], "ignored": []}
 SOURCES = Path(__file__).parents[3] / "operator" / "src"
 
 
@@ -36,7 +37,7 @@ def merge(old: Document, new: Document) -> Document:
     return result
 
 
-class Town:
+class Backend:
     """API server, registry and the scoring pods."""
 
     def __init__(self) -> None:
@@ -141,7 +142,7 @@ class Town:
         if kind == "application/json-patch+json" and request.path.endswith("/status"):
             new = self.objects[path] | {"status": body[1]["value"]}
         elif kind == "application/json-patch+json":
-            # Only an annotation is ever tested and taken away so.
+            # Only an annotation is ever tested and removed this way.
             name = body[0]["path"].rpartition("/")[2].replace("~1", "/")
             if self.objects[path]["metadata"]["annotations"].get(name) != body[0]["value"]:
                 return web.json_response({"message": "the test failed"}, status=422)
@@ -179,25 +180,28 @@ class Town:
 
 
 @pytest.fixture
-async def town() -> AsyncIterator[Town]:
-    town = Town()
-    runner = web.AppRunner(town.app(), shutdown_timeout=0.1)
+async def backend() -> AsyncIterator[Backend]:
+    backend = Backend()
+    runner = web.AppRunner(backend.app(), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    town.port = runner.addresses[0][1]
+    backend.port = runner.addresses[0][1]
     labels = {"app.kubernetes.io/name": "api", "creditrisk.io/track": "stable"}
-    ports = [{"name": "http", "containerPort": town.port}, {"name": "management", "containerPort": town.port}]
+    ports = [
+        {"name": "http", "containerPort": backend.port},
+        {"name": "management", "containerPort": backend.port},
+    ]
     template = {
         "metadata": {"labels": labels, "annotations": {"creditrisk.io/model-version": "1"}},
         "spec": {"containers": [{"name": "scorer", "ports": ports}]},
     }
-    town.objects[f"{DEPLOYMENTS}/scoring"] = {
+    backend.objects[f"{DEPLOYMENTS}/scoring"] = {
         "kind": "Deployment",
         "metadata": {"name": "scoring"},
         "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
         "status": dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1),
     }
-    town.objects[MP] = {
+    backend.objects[MP] = {
         "apiVersion": "creditrisk.io/v1alpha1", "kind": "ModelPromotion",
         "metadata": {"name": "loans", "namespace": "bank", "uid": "u-1", "generation": 1, "resourceVersion": "1"},
         "spec": {
@@ -206,13 +210,13 @@ async def town() -> AsyncIterator[Town]:
             "analysis": {"interval": "100ms", "minSamples": 50, "metrics": [{"type": "ErrorRate"}]},
         },
     }  # fmt: skip
-    yield town
+    yield backend
     await runner.cleanup()
 
 
 class Operator:
-    def __init__(self, town: Town, folder: Path) -> None:
-        self.town, self.folder, self.port = town, folder, 0
+    def __init__(self, backend: Backend, folder: Path) -> None:
+        self.backend, self.folder, self.port = backend, folder, 0
         self.processes: list[asyncio.subprocess.Process] = []
 
     async def start(self, **settings: str) -> asyncio.subprocess.Process:
@@ -220,35 +224,35 @@ class Operator:
         config.write_text(json.dumps({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.town.port}"}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.backend.port}"}}],
             "users": [{"name": "u", "user": {}}],
         }))  # fmt: skip
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        environment = {
+        variables = {
             "PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "KUBECONFIG": str(config),
-            "PROMOTER_REGISTRY_URL": f"http://127.0.0.1:{self.town.port}", "PROMOTER_NAMESPACES": "bank",
+            "PROMOTER_REGISTRY_URL": f"http://127.0.0.1:{self.backend.port}", "PROMOTER_NAMESPACES": "bank",
             "PROMOTER_POLL_SECONDS": "0.3", "PROMOTER_TICK_SECONDS": "0.1", "PROMOTER_PORT": str(self.port), **settings,
         }  # fmt: skip
         log = (self.folder / "operator.log").open("ab")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "promoter", env=environment, stdout=log, stderr=log
+            sys.executable, "-m", "promoter", env=variables, stdout=log, stderr=log
         )
         self.processes.append(process)
         return process
 
-    async def until(self, what: str, holds: Callable[[Town], bool], seconds: float = 30) -> None:
+    async def until(self, what: str, holds: Callable[[Backend], bool], seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
-        while not holds(self.town):
+        while not holds(self.backend):
             log = (self.folder / "operator.log").read_text()[-3000:]
-            assert time.monotonic() < deadline, f"never {what}; status {self.town.status}; log:\n{log}"
+            assert time.monotonic() < deadline, f"never {what}; status {self.backend.status}; log:\n{log}"
             await asyncio.sleep(0.05)
 
 
 @pytest.fixture
-async def operator(town: Town, tmp_path: Path) -> AsyncIterator[Operator]:
-    operator = Operator(town, tmp_path)
+async def operator(backend: Backend, tmp_path: Path) -> AsyncIterator[Operator]:
+    operator = Operator(backend, tmp_path)
     yield operator
     for process in operator.processes:
         if process.returncode is None:
@@ -257,46 +261,52 @@ async def operator(town: Town, tmp_path: Path) -> AsyncIterator[Operator]:
 
 
 @pytest.mark.slow
-async def test_a_version_goes_all_the_way_over_kills_in_every_phase(town: Town, operator: Operator) -> None:
+async def test_a_version_is_promoted_although_the_operator_is_killed_in_between(
+    backend: Backend, operator: Operator
+) -> None:
     process = await operator.start()
     await operator.until("paused", lambda t: t.status.get("phase") == "Paused")
-    assert town.route()["canary"]["weight"] == 10
-    assert town.status["verifiedWeight"] == 10
-    canary = town.objects[f"{DEPLOYMENTS}/scoring-canary"]
+    assert backend.route()["canary"]["weight"] == 10
+    assert backend.status["verifiedWeight"] == 10
+    canary = backend.objects[f"{DEPLOYMENTS}/scoring-canary"]
     assert canary["spec"]["template"]["metadata"]["annotations"]["creditrisk.io/model-version"] == "2"
     assert canary["metadata"]["ownerReferences"][0]["uid"] == "u-1"
-    assert town.objects[f"{CORE}/services/scoring-canary"]["spec"]["selector"]["creditrisk.io/track"] == "canary"
+    assert backend.objects[f"{CORE}/services/scoring-canary"]["spec"]["selector"]["creditrisk.io/track"] == "canary"
     process.kill()
     await process.wait()
 
     process = await operator.start()
     await asyncio.sleep(1)
-    assert town.status["phase"] == "Paused"
-    town.act("resume")
+    assert backend.status["phase"] == "Paused"
+    backend.act("resume")
     await operator.until("idle", lambda t: t.status["phase"] == "Idle" and t.status["stableVersion"] == "2")
-    annotations = town.objects[f"{DEPLOYMENTS}/scoring"]["spec"]["template"]["metadata"]["annotations"]
+    annotations = backend.objects[f"{DEPLOYMENTS}/scoring"]["spec"]["template"]["metadata"]["annotations"]
     assert annotations["creditrisk.io/model-version"] == "2"
-    assert f"{DEPLOYMENTS}/scoring-canary" not in town.objects
-    assert "canary" not in town.route()
-    assert town.tags["2/creditrisk.io.rollout"] == "promoted"
-    assert "creditrisk.io/action" not in town.objects[MP]["metadata"]["annotations"]
-    promoted = {c["type"]: c["status"] for c in town.status["conditions"]}
+    assert f"{DEPLOYMENTS}/scoring-canary" not in backend.objects
+    assert "canary" not in backend.route()
+    assert backend.tags["2/creditrisk.io.rollout"] == "promoted"
+    assert "creditrisk.io/action" not in backend.objects[MP]["metadata"]["annotations"]
+    promoted = {c["type"]: c["status"] for c in backend.status["conditions"]}
     assert promoted["Promoted"] == "True"
-    reasons = {event["reason"] for event in town.events}
+    reasons = {event["reason"] for event in backend.events}
     assert reasons >= {"RolloutStarted", "StepStarted", "Paused", "Resumed", "Promoting", "Promoted"}
     process.terminate()
     assert await asyncio.wait_for(process.wait(), 15) == 0
 
 
 @pytest.mark.slow
-async def test_it_tells_how_it_is_and_leaves_an_invalid_spec_alone(town: Town, operator: Operator) -> None:
-    town.objects[MP]["spec"]["steps"] = [{"pause": {}}]
+async def test_probes_answer_and_an_invalid_spec_is_reported_and_left_alone(
+    backend: Backend, operator: Operator
+) -> None:
+    backend.objects[MP]["spec"]["steps"] = [{"pause": {}}]
     process = await operator.start()
     await operator.until("told of", lambda t: "conditions" in t.status)
-    condition = next(c for c in town.status["conditions"] if c["type"] == "Ready")
+    condition = next(c for c in backend.status["conditions"] if c["type"] == "Ready")
     assert (condition["status"], condition["reason"]) == ("False", "InvalidSpec")
-    assert condition["message"] == "spec.steps: at least one has a weight"
-    assert not [path for method, path in town.calls if method != "GET" and not path.endswith("/status")]
+    assert condition["message"] == "spec.steps: at least one step needs a weight"
+    assert not [path for method, path in backend.calls if method != "GET" and not path.endswith("/status")]
+    await asyncio.sleep(1)
+    assert [event["reason"] for event in backend.events] == ["InvalidSpec"]
     async with aiohttp.ClientSession(f"http://127.0.0.1:{operator.port}") as session:
         for path, text in (("/healthz", "alive"), ("/readyz", "ready"), ("/metrics", "promoter_poll_age_seconds")):
             async with session.get(path) as response:

@@ -1,0 +1,46 @@
+"""What every part of the API shares: group and kind, names and annotations of related objects, the base model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+GROUP, VERSION, PLURAL, KIND = "creditrisk.io", "v1alpha1", "modelpromotions", "ModelPromotion"
+API_VERSION = f"{GROUP}/{VERSION}"
+# Set by users on a ModelPromotion.
+ACTION_ANNOTATION = f"{GROUP}/action"
+# On pod templates and pods: the model version to serve.
+VERSION_ANNOTATION = f"{GROUP}/model-version"
+
+
+class Base(BaseModel):
+    """A part of the resource: camelCase outside, snake_case inside, immutable."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", protected_namespaces=()
+    )
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The identity of the ModelPromotion that something is done for."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        """Return the name as kubectl prints it with --all-namespaces."""
+        return f"{self.namespace}/{self.name}"
+
+
+def canary_name(target: str) -> str:
+    """Return the name of a target's canary Deployment and Service."""
+    return f"{target}-canary"
+
+
+def route_name(target: str) -> str:
+    """Return the name of a target's route ConfigMap."""
+    return f"{target}-route"

@@ -1,0 +1,207 @@
+"""The status of a ModelPromotion: the complete state of a rollout, so that a killed operator resumes where it was."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from promoter.api.resource import Base
+from promoter.api.timestamps import OptionalTimestamp, Timestamp
+
+# `kubectl get mp` then fits in 120 columns with names of up to 17 characters.
+SUMMARY_LENGTH = 50
+# Shorter beginnings, as in "waiting for the canary: …", say less than the words after them.
+_SHORTEST_BEFORE_COLON = 30
+
+
+class Phase(StrEnum):
+    """Where a promotion is. Initializing, Idle and Failed are at rest; a rollout is in progress in the others."""
+
+    INITIALIZING = "Initializing"
+    IDLE = "Idle"
+    STARTING = "Starting"
+    PROGRESSING = "Progressing"
+    PAUSED = "Paused"
+    PROMOTING = "Promoting"
+    FINISHING = "Finishing"
+    STOPPING = "Stopping"
+    ROLLING_BACK = "RollingBack"
+    FAILED = "Failed"
+
+
+RESTING = frozenset({Phase.INITIALIZING, Phase.IDLE, Phase.FAILED})
+INTERRUPTIBLE = frozenset({Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
+
+
+class Verdict(StrEnum):
+    """The outcome of one analysis."""
+
+    SUCCESSFUL = "Successful"
+    FAILED = "Failed"
+    INCONCLUSIVE = "Inconclusive"
+    ERROR = "Error"
+
+
+class StatusPart(Base):
+    """A part of the status; also reads the keys of older operators."""
+
+    # New key by old key.
+    RENAMED: ClassVar[dict[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, document: Any) -> Any:  # noqa: ANN401 - whatever the status holds
+        """Rename old keys; they win, because a new key beside them is a default filled in by the API server."""
+        if not isinstance(document, dict) or not cls.RENAMED.keys() & document.keys():
+            return document
+        current = {key: value for key, value in document.items() if key not in cls.RENAMED}
+        return current | {cls.RENAMED[key]: document[key] for key in cls.RENAMED if key in document}
+
+
+class MetricResult(StatusPart):
+    """The verdict on one metric, with its numbers."""
+
+    name: str
+    verdict: Verdict
+    value: float | None = None
+    limit: float
+    samples: int = Field(default=0, description="Number of the canary's answers behind the value.")
+    message: str
+
+
+class AnalysisResult(StatusPart):
+    """The last analysis."""
+
+    verdict: Verdict
+    at: Timestamp = Field(description="When it was measured.")
+    results: tuple[MetricResult, ...] = ()
+
+
+class FailedVersion(StatusPart):
+    """A version that is not tried again until requested."""
+
+    version: str
+    reason: str
+    message: str
+    at: Timestamp = Field(description="When it failed.")
+
+
+class HistoryEntry(StatusPart):
+    """How one rollout ended."""
+
+    version: str
+    outcome: Literal["Promoted", "RolledBack", "Stopped"]
+    reason: str
+    at: Timestamp = Field(description="When it ended.")
+
+
+class Event(StatusPart):
+    """A Kubernetes Event that is not recorded yet."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+    at: Timestamp = Field(description="When it happened.")
+
+
+class Condition(StatusPart):
+    """A metav1.Condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str = Field(max_length=1024)
+    message: str = Field(max_length=32768)
+    last_transition_time: str = Field(json_schema_extra={"format": "date-time"})
+    observed_generation: int = 0
+
+
+class RouteState(StatusPart):
+    """The route that the stable pods should apply."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"raisedFrom": "previousWeight", "raisedAt": "effectiveAt"}
+
+    generation: int = 0
+    stable_version: str | None = None
+    canary_version: str | None = None
+    weight: int = 0
+    previous_weight: int = Field(default=0, description="The weight until `effectiveAt`.")
+    effective_at: OptionalTimestamp = Field(default=None, description="When the weight takes effect; unset: at once.")
+    mode: Literal["live", "shadow"] = "live"
+
+    def in_force(self, now: float) -> bool:
+        """Return whether the weight has taken effect."""
+        return self.effective_at is None or now >= self.effective_at
+
+
+class Window(StatusPart):
+    """What was counted since a step began: the last reading of each pod, and the sum of all increases."""
+
+    opened_at: OptionalTimestamp = Field(default=None, description="When the step began.")
+    pods: dict[str, dict[str, float]] = Field(default_factory=dict)
+    totals: dict[str, float] = Field(default_factory=dict)
+
+
+class State(StatusPart):
+    """The observed state of the promotion and of the current rollout."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"held": "pausedForData"}
+
+    phase: Phase = Field(default=Phase.INITIALIZING, description="Where the promotion is.")
+    summary: str = Field(default="", description=f"The message in at most {SUMMARY_LENGTH} characters.")
+    message: str = Field(default="", description="Why the promotion is in this phase, and what it is waiting for.")
+    observed_generation: int = Field(default=0, description="Generation of the spec that this status is based on.")
+    target: str | None = Field(default=None, description="The Deployment the promotion was created for.")
+    stable_version: str | None = Field(default=None, description="Version served by the stable Deployment.")
+    canary_version: str | None = Field(default=None, description="Version being rolled out.")
+    desired_version: str | None = Field(default=None, description="Version the pointer in the registry names.")
+    step_index: int = Field(default=0, description="Index of the current step, from 0; a shadow phase counts as one.")
+    step: str = Field(default="", description="Position of the current step, as in 2/4.")
+    weight: int = Field(default=0, description="Desired percentage of applicants the canary answers.")
+    verified_weight: int = Field(default=0, description="The weight that every stable pod reports.")
+    phase_started_at: OptionalTimestamp = Field(default=None, description="When the phase or step was entered.")
+    step_started_at: OptionalTimestamp = Field(default=None, description=(
+        "When every stable pod reported the step's weight; the step's clock starts then."))  # fmt: skip
+    analyzed_at: OptionalTimestamp = Field(default=None, description="When the canary was last analyzed.")
+    failures: int = Field(default=0, description="Failed verdicts in this rollout.")
+    errors: int = Field(default=0, description="Consecutive Error verdicts.")
+    paused_for_data: bool = Field(default=False, description="Paused because of insufficient data, until resumed.")
+    analysis: AnalysisResult | None = Field(default=None, description="The last analysis of the current step.")
+    window: Window = Field(default=Window(), description="What was counted since the step began.")
+    route: RouteState = Field(default=RouteState(), description="The route that the stable pods should apply.")
+    reason: str = Field(default="", description="Why the rollout is being rolled back or stopped.")
+    failed_versions: tuple[FailedVersion, ...] = Field(default=(), description=(
+        "Versions that are not tried again until requested (action `retry`)."))  # fmt: skip
+    stable_history: tuple[str, ...] = Field(default=(), description="Former stable versions, newest first.")
+    history: tuple[HistoryEntry, ...] = Field(default=(), description="The last ten rollouts, newest first.")
+    handled_action: str = Field(default="", description="The manual action that was handled last.")
+    pending_tags: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="Tags still to be written to the registry, by version.")  # fmt: skip
+    pending_events: tuple[Event, ...] = Field(default=(), description="Events still to be recorded.")
+    conditions: tuple[Condition, ...] = Field(default=(), description="Conditions as metav1.Condition.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})  # fmt: skip
+
+    def failed(self, version: str | None) -> FailedVersion | None:
+        """Return how a version failed, None if it did not."""
+        return next((entry for entry in self.failed_versions if entry.version == version), None)
+
+    def condition(self, kind: str) -> Condition | None:
+        """Return the condition of a type, None if there is none yet."""
+        return next((condition for condition in self.conditions if condition.type == kind), None)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the status as it is stored."""
+        document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return document | {"summary": summarize(self.message)}
+
+
+def summarize(message: str) -> str:
+    """Return the beginning of a message for a column of `kubectl get`: its first clause or its first words."""
+    if len(message) <= SUMMARY_LENGTH:
+        return message
+    semicolon, colon = (message.rfind(mark, 0, SUMMARY_LENGTH + 2) for mark in ("; ", ": "))
+    if semicolon > 0 or colon >= _SHORTEST_BEFORE_COLON:
+        return message[: max(semicolon, colon if colon >= _SHORTEST_BEFORE_COLON else 0)]
+    words = message[: SUMMARY_LENGTH - 1].rpartition(" ")[0] or message[: SUMMARY_LENGTH - 1]
+    return f"{words}…"

@@ -1,0 +1,53 @@
+"""What a decision asks for. Every action is idempotent: a restarted operator repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from promoter.api.route import Route
+
+
+@dataclass(frozen=True)
+class ApplyRoute:
+    """Write this route for the stable pods."""
+
+    route: Route
+
+
+@dataclass(frozen=True)
+class ApplyCanary:
+    """Create or update the canary's Deployment and Service, from the stable pods' template and this version."""
+
+    version: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class DeleteCanary:
+    """Delete the canary's Deployment and Service."""
+
+
+@dataclass(frozen=True)
+class SetStableVersion:
+    """Make the stable Deployment serve this version."""
+
+    version: str
+
+
+@dataclass(frozen=True)
+class TagVersion:
+    """Write tags on a version in the registry."""
+
+    version: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ClearAction:
+    """Remove the annotation of a handled manual action, unless its value has changed."""
+
+    value: str
+
+
+Action = ApplyRoute | ApplyCanary | DeleteCanary | SetStableVersion | TagVersion | ClearAction

@@ -1,0 +1,95 @@
+"""Observe registry, cluster and pods for one turn."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from string import Template
+
+from promoter.api.spec import MetricType, Spec
+from promoter.api.status import RESTING, Phase, State
+from promoter.decision.analysis import analysis_due
+from promoter.decision.compatibility import ContractError, describe, problems, read_contract
+from promoter.decision.observation import CanaryView, Observation
+from promoter.ports import Snapshot
+from promoter.promotion import Adapters, Promotion
+
+
+async def observe(adapters: Adapters, promotion: Promotion, spec: Spec, now: float) -> tuple[Snapshot, Observation]:
+    """Return what is there now; pods are read only during a rollout.
+
+    Raises:
+        RetryableError: the API server did not answer.
+        PermanentError: it refused, or the objects found cannot be worked with.
+    """
+    state, target = promotion.state, spec.target_ref.name
+    registry = await adapters.poller.view(spec.model)
+    snapshot = await adapters.cluster.snapshot(promotion.owner, target, with_pods=state.phase not in RESTING)
+    ready = [pod for pod in snapshot.stable_pods if pod.ready]
+    readings = await asyncio.gather(*(
+        adapters.metrics.read(pod, state.stable_version, state.canary_version) for pod in ready
+    ))  # fmt: skip
+    return snapshot, Observation(
+        registry=registry,
+        stable=snapshot.stable,
+        canary=await _canary(adapters, state, snapshot),
+        route=snapshot.route,
+        pods=tuple(readings),
+        queries=await _queries(adapters, promotion, spec, now),
+        action=promotion.action,
+    )
+
+
+async def _canary(adapters: Adapters, state: State, snapshot: Snapshot) -> CanaryView:
+    """Add what the canary's pods report to what the cluster knows about them."""
+    view = snapshot.canary
+    if state.phase not in {Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED} or view.failure:
+        return view
+    unready = [pod for pod in snapshot.canary_pods if not pod.ready and pod.address]
+    answers = await asyncio.gather(*(adapters.metrics.readiness(pod) for pod in unready))
+    reports = [(f"pod {pod.name}: {found.detail}", found) for pod, found in zip(unready, answers, strict=True)]
+    if failure := next((text for text, found in reports if found.permanent), ""):
+        return dataclasses.replace(view, failure=failure)
+    if details := [text for text, found in reports if found.detail]:
+        view = dataclasses.replace(view, waiting="; ".join(details))
+    if state.phase == Phase.STARTING and view.ready:
+        return await _compatible(adapters, view, snapshot)
+    return view
+
+
+async def _compatible(adapters: Adapters, view: CanaryView, snapshot: Snapshot) -> CanaryView:
+    """Treat a canary as ready only once its contract is known to be compatible with the champion's."""
+    champion = next((pod for pod in snapshot.stable_pods if pod.ready), None)
+    canary = next((pod for pod in snapshot.canary_pods if pod.ready), None)
+    if champion is None or canary is None:
+        return dataclasses.replace(view, ready=0, waiting="no stable pod is ready to compare contracts with")
+    ours, theirs = await asyncio.gather(adapters.metrics.contract(champion), adapters.metrics.contract(canary))
+    if not ours or not theirs:
+        return dataclasses.replace(view, ready=0, waiting="the contracts could not be read from /v1/model")
+    try:
+        expected = read_contract(ours)
+    except ContractError as error:
+        waiting = f"the champion's /v1/model does not return a contract to compare with: {error}"
+        return dataclasses.replace(view, ready=0, waiting=waiting)
+    try:
+        found = problems(expected, read_contract(theirs))
+    except ContractError as error:
+        return dataclasses.replace(view, failure=f"invalid contract: the canary's /v1/model: {error}")
+    return dataclasses.replace(view, failure=f"incompatible contract: {describe(found)}") if found else view
+
+
+async def _queries(adapters: Adapters, promotion: Promotion, spec: Spec, now: float) -> dict[str, float | str]:
+    state = promotion.state
+    metrics = [metric for metric in spec.metrics if metric.type == MetricType.QUERY and metric.query]
+    if not metrics or state.step_started_at is None or not analysis_due(spec, state, now):
+        return {}
+    window = max(1, int(now - state.step_started_at))
+    variables = {
+        "namespace": promotion.owner.namespace, "target": spec.target_ref.name, "stable": state.stable_version or "",
+        "canary": state.canary_version or "", "window": f"{window}s",
+    }  # fmt: skip
+    url = spec.analysis.prometheus_url or ""
+    answers = await asyncio.gather(*(
+        adapters.metrics.query(url, Template(metric.query or "").safe_substitute(variables)) for metric in metrics
+    ))  # fmt: skip
+    return {metric.display_name: answer for metric, answer in zip(metrics, answers, strict=True)}

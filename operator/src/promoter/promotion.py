@@ -1,0 +1,65 @@
+"""One ModelPromotion in the operator's memory, and the adapters that its turns use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from promoter.api.resource import ACTION_ANNOTATION, Owner
+from promoter.api.rules import target_of
+from promoter.api.status import State
+from promoter.poll import Poller
+from promoter.ports import Cluster, Metrics, Registry
+from promoter.telemetry import Telemetry
+
+Document = dict[str, Any]
+
+
+@dataclass
+class Promotion:
+    """A ModelPromotion as last seen, and its state as last decided."""
+
+    owner: Owner
+    document: Document
+    state: State
+    # The stored status has another form than the one this operator writes.
+    rewrite_status: bool = False
+    # The older ModelPromotion with the same target; empty if there is none.
+    target_holder: str = ""
+    # What the API server refused in the last turn.
+    refusal: str = ""
+    # Consecutive turns in which another system did not answer.
+    faults: int = 0
+
+    @property
+    def generation(self) -> int:
+        """Return the generation of the spec."""
+        return int(self.document["metadata"].get("generation", 0))
+
+    @property
+    def action(self) -> str:
+        """Return the manual action that the annotation asks for."""
+        return str((self.document["metadata"].get("annotations") or {}).get(ACTION_ANNOTATION, ""))
+
+    @property
+    def target(self) -> str:
+        """Return the Deployment that this promotion is for, even if its spec is invalid."""
+        return self.state.target or target_of(self.document.get("spec"))
+
+    @property
+    def age_order(self) -> tuple[str, str]:
+        """Return what sorts older promotions first."""
+        return str(self.document["metadata"].get("creationTimestamp", "")), self.owner.name
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Everything outside the process that a turn needs."""
+
+    cluster: Cluster
+    registry: Registry
+    metrics: Metrics
+    poller: Poller
+    telemetry: Telemetry
+    clock: Callable[[], float]

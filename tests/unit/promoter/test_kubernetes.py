@@ -1,0 +1,110 @@
+"""The Cluster port: what is sent to the API server, and what its answers mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from promoter.adapters.kubernetes import KubernetesCluster
+from promoter.adapters.rest import _checked
+from promoter.api.resource import Owner
+from promoter.api.status import Event
+from promoter.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    PermanentError,
+    RetryableError,
+    TargetForbiddenError,
+)
+
+Document = dict[str, Any]
+OWNER = Owner("bank", "loans", "u-1")
+
+
+class Kube:
+    """An API server with these objects; it refuses an Event that it has already, and objects in `forbidden`."""
+
+    def __init__(self, **objects: Document) -> None:
+        self.objects, self.posted = objects, list[Document]()
+        self.forbidden: set[str] = set()
+
+    async def get(self, path: str, **_: str) -> Document | None:
+        name = path.rpartition("/")[2]
+        if name in self.forbidden:
+            raise ForbiddenError(f"GET {path}: 403 no")
+        return self.objects.get(name.replace("-", "_"))
+
+    async def request(self, method: str, path: str, body: Document, *_: object) -> Document:
+        assert (method, path) == ("POST", "/api/v1/namespaces/bank/events")
+        if body["metadata"]["name"] in {event["metadata"]["name"] for event in self.posted}:
+            raise ConflictError("409 exists")
+        self.posted.append(body)
+        return {}
+
+
+def cluster_of(kube: Kube) -> KubernetesCluster:
+    return KubernetesCluster(kube)  # type: ignore[arg-type]
+
+
+async def test_an_event_that_is_sent_again_after_a_crash_is_recorded_once() -> None:
+    kube = Kube()
+    event = Event(reason="Aborted", message="manually", type="Warning", at=1_800_000_000.5)
+    for sent in (event, event, event.model_copy(update={"at": event.at + 60})):
+        await cluster_of(kube).record_event(OWNER, sent)
+    assert [(e["reason"], e["firstTimestamp"]) for e in kube.posted] == [
+        ("Aborted", "2027-01-15T08:00:00Z"), ("Aborted", "2027-01-15T08:01:00Z")]  # fmt: skip
+
+
+@pytest.mark.parametrize("with_pods", [True, False])
+async def test_a_target_without_labels_to_select_by_is_refused(with_pods: bool) -> None:
+    selector = {"matchExpressions": [{"key": "app", "operator": "Exists"}]}
+    deployment = {"kind": "Deployment", "metadata": {"name": "scoring"}, "spec": {"selector": selector}}
+    with pytest.raises(PermanentError, match="add matchLabels"):
+        await cluster_of(Kube(scoring=deployment)).snapshot(OWNER, "scoring", with_pods=with_pods)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, RetryableError), (403, ForbiddenError), (409, ConflictError), (422, InvalidRequestError),
+     (429, RetryableError), (500, RetryableError), (503, RetryableError)],
+)  # fmt: skip
+def test_errors_are_typed_by_whether_a_retry_may_help(status: int, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=f"PATCH /x: {status} no") as raised:
+        _checked(status, {"message": "no"}, "PATCH /x")
+    assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("name", ["scoring", "scoring-canary", "scoring-route"])
+async def test_a_target_without_permission_names_the_value_and_the_role_to_change(name: str) -> None:
+    kube = Kube()
+    kube.forbidden = {name}
+    with pytest.raises(TargetForbiddenError) as raised:
+        await cluster_of(kube).snapshot(OWNER, "scoring", with_pods=False)
+    message = str(raised.value)
+    assert message.startswith("the operator has no permission for Deployment scoring; add scoring to `targets` in the")
+    assert "`operator.targets`" in message
+    assert "the Role model-promotion-operator in namespace bank" in message
+    assert f"{name}: 403 no" in message
+
+
+@pytest.mark.parametrize(
+    ("owners", "whose"),
+    [([{"kind": "ModelPromotion", "name": "cards", "uid": "u-2"}], "ModelPromotion cards"), ([], "no ModelPromotion")],
+)
+async def test_a_canary_of_something_else_is_left_alone_and_named(owners: list[Document], whose: str) -> None:
+    canary = {"kind": "Deployment", "metadata": {"name": "scoring-canary", "ownerReferences": owners}}
+    with pytest.raises(PermanentError, match=f"Deployment scoring-canary belongs to {whose}, not to this"):
+        await cluster_of(Kube(scoring_canary=canary)).snapshot(OWNER, "scoring", with_pods=False)
+
+
+async def test_a_route_of_an_older_operator_is_read_as_none_and_thereby_rewritten() -> None:
+    route = (
+        '{"generation": 5, "salt": "m", "canary": {"version": "2", "url": "http://c", "weight": 5, "raisedFrom": 0}}'
+    )
+    owners = [{"kind": "ModelPromotion", "name": "loans", "uid": "u-1"}]
+    config_map = {"kind": "ConfigMap", "metadata": {"name": "scoring-route", "ownerReferences": owners},
+                  "data": {"route.json": route}}  # fmt: skip
+    snapshot = await cluster_of(Kube(scoring_route=config_map)).snapshot(OWNER, "scoring", with_pods=False)
+    assert (snapshot.route, snapshot.stable.exists) == (None, False)

@@ -1,9 +1,9 @@
-"""How often chance alone takes a good version back: simulated rollouts in which both arms score alike.
+"""How often chance alone rolls back a good version: simulated rollouts in which both arms score alike.
 
     python benchmarks/operator/chance.py [rollouts]
 
-Applicants come at random, each with a score drawn from one distribution, whichever arm answers. The operator's own code
-judges, with the usual limits, intervals and steps, and with those of the end-to-end tests.
+Applicants arrive at random, with scores from one distribution, whichever arm answers. The operator's own code judges
+them, with the default limits, intervals and steps, and with those of the end-to-end tests.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / part) for part in ("operator/src", "images/api/src")]
 
 from promoter.api.durations import seconds  # noqa: E402
-from promoter.api.spec import Spec, parse_spec  # noqa: E402
+from promoter.api.rules import parse_spec  # noqa: E402
+from promoter.api.spec import Spec  # noqa: E402
+from promoter.api.status import Verdict  # noqa: E402
 from promoter.decision.judge import judge  # noqa: E402
-from promoter.decision.state import Verdict  # noqa: E402
 from scorer.metrics import SCORE_BUCKETS  # noqa: E402
 
 Scores = npt.NDArray[np.float64]
@@ -36,7 +37,7 @@ WIDE = [METRICS[0], METRICS[1] | {"limit": 0.5}, METRICS[2] | {"limit": 0.15}]
 
 
 def counted(arm: str, scores: Scores) -> dict[str, float]:
-    """Return what the stable pods would have counted of an arm."""
+    """Return what the stable pods would have counted for an arm."""
     found = {f"{arm}/score/{edge}": float((scores <= edge).sum()) for edge in SCORE_BUCKETS}
     approved = float((scores < THRESHOLD).sum())
     return found | {
@@ -45,8 +46,8 @@ def counted(arm: str, scores: Scores) -> dict[str, float]:
     }  # fmt: skip
 
 
-def taken_back(spec: Spec, rate: float, dice: np.random.Generator) -> bool:
-    """Return whether one rollout of a good version, with so many requests a second, fails."""
+def rolled_back(spec: Spec, rate: float, dice: np.random.Generator) -> bool:
+    """Return whether one rollout of a good version fails at this number of requests per second."""
     interval, failures = seconds(spec.analysis.interval), 0
     for step in spec.steps:
         arms, passed = [np.empty(0), np.empty(0)], 0.0
@@ -69,15 +70,15 @@ def taken_back(spec: Spec, rate: float, dice: np.random.Generator) -> bool:
 def main(arguments: Sequence[str]) -> None:
     """Simulate and print the table."""
     rollouts, dice = int((arguments or ["300"])[0]), np.random.default_rng(3)
-    usual = {"analysis": {"metrics": METRICS}}
+    default = {"analysis": {"metrics": METRICS}}
     wide = TESTS | {"analysis": TESTS["analysis"] | {"metrics": WIDE}}
-    print("| steps and limits | requests/s | good rollouts | taken back |\n|---|---|---|---|")
+    print("| steps and limits | requests/s | good rollouts | rolled back |\n|---|---|---|---|")
     for name, rate, changes in (
-        ("usual", 5, usual), ("usual", 50, usual),
-        ("the tests' steps, usual limits", 30, TESTS), ("the tests'", 30, wide),
+        ("default", 5, default), ("default", 50, default),
+        ("the tests' steps, default limits", 30, TESTS), ("the tests'", 30, wide),
     ):  # fmt: skip
         spec = parse_spec({"model": {"name": "loans"}, **changes})
-        bad = sum(taken_back(spec, rate, dice) for _ in range(rollouts))
+        bad = sum(rolled_back(spec, rate, dice) for _ in range(rollouts))
         print(f"| {name} | {rate} | {rollouts} | {bad} |", flush=True)
 
 

@@ -1,9 +1,9 @@
-"""What idle ModelPromotions cost: memory and processor time of the operator's process.
+"""The cost of idle ModelPromotions: memory and CPU time of the operator's process.
 
     python benchmarks/operator/idle.py [promotions] [seconds]
 
-The API server and the registry are in-memory ones in another process, so that only the operator is measured: the real
-one, as its image starts it. That all promotions were idle is asked of its own metrics.
+API server and registry are fakes in another process, so that only the operator is measured, started as in its image.
+Its own metrics confirm that all promotions were idle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GROUP = "/apis/creditrisk.io/v1alpha1"
 
 
 def promotion(number: int) -> dict[str, Any]:
-    """Return one of the promotions; each has a Deployment of its own."""
+    """Return one of the promotions; each has its own Deployment."""
     return {
         "apiVersion": "creditrisk.io/v1alpha1", "kind": "ModelPromotion",
         "metadata": {"name": f"m{number}", "namespace": "bank", "uid": f"u{number}", "generation": 1,
@@ -37,7 +37,7 @@ def promotion(number: int) -> dict[str, Any]:
 
 
 def server(promotions: int, calls: list[str]) -> web.Application:
-    """Return API server and registry in one; what is written is kept, so that the operator comes to rest."""
+    """Return a fake API server and registry; it keeps what is applied, so that the operator comes to rest."""
     objects: dict[str, dict[str, Any]] = {}
     labels = {"app": "scoring"}
     template = {"metadata": {"labels": labels, "annotations": {"creditrisk.io/model-version": "1"}},
@@ -97,7 +97,7 @@ DISCOVERY: dict[str, dict[str, Any]] = {
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used."""
+    """Return the CPU time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -109,14 +109,14 @@ def memory_mb(pid: int) -> float:
 
 
 async def idle(port: int) -> int:
-    """Return how many promotions the operator itself says are idle."""
+    """Return how many promotions are idle by the operator's metrics."""
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
         lines = (await response.text()).splitlines()
     return sum('phase="Idle"' in line and line.endswith(" 1.0") for line in lines)
 
 
 async def start_operator(url: str, folder: Path, **settings: str) -> asyncio.subprocess.Process:
-    """Start the operator against an API server and registry at one address."""
+    """Start the operator, with API server and registry at one address."""
     config = folder / "kubeconfig"
     config.write_text(json.dumps({
         "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
@@ -147,7 +147,7 @@ async def measure(promotions: int, seconds: float) -> None:
         share = (cpu_seconds(process.pid) - before) / (time.monotonic() - started)
         if (found := await idle(port)) != promotions:
             raise SystemExit(f"{found} of {promotions} promotions are idle: this measures something else")
-        print("| promotions | peak memory, MB | processor, % of a core | calls per second |\n|---|---|---|---|")
+        print("| promotions | peak memory, MB | CPU, % of a core | calls per second |\n|---|---|---|---|")
         print(f"| {promotions} | {memory_mb(process.pid):.0f} | {share * 100:.2f} | {len(calls) / seconds:.1f} |")
         process.terminate()
         await process.wait()

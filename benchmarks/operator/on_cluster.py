@@ -2,8 +2,8 @@
 
     python benchmarks/operator/on_cluster.py [--trials 5] [--requests 4000] [--namespace credit-risk]
 
-Needs a running stack (`make up`), whose registry it uses; API and operator run in a namespace of their own, which goes
-afterwards. The registry is asked every 10 s, as by default. For aborts, clients come 30 times a second.
+Needs a running stack (`make up`), whose registry it uses; service and operator run in a namespace of their own, which
+is deleted afterwards. The registry is polled every 10 s, the default. For aborts, clients send 30 requests per second.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def pointer_moves(scenario: Scenario, trials: int) -> tuple[list[float], list[fl
     namespace, made, started = scenario.namespace, [], []
     for _ in range(trials):
         version = namespace.register(good)
-        # At any moment of the poll's interval.
+        # At a random moment of the poll interval.
         time.sleep(random.uniform(0, POLL_SECONDS))
         moved = time.time()
         namespace.move_pointer(version)
@@ -100,7 +100,7 @@ def aborts(scenario: Scenario, trials: int) -> tuple[list[float], int]:
             all_answers = scenario.clients.answers
             answers = [answer.done for answer in all_answers if answer.by_canary and answer.version == version]
             if not any(aborted - 1 < done < aborted for done in answers):
-                raise SystemExit("the canary answered nobody right before the abort: this measures nothing")
+                raise SystemExit("the canary answered no request right before the abort: this measures nothing")
             found.append(max(0.0, max(answers) - aborted))
             promotion.act("retry")
         count = len(scenario.clients.answers)
@@ -108,7 +108,7 @@ def aborts(scenario: Scenario, trials: int) -> tuple[list[float], int]:
 
 
 def hop(scenario: Scenario, requests: int) -> None:
-    """Print what an answer by the canary takes longer than one by the champion."""
+    """Print how much longer an answer from the canary takes than one from the champion."""
     scenario.follow_pointer(steps=HALF)
     scenario.roll_out(good)
     scenario.promotion.wait_for_weight(50)

@@ -2,9 +2,9 @@
 
     python benchmarks/operator/reaction.py [trials]
 
-The operator, a stable API and a canary's API are real processes under load; registry and API server are in-memory ones.
-They start no pods and hand a changed route on at once: what a kubelet takes comes on top (0.1 to 0.2 s for a route of a
-pod that was nudged).
+The operator, a stable and a canary scoring service are real processes under load; registry and API server are fakes.
+They start no pods and pass on a changed route at once; on a cluster, kubelets add their time (0.1 to 0.2 s for the
+route of a nudged pod).
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ class Cluster:
 
     @property
     def status(self) -> dict[str, Any]:
-        """Return what the operator last said."""
+        """Return the last status the operator wrote."""
         return self.objects[MP].get("status", {})
 
     def act(self, action: str) -> None:
         """Annotate, as kubectl does."""
         self.objects[MP]["metadata"]["annotations"] = {"creditrisk.io/action": action}
-        self._tell()
+        self._notify()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:  # noqa: PLR0911 - a routing table
-        """Answer whatever the operator asks."""
+        """Answer the operator's requests."""
         path = request.path
         if path in idle.DISCOVERY:
             return web.json_response(idle.DISCOVERY[path])
@@ -93,22 +93,22 @@ class Cluster:
             self.objects[MP]["status"] = body[1]["value"]
         elif path == MP:
             if self.objects[MP]["metadata"]["annotations"].get("creditrisk.io/action") != body[0]["value"]:
-                # Another action came meanwhile: the patch's test fails, as on an API server.
+                # Another action was set meanwhile: the patch's test fails, as on an API server.
                 return {}
             self.objects[MP]["metadata"]["annotations"] = {}
-            self._tell()
+            self._notify()
         elif path == f"{DEPLOYMENTS}/scoring-canary":
             self.canary_at, self.objects[path] = time.monotonic(), body
         elif path.startswith(f"{CORE}/pods/"):
-            self._hand_on_the_route()
+            self._pass_on_the_route()
         elif path.startswith((f"{CORE}/configmaps/", f"{CORE}/services/")):
             self.objects[path] = body
         return {}
 
-    def _hand_on_the_route(self) -> None:
+    def _pass_on_the_route(self) -> None:
         route = json.loads(self.objects[f"{CORE}/configmaps/scoring-route"]["data"]["route.json"])
         if "canary" in route:
-            # In place of the cluster's DNS.
+            # Instead of the cluster's DNS.
             route["canary"]["url"] = f"http://127.0.0.1:{self.canary_port}"
         new = self.route_file.with_suffix(".new")
         new.write_text(json.dumps(route))
@@ -124,7 +124,7 @@ class Cluster:
     def _counted(found: dict[str, Any]) -> dict[str, Any]:
         return {**found, "status": dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1)}
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for queue in self.watchers:
             queue.put_nowait(copy.deepcopy(self.objects[MP]))
 
@@ -136,7 +136,7 @@ class Cluster:
             while True:
                 await stream.write(json.dumps({"type": "MODIFIED", "object": await queue.get()}).encode() + b"\n")
         except ConnectionError:
-            # The operator renews its watches now and then.
+            # The operator renews its watches from time to time.
             return stream
         finally:
             self.watchers.discard(queue)
@@ -145,7 +145,7 @@ class Cluster:
         """Wait for a phase.
 
         Raises:
-            TimeoutError: it did not come.
+            TimeoutError: the phase was not reached.
         """
         async with asyncio.timeout(seconds):
             while self.status.get("phase") != phase or (phase == "Progressing" and not self.status["verifiedWeight"]):
@@ -153,7 +153,7 @@ class Cluster:
 
 
 class Load:
-    """Eight clients without a pause, and when each version answered last."""
+    """Eight clients that send requests without a pause, and the time of each version's last answer."""
 
     def __init__(self, port: int, body: str) -> None:
         self._url, self._body = f"http://127.0.0.1:{port}/v1/score", body
@@ -161,7 +161,7 @@ class Load:
         self.answers = self.failed = 0
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Send requests until cancelled."""
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
             for client in range(8):
                 group.create_task(self._client(session, client))
@@ -184,7 +184,7 @@ async def pointer_moves(cluster: Cluster, trials: int) -> list[float]:
     for number in range(trials):
         cluster.alias = "1"
         await cluster.until("Idle")
-        # At any moment of the poll's interval.
+        # At a random moment of the poll interval.
         await asyncio.sleep(random.uniform(0, POLL_SECONDS))
         moved, cluster.alias = time.monotonic(), str(100 + number)
         await cluster.until("Starting")
@@ -205,7 +205,7 @@ async def aborts(cluster: Cluster, load: Load, trials: int) -> list[float]:
         await asyncio.sleep(2)
         aborted = time.monotonic()
         if aborted - load.last.get("2", 0.0) > 0.5:
-            raise SystemExit("the canary answered nobody before the abort: this measures nothing")
+            raise SystemExit("the canary answered no request before the abort: this measures nothing")
         cluster.act("abort")
         await cluster.until("Failed")
         await asyncio.sleep(1)
@@ -238,7 +238,7 @@ async def measure(model: Path, work: Path, trials: int) -> None:
     print(f"| {trials} trials each, {load.answers} requests, {load.failed} failed | median, s | longest, s | wanted |")
     print("|---|---|---|---|")
     for name, found, wanted in (
-        (f"pointer moved to canary made, poll every {POLL_SECONDS:g} s", canaries, POLL_SECONDS + 2),
+        (f"pointer moved to canary created, poll every {POLL_SECONDS:g} s", canaries, POLL_SECONDS + 2),
         ("abort to the canary's last answer", lasts, 2),
     ):
         print(f"| {name} | {statistics.median(found):.2f} | {max(found):.2f} | {wanted:g} |")

@@ -99,7 +99,7 @@ async def _tag(adapters: Adapters, promotion: Promotion, spec: Spec, version: st
         return
     except PermanentError as error:
         message = f"version {version} could not be tagged with the outcome: {error}"
-        refused = (Event(reason="TagRefused", message=message, type="Warning", at=adapters.clock()),)
+        refused = (Event(reason="TagRefused", message=message, type="Warning", at=adapters.now()),)
     state = promotion.state
     pending = {key: value for key, value in state.pending_tags.items() if key != version}
     changes = {"pending_tags": pending, "pending_events": (*state.pending_events, *refused)}

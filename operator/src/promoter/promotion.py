@@ -63,3 +63,7 @@ class Adapters:
     poller: Poller
     telemetry: Telemetry
     clock: Callable[[], float]
+
+    def now(self) -> float:
+        """Return the seconds since 1970, to the millisecond as the status stores times."""
+        return round(self.clock(), 3)

@@ -25,8 +25,7 @@ async def reconcile(adapters: Adapters, promotion: Promotion) -> None:
         RetryableError: another system did not answer; a later turn does what is left.
         PermanentError: the API server refused the status.
     """
-    # To the millisecond, as the status stores it.
-    now = round(adapters.clock(), 3)
+    now = adapters.now()
     if promotion.rewrite_status:
         # First of all: while a status of an older operator is stored, servers refuse any change of the object.
         await save(adapters, promotion, promotion.state)
@@ -69,7 +68,7 @@ async def report_fault(adapters: Adapters, promotion: Promotion, error: Exceptio
     promotion.faults += 1
     if promotion.faults < _FAULTS_BEFORE_REPORT:
         return
-    state = degraded(promotion.state, promotion.state, "Retrying", str(error), adapters.clock())
+    state = degraded(promotion.state, promotion.state, "Retrying", str(error), adapters.now())
     with contextlib.suppress(RetryableError, PermanentError):
         await save(adapters, promotion, state)
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promoter.api.crd import COLUMNS, crd, render
 from promoter.api.resource import Owner
 from promoter.api.rules import InvalidSpecError, parse_spec
-from promoter.api.status import AnalysisResult, Condition, Phase, State, Verdict
+from promoter.api.status import SUMMARY_LENGTH, AnalysisResult, Condition, Phase, State, Verdict, summarize
 from promoter.decision.conditions import degraded, stalled
 
 Document = dict[str, Any]
@@ -115,6 +117,15 @@ def test_kubectl_get_shows_phase_versions_weight_ready_and_message_within_120_co
     assert {cells["Ready"] for cells in rows} == {"True", "False"}
     for cells, beginning in zip(rows, EXAMPLES, strict=True):
         assert cells["Message"].startswith(beginning)
+
+
+def test_a_message_of_several_lines_is_summarized_in_one() -> None:
+    assert summarize("refused:\n  no\tspace left") == "refused: no space left"
+
+
+@given(st.text(max_size=300))
+def test_a_summary_is_never_longer_than_its_column(message: str) -> None:
+    assert len(summarize(message)) <= SUMMARY_LENGTH
 
 
 def test_a_new_promotion_without_a_status_has_a_line_too() -> None:

@@ -317,8 +317,8 @@ def test_a_failed_version_is_not_tried_again_until_requested() -> None:
     resting = after(state, observe(state, canary=CanaryView()))
     assert resting.phase == Phase.FAILED
     assert "score PSI 0.31 > 0.20" in resting.message
-    asked = after(state, observe(state, canary=CanaryView(), action="retry"))
-    assert asked.phase == Phase.STARTING
+    retried = after(state, observe(state, canary=CanaryView(), action="retry"))
+    assert retried.phase == Phase.STARTING
     other = after(state, observe(state, canary=CanaryView(), registry=RegistryView("3")))
     assert (other.phase, other.canary_version) == (Phase.STARTING, "3")
 

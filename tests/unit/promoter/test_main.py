@@ -300,7 +300,7 @@ async def test_probes_answer_and_an_invalid_spec_is_reported_and_left_alone(
 ) -> None:
     backend.objects[MP]["spec"]["steps"] = [{"pause": {}}]
     process = await operator.start()
-    await operator.until("told of", lambda t: "conditions" in t.status)
+    await operator.until("reported", lambda t: "conditions" in t.status)
     condition = next(c for c in backend.status["conditions"] if c["type"] == "Ready")
     assert (condition["status"], condition["reason"]) == ("False", "InvalidSpec")
     assert condition["message"] == "spec.steps: at least one step needs a weight"

@@ -15,12 +15,12 @@ from promoter.errors import PermanentError, RetryableError
 
 @pytest.fixture
 async def mlflow() -> AsyncIterator[tuple[MlflowRegistry, list[tuple[str, dict[str, str]]], dict[str, web.Response]]]:
-    asked: list[tuple[str, dict[str, str]]] = []
+    calls: list[tuple[str, dict[str, str]]] = []
     answers: dict[str, web.Response] = {}
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json() if request.method == "POST" else {}
-        asked.append((request.path.removeprefix("/api/2.0/mlflow/"), {**request.query, **body}))
+        calls.append((request.path.removeprefix("/api/2.0/mlflow/"), {**request.query, **body}))
         return answers["next"]
 
     app = web.Application()
@@ -29,7 +29,7 @@ async def mlflow() -> AsyncIterator[tuple[MlflowRegistry, list[tuple[str, dict[s
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as session:
-        yield MlflowRegistry(session, f"http://127.0.0.1:{runner.addresses[0][1]}/"), asked, answers
+        yield MlflowRegistry(session, f"http://127.0.0.1:{runner.addresses[0][1]}/"), calls, answers
     await runner.cleanup()
 
 
@@ -47,11 +47,11 @@ Mlflow = tuple[MlflowRegistry, list[tuple[str, dict[str, str]]], dict[str, web.R
 async def test_alias_stage_and_pin_cost_one_call_each(
     mlflow: Mlflow, pointer: dict[str, str], path: str, answer: dict[str, object]
 ) -> None:
-    registry, asked, answers = mlflow
+    registry, calls, answers = mlflow
     answers["next"] = web.json_response(answer)
     assert await registry.desired_version(ModelRef(name="loans", **pointer)) == "7"
-    assert [call[0] for call in asked] == [path]
-    assert asked[0][1]["name"] == "loans"
+    assert [call[0] for call in calls] == [path]
+    assert calls[0][1]["name"] == "loans"
 
 
 @pytest.mark.parametrize(

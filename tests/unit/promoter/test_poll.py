@@ -13,11 +13,11 @@ LOANS, CARDS = ModelRef(name="loans"), ModelRef(name="cards")
 
 class Registry:
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.polled: list[str] = []
         self.fault: Exception | None = None
 
     async def desired_version(self, model: ModelRef) -> str | None:
-        self.asked.append(model.name)
+        self.polled.append(model.name)
         if self.fault:
             raise self.fault
         return "7"
@@ -51,10 +51,10 @@ async def test_a_pointer_is_polled_once_per_interval_however_many_promotions_sha
     for second in range(9):
         clock.now = 100 + second
         assert (await poller.view(LOANS)).desired == "7"
-    assert registry.asked == ["loans"]
+    assert registry.polled == ["loans"]
     clock.now = 110
     await poller.view(LOANS)
-    assert registry.asked == ["loans", "loans"]
+    assert registry.polled == ["loans", "loans"]
 
 
 async def test_the_interval_has_jitter_and_is_never_longer_than_promised(poller: Poller, clock: Clock) -> None:
@@ -92,7 +92,7 @@ async def test_expiring_a_model_polls_that_model_alone(poller: Poller, registry:
     poller.expire("cards")
     await poller.view(LOANS)
     await poller.view(CARDS)
-    assert registry.asked == ["loans", "cards", "cards"]
+    assert registry.polled == ["loans", "cards", "cards"]
 
 
 async def test_the_age_is_the_time_since_the_last_answer(poller: Poller, registry: Registry, clock: Clock) -> None:

@@ -170,6 +170,7 @@ async def test_an_older_promotion_with_a_broken_spec_keeps_its_target() -> None:
     scheduler.upsert(broken)
     await until(lambda: degraded(cluster, "cards")[0] == "TargetTaken")
     await until(lambda: degraded(cluster, "loans")[0] == "InvalidSpec")
+    assert cluster.snapshots == []
     await scheduler.close()
 
 

@@ -142,7 +142,7 @@ def broken_rules(spec: Spec, target: str | None = None) -> list[str]:
     return broken
 
 
-def parse_spec(document: Any, target: str | None = None) -> Spec:  # noqa: ANN401 - whatever the object holds
+def parse_spec(document: Any, target: str | None = None) -> Spec:  # noqa: ANN401 - any JSON
     """Parse and check a spec; `target` is the Deployment that the ModelPromotion was created for.
 
     Raises:
@@ -158,7 +158,7 @@ def parse_spec(document: Any, target: str | None = None) -> Spec:  # noqa: ANN40
     return spec
 
 
-def target_of(document: Any) -> str:  # noqa: ANN401 - whatever the object holds
+def target_of(document: Any) -> str:  # noqa: ANN401 - any JSON
     """Return the Deployment that a spec names, even if the spec is otherwise invalid."""
     reference = document.get("targetRef") if isinstance(document, dict) else None
     name = reference.get("name") if isinstance(reference, dict) else None

@@ -52,7 +52,7 @@ class StatusPart(Base):
 
     @model_validator(mode="before")
     @classmethod
-    def _rename(cls, document: Any) -> Any:  # noqa: ANN401 - whatever the status holds
+    def _rename(cls, document: Any) -> Any:  # noqa: ANN401 - any JSON
         """Rename old keys; they win, because a new key beside them is a default filled in by the API server."""
         if not isinstance(document, dict) or not cls.RENAMED.keys() & document.keys():
             return document
@@ -198,6 +198,7 @@ class State(StatusPart):
 
 def summarize(message: str) -> str:
     """Return the beginning of a message for a column of `kubectl get`: its first clause or its first words."""
+    message = " ".join(message.split())
     if len(message) <= SUMMARY_LENGTH:
         return message
     semicolon, colon = (message.rfind(mark, 0, SUMMARY_LENGTH + 2) for mark in ("; ", ": "))

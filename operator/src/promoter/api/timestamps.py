@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 def to_seconds(value: Any) -> Any:  # noqa: ANN401 - whatever is in the document; pydantic checks what comes out
     """Return seconds since 1970 for RFC 3339 text.
 
-    Numbers pass: statuses of older operators hold seconds, and 0 in place of a time that has not come.
+    Numbers pass: statuses of older operators have seconds, and 0 for a time that is not set.
 
     Raises:
         ValueError: the text is not RFC 3339 with a time zone.

@@ -132,7 +132,7 @@ def _initializing(draft: Draft) -> None:
     elif desired:
         _resting(draft)
     else:
-        draft.set_message(_no_version_message(draft))
+        draft.set_message(_missing_version_message(draft))
 
 
 def _resting(draft: Draft) -> None:
@@ -145,7 +145,7 @@ def _resting(draft: Draft) -> None:
     failed = state.failed(desired)
     if desired is None:
         phase = Phase.IDLE if state.stable_version else Phase.INITIALIZING
-        draft.update(phase=phase, message=_no_version_message(draft))
+        draft.update(phase=phase, message=_missing_version_message(draft))
     elif desired == state.stable_version:
         draft.update(phase=Phase.IDLE, message=f"version {desired} is stable")
     elif failed:
@@ -311,9 +311,9 @@ def _ensure_stable_version(draft: Draft) -> None:
         draft.actions.append(SetStableVersion(version))
 
 
-def _no_version_message(draft: Draft) -> str:
+def _missing_version_message(draft: Draft) -> str:
     if draft.observed.registry.error:
-        return f"the registry could not be queried: {draft.observed.registry.error}"
+        return f"waiting for the registry: {draft.observed.registry.error}"
     kind, value = draft.spec.model.pointer
     return f"the registry has no version of {draft.spec.model.name} with {kind} {value}"
 

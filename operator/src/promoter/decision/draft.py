@@ -71,7 +71,7 @@ class Draft:
     def increase_unseen(self) -> bool:
         """Return whether a larger weight takes effect soon, or should have, and no stable pod has received it.
 
-        That happens when the operator is killed after it decided the weight and before it told the pods.
+        That happens when the operator is killed between deciding the weight and writing it.
         """
         route = self.state.route
         seen = any(pod.error or pod.generation == route.generation for pod in self.observed.pods)

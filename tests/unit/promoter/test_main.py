@@ -19,7 +19,8 @@ import pytest
 from aiohttp import web
 
 Document = dict[str, Any]
-MP = "/apis/creditrisk.io/v1alpha1/namespaces/bank/modelpromotions/loans"
+PROMOTIONS = "/apis/creditrisk.io/v1alpha1/namespaces/bank/modelpromotions"
+MP, YOUNGER = f"{PROMOTIONS}/loans", f"{PROMOTIONS}/cards"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/bank/deployments"
 CORE = "/api/v1/namespaces/bank"
 INCOME = {"name": "income", "kind": "numeric", "unit": "USD", "minimum": 0, "maximum": 9, "reason_code": "R01"}
@@ -46,7 +47,7 @@ class Backend:
         self.tags: dict[str, str] = {}
         self.alias = "2"
         self.canary_answers = 0
-        self.watchers: list[asyncio.Queue[Document]] = []
+        self.watchers: list[asyncio.Queue[tuple[str, Document]]] = []
         self.port = 0
         self.calls: list[tuple[str, str]] = []
 
@@ -56,7 +57,7 @@ class Backend:
         app.router.add_get("/apis", self.groups)
         for path in ("/api/v1", "/apis/apiextensions.k8s.io/v1", "/apis/creditrisk.io/v1alpha1"):
             app.router.add_get(path, self.resources)
-        app.router.add_get("/apis/creditrisk.io/v1alpha1/namespaces/bank/modelpromotions", self.promotions)
+        app.router.add_get(PROMOTIONS, self.promotions)
         app.router.add_get(f"{CORE}/pods", self.pods)
         app.router.add_post(f"{CORE}/events", self.event)
         app.router.add_get("/metrics", self.metrics)
@@ -92,12 +93,14 @@ class Backend:
 
     async def promotions(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("watch") != "true":
-            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": [self.objects[MP]]})
-        stream, queue = web.StreamResponse(), asyncio.Queue[Document]()
+            items = [found for path, found in self.objects.items() if path.startswith(PROMOTIONS)]
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": items})
+        stream, queue = web.StreamResponse(), asyncio.Queue[tuple[str, Document]]()
         self.watchers.append(queue)
         await stream.prepare(request)
         while True:
-            await stream.write(json.dumps({"type": "MODIFIED", "object": await queue.get()}).encode() + b"\n")
+            kind, document = await queue.get()
+            await stream.write(json.dumps({"type": kind, "object": document}).encode() + b"\n")
 
     async def pointer(self, _: web.Request) -> web.Response:
         return web.json_response({"model_version": {"name": "credit-risk", "version": self.alias}})
@@ -159,9 +162,21 @@ class Backend:
 
     def put(self, path: str, new: Document) -> None:
         self.objects[path] = new
-        if path == MP:
-            for watcher in self.watchers:
-                watcher.put_nowait(new)
+        if path.startswith(PROMOTIONS):
+            self.notify("MODIFIED", new)
+
+    def notify(self, kind: str, document: Document) -> None:
+        for watcher in self.watchers:
+            watcher.put_nowait((kind, document))
+
+    def delete_promotion(self, path: str) -> None:
+        """Delete a promotion and, as a cluster does, what it owns."""
+        deleted = self.objects.pop(path)
+        uid = deleted["metadata"]["uid"]
+        for name, found in list(self.objects.items()):
+            if uid in {owner["uid"] for owner in found["metadata"].get("ownerReferences", [])}:
+                del self.objects[name]
+        self.notify("DELETED", deleted)
 
     @staticmethod
     def _answer(document: Document | None) -> web.Response:
@@ -173,7 +188,14 @@ class Backend:
 
     @property
     def status(self) -> Document:
-        return dict(self.objects[MP].get("status", {}))
+        return self.status_of(MP)
+
+    def status_of(self, path: str) -> Document:
+        return dict(self.objects.get(path, {}).get("status", {}))
+
+    def ready_reason(self, path: str) -> str:
+        found = [c["reason"] for c in self.status_of(path).get("conditions", []) if c["type"] == "Ready"]
+        return str(found[0]) if found else ""
 
     def act(self, action: str) -> None:
         self.put(MP, merge(self.objects[MP], {"metadata": {"annotations": {"creditrisk.io/action": action}}}))
@@ -312,5 +334,46 @@ async def test_probes_answer_and_an_invalid_spec_is_reported_and_left_alone(
             async with session.get(path) as response:
                 assert response.status == 200
                 assert re.search(text, await response.text())
+    process.terminate()
+    await process.wait()
+
+
+@pytest.mark.slow
+async def test_the_status_of_an_older_operator_is_rewritten_by_the_first_write(
+    backend: Backend, operator: Operator
+) -> None:
+    backend.alias = "1"
+    backend.objects[MP]["status"] = {
+        "phase": "Idle", "stableVersion": "1", "desiredVersion": "1", "phaseStartedAt": 1764300000.25,
+        "history": [{"version": "1", "outcome": "Promoted", "reason": "Promoted", "at": 1764300000.25}],
+        "route": {"generation": 5, "stableVersion": "1", "raisedFrom": 0, "raisedAt": 0.0},
+    }  # fmt: skip
+    process = await operator.start()
+    await operator.until("rewritten", lambda b: b.status["phaseStartedAt"] == "2025-11-28T03:20:00.250Z")
+    assert next(path for method, path in backend.calls if method != "GET") == f"{MP}/status"
+    assert backend.status["history"][0]["at"] == "2025-11-28T03:20:00.250Z"
+    assert (backend.status["phase"], backend.status["route"]["generation"]) == ("Idle", 5)
+    process.terminate()
+    await process.wait()
+
+
+@pytest.mark.slow
+async def test_the_younger_promotion_of_a_target_waits_for_the_older_one_to_be_deleted(
+    backend: Backend, operator: Operator
+) -> None:
+    backend.alias = "1"
+    older = backend.objects.pop(MP)
+    younger = merge(older, {"metadata": {"name": "cards", "uid": "u-2", "creationTimestamp": "2026-02-01T00:00:00Z"}})
+    # Listed first, and refused all the same.
+    backend.objects |= {YOUNGER: younger, MP: merge(older, {"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}})}
+    process = await operator.start()
+    await operator.until("refused", lambda b: b.ready_reason(YOUNGER) == "TargetTaken")
+    await operator.until("served", lambda b: b.ready_reason(MP) == "Serving")
+    assert "ModelPromotion loans" in backend.status_of(YOUNGER)["message"]
+    backend.delete_promotion(MP)
+    await operator.until("taken over", lambda b: b.ready_reason(YOUNGER) == "Serving")
+    reasons = [(event["involvedObject"]["name"], event["reason"]) for event in backend.events]
+    assert reasons.count(("cards", "TargetTaken")) == 1
+    assert ("loans", "TargetTaken") not in reasons
     process.terminate()
     await process.wait()

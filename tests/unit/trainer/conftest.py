@@ -8,6 +8,9 @@ from mlflow import MlflowClient
 
 from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
 from trainer.data.synthetic import generate
+from trainer.evaluation.gates import GateLimits
+from trainer.learning.hyperparameters import Hyperparameters
+from trainer.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +30,7 @@ def loans() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without content: making its tables takes a second, copying it none."""
+    """An empty MLflow database: creating its tables takes a second, copying it no time."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -37,3 +40,17 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracking_uri(tmp_path: Path, empty_store: Path) -> str:
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a run of a few seconds, with limits that such a small model can meet."""
+    monkeypatch.chdir(tmp_path)
+    return Settings(
+        data="synthetic",
+        tracking_uri=tracking_uri,
+        synthetic_rows=3_000,
+        work_dir=tmp_path / "work",
+        hyperparameters=Hyperparameters(heads=5, hidden=(16,), bins=8, batch_rows=64, epochs=6, learning_rate=0.01),
+        limits=GateLimits(maximum_ece=0.2, minimum_air=0.0),
+    )

@@ -2,12 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from trainer.data.dataset import Dataset, encode, held_out
+from trainer.data.dataset import Dataset, encode
 from trainer.data.declaration import FeatureDeclaration
 from trainer.data.reading import read_table
-from trainer.data.synthetic import default_probability, generate
 from trainer.data.validation import validate
 from trainer.learning.fitting import EpochReport, Fitted, fit, learning_rate
 from trainer.learning.hyperparameters import Hyperparameters
@@ -36,7 +34,7 @@ def weights(fitted: Fitted) -> list[bytes]:
     return [parameter.detach().numpy().tobytes() for parameter in fitted.network.parameters()]
 
 
-def test_same_data_and_seed_give_the_same_weights_bit_by_bit(data: Dataset, declaration: FeatureDeclaration) -> None:
+def test_the_same_data_and_seed_give_bit_identical_weights(data: Dataset, declaration: FeatureDeclaration) -> None:
     assert weights(train(data, declaration)) == weights(train(data, declaration))
 
 
@@ -44,7 +42,7 @@ def test_another_seed_gives_other_weights(data: Dataset, declaration: FeatureDec
     assert weights(train(data, declaration)) != weights(train(data, declaration, seed=1))
 
 
-def test_a_killed_training_resumes_to_the_same_weights_bit_by_bit(
+def test_a_killed_run_resumes_to_bit_identical_weights(
     data: Dataset, declaration: FeatureDeclaration, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
@@ -62,12 +60,12 @@ def test_a_killed_training_resumes_to_the_same_weights_bit_by_bit(
     assert [report.epoch for report in resumed.history] == [0, 1, 2, 3]
 
 
-def test_training_stops_when_no_head_improves(data: Dataset, declaration: FeatureDeclaration) -> None:
+def test_training_stops_when_no_head_improves_any_more(data: Dataset, declaration: FeatureDeclaration) -> None:
     eager = Hyperparameters(heads=5, hidden=(64,), batch_rows=64, epochs=60, patience=2, learning_rate=0.03)
     assert len(train(data, declaration, hyperparameters=eager).history) < 60
 
 
-def test_no_head_ever_learns_from_the_rows_it_is_validated_on(data: Dataset, declaration: FeatureDeclaration) -> None:
+def test_no_head_trains_on_the_rows_it_is_validated_on(data: Dataset, declaration: FeatureDeclaration) -> None:
     one_head = Hyperparameters(heads=1, hidden=(16,), bins=4, batch_rows=128, epochs=2)
     fitted = train(data, declaration, hyperparameters=one_head)
     changed = data.take(np.arange(len(data)))
@@ -89,20 +87,3 @@ def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert max(rates) == 1
     assert rates[0] < 0.2
     assert rates[-1] < 0.01
-
-
-def test_a_row_stays_held_out_however_the_data_grows() -> None:
-    small, grown = generate(1_000, 3), generate(2_000, 3)
-    names = ("annual_income", "gender")
-    before = held_out(small, names, share=0.2, seed=0)
-    shuffled = small.sample(frac=1, random_state=0)
-    assert (held_out(shuffled, names, share=0.2, seed=0) == before[shuffled.index]).all()
-    assert held_out(grown, names, share=0.2, seed=0).mean() == pytest.approx(0.2, abs=0.03)
-    assert (held_out(small, names, share=0.2, seed=1) != before).any()
-
-
-def test_the_sample_has_a_signal_to_learn_and_about_a_fifth_defaults() -> None:
-    frame = generate(20_000, 0)
-    default = 1 - frame["loan_paid_back"].to_numpy()
-    assert default.mean() == pytest.approx(0.2, abs=0.02)
-    assert 0.86 < roc_auc_score(default, default_probability(frame)) < 0.91

@@ -1,4 +1,4 @@
-"""The optimizer beside PyTorch's own."""
+"""The optimizer compared with PyTorch's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def start() -> list[torch.Tensor]:
     return [torch.randn(3, 4, requires_grad=True), torch.randn(4, requires_grad=True)]
 
 
-def test_it_takes_pytorchs_steps_to_the_bit_also_after_a_resume() -> None:
+def test_its_steps_are_bit_identical_to_pytorchs_even_after_a_resume() -> None:
     theirs, ours = start(), start()
     reference = torch.optim.AdamW(theirs, weight_decay=0.1, fused=True)
     optimizer = FusedAdamW(ours, weight_decay=0.1)

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,26 +27,11 @@ from trainer.learning.calibration import Calibration
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.pipeline import run
 from trainer.settings import Settings, parse
-from trainer.tracking.promotion import PromotionMode
+from trainer.tracking.production_pointer import PointerMode
 from trainer.tracking.registry import Registry
 
-QUICK = Hyperparameters(heads=5, hidden=(16,), bins=8, batch_rows=64, epochs=6, learning_rate=0.01)
-LENIENT = GateLimits(maximum_ece=0.2, minimum_air=0.0)
-WEAK = replace(QUICK, heads=1, epochs=1, learning_rate=1e-3)
+WEAK = Hyperparameters(heads=1, hidden=(16,), bins=8, batch_rows=64, epochs=1, learning_rate=1e-3)
 ANY = GateLimits(minimum_auc=0.0, maximum_ece=1.0, minimum_air=0.0)
-
-
-@pytest.fixture
-def settings(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.chdir(tmp_path)
-    return Settings(
-        data="synthetic",
-        tracking_uri=tracking_uri,
-        synthetic_rows=3_000,
-        work_dir=tmp_path / "work",
-        hyperparameters=QUICK,
-        limits=LENIENT,
-    )
 
 
 def with_data(settings: Settings, frame: pd.DataFrame) -> Settings:
@@ -59,9 +44,9 @@ def production() -> str:
     return str(MlflowClient().get_model_version_by_alias("credit-risk", "production").version)
 
 
-def test_a_version_is_complete_in_itself_and_all_ways_to_load_it_agree(settings: Settings) -> None:
+def test_a_version_is_self_contained_and_all_ways_to_load_it_agree(settings: Settings) -> None:
     result = run(settings)
-    assert (result.version, result.promoted, result.replaced) == ("1", True, None)
+    assert (result.version, result.moved_pointer, result.replaced) == ("1", True, None)
     version = MlflowClient().get_model_version("credit-risk", "1")
     assert version.current_stage == "Production"
     folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
@@ -86,7 +71,7 @@ def test_a_version_is_complete_in_itself_and_all_ways_to_load_it_agree(settings:
     assert "Intended use" in str(version.description)
 
 
-def test_a_run_holds_all_that_a_reviewer_asks_for(settings: Settings) -> None:
+def test_a_run_records_everything_a_reviewer_needs(settings: Settings) -> None:
     result = run(settings)
     client = MlflowClient()
     logged = client.get_run(result.run_id)
@@ -96,7 +81,9 @@ def test_a_run_holds_all_that_a_reviewer_asks_for(settings: Settings) -> None:
     )
     assert logged.data.params["features"] == ",".join(names)
     for name in ("train_loss", "validation_loss", "learning_rate"):
-        assert [point.step for point in client.get_metric_history(result.run_id, name)] == list(range(QUICK.epochs))
+        assert [point.step for point in client.get_metric_history(result.run_id, name)] == list(
+            range(settings.hyperparameters.epochs)
+        )
     figures = logged.data.metrics
     assert {f"test_{name}" for name in ("roc_auc", "gini", "ks", "brier", "log_loss", "ece")} <= set(figures)
     assert {name for name in figures if name.startswith("importance.")} == {f"importance.{name}" for name in names}
@@ -119,7 +106,7 @@ def test_a_run_holds_all_that_a_reviewer_asks_for(settings: Settings) -> None:
     assert logged.data.tags["data.sha256"].startswith(given.dataset.digest)
 
 
-def test_a_better_version_takes_over_and_a_worse_one_does_not(settings: Settings) -> None:
+def test_the_pointer_moves_to_a_better_version_and_not_to_a_worse_one(settings: Settings) -> None:
     run(replace(settings, hyperparameters=WEAK, limits=ANY))
     second = run(settings)
     assert (second.replaced, production()) == ("1", "2")
@@ -147,8 +134,8 @@ def test_shuffled_labels_never_reach_production(settings: Settings) -> None:
     assert MlflowClient().get_registered_model("credit-risk").aliases == {}
 
 
-def test_a_model_that_learned_from_a_leaked_label_is_refused(settings: Settings) -> None:
-    """The score gives the label away where the model learns, and nothing where it is tested."""
+def test_a_model_trained_on_a_leaked_label_is_refused(settings: Settings) -> None:
+    """The credit score reveals the label in the training rows, and means nothing in the test rows."""
     frame = generate(3_000, 0)
     paid = frame["loan_paid_back"].to_numpy()
     names = load_declaration(settings.features).names
@@ -166,9 +153,9 @@ def test_a_model_that_learned_from_a_leaked_label_is_refused(settings: Settings)
         (Calibration(slope=0.0, intercept=-1.4), "roc_auc REFUSED: 0.5,", "ece passed"),
         (Calibration(slope=5.0, intercept=0.0), "ece REFUSED", "roc_auc passed"),
     ],
-    ids=["constant", "sure of itself"],
+    ids=["constant", "overconfident"],
 )
-def test_a_model_that_answers_badly_is_refused_whatever_it_learned(
+def test_a_constant_or_uncalibrated_model_is_refused(
     calibration: Calibration,
     refused: str,
     passed: str,
@@ -176,7 +163,7 @@ def test_a_model_that_answers_badly_is_refused_whatever_it_learned(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The calibration is part of the exported graph: a wrong one makes a constant or an uncalibrated model."""
+    """The calibration is part of the exported graph, so a wrong one produces a constant or an uncalibrated model."""
     monkeypatch.setattr("trainer.evaluation.evaluate.calibrate", lambda *_: calibration)
     caplog.set_level("INFO")
     with pytest.raises(GateRefusedError, match=refused) as caught:
@@ -186,30 +173,30 @@ def test_a_model_that_answers_badly_is_refused_whatever_it_learned(
     assert MlflowClient().get_registered_model("credit-risk").aliases == {}
 
 
-def test_a_better_version_that_another_training_promotes_meanwhile_stays(
+def test_a_better_version_that_another_run_puts_into_production_meanwhile_stays(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two trainings at once: this one was compared with version 1 when the other one's version 2 was promoted."""
+    """Two runs at once: this one was compared with version 1 before the pointer moved to the other run's version 2."""
     run(replace(settings, hyperparameters=WEAK, limits=ANY))
-    run(replace(settings, promote=PromotionMode.NEVER))
+    run(replace(settings, production_pointer=PointerMode.NEVER))
 
     def meanwhile(*arguments: object) -> None:
         save_plots(*arguments)  # type: ignore[arg-type]
-        Registry(MlflowClient(), "credit-risk").promote("2", replacing="1")
+        Registry(MlflowClient(), "credit-risk").move_production_pointer("2", replacing="1")
 
     monkeypatch.setattr("trainer.pipeline.save_plots", meanwhile)
     caplog.set_level("INFO")
-    with pytest.raises(GateRefusedError, match=r"not_worse_than_production REFUSED.*against Production version 2"):
+    with pytest.raises(GateRefusedError, match=r"not_worse_than_production REFUSED.*from Production version 2"):
         run(replace(settings, hyperparameters=WEAK, limits=ANY))
     assert "gate not_worse_than_production passed" in caplog.text
-    assert "Production moved from 1 to 2 while training" in caplog.text
+    assert "Production moved from version 1 to 2 during training" in caplog.text
     assert production() == "2"
     third = MlflowClient().get_model_version("credit-risk", "3")
     assert third.tags["gate.verdict"] == "refused"
     assert third.current_stage == "None"
 
 
-def test_another_attempt_of_the_same_job_does_not_train_a_refused_model_again(settings: Settings) -> None:
+def test_another_attempt_of_the_same_job_does_not_retrain_a_refused_model(settings: Settings) -> None:
     hopeless = replace(settings, hyperparameters=WEAK, limits=GateLimits(minimum_auc=1.0), job="training-1")
     with pytest.raises(GateRefusedError, match="roc_auc"):
         run(hopeless)
@@ -237,27 +224,33 @@ def test_bad_data_leaves_nothing_in_mlflow(settings: Settings) -> None:
 
 @pytest.mark.parametrize(("mode", "aliases"), [("manual", {"candidate": "1"}), ("never", {})])
 def test_only_auto_moves_the_production_pointer(mode: str, aliases: dict[str, str], settings: Settings) -> None:
-    assert not run(replace(settings, promote=PromotionMode(mode))).promoted
+    assert not run(replace(settings, production_pointer=PointerMode(mode))).moved_pointer
     model = MlflowClient().get_registered_model("credit-risk")
     assert {name: str(version) for name, version in model.aliases.items()} == aliases
 
 
-def test_protected_attributes_can_be_left_out_and_are_still_watched(settings: Settings) -> None:
+def test_excluded_protected_attributes_are_ignored_fields_and_still_monitored(settings: Settings) -> None:
     result = run(replace(settings, exclude_protected=True))
     folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
-    names = [feature["name"] for feature in json.loads((folder / "contract.json").read_text())["features"]]
-    assert len(names) == 9
-    assert "gender" not in names
-    assert "group.gender.Female.approval_rate" in mlflow.get_run(result.run_id).data.metrics
+    contract = json.loads((folder / "contract.json").read_text())
+    assert contract["format_version"] == 2
+    assert contract["ignored"] == ["gender", "marital_status"]
+    assert len(contract["features"]) == 9
+    assert not {feature["name"] for feature in contract["features"]} & set(contract["ignored"])
+    logged = mlflow.get_run(result.run_id).data
+    assert "group.gender.Female.approval_rate" in logged.metrics
+    assert "the service discards them: gender, marital_status." in logged.tags["mlflow.note.content"]
 
 
 def test_worker_0_searches_then_trains_the_final_model_and_the_others_only_search(settings: Settings) -> None:
     study = f"sqlite:///{settings.work_dir.parent}/study.db"
-    searching = replace(settings, trials=2, study_storage=study, hyperparameters=replace(QUICK, epochs=1))
+    searching = replace(
+        settings, trials=2, study_storage=study, hyperparameters=replace(settings.hyperparameters, epochs=1)
+    )
     with pytest.raises(TrackingError, match="worker 0"):
         run(replace(searching, worker=1, wait_seconds=0))
     final = run(searching)
-    assert final.promoted
+    assert final.moved_pointer
     assert run(replace(searching, trials=3, worker=1)).version is None
     trials = mlflow.search_runs(
         experiment_names=["credit-risk"], filter_string=f"tags.`mlflow.parentRunId` = '{final.run_id}'"
@@ -267,8 +260,8 @@ def test_worker_0_searches_then_trains_the_final_model_and_the_others_only_searc
 
 
 def start_and_kill(work_dir: Path, train: Callable[[], object], number: signal.Signals) -> int:
-    """Train in a process of its own, send it a signal once there is a checkpoint, and return its exit code."""
-    # Forked, it has imported all that takes seconds to import.
+    """Train in a separate process, send it a signal once there is a checkpoint, and return its exit code."""
+    # A forked process has already imported everything that takes seconds to import.
     process = multiprocessing.get_context("fork").Process(target=train)
     process.start()
     deadline = time.monotonic() + 120
@@ -281,7 +274,7 @@ def start_and_kill(work_dir: Path, train: Callable[[], object], number: signal.S
     return process.exitcode
 
 
-def test_a_terminated_process_goes_on_in_the_same_run(
+def test_a_terminated_process_resumes_the_same_run(
     settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["--data=synthetic", "--synthetic-rows=3000", "--hidden=16", "--heads=5", "--epochs=40"]
@@ -298,11 +291,11 @@ def test_a_terminated_process_goes_on_in_the_same_run(
     assert list(settings.work_dir.iterdir()) == []
 
 
-def test_a_training_whose_node_was_lost_goes_on_in_the_same_run(
+def test_a_process_that_was_lost_with_its_node_resumes_the_same_run(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is heard of a process that is killed with -9: its run stays RUNNING."""
-    long = replace(settings, hyperparameters=replace(QUICK, epochs=40, patience=2))
+    """A process killed with SIGKILL cannot update its run, which stays RUNNING."""
+    long = replace(settings, hyperparameters=replace(settings.hyperparameters, epochs=40, patience=2))
     assert start_and_kill(settings.work_dir, lambda: run(long), signal.SIGKILL) == -signal.SIGKILL
     (note,) = settings.work_dir.glob("run-*.txt")
     lost = note.read_text()
@@ -311,35 +304,3 @@ def test_a_training_whose_node_was_lost_goes_on_in_the_same_run(
     result = run(long)
     assert (result.run_id, result.version) == (lost, "1")
     assert "resuming after epoch" in caplog.text
-
-
-@pytest.fixture
-def _signals_as_before() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.mark.usefixtures("_signals_as_before")
-def test_the_exit_code_of_bad_data_is_2_and_its_report_is_json(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("empty.csv").write_text("id,gender\n1,Male\n")
-    assert main(["--data=empty.csv", "--json"]) == 2
-    report = json.loads(capsys.readouterr().out)
-    assert "credit_score" in {problem["column"] for problem in report["problems"]}
-
-
-@pytest.mark.usefixtures("_signals_as_before")
-def test_the_exit_code_of_a_refused_model_is_3_and_every_gate_is_in_the_log(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    arguments = ["--data=synthetic", "--synthetic-rows=1000", "--heads=1", "--hidden=4", "--epochs=1"]
-    arguments += [f"--tracking-uri={settings.tracking_uri}", f"--work-dir={settings.work_dir}", "--minimum-auc=1"]
-    assert main(arguments) == 3
-    version = MlflowClient().get_model_version("credit-risk", "1")
-    gates = {key.removeprefix("gate.") for key in version.tags if key.startswith("gate.")} - {"verdict"}
-    assert len(gates) == 7
-    for gate in gates:
-        assert f"gate {gate} " in caplog.text
-        assert "limit" in version.tags[f"gate.{gate}"]

@@ -1,4 +1,4 @@
-"""What a person sees of a training that runs."""
+"""What is shown while a training run is in progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def report(epoch: int) -> EpochReport:
     return EpochReport(epoch=epoch, epochs=10, train_loss=0.31, validation_loss=0.29, learning_rate=1e-3, seconds=2.0)
 
 
-def test_a_log_gets_a_line_per_epoch_with_the_time_that_is_left(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_gets_a_line_per_epoch_with_the_remaining_time(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     with Progress() as progress:
         progress.show(report(0))
@@ -25,7 +25,7 @@ def test_a_log_gets_a_line_per_epoch_with_the_time_that_is_left(caplog: pytest.L
     ]
 
 
-def test_a_terminal_gets_a_bar_that_also_counts_epochs_before_a_resume(
+def test_a_terminal_gets_a_progress_bar_that_counts_epochs_before_a_resume(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

@@ -1,4 +1,4 @@
-"""Data from far: a web server, one with TLS, and an S3 server."""
+"""Remote data: over HTTP, HTTPS and S3."""
 
 import datetime as dt
 import ssl
@@ -39,7 +39,7 @@ def web(folder: Path) -> Iterator[ThreadingHTTPServer]:
 
 
 def own_certificate(folder: Path) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    """Write a self-signed certificate for 127.0.0.1 with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)
@@ -63,7 +63,7 @@ def read(source: str, declaration: FeatureDeclaration, scratch: Path) -> RawTabl
     return read_table(source, declaration, scratch=scratch, synthetic_rows=0, seed=0)
 
 
-def test_a_web_address_is_read_and_leaves_no_file(
+def test_a_url_is_read_and_leaves_no_file(
     web: ThreadingHTTPServer, loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
 ) -> None:
     scratch = tmp_path / "scratch"
@@ -71,11 +71,11 @@ def test_a_web_address_is_read_and_leaves_no_file(
     table = read(f"http://127.0.0.1:{web.server_port}/loans.csv.gz", declaration, scratch)
     assert table.frame["annual_income"].tolist() == loans["annual_income"].tolist()
     assert list(scratch.iterdir()) == []
-    with pytest.raises(BadInputError, match="answered 404"):
+    with pytest.raises(BadInputError, match="responded with HTTP 404"):
         read(f"http://127.0.0.1:{web.server_port}/none.csv", declaration, scratch)
 
 
-def test_https_is_read_from_a_trusted_server_only(
+def test_https_is_only_read_from_a_trusted_server(
     web: ThreadingHTTPServer,
     declaration: FeatureDeclaration,
     tmp_path: Path,
@@ -93,7 +93,7 @@ def test_https_is_read_from_a_trusted_server_only(
     assert len(read(source, declaration, tmp_path).frame) == 1_000
 
 
-def test_an_s3_address_is_read(
+def test_an_s3_url_is_read(
     folder: Path, declaration: FeatureDeclaration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = ThreadedMotoServer(port=0)

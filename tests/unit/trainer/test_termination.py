@@ -1,4 +1,4 @@
-"""SIGTERM in the middle of something that must be whole."""
+"""SIGTERM inside and outside of a critical section."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Iterator
 import pytest
 
 from trainer.errors import TerminatedError
-from trainer.termination import heed, undisturbed
+from trainer.termination import raise_on_sigterm, sigterm_deferred
 
 
 @pytest.fixture(autouse=True)
-def _heeded() -> Iterator[None]:
+def _raising() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
-    heed()
+    raise_on_sigterm()
     yield
     signal.signal(signal.SIGTERM, before)
 
 
-def test_it_ends_a_training_at_once() -> None:
+def test_sigterm_ends_a_run_at_once() -> None:
     with pytest.raises(TerminatedError):
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_it_waits_until_the_block_is_through() -> None:
+def test_sigterm_waits_for_the_end_of_the_block() -> None:
     done: list[str] = []
 
     def block() -> None:
-        with undisturbed():
+        with sigterm_deferred():
             signal.raise_signal(signal.SIGTERM)
             done.append("the rest of the block")
 
@@ -40,19 +40,19 @@ def test_it_waits_until_the_block_is_through() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_block_that_nobody_ends_changes_nothing() -> None:
+def test_without_a_signal_the_block_changes_nothing() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with undisturbed():
+    with sigterm_deferred():
         pass
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_other_threads_may_have_such_blocks() -> None:
+def test_other_threads_may_use_the_block() -> None:
     failed: list[BaseException] = []
 
     def block() -> None:
         try:
-            with undisturbed():
+            with sigterm_deferred():
                 pass
         except ValueError as error:
             failed.append(error)

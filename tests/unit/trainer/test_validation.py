@@ -22,7 +22,7 @@ def problems_of(
     return caught.value.problems
 
 
-def test_good_data_gives_the_target_as_default(
+def test_valid_data_has_default_as_its_target(
     loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
 ) -> None:
     path = tmp_path / "loans.csv"
@@ -44,13 +44,13 @@ def test_every_format_gives_the_same_rows(
     assert checked["grade_subgrade"].tolist() == loans["grade_subgrade"].tolist()
 
 
-def test_undeclared_columns_are_ignored_and_named(
+def test_undeclared_columns_are_skipped_and_named(
     loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
 ) -> None:
     path = tmp_path / "loans.csv"
     loans.assign(shoe_size=42).to_csv(path, index=False)
     table = read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
-    assert table.ignored == ("shoe_size",)
+    assert table.undeclared == ("shoe_size",)
 
 
 def test_all_problems_are_reported_at_once_with_rows_and_counts(
@@ -64,9 +64,9 @@ def test_all_problems_are_reported_at_once_with_rows_and_counts(
     broken["id"] = broken["id"].replace(9, 8)
     broken.loc[10, "loan_paid_back"] = 7
     found = {problem.column: problem for problem in problems_of(broken, declaration, tmp_path)}
-    assert found["gender"].message == "missing"
+    assert found["gender"].message == "column is missing"
     assert (found["annual_income"].rows, found["annual_income"].examples) == ((3,), ("lots",))
-    assert "300 .. 850" in found["credit_score"].message
+    assert "300 to 850" in found["credit_score"].message
     assert found["credit_score"].rows == (5,)
     assert (found["interest_rate"].message, found["interest_rate"].rows) == ("missing value", (6,))
     assert (found["loan_purpose"].rows, found["loan_purpose"].count) == ((7, 8), 2)
@@ -81,19 +81,19 @@ def test_all_problems_are_reported_at_once_with_rows_and_counts(
     ("column", "value", "message"),
     [
         ("gender", None, "missing value"),
-        ("gender", "female", "unknown category, allowed are Female, Male, Other (such as female)"),
+        ("gender", "female", "unknown category; allowed: Female, Male, Other (such as female)"),
         ("gender", " Female", "unknown category"),
         ("annual_income", None, "missing value"),
         ("annual_income", float("nan"), "missing value"),
         ("annual_income", "12,000", "not a number (such as 12,000)"),
-        ("annual_income", -1, "outside 0 .. 1e+07 USD/year (such as -1"),
+        ("annual_income", -1, "outside 0 to 1e+07 USD/year (such as -1"),
         ("id", None, "missing value"),
         ("loan_paid_back", None, "neither 0 (default) nor 1 (repaid)"),
         ("loan_paid_back", "yes", "neither 0 (default) nor 1 (repaid) (such as yes)"),
         ("loan_paid_back", 0.5, "neither 0 (default) nor 1 (repaid) (such as 0.5)"),
     ],
 )
-def test_each_kind_of_wrong_cell_is_told_with_its_row(
+def test_each_kind_of_invalid_cell_is_reported_with_its_row(
     form: str,
     column: str,
     value: object,
@@ -104,7 +104,7 @@ def test_each_kind_of_wrong_cell_is_told_with_its_row(
 ) -> None:
     cells = loans[column].astype(object)
     cells[6] = value
-    # A Parquet column is of one type throughout.
+    # A Parquet column has a single type.
     cells = cells.map(lambda cell: cell if cell is None else str(cell)) if isinstance(value, str) else cells
     (problem,) = problems_of(loans.assign(**{column: cells}), declaration, tmp_path, form=form)
     assert (problem.column, problem.count, problem.rows) == (column, 1, (7,))
@@ -148,7 +148,7 @@ def test_the_report_is_also_json(loans: pd.DataFrame, declaration: FeatureDeclar
     [b"", b"\x00\xff\xfe\x00", b"PAR1junk", gzip.compress(b"a,b\n1,2")[:15]],
     ids=["empty", "binary", "half a Parquet file", "half a gzip file"],
 )
-def test_what_is_no_table_is_bad_input(content: bytes, declaration: FeatureDeclaration, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_refused(content: bytes, declaration: FeatureDeclaration, tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(content)
     with pytest.raises(BadInputError):
@@ -159,6 +159,6 @@ def test_what_is_no_table_is_bad_input(content: bytes, declaration: FeatureDecla
         )
 
 
-def test_a_file_that_is_not_there_is_bad_input(declaration: FeatureDeclaration, tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(declaration: FeatureDeclaration, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="No such file"):
         read_table(str(tmp_path / "none.csv"), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)

@@ -1,1 +1,1 @@
-"""Trains a credit-risk network and decides whether it may go to Production."""
+"""Train a credit-risk model, evaluate it, register it, and move the Production pointer if its gates pass."""

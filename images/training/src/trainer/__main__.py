@@ -15,20 +15,20 @@ logger = logging.getLogger("trainer")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train as the arguments and the environment say; return the exit code."""
+    """Train as configured by the arguments and the environment; return the exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logger.setLevel(logging.INFO)
-    termination.heed()
-    # Models of this size answer in microseconds: MLflow's hints and progress bars would only drown our own lines.
+    termination.raise_on_sigterm()
+    # MLflow's hints and progress bars would drown out our own log lines.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # A lender's training reports to nobody outside.
+    # Nothing about a lender's training runs may leave its network.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # Threads that spin while they wait for one another make a training several times slower where cores are shared.
+    # On shared cores, threads that spin while they wait for each other make training several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # One of the two ways in which matrix products on a GPU are the same at every run.
+    # One of the two settings that make matrix products on a GPU deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Imported here, because it takes seconds, in which SIGTERM must already be heard.
+    # Imported here because it takes seconds, during which SIGTERM must already be handled.
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     from trainer.data.validation import InvalidDataError  # noqa: PLC0415
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    # Imports and the export make a million objects that stay. Looking through them for cycles at every 700 new ones,
-    # and for a last time at the end, took a third of a short run's processor time.
+    # Imports and the export create a million long-lived objects. Scanning them for cycles every 700 allocations, and
+    # once more at exit, took a third of a short run's CPU time.
     gc.set_threshold(100_000)
     exit_code = main(sys.argv[1:])
     gc.freeze()

@@ -1,7 +1,5 @@
-"""From data to a promoted version, readable from top to bottom."""
+"""A training run from data to the Production pointer, readable from top to bottom."""
 
-import hashlib
-import json
 import logging
 import tempfile
 from collections.abc import Callable
@@ -14,10 +12,6 @@ import torch
 from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
-from trainer.data.dataset import Dataset, encode, held_out
-from trainer.data.declaration import FeatureDeclaration, load_declaration
-from trainer.data.reading import RawTable, read_table
-from trainer.data.validation import InvalidDataError, Problem, validate
 from trainer.errors import GateRefusedError, TerminatedError, TrackingError
 from trainer.evaluation.comparison import compare_auc
 from trainer.evaluation.evaluate import Evaluation, evaluate
@@ -29,10 +23,11 @@ from trainer.learning.calibration import calibrate
 from trainer.learning.fitting import EpochReport, Fitted, fit
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.learning.search import search
+from trainer.preparation import TrainingInputs, prepare
 from trainer.progress import Progress
 from trainer.settings import Settings
 from trainer.tracking import runs as tracking
-from trainer.tracking.promotion import PromotionMode, promote_if_still_better
+from trainer.tracking.production_pointer import PointerMode, move_pointer_if_still_better
 from trainer.tracking.registry import Registry, wait_for_server
 
 logger = logging.getLogger(__name__)
@@ -40,65 +35,56 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """What a training came to."""
+    """Result of a training run.
+
+    Attributes:
+        run_id: The MLflow run; empty for a search worker that trains no final model.
+        model_name: Name of the registered model.
+        version: The registered version, if any.
+        moved_pointer: Whether this run moved the Production pointer to the version.
+        replaced: The Production version before that, if any.
+        metrics: Metrics on the test rows.
+    """
 
     run_id: str
     model_name: str
     version: str | None
-    promoted: bool
+    moved_pointer: bool
     replaced: str | None
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Checked data, split, with what identifies the training."""
-
-    declaration: FeatureDeclaration
-    full_declaration: FeatureDeclaration
-    table: RawTable
-    training: Dataset
-    test: Dataset
-    hyperparameters: Hyperparameters
-    fingerprint: str
-    study: str
-
-    @property
-    def fold_target(self) -> Callable[[Fitted], np.ndarray[tuple[int], np.dtype[np.float64]]]:
-        """Targets in the order of a fit's out-of-fold logits."""
-        return lambda fitted: self.training.target[fitted.out_of_fold_rows].astype(np.float64)
-
-
 def run(settings: Settings) -> Result:
-    """Train one model and promote it if it passes its gates.
+    """Train and register one model; move the Production pointer to it if it passes its gates.
 
     Raises:
-        BadInputError: Data or arguments cannot be used; nothing was logged.
-        GateRefusedError: A gate refused the model; the run holds the reason.
-        TrackingError: MLflow does not answer.
-        TerminatedError: The process was asked to end; the same call goes on from the last checkpoint.
+        BadInputError: Data or arguments are invalid; nothing was logged.
+        GateRefusedError: A gate refused the model; the run's tag `refused` has the reason.
+        TrackingError: MLflow is unavailable.
+        TerminatedError: The process received SIGTERM; the same call resumes from the last checkpoint.
     """
     torch.use_deterministic_algorithms(mode=True)
-    # Every tensor would be filled before it is written to, against reads of memory that nothing here makes.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # made while importing
+    # By default every new tensor would be filled first, to guard against reads of uninitialized memory, which this code
+    # does not do.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # created on import
     settings.work_dir.mkdir(parents=True, exist_ok=True)
-    # A Job tries again whatever its exit code on clusters older than 1.26.
+    # On clusters older than 1.26, a Job is retried regardless of its exit code.
     refusal = settings.work_dir / f"refused-{settings.job}.txt"
     if settings.job and refusal.exists():
-        raise GateRefusedError(f"an earlier attempt of this Job: {refusal.read_text(encoding='utf-8')}")
-    job = _prepare(settings)
+        raise GateRefusedError(f"refused in an earlier attempt of this Job: {refusal.read_text(encoding='utf-8')}")
+    inputs = prepare(settings)
     wait_for_server(settings.tracking_uri, timeout_seconds=settings.wait_seconds)
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_experiment(settings.model_name)
     if settings.trials and settings.worker:
-        _searched(settings, job, parent_run=None)
-        logger.info("worker %d is done: worker 0 trains the final model", settings.worker)
-        return Result("", settings.model_name, None, promoted=False, replaced=None, metrics={})
-    note = settings.work_dir / f"run-{job.fingerprint}.txt"
+        _search_hyperparameters(settings, inputs, parent_run=None)
+        logger.info("worker %d is done; worker 0 trains the final model", settings.worker)
+        return Result("", settings.model_name, None, moved_pointer=False, replaced=None, metrics={})
+    note = settings.work_dir / f"run-{inputs.fingerprint}.txt"
     with mlflow.start_run(run_id=tracking.unfinished_run(note)) as active:
         note.write_text(active.info.run_id, encoding="utf-8")
         try:
-            result = _run_logged(settings, job, active.info.run_id)
+            result = _run_tracked(settings, inputs, active.info.run_id)
         except TerminatedError:
             mlflow.end_run("KILLED")
             raise
@@ -106,110 +92,49 @@ def run(settings: Settings) -> Result:
             mlflow.set_tag("refused", str(error))
             if settings.job:
                 refusal.write_text(str(error), encoding="utf-8")
-            _forget(settings.work_dir, job.fingerprint)
+            _discard_progress(settings.work_dir, inputs.fingerprint)
             raise
-    _forget(settings.work_dir, job.fingerprint)
+    _discard_progress(settings.work_dir, inputs.fingerprint)
     return result
 
 
-def _prepare(settings: Settings) -> _Job:
-    full = load_declaration(settings.features)
-    declaration = full.without_protected() if settings.exclude_protected else full
-    with tempfile.TemporaryDirectory() as scratch:
-        table = read_table(
-            settings.data,
-            full,
-            scratch=Path(scratch),
-            synthetic_rows=settings.synthetic_rows,
-            seed=settings.seed,
-        )
-    frame = validate(table, full, minimum_rows=settings.minimum_rows)
-    kept_apart = held_out(frame, full.names, share=settings.test_share, seed=settings.split_seed)
-    data = encode(frame, declaration)
-    training, test = data.take(np.flatnonzero(~kept_apart)), data.take(np.flatnonzero(kept_apart))
-    for name, part in (("training", training), ("test", test)):
-        if len(np.unique(part.target)) < 2:
-            problem = Problem(full.target.column, f"the {name} rows hold one class only, more rows are needed")
-            raise InvalidDataError(table.source, len(frame), (problem,))
-    hyperparameters = settings.hyperparameters.for_rows(len(training))
-    logger.info(
-        "%s: %d training and %d test rows, %.1f %% defaulted",
-        table.source,
-        len(training),
-        len(test),
-        100 * float(data.target.mean()),
-    )
-    return _Job(
-        declaration=declaration,
-        full_declaration=full,
-        table=table,
-        training=training,
-        test=test,
-        hyperparameters=hyperparameters,
-        fingerprint=_fingerprint(settings, table, declaration, hyperparameters, trials=settings.trials),
-        # Without the number of trials: asking for more of them goes on with the same study.
-        study=f"{settings.model_name}-{_fingerprint(settings, table, declaration, hyperparameters, trials=0)}",
-    )
-
-
-def _fingerprint(
-    settings: Settings,
-    table: RawTable,
-    declaration: FeatureDeclaration,
-    hyperparameters: Hyperparameters,
-    *,
-    trials: int,
-) -> str:
-    """What makes two starts the same training: then the second goes on where the first ended."""
-    parts = {
-        "data": table.sha256,
-        "declaration": declaration.model_dump(mode="json"),
-        "hyperparameters": asdict(hyperparameters),
-        "model": settings.model_name,
-        "seeds": [settings.seed, settings.split_seed],
-        "test_share": settings.test_share,
-        "trials": trials,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _run_logged(settings: Settings, job: _Job, run_id: str) -> Result:
-    tracking.log_data(job.table.frame, source=job.table.source, sha256=job.table.sha256)
+def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Result:
+    tracking.log_data(inputs.table.frame, source=inputs.table.source, sha256=inputs.table.sha256)
     mlflow.set_tag("git.revision", settings.git_revision)
-    hyperparameters = job.hyperparameters
+    hyperparameters = inputs.hyperparameters
     if settings.trials:
-        hyperparameters = _searched(settings, job, parent_run=run_id)
+        hyperparameters = _search_hyperparameters(settings, inputs, parent_run=run_id)
     mlflow.log_params(
         {
             **asdict(hyperparameters),
             **asdict(settings.limits),
             "data": settings.data,
-            "rows": len(job.training) + len(job.test),
+            "rows": len(inputs.training) + len(inputs.test),
             "seed": settings.seed,
             "split_seed": settings.split_seed,
             "exclude_protected": settings.exclude_protected,
-            "features": ",".join(job.declaration.names),
+            "features": ",".join(inputs.declaration.names),
         }
     )
-    fitted = _fit(settings, job, hyperparameters)
+    fitted = _fit(settings, inputs, hyperparameters)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "model").mkdir()
         evaluation = evaluate(
             fitted,
-            training=job.training,
-            test=job.test,
-            declaration=job.declaration,
-            full_declaration=job.full_declaration,
+            training=inputs.training,
+            test=inputs.test,
+            declaration=inputs.declaration,
+            full_declaration=inputs.full_declaration,
             limits=settings.limits,
             model_name=settings.model_name,
-            data_sha256=job.table.sha256,
+            data_sha256=inputs.table.sha256,
             folder=folder / "model",
         )
-        return _judge_and_register(settings, job, fitted, evaluation, run_id)
+        return _judge_and_register(settings, inputs, fitted, evaluation, run_id)
 
 
-def _fit(settings: Settings, job: _Job, hyperparameters: Hyperparameters) -> Fitted:
+def _fit(settings: Settings, inputs: TrainingInputs, hyperparameters: Hyperparameters) -> Fitted:
     with Progress() as progress:
 
         def on_epoch(report: EpochReport) -> None:
@@ -217,34 +142,34 @@ def _fit(settings: Settings, job: _Job, hyperparameters: Hyperparameters) -> Fit
             tracking.log_epoch(report)
 
         return fit(
-            job.training,
-            categories=tuple(len(feature.categories) for feature in job.declaration.categorical),
-            ordered=tuple(feature.ordered for feature in job.declaration.categorical),
+            inputs.training,
+            categories=tuple(len(feature.categories) for feature in inputs.declaration.categorical),
+            ordered=tuple(feature.ordered for feature in inputs.declaration.categorical),
             hyperparameters=hyperparameters,
             seed=settings.seed,
             on_epoch=on_epoch,
-            checkpoint=settings.work_dir / f"checkpoint-{job.fingerprint}.pt",
+            checkpoint=settings.work_dir / f"checkpoint-{inputs.fingerprint}.pt",
         )
 
 
-def _searched(settings: Settings, job: _Job, *, parent_run: str | None) -> Hyperparameters:
+def _search_hyperparameters(settings: Settings, inputs: TrainingInputs, *, parent_run: str | None) -> Hyperparameters:
     def objective(hyperparameters: Hyperparameters, on_epoch: Callable[[EpochReport], None]) -> float:
         fitted = fit(
-            job.training,
-            categories=tuple(len(feature.categories) for feature in job.declaration.categorical),
-            ordered=tuple(feature.ordered for feature in job.declaration.categorical),
+            inputs.training,
+            categories=tuple(len(feature.categories) for feature in inputs.declaration.categorical),
+            ordered=tuple(feature.ordered for feature in inputs.declaration.categorical),
             hyperparameters=hyperparameters,
             seed=settings.seed,
             on_epoch=on_epoch,
         )
-        target = job.fold_target(fitted)
+        target = inputs.training.target[fitted.out_of_fold_rows].astype(np.float64)
         return float(log_loss(target, calibrate(fitted.out_of_fold_logit, target).apply(fitted.out_of_fold_logit)))
 
     return search(
         objective,
-        job.hyperparameters,
+        inputs.hyperparameters,
         trials=settings.trials,
-        study_name=job.study,
+        study_name=inputs.study,
         storage_url=settings.study_storage or f"sqlite:///{settings.work_dir.resolve()}/study.db",
         seed=settings.seed,
         worker=settings.worker,
@@ -253,12 +178,14 @@ def _searched(settings: Settings, job: _Job, *, parent_run: str | None) -> Hyper
     )
 
 
-def _judge_and_register(settings: Settings, job: _Job, fitted: Fitted, evaluation: Evaluation, run_id: str) -> Result:
+def _judge_and_register(
+    settings: Settings, inputs: TrainingInputs, fitted: Fitted, evaluation: Evaluation, run_id: str
+) -> Result:
     registry = Registry(MlflowClient(), settings.model_name)
     champion = registry.production_version()
 
     def compare(version: str | None) -> tuple[Gate, ...]:
-        return _against_production(registry, version, settings, job, evaluation)
+        return _against_production(registry, version, settings, inputs, evaluation)
 
     gates = (*evaluation.gates, *compare(champion))
     for gate in gates:
@@ -266,15 +193,15 @@ def _judge_and_register(settings: Settings, job: _Job, fitted: Fitted, evaluatio
     card = write_card(
         evaluation,
         gates=gates,
-        declaration=job.declaration,
-        full_declaration=job.full_declaration,
-        source=job.table.source,
-        rows=(len(job.training), len(job.test)),
+        declaration=inputs.declaration,
+        full_declaration=inputs.full_declaration,
+        source=inputs.table.source,
+        rows=(len(inputs.training), len(inputs.test)),
         git_revision=settings.git_revision,
     )
     plots = evaluation.folder.parent / "plots"
     plots.mkdir()
-    save_plots(job.test.target.astype(np.float64), evaluation.probability, fitted.history, plots)
+    save_plots(inputs.test.target.astype(np.float64), evaluation.probability, fitted.history, plots)
     tracking.log_evaluation(evaluation, gates, card, plots)
     version = registry.version_of_run(run_id) or registry.register(
         model_uri=tracking.log_model(evaluation),
@@ -284,59 +211,60 @@ def _judge_and_register(settings: Settings, job: _Job, fitted: Fitted, evaluatio
     )
     logger.info("registered version %s of %s", version, settings.model_name)
     if failed := [gate for gate in gates if not gate.passed]:
-        raise GateRefusedError(f"version {version} is not promoted: " + "; ".join(str(gate) for gate in failed))
-    replaced = _promote(settings, registry, version, champion, compare)
-    promoted = settings.promote is PromotionMode.AUTO
-    return Result(run_id, settings.model_name, version, promoted, replaced, asdict(evaluation.metrics))
+        raise GateRefusedError(f"version {version} was refused: " + "; ".join(str(gate) for gate in failed))
+    replaced = _move_pointer(settings, registry, version, champion, compare)
+    moved = settings.production_pointer is PointerMode.AUTO
+    return Result(run_id, settings.model_name, version, moved, replaced, asdict(evaluation.metrics))
 
 
-def _promote(
+def _move_pointer(
     settings: Settings,
     registry: Registry,
     version: str,
     champion: str | None,
     compare: Callable[[str | None], tuple[Gate, ...]],
 ) -> str | None:
-    if settings.promote is PromotionMode.MANUAL:
+    if settings.production_pointer is PointerMode.MANUAL:
         registry.set_candidate(version)
-        logger.info("version %s waits for a person: alias candidate", version)
-    if settings.promote is not PromotionMode.AUTO:
+        logger.info("version %s awaits a manual decision: it has the alias candidate", version)
+    if settings.production_pointer is not PointerMode.AUTO:
         return None
 
-    def compare_again(present: str) -> tuple[Gate, ...]:
-        gates = compare(present)
+    def compare_again(current: str) -> tuple[Gate, ...]:
+        gates = compare(current)
         for key, value in tracking.gate_tags(gates).items():
             registry.set_tag(version, key, value)
         return gates
 
-    replaced = promote_if_still_better(registry, version, compared_with=champion, compare=compare_again)
-    logger.info("version %s is Production, instead of %s", version, replaced or "none")
+    replaced = move_pointer_if_still_better(registry, version, compared_with=champion, compare=compare_again)
+    logger.info("moved the Production pointer from version %s to version %s", replaced or "none", version)
     return replaced
 
 
 def _against_production(
-    registry: Registry, version: str | None, settings: Settings, job: _Job, evaluation: Evaluation
+    registry: Registry, version: str | None, settings: Settings, inputs: TrainingInputs, evaluation: Evaluation
 ) -> tuple[Gate, ...]:
-    """The gates that depend on what is Production; a Production model that cannot be measured passes none."""
+    """Return the gates that depend on the Production version; if it cannot be measured, they do not pass."""
     if version is None:
-        none = "no Production model yet"
         return (
             contract_gate(None, evaluation.contract, settings.limits),
-            Gate("not_worse_than_production", True, 0.0, -settings.limits.margin, none),
+            Gate("not_worse_than_production", True, 0.0, -settings.limits.margin, "no Production model yet"),
         )
     with tempfile.TemporaryDirectory() as scratch:
         try:
             champion = registry.fetch(version, Path(scratch))
-            before = CreditRiskModel(champion.folder).predict(job.test.frame).astype(np.float64)
+            champion_pd = CreditRiskModel(champion.folder).predict(inputs.test.frame).astype(np.float64)
         except (TrackingError, ValueError) as error:
             return (champion_gate(None, settings.limits, reason=f"Production version {version}: {error}"),)
-    comparison = compare_auc(job.test.target.astype(np.float64), before, evaluation.probability, seed=settings.seed)
+    comparison = compare_auc(
+        inputs.test.target.astype(np.float64), champion_pd, evaluation.probability, seed=settings.seed
+    )
     return (
         contract_gate(champion.contract, evaluation.contract, settings.limits),
         champion_gate(comparison, settings.limits, reason=f"Production version {version}"),
     )
 
 
-def _forget(work_dir: Path, fingerprint: str) -> None:
+def _discard_progress(work_dir: Path, fingerprint: str) -> None:
     for name in (f"run-{fingerprint}.txt", f"checkpoint-{fingerprint}.pt"):
         (work_dir / name).unlink(missing_ok=True)

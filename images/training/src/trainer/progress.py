@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, lines in a log."""
+"""Training progress: a progress bar on a terminal, log lines elsewhere."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Shows each epoch with its losses and the time that is left at most; used as a context manager."""
+    """Context manager that reports each epoch's losses and an upper bound on the remaining time."""
 
     def __init__(self) -> None:
         self._bar: tqdm[NoReturn] | None = None
@@ -28,7 +28,7 @@ class Progress:
             self._bar.close()
 
     def show(self, report: EpochReport) -> None:
-        """Report an epoch that has ended."""
+        """Report a finished epoch."""
         done = report.epoch + 1
         if sys.stderr.isatty():
             if self._bar is None:

@@ -1,4 +1,4 @@
-"""What one process is asked to do: read once from arguments and environment, then passed on."""
+"""Settings of one process, read once from arguments and environment and then passed on."""
 
 import argparse
 import os
@@ -11,35 +11,35 @@ from trainer.data.synthetic import DEFAULT_ROWS
 from trainer.errors import BadInputError
 from trainer.evaluation.gates import GateLimits
 from trainer.learning.hyperparameters import Hyperparameters
-from trainer.tracking.promotion import PromotionMode
+from trainer.tracking.production_pointer import PointerMode
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One process's settings.
+    """Settings of one training run.
 
     Attributes:
-        data: A path, `s3://bucket/key`, an http(s) address, or `synthetic`.
-        tracking_uri: Of MLflow.
-        model_name: Name of the registered model, and of the experiment.
-        features: The feature declaration.
-        exclude_protected: Train without the protected attributes.
-        work_dir: Where checkpoints and the id of an unfinished run are kept.
+        data: A path, `s3://bucket/key`, an http(s) URL, or `synthetic`.
+        tracking_uri: MLflow's tracking URI.
+        model_name: Name of the registered model and of the experiment.
+        features: File of the feature declaration.
+        exclude_protected: Train without the protected attributes and list them as ignored fields.
+        work_dir: Folder for checkpoints and the id of an unfinished run.
         synthetic_rows: Rows of the built-in sample.
-        minimum_rows: Data with fewer rows is refused.
-        test_share: Share of rows that are held out.
-        seed: Decides the sample, initial weights, folds, batches and dropout.
-        split_seed: Decides which rows are held out; to be kept, so that models can be compared.
-        promote: Who moves the Production pointer.
-        trials: Hyper-parameter trials before the final training, over all parallel workers together.
-        study_storage: SQLAlchemy address of the Optuna study; a file in work_dir when empty.
-        worker: Number of this worker; only worker 0 trains the final model.
-        job: Name of the Kubernetes Job, the same for each of its attempts, or nothing.
+        minimum_rows: Refuse data with fewer rows.
+        test_share: Share of rows to hold out.
+        seed: Seed of the sample, initial weights, folds, batches and dropout.
+        split_seed: Seed of the train/test split; keep it, so that models can be compared.
+        production_pointer: Who moves the Production pointer.
+        trials: Hyperparameter trials before the final training, across all parallel workers.
+        study_storage: SQLAlchemy URL of the Optuna study; a file in work_dir if empty.
+        worker: Index of this worker; only worker 0 trains the final model.
+        job: Name of the Kubernetes Job, the same for each of its attempts; empty outside of a Job.
         wait_seconds: How long to wait for the tracking server.
         git_revision: Revision of the code, or `unknown`.
         json_output: Print the result as one JSON object.
-        hyperparameters: Of the network.
-        limits: Of the gates.
+        hyperparameters: Hyperparameters of the network and its training.
+        limits: Gate limits.
     """
 
     data: str
@@ -53,7 +53,7 @@ class Settings:
     test_share: float = 0.2
     seed: int = 0
     split_seed: int = 0
-    promote: PromotionMode = PromotionMode.AUTO
+    production_pointer: PointerMode = PointerMode.AUTO
     trials: int = 0
     study_storage: str = ""
     worker: int = 0
@@ -66,34 +66,36 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.test_share < 1:
-            raise BadInputError(f"--test-share {self.test_share}: must lie between 0 and 1")
+            raise BadInputError(f"--test-share {self.test_share}: must be between 0 and 1")
         if min(self.synthetic_rows, self.minimum_rows, self.trials, self.seed, self.split_seed) < 0:
             raise BadInputError("rows, trials and seeds must not be negative")
 
 
 _HELP = {
     "data": "a path, s3://bucket/key, http(s)://..., or synthetic",
-    "features": "feature declaration (JSON)",
-    "heads": "independent heads, averaged; 0 chooses by the number of rows",
-    "hidden": "widths of the hidden layers, as in 64,64; empty chooses by the number of rows",
+    "features": "file of the feature declaration (JSON)",
+    "exclude_protected": "train without the protected attributes; clients may keep sending them",
+    "heads": "number of independent heads, averaged; 0 chooses by the number of rows",
+    "hidden": "widths of the hidden layers, such as 64,64; empty chooses by the number of rows",
     "learning_rate": "peak learning rate; 0 chooses by the number of rows",
     "batch_rows": "rows per step; 0 chooses by the number of rows",
-    "promote": "auto, manual (alias candidate) or never",
-    "study_storage": "SQLAlchemy address of the Optuna study; better as TRAINER_STUDY_STORAGE, hidden from `ps`",
+    "production_pointer": "who moves the Production pointer to a version that passed its gates: auto (this run), "
+    "manual (a person; the version gets the alias candidate) or never",
+    "study_storage": "SQLAlchemy URL of the Optuna study; prefer TRAINER_STUDY_STORAGE, which `ps` does not show",
 }
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Build the settings; argparse itself ends the process with exit code 2 on unknown arguments.
+    """Build the settings; for invalid arguments, argparse exits the process with code 2.
 
     Raises:
         BadInputError: A value is out of range.
     """
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
-        description="Train a credit-risk model and promote it if it passes its gates. Exit codes: 0 done, "
-        "2 bad data or arguments, 3 a gate refused the model, 4 MLflow failed, "
-        "143 terminated (the next start goes on).",
+        description="Train and register a credit-risk model and, if it passes its gates, move the Production pointer "
+        "to it. Exit codes: 0 success, 2 invalid data or arguments, 3 a gate refused the model, 4 MLflow failed, "
+        "143 terminated (the next start resumes).",
     )
     parser.add_argument("--data", required=True, help=_HELP["data"])
     defaults = {
@@ -129,12 +131,12 @@ def _add(
         default = defaults.get(item.name, item.default if item.default is not MISSING else None)
         text = f"{_HELP.get(item.name, item.name.replace('_', ' '))} (default: %(default)s)"
         if item.name == "study_storage":
-            # The address holds a password, which must not appear in a help text that a log may keep.
+            # The URL contains a password, which must not end up in a log by way of the help text.
             text = _HELP[item.name]
         if default is False:
             parser.add_argument(flag, dest=item.name, action="store_true", help=text)
         else:
-            reader = _widths if item.name == "hidden" else type(default)
+            reader = _READERS.get(item.name, type(default))
             parser.add_argument(flag, dest=item.name, type=reader, default=default, help=text)
 
 
@@ -142,6 +144,15 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(",")) if text else ()
 
 
+def _pointer_mode(text: str) -> PointerMode:
+    if text not in set(PointerMode):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(PointerMode)}")
+    return PointerMode(text)
+
+
+_READERS = {"hidden": _widths, "production_pointer": _pointer_mode}
+
+
 def from_process(arguments: Sequence[str]) -> Settings:
-    """The settings of this process."""
+    """Return the settings of this process."""
     return parse(arguments, os.environ)

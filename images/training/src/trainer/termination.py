@@ -1,4 +1,4 @@
-"""SIGTERM: it ends a training wherever it stands, but not in the middle of what must be whole."""
+"""SIGTERM handling: end the training run at any point except inside a critical section."""
 
 import logging
 import signal
@@ -12,31 +12,32 @@ from trainer.errors import TerminatedError
 logger = logging.getLogger("trainer")
 
 
-def heed() -> None:
-    """Let SIGTERM raise TerminatedError from now on; to be called in the main thread."""
+def raise_on_sigterm() -> None:
+    """Make SIGTERM raise TerminatedError; call this in the main thread."""
     signal.signal(signal.SIGTERM, _terminate)
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let SIGTERM wait until the block is through.
+def sigterm_deferred() -> Iterator[None]:
+    """Defer SIGTERM until the end of the block.
 
-    Raised inside a database's driver, say, it would leave a transaction open that the run's last words then wait for.
+    If it were raised inside a database driver, for example, it would leave a transaction open that blocks the run's
+    final update.
     """
     if threading.current_thread() is not threading.main_thread():
-        # Signals come to the main thread alone.
+        # Only the main thread receives signals.
         yield
         return
-    waiting: list[int] = []
-    heeded = signal.signal(signal.SIGTERM, lambda number, _: waiting.append(number))
+    pending: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: pending.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, heeded)
-        if waiting:
-            signal.raise_signal(waiting[0])
+        signal.signal(signal.SIGTERM, previous)
+        if pending:
+            signal.raise_signal(pending[0])
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    logger.warning("terminated: the next start with the same data and arguments goes on from the last checkpoint")
+    logger.warning("terminated; a restart with the same data and arguments resumes from the last checkpoint")
     raise TerminatedError

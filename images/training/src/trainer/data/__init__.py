@@ -1,1 +1,1 @@
-"""Reading, declaring and validating data."""
+"""Declare, read, validate and split training data."""

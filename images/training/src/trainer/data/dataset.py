@@ -1,4 +1,4 @@
-"""Checked data as arrays, and the split that holds the same rows out in every training."""
+"""Validated data as arrays, and the train/test split that is the same in every training run."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,13 +18,13 @@ _PROTECTED_BANDS = 4
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows of one split, in the order and encoding of the network's inputs.
+    """Rows of one split, encoded as the network's inputs.
 
     Attributes:
-        frame: The declared columns as people know them (also those that the model may not use), N rows.
+        frame: All declared columns in their original form, including those the model may not use; N rows.
         numeric: float32 [N, numeric features].
-        categorical: int64 [N, categorical features], positions in the declared categories.
-        target: 1 for default, 0 for repaid, float32 [N].
+        categorical: int64 [N, categorical features], indices into the declared categories.
+        target: 1 for default, 0 for repaid; float32 [N].
     """
 
     frame: pd.DataFrame
@@ -36,7 +36,7 @@ class Dataset:
         return len(self.target)
 
     def take(self, rows: Integers) -> "Dataset":
-        """The rows at these positions, in this order."""
+        """Return the rows at these positions, in this order."""
         return Dataset(
             self.frame.iloc[rows].reset_index(drop=True),
             self.numeric[rows],
@@ -46,7 +46,7 @@ class Dataset:
 
 
 def encode(frame: pd.DataFrame, declaration: FeatureDeclaration) -> Dataset:
-    """Turn checked rows (see `validation.validate`) into arrays for the declared features."""
+    """Encode validated rows (see `validation.validate`) as arrays of the declared features."""
     numeric = [frame[feature.name].to_numpy(dtype=np.float32) for feature in declaration.numeric]
     categorical = [
         pd.Categorical(frame[feature.name], categories=feature.categories).codes.astype(np.int64)
@@ -65,20 +65,20 @@ def _columns(columns: list[npt.NDArray[Scalar]], rows: int, dtype: type[Scalar])
 
 
 def held_out(frame: pd.DataFrame, names: tuple[str, ...], *, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Which rows are kept for testing: decided by each row's content, not by its place.
+    """Choose the test rows by each row's content, not by its position.
 
-    A row that was held out once is held out in every later training with the same seed, however the data grows: so
-    a Production model has not seen the rows that its challenger is compared on, and copies of a row never stand on
-    both sides.
+    With the same seed, a row that was held out once is held out in every later run, even as the data grows. So a
+    Production model has never seen the rows on which a challenger is compared with it, and duplicates of a row never
+    end up on both sides of the split.
 
     Args:
         frame: Rows to split.
-        names: Columns that make up a row's identity (the declared features).
+        names: Columns that identify a row (the declared features).
         share: Expected share of held-out rows.
-        seed: Another seed is another split.
+        seed: Selects the split.
 
     Returns:
-        bool [N], true where the row is held out.
+        bool [N], true for held-out rows.
     """
     content = pd.util.hash_pandas_object(frame[list(names)], index=False).to_numpy()
     salted = pd.util.hash_array(content ^ np.uint64(pd.util.hash_array(np.array([seed]))[0]))
@@ -86,7 +86,7 @@ def held_out(frame: pd.DataFrame, names: tuple[str, ...], *, share: float, seed:
 
 
 def protected_groups(frame: pd.DataFrame, declaration: FeatureDeclaration) -> dict[str, pd.Series]:
-    """Each protected attribute's group per row; protected numbers are cut into quarters of equal size."""
+    """Return each row's group per protected attribute; numeric attributes are binned into quartiles."""
     groups = {}
     for feature in declaration.features:
         if not feature.protected:

@@ -1,4 +1,4 @@
-"""The feature declaration: the one file that a team with other columns changes."""
+"""The feature declaration: the one file that a team with different columns has to change."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,7 +15,7 @@ class _Strict(BaseModel):
 
 
 class NumericFeature(_Strict):
-    """A number with a unit and a closed range of valid values."""
+    """A number with a unit and an inclusive range of valid values."""
 
     name: str = Field(min_length=1)
     kind: Literal["numeric"]
@@ -36,7 +36,8 @@ class NumericFeature(_Strict):
 class CategoricalFeature(_Strict):
     """One of a closed list of categories.
 
-    `ordered` says that the list's order means something (grades, say); only the network's encoding uses it.
+    `ordered` means that the order of the list carries information (grades, for example); only the network's encoding
+    uses it.
     """
 
     name: str = Field(min_length=1)
@@ -50,7 +51,7 @@ class CategoricalFeature(_Strict):
     @model_validator(mode="after")
     def _categories_are_unique(self) -> Self:
         if len(set(self.categories)) != len(self.categories):
-            raise ValueError(f"{self.name}: a category is listed twice")
+            raise ValueError(f"{self.name}: a category is listed more than once")
         return self
 
 
@@ -58,47 +59,53 @@ Feature = Annotated[NumericFeature | CategoricalFeature, Field(discriminator="ki
 
 
 class Target(_Strict):
-    """The column that says how a loan ended, and its value for each end."""
+    """The column with a loan's outcome, and its value for each outcome."""
 
     column: str
     default: str | int
     repaid: str | int
 
     @model_validator(mode="after")
-    def _ends_differ(self) -> Self:
+    def _outcomes_differ(self) -> Self:
         if str(self.default) == str(self.repaid):
-            raise ValueError("target: default and repaid are the same value")
+            raise ValueError("target: default and repaid must be different values")
         return self
 
 
 class FeatureDeclaration(_Strict):
-    """Which columns a model learns from, and what may stand in them.
+    """The columns a model learns from and their valid values.
 
     Attributes:
-        id_column: Column whose values must be unique where the data has it, or None.
-        target: The column to learn.
-        features: In the order in which the service asks for them.
+        id_column: Column whose values must be unique if the data has it, or None.
+        target: The column to predict.
+        features: In the order of the model contract.
+        ignored: Fields that clients may keep sending although the model does not use them, such as features of an
+            older model; they go into the model contract.
     """
 
     id_column: str | None = None
     target: Target
     features: tuple[Feature, ...] = Field(min_length=1)
+    ignored: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         for what, values in (
             ("feature name", [feature.name for feature in self.features]),
             ("reason code", [feature.reason_code for feature in self.features]),
+            ("ignored field", list(self.ignored)),
         ):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"{what} used twice: {', '.join(repeated)}")
+                raise ValueError(f"{what} used more than once: {', '.join(repeated)}")
         if self.target.column in self.names:
             raise ValueError(f"the target {self.target.column} is also a feature")
+        if both := [name for name in self.ignored if name in {*self.names, self.target.column}]:
+            raise ValueError(f"ignored, but also a feature or the target: {', '.join(both)}")
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All feature names, in order."""
+        """Names of all features, in order."""
         return tuple(feature.name for feature in self.features)
 
     @property
@@ -112,7 +119,7 @@ class FeatureDeclaration(_Strict):
         return tuple(feature for feature in self.features if isinstance(feature, CategoricalFeature))
 
     def without_protected(self) -> "FeatureDeclaration":
-        """The same declaration, without the features that are protected attributes.
+        """Return this declaration with the protected attributes moved from the features to the ignored fields.
 
         Raises:
             BadInputError: No feature would be left.
@@ -120,22 +127,23 @@ class FeatureDeclaration(_Strict):
         kept = tuple(feature for feature in self.features if not feature.protected)
         if not kept:
             raise BadInputError("every declared feature is protected: nothing is left to train on")
-        return self.model_copy(update={"features": kept})
+        dropped = tuple(feature.name for feature in self.features if feature.protected)
+        return self.model_copy(update={"features": kept, "ignored": (*self.ignored, *dropped)})
 
 
 def load_declaration(path: Path) -> FeatureDeclaration:
     """Read a declaration from a JSON file.
 
     Raises:
-        BadInputError: The file cannot be read, or is not a declaration; says where and why.
+        BadInputError: The file cannot be read or is not a valid declaration; the message lists every problem.
     """
     try:
         return FeatureDeclaration.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise BadInputError(f"feature file {path}: {error.strerror}") from error
+        raise BadInputError(f"feature declaration {path}: {error.strerror}") from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
             for problem in error.errors()
         )
-        raise BadInputError(f"feature file {path}: {problems}") from error
+        raise BadInputError(f"feature declaration {path}: {problems}") from error

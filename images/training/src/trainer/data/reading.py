@@ -1,4 +1,4 @@
-"""Fetches training data and reads the declared columns, from wherever it is and in either format."""
+"""Fetch training data from a file, URL or S3 and read the declared columns of a CSV or Parquet file."""
 
 import csv
 import gzip
@@ -28,17 +28,17 @@ _RETRIES = 5
 
 @dataclass(frozen=True)
 class RawTable:
-    """Data as it was read, not yet checked.
+    """Data as read, before validation.
 
     Attributes:
-        frame: Declared columns that the data has; text is kept as text where a column is not numeric throughout.
-        ignored: Columns of the data that nobody declared.
+        frame: The declared columns that the data has; a column with any non-numeric value is kept as text.
+        undeclared: Columns of the data that the declaration does not use.
         source: Where the data came from, for people.
         sha256: Digest of the bytes that were read (of the generated table for `synthetic`).
     """
 
     frame: pd.DataFrame
-    ignored: tuple[str, ...]
+    undeclared: tuple[str, ...]
     source: str
     sha256: str
 
@@ -46,17 +46,17 @@ class RawTable:
 def read_table(
     source: str, declaration: FeatureDeclaration, *, scratch: Path, synthetic_rows: int, seed: int
 ) -> RawTable:
-    """Read a CSV (plain or gzipped) or Parquet file, or draw the built-in sample.
+    """Read a CSV (plain or gzipped) or Parquet file, or generate the built-in sample.
 
     Args:
-        source: A path, `s3://bucket/key`, an http(s) address, or `synthetic`.
-        declaration: Says which columns are wanted.
-        scratch: Folder for a downloaded file; the file is removed again.
+        source: A path, `s3://bucket/key`, an http(s) URL, or `synthetic`.
+        declaration: The columns to read.
+        scratch: Folder for the downloaded file, which is deleted after reading.
         synthetic_rows: Rows of the built-in sample.
         seed: Seed of the built-in sample.
 
     Raises:
-        BadInputError: There is nothing to read at `source`, or it is neither CSV nor Parquet.
+        BadInputError: `source` cannot be read, or is neither CSV nor Parquet.
     """
     if source == "synthetic":
         frame = generate(synthetic_rows, seed)
@@ -90,7 +90,7 @@ def _download_http(source: str, target: Path) -> None:
     try:
         response = pool.request("GET", source, preload_content=False)
         if response.status != 200:
-            raise BadInputError(f"{source}: the server answered {response.status}")
+            raise BadInputError(f"{source}: the server responded with HTTP {response.status}")
         with target.open("wb") as file:
             for chunk in response.stream(_CHUNK_BYTES):
                 file.write(chunk)
@@ -122,8 +122,8 @@ def _read_file(path: Path, source: str, declaration: FeatureDeclaration) -> RawT
         raise BadInputError(f"{source}: {error.strerror or error}") from error
     except (pa.ArrowException, UnicodeDecodeError, ValueError, EOFError) as error:
         raise BadInputError(f"{source}: neither a CSV (plain or gzipped) nor a Parquet file: {error}") from error
-    ignored = tuple(name for name in header if name not in wanted)
-    return _noted(RawTable(frame, ignored, source, digest))
+    undeclared = tuple(name for name in header if name not in wanted)
+    return _logged(RawTable(frame, undeclared, source, digest))
 
 
 def _csv_header(path: Path, *, compressed: bool) -> list[str]:
@@ -134,9 +134,9 @@ def _csv_header(path: Path, *, compressed: bool) -> list[str]:
     ) as file:
         header = next(csv.reader(file), [])
     if not header:
-        raise ValueError("it is empty")
+        raise ValueError("the file is empty")
     if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise ValueError(f"column named twice: {', '.join(repeated)}")
+        raise ValueError(f"duplicate column: {', '.join(repeated)}")
     return [name.removeprefix("\ufeff") for name in header]
 
 
@@ -154,11 +154,11 @@ def _wanted(declaration: FeatureDeclaration) -> list[str]:
 
 def _select(frame: pd.DataFrame, declaration: FeatureDeclaration, *, source: str, sha256: str) -> RawTable:
     wanted = [name for name in _wanted(declaration) if name in frame.columns]
-    ignored = tuple(str(name) for name in frame.columns if name not in wanted)
-    return _noted(RawTable(frame[wanted], ignored, source, sha256))
+    undeclared = tuple(str(name) for name in frame.columns if name not in wanted)
+    return _logged(RawTable(frame[wanted], undeclared, source, sha256))
 
 
-def _noted(table: RawTable) -> RawTable:
-    if table.ignored:
-        logger.info("%s: ignoring undeclared columns: %s", table.source, ", ".join(table.ignored))
+def _logged(table: RawTable) -> RawTable:
+    if table.undeclared:
+        logger.info("%s: skipping undeclared columns: %s", table.source, ", ".join(table.undeclared))
     return table

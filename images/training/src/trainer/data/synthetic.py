@@ -1,11 +1,11 @@
-"""The built-in sample: applicants drawn from documented distributions, so that everything runs without any file.
+"""The built-in sample: loans drawn from documented distributions, so that everything runs without a data file.
 
 The marginals resemble public loan-payback data: income is log-normal (median 36,600 USD), debt-to-income is
 beta-distributed around .18, the credit score is normal (679, 69) and clipped to 300..850, the interest rate falls
-with the score, and the grade follows score and rate. Default depends on employment above all, then on debt, score
-and income, with interactions that a linear model cannot follow; labels are drawn from that probability, so that no
-model can be perfect. About 20 % default; the probabilities that the labels were drawn from reach a ROC AUC of
-about .88. Gender and marital status have no influence.
+with the score, and the grade follows score and rate. Default depends mainly on employment, then on debt, score and
+income, with interactions that a linear model cannot capture; labels are drawn from that probability, so no model can
+be perfect. About 20 % default; the true probabilities reach a ROC AUC of about .88. Gender and marital status have no
+influence.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ _GRADE_SHARES = np.array([0.045, 0.155, 0.36, 0.28, 0.085, 0.075])
 
 
 def generate(rows: int, seed: int) -> pd.DataFrame:
-    """Draw `rows` loans; the same rows and seed give the same table.
+    """Draw `rows` loans; the same arguments give the same table.
 
     Returns:
         Columns `id`, the eleven features, and `loan_paid_back` (1 = paid back).
@@ -65,7 +65,7 @@ def generate(rows: int, seed: int) -> pd.DataFrame:
 
 
 def default_probability(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """The probability of default that `generate` draws each row's label from, float64 [N]."""
+    """Return the true probability of default, from which `generate` draws each row's label; float64 [N]."""
     score = (frame["credit_score"].to_numpy(dtype=np.float64) - 679) / 69
     debt = frame["debt_to_income_ratio"].to_numpy(dtype=np.float64)
     income = np.log(frame["annual_income"].to_numpy(dtype=np.float64) / 36_600)

@@ -1,4 +1,4 @@
-"""Checks raw data against the declaration and reports every problem at once, with row numbers."""
+"""Validate raw data against the feature declaration and report every problem at once, with row numbers."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from trainer.errors import BadInputError
 
 _ROWS_SHOWN = 10
 _EXAMPLES_SHOWN = 5
-_CHECK_MESSAGES = {"not_nullable": "missing value", "field_uniqueness": "used more than once"}
+_CHECK_MESSAGES = {"not_nullable": "missing value", "field_uniqueness": "duplicate value"}
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Problem:
 
     Attributes:
         column: The column, or None for the table as a whole.
-        message: What is wrong, and what is allowed.
-        count: Rows concerned; 0 where it is not about rows.
-        rows: The first of them, counted from 1 without the header.
+        message: What is wrong and what is allowed.
+        count: Number of affected rows; 0 if the problem is not about rows.
+        rows: The first affected rows, counted from 1 below the header.
         examples: Some of the offending values.
     """
 
@@ -47,7 +47,7 @@ class Problem:
 
 
 class InvalidDataError(BadInputError):
-    """The data does not fit the declaration; `problems` holds all that is wrong."""
+    """The data does not match the declaration; `problems` lists everything that is wrong."""
 
     def __init__(self, source: str, row_count: int, problems: tuple[Problem, ...]) -> None:
         self.source = source
@@ -59,7 +59,7 @@ class InvalidDataError(BadInputError):
         )
 
     def to_json(self) -> str:
-        """The report as JSON, for machines."""
+        """Return the report as JSON, for machines."""
         return json.dumps(
             {
                 "source": self.source,
@@ -70,17 +70,17 @@ class InvalidDataError(BadInputError):
 
 
 def validate(table: RawTable, declaration: FeatureDeclaration, *, minimum_rows: int) -> pd.DataFrame:
-    """Check the table; give it back with numeric features as float64 and the target as 1 for default, 0 else.
+    """Validate the table and return it with numeric features as float64 and the target as 1 (default) or 0 (repaid).
 
     Raises:
-        InvalidDataError: Something does not fit; the error lists everything that does not.
+        InvalidDataError: The data does not match the declaration; the error lists every problem.
     """
     frame = table.frame.reset_index(drop=True)
     problems: list[Problem] = []
     required = [*declaration.names, declaration.target.column]
-    problems += [Problem(name, "missing") for name in required if name not in frame.columns]
+    problems += [Problem(name, "column is missing") for name in required if name not in frame.columns]
     if len(frame) < minimum_rows:
-        problems.append(Problem(None, f"{len(frame)} rows are too few, at least {minimum_rows} are needed"))
+        problems.append(Problem(None, f"{len(frame)} rows are too few; at least {minimum_rows} are required"))
     frame, type_problems = _with_numbers(frame, declaration)
     problems += type_problems
     problems += _schema_problems(frame, declaration)
@@ -104,7 +104,7 @@ def _with_numbers(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tuple
         wrong = wrong[wrong.astype(str).str.lower() != "nan"]
         if len(wrong):
             problems.append(_problem(feature.name, "not a number", wrong))
-            # Reported already: a stand-in within the range keeps the other checks from reporting the same cells again.
+            # Already reported: a placeholder within the range keeps later checks from reporting the same cells again.
             numbers[wrong.index] = feature.minimum
         converted[feature.name] = numbers
     return frame.assign(**converted), problems
@@ -114,10 +114,10 @@ def _schema(frame: pd.DataFrame, declaration: FeatureDeclaration) -> pa.DataFram
     columns: dict[str, pa.Column] = {}
     for feature in declaration.features:
         if isinstance(feature, NumericFeature):
-            allowed = f"outside {feature.minimum:g} .. {feature.maximum:g} {feature.unit}"
+            allowed = f"outside {feature.minimum:g} to {feature.maximum:g} {feature.unit}"
             check = pa.Check.in_range(feature.minimum, feature.maximum, error=allowed)
         else:
-            allowed = f"unknown category, allowed are {', '.join(feature.categories)}"
+            allowed = f"unknown category; allowed: {', '.join(feature.categories)}"
             check = pa.Check.isin(feature.categories, error=allowed)
         columns[feature.name] = pa.Column(None, check, nullable=False, required=False)
     if declaration.id_column:
@@ -144,9 +144,9 @@ def _with_target(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tuple[
         allowed = f"neither {target.default} (default) nor {target.repaid} (repaid)"
         problems.append(_problem(target.column, allowed, raw[wrong]))
     elif len(frame) and defaulted.all():
-        problems.append(Problem(target.column, "constant: every loan defaulted, nothing can be learned"))
+        problems.append(Problem(target.column, "constant: every loan defaulted, so there is nothing to learn"))
     elif len(frame) and repaid.all():
-        problems.append(Problem(target.column, "constant: every loan was repaid, nothing can be learned"))
+        problems.append(Problem(target.column, "constant: every loan was repaid, so there is nothing to learn"))
     return frame.assign(**{target.column: defaulted.astype(np.int64)}), problems
 
 
@@ -157,7 +157,7 @@ def _equals(column: pd.Series, value: str | int) -> pd.Series:
 
 
 def _problem(column: str, message: str, values: pd.Series) -> Problem:
-    """Describe the offending cells; the index of `values` holds row positions from 0."""
+    """Describe the invalid cells; the index of `values` holds zero-based row positions."""
     ordered = values.sort_index()
     present = ordered.dropna()
     return Problem(

@@ -1,4 +1,4 @@
-"""Champion against challenger on the same held-out rows."""
+"""Compare champion and challenger on the same held-out rows."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Comparison:
 
     Attributes:
         auc_difference: On all rows.
-        lower_bound: One-sided 95 % bound of the paired bootstrap: the difference is above it, as far as we can tell.
+        lower_bound: One-sided 95 % lower confidence bound of the difference, from a paired bootstrap.
     """
 
     auc_difference: float
@@ -27,13 +27,13 @@ class Comparison:
 
 
 def compare_auc(target: Vector, champion: Vector, challenger: Vector, *, seed: int) -> Comparison:
-    """Bootstrap the difference of two models' AUC over the same rows, resampling rows with replacement.
+    """Bootstrap the difference between two models' AUC on the same rows, resampling rows with replacement.
 
     Args:
-        target: 1 for default, 0 else, [N]; both occur.
+        target: 1 for default, 0 for repaid, [N]; both occur.
         champion: Probabilities of the Production model, [N].
         challenger: Probabilities of the new model, [N].
-        seed: Decides the resamples.
+        seed: Seed of the resampling.
     """
     ranks = [np.unique(scores, return_inverse=True)[1].astype(np.int64) for scores in (champion, challenger)]
     rng = np.random.default_rng(seed)
@@ -49,6 +49,6 @@ def compare_auc(target: Vector, champion: Vector, challenger: Vector, *, seed: i
     ]
     return Comparison(
         auc_difference=difference(np.ones(rows)),
-        # A resample without both classes says nothing and is left out.
+        # A resample with only one class has no AUC and is left out.
         lower_bound=float(np.nanquantile(resampled, 1 - _CONFIDENCE)),
     )

@@ -1,4 +1,4 @@
-"""Everything that is measured about a trained model, and the folder that would be registered."""
+"""Calibrate, export and measure a trained model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +39,12 @@ class Evaluation:
 
     Attributes:
         folder: Holds `model.onnx` and `contract.json`.
-        contract: What `contract.json` says.
-        probability: Of default per test row, by the exported model, float64 [N].
+        contract: The content of `contract.json`.
+        probability: Probability of default per test row, from the exported model, float64 [N].
         metrics: On the test rows.
         groups: Results per protected group.
-        importance: AUC lost when a feature's test values are shuffled, per feature.
-        gates: All gates that need no other model.
+        importance: Permutation importance on the test rows: AUC lost per shuffled feature.
+        gates: All gates that do not depend on another model.
     """
 
     folder: Path
@@ -73,23 +73,24 @@ def evaluate(
     Args:
         fitted: The trained network.
         training: The rows it was trained on.
-        test: Rows that it never saw.
+        test: Held-out rows.
         declaration: The features it uses.
-        full_declaration: Those and the protected attributes that it may not use.
-        limits: For the gates.
+        full_declaration: Those, and the protected attributes it may not use.
+        limits: Gate limits.
         model_name: Name of the registered model.
         data_sha256: Digest of the training data.
-        folder: Where to write `model.onnx` and `contract.json`.
+        folder: Folder to write `model.onnx` and `contract.json` to.
     """
-    seen = training.target[fitted.out_of_fold_rows].astype(np.float64)
-    calibration = calibrate(fitted.out_of_fold_logit, seen)
+    target_out_of_fold = training.target[fitted.out_of_fold_rows].astype(np.float64)
+    calibration = calibrate(fitted.out_of_fold_logit, target_out_of_fold)
     network = CalibratedNetwork(fitted.network, slope=calibration.slope, intercept=calibration.intercept).eval()
     export_onnx(network, folder / MODEL_FILE)
     reference = reference_applicant(training.frame, declaration)
-    threshold = decision_threshold(seen, calibration.apply(fitted.out_of_fold_logit))
+    threshold = decision_threshold(target_out_of_fold, calibration.apply(fitted.out_of_fold_logit))
     contract = Contract(
         model_name=model_name,
         features=feature_contracts(declaration),
+        ignored=declaration.ignored,
         reference_applicant=reference,
         score_histogram=score_histogram(np.zeros(0)),
         decision_threshold=threshold,
@@ -111,7 +112,7 @@ def evaluate(
         groups=groups,
         importance=permutation_importance(served, test, declaration),
         gates=(
-            finite_gate(_answers_to_edge_cases(served, training, declaration)),
+            finite_gate(_score_edge_cases(served, training, declaration)),
             *quality_gates(metrics, groups, limits),
             _measure_parity(network, served, test),
         ),
@@ -119,7 +120,7 @@ def evaluate(
 
 
 def predict(model: CreditRiskModel, data: Dataset) -> npt.NDArray[np.float32]:
-    """Probability of default per row, float32 [N], in pieces that keep memory low."""
+    """Return the probability of default per row, float32 [N], computed in batches to save memory."""
     parts = [
         model.run(
             {
@@ -133,23 +134,23 @@ def predict(model: CreditRiskModel, data: Dataset) -> npt.NDArray[np.float32]:
 
 
 def permutation_importance(model: CreditRiskModel, data: Dataset, declaration: FeatureDeclaration) -> dict[str, float]:
-    """AUC lost when one feature's values are shuffled among rows (Breiman, 2001), mean of three shuffles."""
-    some = data.take(np.arange(min(len(data), _IMPORTANCE_ROWS)))
-    if len(np.unique(some.target)) < 2:
+    """Return the AUC lost when a feature's values are shuffled (Breiman, 2001), averaged over three shuffles."""
+    sample = data.take(np.arange(min(len(data), _IMPORTANCE_ROWS)))
+    if len(np.unique(sample.target)) < 2:
         return {}
     rng = np.random.default_rng(0)
-    whole = roc_auc_score(some.target, predict(model, some))
+    baseline = roc_auc_score(sample.target, predict(model, sample))
     importance = {}
     inputs: list[tuple[npt.NDArray[Any], int, str]] = [
-        (some.numeric, index, feature.name) for index, feature in enumerate(declaration.numeric)
+        (sample.numeric, index, feature.name) for index, feature in enumerate(declaration.numeric)
     ]
-    inputs += [(some.categorical, index, feature.name) for index, feature in enumerate(declaration.categorical)]
+    inputs += [(sample.categorical, index, feature.name) for index, feature in enumerate(declaration.categorical)]
     for columns, index, name in inputs:
         kept = columns[:, index].copy()
         losses = []
         for _ in range(_IMPORTANCE_REPEATS):
             columns[:, index] = rng.permutation(kept)
-            losses.append(whole - roc_auc_score(some.target, predict(model, some)))
+            losses.append(baseline - roc_auc_score(sample.target, predict(model, sample)))
         columns[:, index] = kept
         importance[name] = float(np.mean(losses))
     return importance
@@ -159,7 +160,7 @@ def _write(contract: Contract, folder: Path) -> None:
     (folder / CONTRACT_FILE).write_text(contract.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _answers_to_edge_cases(
+def _score_edge_cases(
     model: CreditRiskModel, training: Dataset, declaration: FeatureDeclaration
 ) -> npt.NDArray[np.float32]:
     numeric, categorical = edge_cases(declaration, np.median(training.numeric, axis=0), training.categorical[0])

@@ -1,4 +1,4 @@
-"""How decisions fall on the groups of each protected attribute."""
+"""How decisions affect the groups of each protected attribute."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-# Approval rates of fewer rows say more about chance than about the model.
+# With fewer rows, an approval rate reflects chance more than the model.
 MINIMUM_GROUP_ROWS = 50
 
 
@@ -20,11 +20,11 @@ class GroupResult:
         attribute: The protected attribute.
         group: Its value.
         rows: Test rows in the group.
-        roc_auc: AUC within the group, None where the group holds one class only.
-        default_rate: Observed share of defaults.
+        roc_auc: AUC within the group, or None if the group has only one class.
+        default_rate: Observed default rate.
         approval_rate: Share of rows below the decision threshold.
-        adverse_impact_ratio: Approval rate over that of the attribute's most approved group (the four-fifths rule
-            compares it with .8); None for groups that are too small to tell.
+        adverse_impact_ratio: Approval rate divided by that of the attribute's best-treated group (the four-fifths rule
+            compares it with .8), or None if the group is too small.
     """
 
     attribute: str
@@ -43,7 +43,7 @@ def assess_groups(
     *,
     threshold: float,
 ) -> tuple[GroupResult, ...]:
-    """Judge each group of each attribute; all arrays have the shape [N] and share their row order."""
+    """Measure each group of each attribute; all arrays have the shape [N] and the same row order."""
     results = []
     for attribute, values in groups.items():
         members = {str(group): (values == group).to_numpy() for group in sorted(values.unique())}
@@ -69,10 +69,10 @@ def assess_groups(
 
 
 def _ratio(rate: float, best: float) -> float:
-    # Nobody approved anywhere: all groups are treated alike.
+    # If no group has approvals, all are treated alike.
     return rate / best if best else 1.0
 
 
 def minimum_adverse_impact_ratio(results: tuple[GroupResult, ...]) -> float:
-    """The worst ratio over all groups that are large enough; 1 where there is none."""
+    """Return the lowest ratio of all groups that are large enough; 1 if there are none."""
     return min((r.adverse_impact_ratio for r in results if r.adverse_impact_ratio is not None), default=1.0)

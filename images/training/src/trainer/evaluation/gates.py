@@ -1,4 +1,4 @@
-"""The gates between a trained model and Production. Every judgement here is a pure function of measured numbers."""
+"""The gates between a trained model and Production, as pure functions of measured numbers."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from trainer.errors import BadInputError
 from trainer.evaluation.comparison import Comparison
 from trainer.evaluation.fairness import GroupResult, minimum_adverse_impact_ratio
 from trainer.evaluation.metrics import Metrics
-from trainer.export.contract import Contract, incompatibilities
+from trainer.export.compatibility import incompatibilities
+from trainer.export.contract import Contract
 
 PARITY_LIMIT = 1e-5
 PARITY_ROWS = 1_000
@@ -21,14 +22,14 @@ _RANDOM_EDGE_ROWS = 256
 
 @dataclass(frozen=True)
 class GateLimits:
-    """What a model must reach.
+    """Limits that a model must meet.
 
     Attributes:
-        minimum_auc: Least ROC AUC on the test rows.
-        maximum_ece: Greatest expected calibration error on the test rows.
-        minimum_air: Least adverse-impact ratio of any group (.8 is the four-fifths rule).
-        margin: How much AUC may be lost against Production, at the 95 % bound.
-        allow_contract_change: Whether clients of the Production model may have to change.
+        minimum_auc: Minimum ROC AUC on the test rows.
+        maximum_ece: Maximum expected calibration error on the test rows.
+        minimum_air: Minimum adverse-impact ratio of any protected group (.8 is the four-fifths rule).
+        margin: Maximum AUC loss against Production, at the 95 % confidence bound.
+        allow_contract_change: Whether the model may be incompatible with the Production model.
     """
 
     minimum_auc: float = 0.65
@@ -45,7 +46,7 @@ class GateLimits:
             "margin": 0 <= self.margin <= 1,
         }
         if wrong := [f"{name}={getattr(self, name)}" for name, fine in limits.items() if not fine]:
-            raise BadInputError(f"gate limits must lie between 0 and 1: {', '.join(wrong)}")
+            raise BadInputError(f"gate limits must be between 0 and 1: {', '.join(wrong)}")
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Gate:
 
     Attributes:
         name: The gate.
-        passed: Whether the model may go on.
-        value: The measured number, or None where it could not be measured (which never passes).
-        limit: What it was held against.
-        detail: For people.
+        passed: Whether the model passed.
+        value: The measured value, or None if it could not be measured (which never passes).
+        limit: The limit for the value.
+        detail: Explanation for people.
     """
 
     name: str
@@ -72,12 +73,12 @@ class Gate:
 
 
 def at_least(name: str, value: float, limit: float, detail: str) -> Gate:
-    """Pass when the value reaches the limit; NaN does not."""
+    """Pass if the value is at least the limit; NaN never passes."""
     return Gate(name, value >= limit, _finite(value), limit, detail)
 
 
 def at_most(name: str, value: float, limit: float, detail: str) -> Gate:
-    """Pass when the value does not exceed the limit; NaN does not pass."""
+    """Pass if the value is at most the limit; NaN never passes."""
     return Gate(name, value <= limit, _finite(value), limit, detail)
 
 
@@ -86,7 +87,7 @@ def _finite(value: float) -> float | None:
 
 
 def quality_gates(metrics: Metrics, groups: tuple[GroupResult, ...], limits: GateLimits) -> tuple[Gate, ...]:
-    """Ranking, calibration and fairness on the test rows."""
+    """Judge ranking, calibration and fairness on the test rows."""
     return (
         at_least("roc_auc", metrics.roc_auc, limits.minimum_auc, "ROC AUC on the test rows"),
         at_most("ece", metrics.ece, limits.maximum_ece, "expected calibration error on the test rows"),
@@ -94,56 +95,65 @@ def quality_gates(metrics: Metrics, groups: tuple[GroupResult, ...], limits: Gat
             "adverse_impact_ratio",
             minimum_adverse_impact_ratio(groups),
             limits.minimum_air,
-            "least approval rate of a protected group over the best group's",
+            "lowest approval rate of a protected group over that of the best-treated group",
         ),
     )
 
 
 def finite_gate(probability: npt.NDArray[np.float32]) -> Gate:
-    """All answers to edge cases must be probabilities."""
+    """Require a probability as the score of every edge case."""
     wrong = int((~(np.isfinite(probability) & (probability >= 0) & (probability <= 1))).sum())
-    return at_most("finite", wrong, 0, f"answers outside 0..1 among {len(probability)} edge cases")
+    return at_most("finite", wrong, 0, f"scores outside 0..1 among {len(probability)} edge cases")
 
 
 def parity_gate(trained: npt.NDArray[np.float32], exported: npt.NDArray[np.float32]) -> Gate:
-    """The exported graph must answer like the trained network; both [N]."""
+    """Require the same scores from the exported graph and the trained network; both [N]."""
     distance = float(np.abs(trained.astype(np.float64) - exported).max())
-    return at_most("export_parity", distance, PARITY_LIMIT, f"greatest difference on {len(trained)} rows")
+    return at_most("export_parity", distance, PARITY_LIMIT, f"largest difference on {len(trained)} rows")
 
 
 def contract_gate(production: Contract | None, challenger: Contract, limits: GateLimits) -> Gate:
-    """Present clients must be able to go on as they are."""
+    """Require that clients of the Production model can keep sending what they send."""
     if production is None:
         return Gate("contract", True, 0, 0, "no Production model yet")
     found = incompatibilities(production, challenger)
+    problems = "; ".join(str(problem) for problem in found)
+    if not found:
+        return Gate("contract", True, 0, 0, "compatible with the Production model")
     if limits.allow_contract_change:
-        return Gate("contract", True, len(found), len(found), "change allowed: " + ("; ".join(found) or "none"))
-    return at_most("contract", len(found), 0, "; ".join(found) or "present clients can go on")
+        return Gate("contract", True, len(found), len(found), f"change allowed: {problems}")
+    return at_most("contract", len(found), 0, f"{problems}; or pass --allow-contract-change")
 
 
 def champion_gate(comparison: Comparison | None, limits: GateLimits, *, reason: str) -> Gate:
-    """Not worse than Production. `reason` says why there is no comparison, and passes nothing by itself."""
+    """Require that the model is not worse than Production.
+
+    Args:
+        comparison: The measured difference; None never passes.
+        limits: Has the allowed margin.
+        reason: What the model was compared with, or why it could not be compared.
+    """
     if comparison is None:
         return Gate("not_worse_than_production", False, None, -limits.margin, reason)
     return at_least(
         "not_worse_than_production",
         comparison.lower_bound,
         -limits.margin,
-        f"95 % lower bound of the AUC difference {comparison.auc_difference:+.4f} against {reason}",
+        f"95 % lower bound of the AUC difference of {comparison.auc_difference:+.4f} from {reason}",
     )
 
 
 def edge_cases(declaration: FeatureDeclaration, rows: Floats, positions: Integers) -> tuple[Floats, Integers]:
-    """Rows that a network is most likely to stumble over.
+    """Build rows that are most likely to break a network.
 
     Args:
-        declaration: Says how far values may reach.
+        declaration: The valid values.
         rows: One typical row of numbers, float32 [numeric].
-        positions: One typical row of category positions, int64 [categorical].
+        positions: One typical row of category indices, int64 [categorical].
 
     Returns:
-        float32 [M, numeric] and int64 [M, categorical]: each number at each end of its range, all at once at each
-        end, each category once, and random rows from the whole range.
+        float32 [M, numeric] and int64 [M, categorical]: each numeric feature at both ends of its range, all of them
+        together at each end, each category once, and random rows from the whole range.
     """
     numeric, categorical = declaration.numeric, declaration.categorical
     low = np.array([feature.minimum for feature in numeric], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""How good a set of probabilities is: ranking, calibration and sharpness."""
+"""Metrics of predicted probabilities: ranking, calibration and accuracy."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of probabilities of default against what happened.
+    """Metrics of predicted probabilities of default against the observed outcomes.
 
     Attributes:
         roc_auc: Area under the ROC curve.
@@ -21,7 +21,7 @@ class Metrics:
         ks: Kolmogorov-Smirnov distance between the scores of defaulted and repaid loans.
         brier: Mean squared error of the probability.
         log_loss: Mean negative log-likelihood, in nats.
-        ece: Expected calibration error over 15 bins of equal width.
+        ece: Expected calibration error over 15 equal-width bins.
     """
 
     roc_auc: float
@@ -33,7 +33,7 @@ class Metrics:
 
 
 def measure(target: npt.ArrayLike, probability: npt.ArrayLike) -> Metrics:
-    """Compute all metrics; both arguments have the shape [N], target holds 0 and 1, both occur."""
+    """Compute all metrics; both arguments have the shape [N], and the target must contain both 0 and 1."""
     truth = np.asarray(target, dtype=np.float64)
     score = np.asarray(probability, dtype=np.float64)
     auc = float(roc_auc_score(truth, score))
@@ -50,7 +50,7 @@ def measure(target: npt.ArrayLike, probability: npt.ArrayLike) -> Metrics:
 
 @dataclass(frozen=True)
 class CalibrationBins:
-    """Non-empty bins of equal width: mean prediction, observed default rate and share of rows, each [bins]."""
+    """Non-empty equal-width bins: mean prediction, observed default rate and share of rows, each [bins]."""
 
     predicted: Vector
     observed: Vector
@@ -58,7 +58,7 @@ class CalibrationBins:
 
 
 def calibration_bins(target: Vector, probability: Vector, *, bins: int = CALIBRATION_BINS) -> CalibrationBins:
-    """Group predictions into bins of equal width; the last bin includes 1."""
+    """Group predictions into equal-width bins; the last bin includes 1."""
     index = np.minimum((probability * bins).astype(np.int64), bins - 1)
     count = np.bincount(index, minlength=bins)
     filled = count > 0
@@ -70,29 +70,29 @@ def calibration_bins(target: Vector, probability: Vector, *, bins: int = CALIBRA
 
 
 def expected_calibration_error(target: Vector, probability: Vector, *, bins: int = CALIBRATION_BINS) -> float:
-    """Mean distance between predicted and observed default rate per bin, weighted by rows (Naeini et al., 2015)."""
+    """Average the gap between predicted and observed default rate over bins, by rows (Naeini et al., 2015)."""
     grouped = calibration_bins(target, probability, bins=bins)
     return float(np.abs(grouped.predicted - grouped.observed) @ grouped.share)
 
 
 def decision_threshold(target: Vector, probability: Vector) -> float:
-    """The probability of default at and above which an application is declined: where KS is attained."""
+    """Return the probability of default from which an application is declined: where KS is attained."""
     false_positive, true_positive, thresholds = roc_curve(target, probability)
     best = int((true_positive - false_positive).argmax())
-    # The model contract wants a number between 0 and 1; a constant score may have its threshold at an end.
+    # The model contract requires a number strictly between 0 and 1; the threshold of a constant score may be 0 or 1.
     return float(np.clip(thresholds[best], 1e-6, 1 - 1e-6))
 
 
 def weighted_auc(target: Vector, score_rank: npt.NDArray[np.int64], weight: Vector) -> float:
-    """ROC AUC of rows that count `weight` times; ties count half.
+    """Compute the ROC AUC of weighted rows; ties count half.
 
     Args:
         target: 0 or 1, [N].
-        score_rank: Dense rank of each score from 0, equal for equal scores, [N].
-        weight: How often each row counts, [N].
+        score_rank: Dense rank of each score, starting at 0, equal for equal scores, [N].
+        weight: Weight of each row, [N].
 
     Returns:
-        The AUC, or NaN where one of the classes has no weight.
+        The AUC, or NaN if one of the classes has no weight.
     """
     positive = np.bincount(score_rank, weight * target)
     negative = np.bincount(score_rank, weight * (1 - target))

@@ -1,4 +1,4 @@
-"""The model card (Mitchell et al., "Model Cards for Model Reporting", 2019), as Markdown."""
+"""The model card (Mitchell et al., "Model Cards for Model Reporting", 2019) in Markdown."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -18,13 +18,13 @@ def write_card(
     rows: tuple[int, int],
     git_revision: str,
 ) -> str:
-    """Describe a model for those who approve, use or are judged by it.
+    """Describe a model for those who approve it, use it or are scored by it.
 
     Args:
-        evaluation: What was measured.
+        evaluation: The measurements.
         gates: All gates with their verdicts.
         declaration: The features that the model uses.
-        full_declaration: Those and the protected attributes that it may not use.
+        full_declaration: Those, and the protected attributes it may not use.
         source: Where the data came from.
         rows: Number of training and of test rows.
         git_revision: Revision of the code.
@@ -39,12 +39,12 @@ def write_card(
         "out-of-fold predictions.",
         "",
         "## Intended use",
-        "Ranking and pricing applications of the kind in the training data, with a person answerable for each "
+        "Ranking and pricing applications like those in the training data, with a person accountable for each "
         f"decision. An application is approved below {contract.decision_threshold:.4f}. Not for other products, "
-        "populations or purposes, and not as the only ground of an adverse decision.",
+        "populations or purposes, and not as the sole basis of an adverse decision.",
         "",
         "## Data",
-        f"{source}: {rows[0]} training and {rows[1]} test rows, held out by content. SHA-256 "
+        f"{source}: {rows[0]} training and {rows[1]} test rows, split by content. SHA-256 "
         f"`{contract.training_data_sha256}`; code revision `{git_revision}`.",
         "",
         "## Metrics on the test rows",
@@ -55,7 +55,7 @@ def write_card(
         "",
         "## Protected attributes",
         f"Used as features: {', '.join(used) or 'none'}. Not used: {', '.join(excluded) or 'none'}. "
-        "The service never gives a protected attribute as a reason.",
+        "The service never reports a protected attribute as a reason.",
         "",
         *_table(
             ("attribute", "group", "rows", "AUC", "approval rate", "adverse-impact ratio"),
@@ -72,16 +72,19 @@ def write_card(
             ),
         ),
         "",
-        "## What the model looks at",
+        "## Ignored fields",
+        f"Clients may keep sending these fields; the service discards them: {', '.join(contract.ignored) or 'none'}.",
+        "",
+        "## Feature importance",
         *_table(
             ("feature", "AUC lost when shuffled"),
             ((k, f"{v:.4f}") for k, v in sorted(evaluation.importance.items(), key=lambda item: -item[1])),
         ),
         "",
         "## Limits",
-        "It knows only repaid and defaulted loans that were granted (no reject inference), no change of the economy "
-        "after the data was collected, and no values outside the declared ranges. Groups of fewer than 50 test rows "
-        "are too small for an adverse-impact ratio.",
+        "Trained only on loans that were granted (no reject inference), on the economic conditions in which the data "
+        "was collected, and on values within the declared ranges. Groups of fewer than 50 test rows are too small for "
+        "an adverse-impact ratio.",
         "",
     ]
     return "\n".join(lines)

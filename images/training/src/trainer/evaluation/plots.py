@@ -1,4 +1,4 @@
-"""Figures for the run: ROC, calibration, score distribution, learning curve."""
+"""Plots for the run: ROC, calibration, score distribution and learning curve."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ Vector = npt.NDArray[np.float64]
 
 
 def save_plots(target: Vector, probability: Vector, history: tuple[EpochReport, ...], folder: Path) -> None:
-    """Write four PNG files into `folder`; target and probability are those of the test rows, [N]."""
+    """Write four PNG files to `folder`; target and probability are those of the test rows, [N]."""
     with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 100}):
         _roc(target, probability).savefig(folder / "roc.png")
         _calibration(target, probability).savefig(folder / "calibration.png")

@@ -1,1 +1,1 @@
-"""What serving gets: the ONNX graph and the model contract."""
+"""Export what serving needs, the ONNX graph and the model contract, and check contracts for compatibility."""

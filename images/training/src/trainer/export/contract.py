@@ -1,13 +1,13 @@
-"""`contract.json`: what passes from training to serving, besides the network (see docs/model-contract.md)."""
+"""`contract.json`: everything but the network that passes from training to serving (see docs/model-contract.md)."""
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainer.data.declaration import FeatureDeclaration, NumericFeature
 
@@ -22,7 +22,7 @@ class _Strict(BaseModel):
 
 
 class NumericContract(_Strict):
-    """A numeric feature as the service asks for it."""
+    """A numeric feature of an application."""
 
     name: str
     kind: Literal["numeric"] = "numeric"
@@ -35,7 +35,7 @@ class NumericContract(_Strict):
 
 
 class CategoricalContract(_Strict):
-    """A categorical feature as the service asks for it."""
+    """A categorical feature of an application."""
 
     name: str
     kind: Literal["categorical"] = "categorical"
@@ -49,26 +49,46 @@ FeatureContract = Annotated[NumericContract | CategoricalContract, Field(discrim
 
 
 class ScoreHistogram(_Strict):
-    """How the scores of the test rows were distributed; `counts` has one entry less than `edges`."""
+    """Distribution of the test rows' scores; `counts` has one entry fewer than `edges`."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
 
 class Contract(_Strict):
-    """Format version 1 of the model contract."""
+    """Format version 2 of the model contract; version 1 is read as a contract that ignores no field.
 
-    format_version: Literal[1] = 1
+    Attributes:
+        features: What an application must contain.
+        ignored: Fields that clients of an older model may still send; the service discards their values.
+    """
+
+    format_version: Literal[2] = 2
     model_name: str
     features: tuple[FeatureContract, ...]
+    ignored: tuple[Annotated[str, Field(min_length=1)], ...]
     reference_applicant: dict[str, float | str]
     score_histogram: ScoreHistogram
     decision_threshold: float
     training_data_sha256: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade_version_1(cls, document: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+        if isinstance(document, dict) and document.get("format_version") == 1 and "ignored" not in document:
+            return {**document, "format_version": 2, "ignored": ()}
+        return document
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [*(feature.name for feature in self.features), *self.ignored]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"listed more than once under `features` and `ignored`: {', '.join(repeated)}")
+        return self
+
 
 def feature_contracts(declaration: FeatureDeclaration) -> tuple[FeatureContract, ...]:
-    """The declared features without what only training needs."""
+    """Return the declared features without the fields that only training needs."""
     return tuple(
         NumericContract(**feature.model_dump())
         if isinstance(feature, NumericFeature)
@@ -78,7 +98,7 @@ def feature_contracts(declaration: FeatureDeclaration) -> tuple[FeatureContract,
 
 
 def reference_applicant(frame: pd.DataFrame, declaration: FeatureDeclaration) -> dict[str, float | str]:
-    """The middle of the training rows: the median of each number, the most frequent category."""
+    """Return each numeric feature's median and each categorical feature's most frequent category."""
     return {
         feature.name: float(frame[feature.name].median())
         if isinstance(feature, NumericFeature)
@@ -88,7 +108,7 @@ def reference_applicant(frame: pd.DataFrame, declaration: FeatureDeclaration) ->
 
 
 def score_histogram(probability: npt.NDArray[np.float64]) -> ScoreHistogram:
-    """Count probabilities, [N], in 20 bins of equal width."""
+    """Count probabilities, [N], in 20 equal-width bins."""
     counts, edges = np.histogram(probability, bins=_HISTOGRAM_BINS, range=(0.0, 1.0))
     return ScoreHistogram(
         edges=tuple(round(float(edge), 6) for edge in edges), counts=tuple(int(count) for count in counts)
@@ -96,39 +116,5 @@ def score_histogram(probability: npt.NDArray[np.float64]) -> ScoreHistogram:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hex."""
+    """Return a file's SHA-256 as hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def incompatibilities(production: Contract, challenger: Contract) -> tuple[str, ...]:
-    """Why a client of the Production model could be refused or misled by the challenger.
-
-    A feature that is no longer asked for harms nobody; a new, changed or narrowed one does.
-    """
-    known = {feature.name: feature for feature in production.features}
-    found = []
-    for feature in challenger.features:
-        before = known.get(feature.name)
-        if before is None:
-            found.append(f"{feature.name}: new, present clients do not send it")
-        elif isinstance(before, NumericContract) and isinstance(feature, NumericContract):
-            found += _numeric_changes(before, feature)
-        elif isinstance(before, CategoricalContract) and isinstance(feature, CategoricalContract):
-            if gone := [category for category in before.categories if category not in feature.categories]:
-                found.append(f"{feature.name}: categories no longer allowed: {', '.join(gone)}")
-        else:
-            found.append(f"{feature.name}: was {before.kind}, is {feature.kind}")
-        if before is not None and before.reason_code != feature.reason_code:
-            found.append(f"{feature.name}: reason code was {before.reason_code}, is {feature.reason_code}")
-    return tuple(found)
-
-
-def _numeric_changes(before: NumericContract, now: NumericContract) -> list[str]:
-    found = []
-    if before.unit != now.unit:
-        found.append(f"{now.name}: unit was {before.unit}, is {now.unit}")
-    if now.minimum > before.minimum or now.maximum < before.maximum:
-        found.append(
-            f"{now.name}: range was {before.minimum:g} .. {before.maximum:g}, is {now.minimum:g} .. {now.maximum:g}"
-        )
-    return found

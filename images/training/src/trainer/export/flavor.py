@@ -1,6 +1,6 @@
-"""How a model's files become an MLflow model that `mlflow.pyfunc` and `mlflow.onnx` load, without a pickle.
+"""Lay out a model's files as an MLflow model that `mlflow.pyfunc` and `mlflow.onnx` can load, without a pickle.
 
-MLflow's own ONNX flavor would load it through column tensors; this one ships a small module that takes raw features.
+MLflow's own ONNX flavor would expect one tensor per input; this one ships a small module that accepts raw features.
 """
 
 import shutil
@@ -19,12 +19,12 @@ _REQUIREMENTS = ("mlflow", "numpy", "onnx", "onnxruntime", "pandas")
 
 
 def save_model(path: str, mlflow_model: Model, *, folder: Path) -> None:
-    """Lay out an MLflow model at `path`; the name and arguments are those that `mlflow.models.Model.log` calls.
+    """Lay out an MLflow model at `path`; `mlflow.models.Model.log` dictates the function's name and arguments.
 
     Args:
         path: Folder to create.
-        mlflow_model: Receives the flavors.
-        folder: Holds `model.onnx` and `contract.json`.
+        mlflow_model: The model to add the flavors to.
+        folder: Folder with `model.onnx` and `contract.json`.
     """
     target = Path(path)
     code = target / "code"

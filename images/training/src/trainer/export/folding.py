@@ -1,4 +1,4 @@
-"""The trained network rewritten for serving: the same function, with all that no row changes worked out once."""
+"""Rewrite the trained network for serving: the same function, with everything that is constant precomputed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,26 +10,26 @@ from torch import Tensor
 
 from trainer.learning.network import CLIPPED_AT, CalibratedNetwork, Encoder, PackedLinear
 
-# Categorical features share a table, one line for each combination, up to so many lines.
-_LINES = 64
+# Categorical features share a table with one row per combination, up to this many rows.
+_TABLE_ROWS = 64
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class FirstLayer:
-    """Encoder and first layer, of all heads side by side: `units` is heads times the layer's width.
+    """Encoder and first layer of all heads side by side: `units` is the number of heads times the layer's width.
 
-    A combination of categories, encoded, times the layer is a line of a table, so that the codes are never made. A
-    clipped z-score and a bin's code are both ramps from 0 to 1 in one number.
+    Each table row is the product of the layer's weights and one encoded combination of categories, so the one-hot codes
+    are never computed. A clipped z-score and the code of a bin are both ramps from 0 to 1 over one number.
 
     Attributes:
-        strides: What one step in each categorical feature counts in each table's lines, int64 [categorical, tables].
-        offset: Where each table begins, int64 [tables].
-        table: All tables' lines; without categorical features one line, the bias. float32 [lines, units].
-        start: Where each number's ramps begin to rise, float32 [numeric, ramps].
-        width: Over what distance they rise, float32 [numeric, ramps].
-        ramps: What each ramp is multiplied with, float32 [numeric * ramps, units].
+        strides: How many rows of each table one step in each categorical feature moves, int64 [categorical, tables].
+        offset: First row of each table, int64 [tables].
+        table: The rows of all tables; without categorical features a single row, the bias. float32 [rows, units].
+        start: Where each number's ramps start to rise, float32 [numeric, ramps].
+        width: The distance over which they rise, float32 [numeric, ramps].
+        ramps: The weights of each ramp, float32 [numeric * ramps, units].
     """
 
     strides: Integers
@@ -42,16 +42,16 @@ class FirstLayer:
 
 @dataclass(frozen=True)
 class Folded:
-    """A calibrated network in half the steps.
+    """A calibrated network in half as many steps.
 
-    Every hidden layer but the last has one more unit, which is always one: the next layer's biases are its weights. To
-    add biases head by head costs a row as much as to multiply with the weights.
+    Every hidden layer except the last has an extra unit that is always one, whose weights are the next layer's biases:
+    adding biases per head would cost a row as much as multiplying with the weights.
 
     Attributes:
-        first: All heads' first layers as one.
-        hidden: Weights of each further hidden layer, float32 [heads, in + 1, out + 1] but of the last, [.., .., out].
-        last: The output layers' weights, with the heads' mean and the calibration's slope in them, [heads, in, 1].
-        shift: What all biases after the last hidden layer come to, float32 [].
+        first: The first layers of all heads combined.
+        hidden: Weights of each further hidden layer, float32 [heads, in + 1, out + 1]; of the last, [.., .., out].
+        last: Output weights, including the mean over heads and the calibration's slope, [heads, in, 1].
+        shift: Sum of all biases after the last hidden layer, float32 [].
     """
 
     first: FirstLayer
@@ -62,7 +62,7 @@ class Folded:
 
 @torch.no_grad()
 def fold(calibrated: CalibratedNetwork) -> Folded:
-    """Work out in float64 what the network does with every row alike."""
+    """Precompute, in float64, everything that does not depend on the row."""
     network = calibrated.network
     layers = [layer for layer in network.layers if isinstance(layer, PackedLinear)]
     slope, intercept = calibrated.get_buffer("slope").double(), calibrated.get_buffer("intercept").double()
@@ -77,24 +77,24 @@ def fold(calibrated: CalibratedNetwork) -> Folded:
 
 
 def _with_one(weight: Tensor) -> Tensor:
-    """Give a layer, float64 [heads, in + 1, out], the unit that is one for every row."""
+    """Add the unit that is always one to a layer, float64 [heads, in + 1, out]."""
     unit = torch.zeros_like(weight[:, :, :1])
     unit[:, -1] = 1
     return torch.cat([weight, unit], dim=2)
 
 
 def _fold_first(encoder: Encoder, weight: Tensor) -> FirstLayer:
-    """Fold the layer's weights and, as the last line, biases: float64 [in + 1, units]."""
+    """Fold the layer's weights and, as the last row, its biases: float64 [in + 1, units]."""
     mean, scale = encoder.get_buffer("mean"), encoder.get_buffer("scale")
     numeric, bins = encoder.numeric_features, len(encoder.get_buffer("lower"))
     scores, pieces, codes, bias = torch.split(weight, [numeric, bins, len(weight) - numeric - bins - 1, 1])
     tables = [encoder.get_buffer(f"codes_{index}").double() for index in range(encoder.categorical_features)]
     parts = torch.split(codes, [table.shape[1] for table in tables])
     strides, joint = _joint([table @ part for table, part in zip(tables, parts, strict=True)])
-    # clip(z) is a ramp of height 2 * CLIPPED_AT, less CLIPPED_AT. Every row takes one line of the first table: what is
-    # the same for all goes with it.
-    always = bias - CLIPPED_AT * scores.sum(0, keepdim=True)
-    joint = [joint[0] + always, *joint[1:]] if joint else [always]
+    # clip(z) is a ramp of height 2 * CLIPPED_AT, minus CLIPPED_AT. Every application uses exactly one row of the first
+    # table, so constant terms are added there.
+    constant = bias - CLIPPED_AT * scores.sum(0, keepdim=True)
+    joint = [joint[0] + constant, *joint[1:]] if joint else [constant]
     column = torch.cat([torch.arange(numeric), encoder.get_buffer("column")])
     starts = torch.cat([mean - CLIPPED_AT * scale, encoder.get_buffer("lower")])
     widths = torch.cat([2 * CLIPPED_AT * scale, encoder.get_buffer("width")])
@@ -109,16 +109,16 @@ def _fold_first(encoder: Encoder, weight: Tensor) -> FirstLayer:
 
 
 def _joint(parts: list[Tensor]) -> tuple[Integers, list[Tensor]]:
-    """Join features' tables, float64 [categories, units], into ones of all combinations while they stay small.
+    """Merge features' tables, float64 [categories, units], into tables of all combinations while those stay small.
 
     Returns:
-        `FirstLayer.strides`, and the joint tables.
+        `FirstLayer.strides` and the merged tables.
     """
     tables: list[Tensor] = []
     strides: list[Integers] = []
     for feature, part in enumerate(parts):
-        if tables and len(tables[-1]) * len(part) <= _LINES:
-            # The newest feature counts single lines, the earlier ones blocks of them.
+        if tables and len(tables[-1]) * len(part) <= _TABLE_ROWS:
+            # The newest feature moves by single rows, the earlier ones by blocks of rows.
             strides[-1] *= len(part)
             tables[-1] = (tables[-1][:, None] + part).flatten(0, 1)
         else:
@@ -129,7 +129,7 @@ def _joint(parts: list[Tensor]) -> tuple[Integers, list[Tensor]]:
 
 
 def _by_column(values: Tensor, column: Tensor, missing: float) -> Tensor:
-    """Order values of ramps, [ramps, ...], by the number that each is of: [numeric, most ramps of a number, ...]."""
+    """Group values per ramp, [ramps, ...], by numeric feature and pad them: [numeric, most ramps per feature, ...]."""
     if not len(column):
         return values[:, None]
     groups = [values[column == number] for number in range(int(column.max()) + 1)]

@@ -1,8 +1,8 @@
-"""Writes a trained network as one ONNX file whose inputs and output the model contract names.
+"""Write a trained network as a single ONNX file with the inputs and the output that the model contract defines.
 
-The graph is put together here, step by step: it has some twenty, and `torch.onnx.export` takes several seconds to find
-them, most of the time of a small training. Every version's graph is held against the network before it may be promoted
-(the gate `export_parity`).
+The graph is built node by node: it has about twenty nodes, and tracing them with `torch.onnx.export` takes several
+seconds, most of the time of a small training run. The gate `export_parity` compares every exported graph with its
+network before the Production pointer may move to it.
 """
 
 from pathlib import Path
@@ -16,27 +16,27 @@ from trainer.export.folding import FirstLayer, Folded, fold
 from trainer.learning.network import CalibratedNetwork
 
 _OPSET = 18
-# The oldest file format that has this operator set's operators is understood by the most runtimes.
+# The oldest file format that supports this operator set, for compatibility with the most runtimes.
 _IR_VERSION = 8
 _ROWS = "rows"
-# Whoever adds steps of their own behind the network finds plain names free.
+# Keeps unprefixed names free for those who append nodes of their own to the graph.
 _PREFIX = "network."
 
 
-class _Steps:
-    """Nodes in the order in which they are computed, and the constants that they use."""
+class _GraphBuilder:
+    """Nodes in execution order, and the constants that they use."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, name: str, values: npt.ArrayLike) -> str:
-        """Keep an array; return its name in the graph."""
+        """Add a constant and return its name in the graph."""
         self.constants.append(numpy_helper.from_array(np.asarray(values), _PREFIX + name))
         return _PREFIX + name
 
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: int | list[int]) -> str:
-        """Add a step; return its output's name."""
+        """Add a node and return the name of its output."""
         name = output or f"{_PREFIX}{operator.lower()}_{len(self.nodes)}"
         node = helper.make_node(operator, inputs, [name])
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
@@ -45,61 +45,61 @@ class _Steps:
 
 
 def export_onnx(network: CalibratedNetwork, path: Path) -> None:
-    """Export for any number of rows; an input without columns is left out.
+    """Export a network for any number of rows; an input without columns is omitted.
 
     Args:
         network: Calibrated network, on the CPU.
-        path: The file to write; nothing is written beside it.
+        path: The only file to write.
     """
     encoder = network.network.encoder
     inputs = {
         "numeric": (TensorProto.FLOAT, encoder.numeric_features),
         "categorical": (TensorProto.INT64, encoder.categorical_features),
     }
-    steps = _steps(fold(network), numeric=encoder.numeric_features > 0, categorical=encoder.categorical_features > 0)
+    builder = _build(fold(network), numeric=encoder.numeric_features > 0, categorical=encoder.categorical_features > 0)
     graph = helper.make_graph(
-        steps.nodes,
+        builder.nodes,
         "credit-risk",
         [helper.make_tensor_value_info(name, kind, [_ROWS, n]) for name, (kind, n) in inputs.items() if n],
         [helper.make_tensor_value_info("probability_of_default", TensorProto.FLOAT, [_ROWS])],
-        steps.constants,
+        builder.constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, str(path), save_as_external_data=False)
 
 
-def _steps(folded: Folded, *, numeric: bool, categorical: bool) -> _Steps:
-    steps = _Steps()
-    units = _first_layer(steps, folded.first, numeric=numeric, categorical=categorical)
+def _build(folded: Folded, *, numeric: bool, categorical: bool) -> _GraphBuilder:
+    graph = _GraphBuilder()
+    units = _first_layer(graph, folded.first, numeric=numeric, categorical=categorical)
     heads, width, _ = (folded.hidden[0] if folded.hidden else folded.last).shape
-    # From [rows, heads * width] to [heads, rows, width].
-    units = steps.add("Reshape", units, steps.constant("shape", np.array([-1, heads, width])))
-    units = steps.add("Transpose", units, perm=[1, 0, 2])
+    # Reshape [rows, heads * width] to [heads, rows, width].
+    units = graph.add("Reshape", units, graph.constant("shape", np.array([-1, heads, width])))
+    units = graph.add("Transpose", units, perm=[1, 0, 2])
     for number, weight in enumerate(folded.hidden):
-        units = steps.add("MatMul", units, steps.constant(f"weight_{number}", weight))
-        units = steps.add("Relu", units)
-    logits = steps.add("MatMul", units, steps.constant("last", folded.last))
-    logit = steps.add("ReduceSum", logits, steps.constant("heads_and_one", np.array([0, 2])), keepdims=0)
-    logit = steps.add("Add", logit, steps.constant("shift", folded.shift))
-    steps.add("Sigmoid", logit, output="probability_of_default")
-    return steps
+        units = graph.add("MatMul", units, graph.constant(f"weight_{number}", weight))
+        units = graph.add("Relu", units)
+    logits = graph.add("MatMul", units, graph.constant("last", folded.last))
+    logit = graph.add("ReduceSum", logits, graph.constant("heads_and_one", np.array([0, 2])), keepdims=0)
+    logit = graph.add("Add", logit, graph.constant("shift", folded.shift))
+    graph.add("Sigmoid", logit, output="probability_of_default")
+    return graph
 
 
-def _first_layer(steps: _Steps, first: FirstLayer, *, numeric: bool, categorical: bool) -> str:
-    """Units of the first layer, [rows, heads * width]."""
-    units = steps.constant("table", first.table)
+def _first_layer(graph: _GraphBuilder, first: FirstLayer, *, numeric: bool, categorical: bool) -> str:
+    """Add the first layer and return its output, [rows, heads * width]."""
+    units = graph.constant("table", first.table)
     if categorical:
-        lines = steps.add("MatMul", "categorical", steps.constant("strides", first.strides))
-        lines = steps.add("Add", lines, steps.constant("offset", first.offset))
-        units = steps.add("Gather", units, lines, axis=0)
-        units = steps.add("ReduceSum", units, steps.constant("tables", np.array([1])), keepdims=0)
+        lines = graph.add("MatMul", "categorical", graph.constant("strides", first.strides))
+        lines = graph.add("Add", lines, graph.constant("offset", first.offset))
+        units = graph.add("Gather", units, lines, axis=0)
+        units = graph.add("ReduceSum", units, graph.constant("tables", np.array([1])), keepdims=0)
     if numeric:
-        ramps = steps.add("Unsqueeze", "numeric", steps.constant("last_axis", np.array([2])))
-        ramps = steps.add("Sub", ramps, steps.constant("start", first.start))
-        ramps = steps.add("Div", ramps, steps.constant("width", first.width))
-        limits = [steps.constant(name, np.float32(value)) for name, value in (("zero", 0), ("one", 1))]
-        ramps = steps.add("Clip", ramps, *limits)
-        ramps = steps.add("Reshape", ramps, steps.constant("flat", np.array([-1, first.start.size])))
-        units = steps.add("Gemm", ramps, steps.constant("ramps", first.ramps), units)
-    return steps.add("Relu", units)
+        ramps = graph.add("Unsqueeze", "numeric", graph.constant("last_axis", np.array([2])))
+        ramps = graph.add("Sub", ramps, graph.constant("start", first.start))
+        ramps = graph.add("Div", ramps, graph.constant("width", first.width))
+        limits = [graph.constant(name, np.float32(value)) for name, value in (("zero", 0), ("one", 1))]
+        ramps = graph.add("Clip", ramps, *limits)
+        ramps = graph.add("Reshape", ramps, graph.constant("flat", np.array([-1, first.start.size])))
+        units = graph.add("Gemm", ramps, graph.constant("ramps", first.ramps), units)
+    return graph.add("Relu", units)

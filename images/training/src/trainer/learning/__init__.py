@@ -1,1 +1,1 @@
-"""The network and how it is trained."""
+"""The network, its training loop, calibration and hyperparameter search."""

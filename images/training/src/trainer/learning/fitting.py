@@ -1,4 +1,4 @@
-"""The training loop: packed heads, each held to its own validation fold, resumable after every epoch."""
+"""The training loop: packed heads, each validated on its own fold; resumable after every epoch."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ from trainer.data.dataset import Dataset
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.learning.network import Encoder, Encoding, RiskNetwork
 from trainer.learning.optimizer import FusedAdamW
-from trainer.termination import undisturbed
+from trainer.termination import sigterm_deferred
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _WARM_UP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch did; losses are mean log losses, in nats."""
+    """Results of one epoch; losses are mean log losses, in nats."""
 
     epoch: int
     epochs: int
@@ -45,9 +45,9 @@ class Fitted:
 
     Attributes:
         network: With each head at its own best epoch.
-        out_of_fold_rows: Training rows that some head did not train on, [M].
-        out_of_fold_logit: Mean logit of those rows over the heads that did not see them, float64 [M].
-        history: One report per epoch, also of epochs before a resume.
+        out_of_fold_rows: Indices of training rows that at least one head did not train on, [M].
+        out_of_fold_logit: Mean logit of those rows over the heads that did not train on them, float64 [M].
+        history: One report per epoch, including epochs before a resume.
     """
 
     network: RiskNetwork
@@ -58,7 +58,7 @@ class Fitted:
 
 @dataclass
 class _Progress:
-    """All that changes while training; together with the seed it decides every later step."""
+    """All state that changes during training; together with the seed, it determines every later step."""
 
     parameters: Sequence[Tensor]
     best: list[Tensor]
@@ -81,7 +81,7 @@ class _Progress:
 
 @dataclass(frozen=True)
 class _Fold:
-    """Rows that some heads hold out to be judged on; both are contiguous."""
+    """The rows of one validation fold and the heads that hold it out; both are contiguous."""
 
     rows: slice
     heads: slice
@@ -89,31 +89,31 @@ class _Fold:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Training rows on the device, fold by fold, encoded once for all epochs.
+    """Training rows on the device, sorted by fold, encoded once for all epochs.
 
     Attributes:
         encoded: float32 [N, encoder.out_features].
         target: float32 [N].
-        fold: Of each row, rising, int64 [N].
-        place: Of each row in the data, int64 [N].
-        held_out: The folds that some heads hold out.
-        useful: Positions of the rows that some head learns from.
+        fold: Fold of each row, ascending, int64 [N].
+        position: Position of each row in the data, int64 [N].
+        held_out: The folds that at least one head holds out.
+        useful: Indices of the rows that at least one head trains on.
     """
 
     encoded: Tensor
     target: Tensor
     fold: Tensor
-    place: npt.NDArray[np.int64]
+    position: npt.NDArray[np.int64]
     held_out: tuple[_Fold, ...]
     useful: Tensor
 
     def trains_on(self, rows: Tensor, head_fold: Tensor) -> Tensor:
-        """1 where a head may learn from a row, float32 [heads, rows]."""
+        """Return 1 where a head may train on a row, else 0; float32 [heads, rows]."""
         return (self.fold.index_select(0, rows)[None, :] != head_fold[:, None]).float()
 
 
 def choose_device() -> torch.device:
-    """A GPU where there is one."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -127,22 +127,22 @@ def fit(
     on_epoch: Callable[[EpochReport], None],
     checkpoint: Path | None = None,
 ) -> Fitted:
-    """Train until no head improves any more; go on from `checkpoint` where that file exists.
+    """Train until no head improves any more; resume from `checkpoint` if that file exists.
 
     Args:
         data: Training rows.
         categories: Number of categories per categorical feature.
-        ordered: Whether each categorical feature's categories have an order.
-        hyperparameters: With everything decided (see `Hyperparameters.for_rows`).
-        seed: Decides initial weights, folds, batches and dropout.
-        on_epoch: Called after each epoch (not for epochs that a checkpoint already holds).
-        checkpoint: Where progress is kept, or None to keep none.
+        ordered: Whether each categorical feature's categories are ordered.
+        hyperparameters: Fully resolved hyperparameters (see `Hyperparameters.for_rows`).
+        seed: Seed of the initial weights, folds, batches and dropout.
+        on_epoch: Called after each epoch, but not for epochs restored from a checkpoint.
+        checkpoint: File to keep progress in, or None.
     """
     device = choose_device()
     torch.manual_seed(seed)
     encoding = Encoding.fit(data.numeric, categories, ordered, bins=hyperparameters.bins)
     network = RiskNetwork(encoding, hyperparameters.architecture).to(device)
-    rows = _place(data, network.encoder, hyperparameters, seed, device)
+    rows = _load_rows(data, network.encoder, hyperparameters, seed, device)
     head_fold = torch.arange(hyperparameters.heads, device=device) % hyperparameters.folds
     head_fold = head_fold.sort().values
     parameters = list(network.parameters())
@@ -158,7 +158,7 @@ def fit(
 
     while progress.epoch < hyperparameters.epochs and progress.epochs_without_gain < hyperparameters.patience:
         started = time.perf_counter()
-        # Every epoch's randomness follows from seed and epoch alone: a resumed run repeats an unbroken one.
+        # Each epoch's randomness depends only on seed and epoch, so a resumed run repeats an uninterrupted one.
         torch.manual_seed(seed * 1_000_003 + progress.epoch)
         train_loss = _train_epoch(
             network, optimizer, rows, head_fold, hyperparameters=hyperparameters, epoch=progress.epoch
@@ -177,7 +177,7 @@ def fit(
         progress.epoch += 1
         if checkpoint:
             _save(checkpoint, progress, optimizer)
-        with undisturbed():
+        with sigterm_deferred():
             on_epoch(report)
 
     with torch.no_grad():
@@ -188,7 +188,7 @@ def fit(
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over the first tenth of the steps, then half a cosine down to zero."""
+    """Return the rate at a step: linear warm-up over the first tenth of the steps, then a half cosine down to zero."""
     warm_up = max(1, int(steps * _WARM_UP_SHARE))
     if step < warm_up:
         return peak * (step + 1) / warm_up
@@ -196,24 +196,26 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 
 @torch.no_grad()
-def _place(data: Dataset, encoder: Encoder, hyperparameters: Hyperparameters, seed: int, device: torch.device) -> _Rows:
+def _load_rows(
+    data: Dataset, encoder: Encoder, hyperparameters: Hyperparameters, seed: int, device: torch.device
+) -> _Rows:
     folds = hyperparameters.folds
     drawn = np.random.default_rng(seed).permutation(len(data)) % folds
-    place = np.argsort(drawn, kind="stable")
-    fold = drawn[place]
+    position = np.argsort(drawn, kind="stable")
+    fold = drawn[position]
     head_fold = np.sort(np.arange(hyperparameters.heads) % folds)
     row_edges, head_edges = (np.searchsorted(numbers, np.arange(folds + 1)) for numbers in (fold, head_fold))
     encoded = torch.empty(len(data), encoder.out_features, device=device)
     for start in range(0, len(data), _EVALUATION_ROWS):
-        here = place[start : start + _EVALUATION_ROWS]
-        encoded[start : start + len(here)] = encoder(
-            torch.from_numpy(data.numeric[here]).to(device), torch.from_numpy(data.categorical[here]).to(device)
+        batch = position[start : start + _EVALUATION_ROWS]
+        encoded[start : start + len(batch)] = encoder(
+            torch.from_numpy(data.numeric[batch]).to(device), torch.from_numpy(data.categorical[batch]).to(device)
         )
     return _Rows(
         encoded=encoded,
-        target=torch.from_numpy(data.target[place]).to(device),
+        target=torch.from_numpy(data.target[position]).to(device),
         fold=torch.from_numpy(fold).to(device),
-        place=place,
+        position=position,
         held_out=tuple(
             _Fold(slice(*rows), slice(*heads))
             for rows, heads in zip(pairwise(row_edges), pairwise(head_edges), strict=True)
@@ -243,7 +245,7 @@ def _train_epoch(
         weight = rows.trains_on(batch, head_fold)
         logits = network.logits(rows.encoded.index_select(0, batch))
         target = rows.target.index_select(0, batch).expand_as(logits)
-        # The sum over heads: each head learns as if it were alone.
+        # Summed over heads, so that each head trains as if it were alone.
         loss = binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum") / len(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -253,14 +255,14 @@ def _train_epoch(
 
 @torch.no_grad()
 def _held_out_logits(network: RiskNetwork, rows: _Rows, fold: _Fold) -> Tensor:
-    """Logits of a fold's rows by the heads that hold it out, float32 [heads, M]."""
+    """Return a fold's logits from the heads that hold it out, float32 [heads, M]."""
     network.eval()
     parts = torch.split(rows.encoded[fold.rows], _EVALUATION_ROWS)
     return torch.cat([network.logits(part, fold.heads) for part in parts], dim=1)
 
 
 def _validation_loss(network: RiskNetwork, rows: _Rows) -> Tensor:
-    """Each head's mean log loss on its own held-out fold, [heads]."""
+    """Return each head's mean log loss on its own held-out fold, [heads]."""
     losses = []
     for fold in rows.held_out:
         logits = _held_out_logits(network, rows, fold)
@@ -271,8 +273,8 @@ def _validation_loss(network: RiskNetwork, rows: _Rows) -> Tensor:
 
 def _out_of_fold(network: RiskNetwork, rows: _Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     logits = torch.cat([_held_out_logits(network, rows, fold).mean(dim=0) for fold in rows.held_out])
-    places = np.concatenate([rows.place[fold.rows] for fold in rows.held_out])
-    return places, logits.cpu().numpy().astype(np.float64)
+    positions = np.concatenate([rows.position[fold.rows] for fold in rows.held_out])
+    return positions, logits.cpu().numpy().astype(np.float64)
 
 
 def _save(path: Path, progress: _Progress, optimizer: FusedAdamW) -> None:
@@ -285,7 +287,7 @@ def _save(path: Path, progress: _Progress, optimizer: FusedAdamW) -> None:
         "history": [asdict(report) for report in progress.history],
         "optimizer": optimizer.state_dict(),
     }
-    # Renaming is atomic: a kill in the middle of writing leaves the previous checkpoint.
+    # Renaming is atomic: a process killed while writing leaves the previous checkpoint intact.
     unfinished = path.with_suffix(".unfinished")
     torch.save(state, unfinished)
     unfinished.replace(path)

@@ -1,13 +1,13 @@
-"""The hyper-parameters of a training, and their defaults for a given number of rows."""
+"""Hyperparameters and their defaults for a given number of training rows."""
 
 from dataclasses import dataclass, replace
 
 from trainer.errors import BadInputError
 from trainer.learning.network import Architecture
 
-# An ensemble of narrow heads pays where rows are few; with many, one wide head has seen enough, and is quicker.
+# An ensemble of narrow heads pays off with few rows; with many rows, one wide head is as good and faster.
 _HEAD_ROWS = 250_000
-_MOST_HEADS = 16
+_MAXIMUM_HEADS = 16
 _STEPS_PER_EPOCH = 50
 _NARROW, _WIDE = (32, 32), (64, 64)
 _NARROW_RATE, _WIDE_RATE = 1.2e-2, 4e-3
@@ -15,19 +15,19 @@ _NARROW_RATE, _WIDE_RATE = 1.2e-2, 4e-3
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What shapes the network and its optimisation.
+    """What shapes the network and its training.
 
     Attributes:
         heads: Independent heads, averaged; 0 chooses by the number of rows.
         hidden: Widths of each head's hidden layers; empty chooses by the number of rows.
         bins: Piecewise-linear bins per numeric feature.
-        dropout: Share of hidden units dropped while training.
+        dropout: Share of hidden units dropped during training.
         learning_rate: Peak of the warm-up and cosine schedule; 0 chooses by the number of rows.
         weight_decay: AdamW's decoupled weight decay.
         batch_rows: Rows per step; 0 chooses by the number of rows.
-        folds: Each head is validated on (and never trained on) one of this many folds.
-        epochs: At most this many passes over the rows.
-        patience: Epochs without a better validation loss of any head before training stops.
+        folds: Number of folds; each head is validated on one of them and never trained on it.
+        epochs: Maximum number of passes over the rows.
+        patience: Training stops after this many epochs in which no head improved its validation loss.
     """
 
     heads: int = 0
@@ -55,11 +55,11 @@ class Hyperparameters:
             "patience": self.patience > 0,
         }
         if wrong := [f"{name}={getattr(self, name)}" for name, fine in limits.items() if not fine]:
-            raise BadInputError(f"hyper-parameters out of range: {', '.join(wrong)}")
+            raise BadInputError(f"hyperparameters out of range: {', '.join(wrong)}")
 
     def for_rows(self, rows: int) -> "Hyperparameters":
-        """The same, with what was left to choose decided for this many training rows."""
-        heads = self.heads or max(1, min(_MOST_HEADS, round(_HEAD_ROWS / rows)))
+        """Return a copy with everything that was left open resolved for this many training rows."""
+        heads = self.heads or max(1, min(_MAXIMUM_HEADS, round(_HEAD_ROWS / rows)))
         return replace(
             self,
             heads=heads,
@@ -70,5 +70,5 @@ class Hyperparameters:
 
     @property
     def architecture(self) -> Architecture:
-        """The part that shapes the network."""
+        """The hyperparameters that shape the network."""
         return Architecture(self.heads, self.hidden, self.bins, self.dropout)

@@ -1,4 +1,4 @@
-"""The network: a fixed encoding, then independent fully connected heads that are trained as one tensor program."""
+"""The network: a fixed encoding, then independent fully connected heads trained as one tensor program."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Where z-scores end: beyond, a number is only "very large".
+# Z-scores are clipped here: beyond it, a number is just "very large".
 CLIPPED_AT = 4.0
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What decides the shape of the network.
+    """The shape of the network.
 
     Attributes:
         heads: Independent networks that are averaged (a packed ensemble).
         hidden: Width of each hidden layer of one head.
         bins: Piecewise-linear bins per numeric feature.
-        dropout: Share of hidden units that are dropped while training.
+        dropout: Share of hidden units dropped during training.
     """
 
     heads: int
@@ -33,14 +33,14 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Everything that the encoder learns from the training rows, before any gradient.
+    """What the encoder takes from the training rows before training starts.
 
     Attributes:
         mean: Mean per numeric feature, float32 [numeric].
         scale: Standard deviation per numeric feature, never zero, float32 [numeric].
-        edges: Rising bin edges per numeric feature; lengths differ, because ties are merged.
+        edges: Ascending bin edges per numeric feature; their number varies because ties are merged.
         categories: Number of categories per categorical feature.
-        ordered: Whether the categories of each categorical feature have an order.
+        ordered: Whether the categories of each categorical feature are ordered.
     """
 
     mean: npt.NDArray[np.float32]
@@ -58,7 +58,7 @@ class Encoding:
         *,
         bins: int,
     ) -> "Encoding":
-        """Take scale and quantile bin edges from the training rows, float32 [N, numeric]."""
+        """Compute mean, scale and quantile bin edges of the training rows, float32 [N, numeric]."""
         quantiles = np.linspace(0.0, 1.0, bins + 1)
         edges = tuple(
             _distinct(np.quantile(column.astype(np.float64), quantiles).astype(np.float32)) for column in numeric.T
@@ -75,7 +75,7 @@ class Encoding:
 
 def _distinct(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     distinct = np.unique(edges)
-    # A constant column still needs one bin with a width above zero.
+    # A constant column still needs one bin with a positive width.
     return distinct if len(distinct) > 1 else np.array([distinct[0], distinct[0] + 1], dtype=np.float32)
 
 
@@ -127,7 +127,7 @@ def _codes(count: int, *, ordered: bool) -> Tensor:
 
 
 class PackedLinear(nn.Module):
-    """One linear layer per head, held in one tensor: [heads, N, in] to [heads, N, out]."""
+    """One linear layer per head, stored as one tensor: [heads, N, in] to [heads, N, out]."""
 
     def __init__(self, heads: int, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -136,14 +136,14 @@ class PackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(heads, 1, out_features).uniform_(-bound, bound))
 
     def forward(self, rows: Tensor, heads: slice) -> Tensor:
-        """Apply the weights of the chosen heads, each to its own rows."""
+        """Apply the weights of the selected heads, each to its own rows."""
         return torch.baddbmm(self.bias[heads], rows, self.weight[heads])
 
 
 class ByteDropout(nn.Module):
-    """Dropout that draws one random byte per unit, so that its share is a multiple of 1/256.
+    """Dropout that draws one random byte per unit, which makes its share a multiple of 1/256.
 
-    Drawing a float for each unit, as `nn.Dropout` does, took half of all training time on a CPU.
+    Drawing a float per unit, as `nn.Dropout` does, took half of all training time on a CPU.
     """
 
     def __init__(self, share: float) -> None:
@@ -151,19 +151,19 @@ class ByteDropout(nn.Module):
         self.dropped = round(share * 256)
 
     def forward(self, units: Tensor) -> Tensor:
-        """Drop units and scale the rest, while training."""
+        """Drop units and scale the rest during training."""
         if not self.training or not self.dropped:
             return units
         words = torch.empty(-(-units.numel() // 8), dtype=torch.int64, device=units.device)
-        # From the lowest number on: the default range leaves the sign, and so one byte of eight, short of a bit.
+        # From the smallest integer up: the default range never sets the sign bit, which would bias one byte of eight.
         drawn = words.random_(torch.iinfo(torch.int64).min, None).view(torch.uint8)[: units.numel()]
-        # In place, the comparison stays among bytes: by way of booleans it takes four times as long.
+        # In place, the comparison stays in bytes: going through booleans takes four times as long.
         kept = drawn.ge_(self.dropped).view(units.shape).to(units.dtype)
         return units * kept.mul_(256 / (256 - self.dropped))
 
 
 class RiskNetwork(nn.Module):
-    """Encoder and heads; gives one logit of default per head and row."""
+    """Encoder and heads; returns one logit of default per head and row."""
 
     def __init__(self, encoding: Encoding, architecture: Architecture) -> None:
         super().__init__()
@@ -177,11 +177,11 @@ class RiskNetwork(nn.Module):
         self.output = PackedLinear(architecture.heads, widths[-1], 1)
 
     def forward(self, numeric: Tensor, categorical: Tensor, heads: slice = slice(None)) -> Tensor:
-        """Logits of default, one row per chosen head: float32 [heads, N]."""
+        """Return logits of default from the selected heads, float32 [heads, N]."""
         return self.logits(self.encoder(numeric, categorical), heads)
 
     def logits(self, encoded: Tensor, heads: slice = slice(None)) -> Tensor:
-        """The same for encoded rows, float32 [N, encoder.out_features]."""
+        """Return the logits of encoded rows, float32 [N, encoder.out_features]."""
         rows = encoded.expand(len(range(self.heads)[heads]), -1, -1)
         for layer in self.layers:
             rows = self.dropout(functional.relu(layer(rows, heads)))
@@ -189,7 +189,7 @@ class RiskNetwork(nn.Module):
 
 
 class CalibratedNetwork(nn.Module):
-    """What is exported: the heads' mean logit, calibrated, as a probability of default."""
+    """The network to export: the heads' mean logit, calibrated, as a probability of default."""
 
     def __init__(self, network: RiskNetwork, *, slope: float, intercept: float) -> None:
         super().__init__()
@@ -198,6 +198,6 @@ class CalibratedNetwork(nn.Module):
         self.register_buffer("intercept", torch.tensor(intercept, dtype=torch.float32))
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Probability of default, float32 [N]."""
+        """Return the probability of default, float32 [N]."""
         logit = self.network(numeric, categorical).mean(dim=0)
         return torch.sigmoid(logit * self.get_buffer("slope") + self.get_buffer("intercept"))

@@ -1,4 +1,4 @@
-"""AdamW by PyTorch's own fused step, without the class around it."""
+"""AdamW with PyTorch's fused step, but without its optimizer class."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,11 +13,11 @@ _EPSILON = 1e-8
 class FusedAdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
 
-    `torch.optim.AdamW` takes the same steps, to the bit. But when it is made it imports PyTorch's compiler, which takes
-    as long as all training of a small file.
+    `torch.optim.AdamW` takes bit-identical steps, but creating it imports PyTorch's compiler, which takes as long as
+    training on a small file.
 
     Attributes:
-        learning_rate: Of the next step.
+        learning_rate: Learning rate of the next step.
     """
 
     def __init__(self, parameters: Sequence[Tensor], *, weight_decay: float) -> None:
@@ -30,7 +30,7 @@ class FusedAdamW:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the parameters, which all need a gradient, and forget their gradients."""
+        """Update the parameters, all of which need a gradient, and clear their gradients."""
         adamw(
             self._parameters,
             [parameter.grad for parameter in self._parameters if parameter.grad is not None],
@@ -51,9 +51,9 @@ class FusedAdamW:
             parameter.grad = None
 
     def state_dict(self) -> dict[str, list[Tensor]]:
-        """What later steps depend on, besides the parameters."""
+        """Return the state that later steps depend on, besides the parameters."""
         return {"means": self._means, "squares": self._squares, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, list[Tensor]]) -> None:
-        """Go on from a state that `state_dict` gave."""
+        """Restore a state that `state_dict` returned."""
         self._means, self._squares, self._steps = state["means"], state["squares"], state["steps"]

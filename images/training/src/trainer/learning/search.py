@@ -1,4 +1,4 @@
-"""Hyper-parameter search: an Optuna study that parallel workers share, judged on out-of-fold rows only."""
+"""Hyperparameter search: an Optuna study shared by parallel workers, scored on out-of-fold rows only."""
 
 import logging
 import time
@@ -22,10 +22,10 @@ from trainer.learning.hyperparameters import Hyperparameters
 
 logger = logging.getLogger(__name__)
 
-# The database is MLflow's, and both tools keep their revision in a table named alembic_version.
+# The study is in MLflow's database, and both tools keep their schema revision in a table named alembic_version.
 _SCHEMA = "optuna"
 _PARENT_RUN = "mlflow_parent_run"
-_WAIT_STEP_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 Objective = Callable[[Hyperparameters, Callable[[EpochReport], None]], float]
 
@@ -42,24 +42,24 @@ def search(
     parent_run: str | None,
     wait_seconds: float,
 ) -> Hyperparameters:
-    """Try hyper-parameters until the study holds `trials` complete trials, by all workers together.
+    """Try hyperparameters until the study has `trials` complete trials from all workers together.
 
     Args:
-        objective: Trains with hyper-parameters, reports each epoch, and gives the loss to minimise.
-        base: What is not searched.
-        trials: Complete trials in the study; those of an earlier, killed attempt count.
-        study_name: Workers of the same name share a study.
-        storage_url: SQLAlchemy address.
-        seed: Of the search; each worker draws from it in its own way, so that they do not try the same.
-        worker: Number of this worker; its trials' runs have it as a tag.
-        parent_run: The MLflow run under which all trials are nested; None takes the one that another worker named.
-        wait_seconds: How long to wait for that other worker.
+        objective: Trains with given hyperparameters, reports each epoch, and returns the loss to minimize.
+        base: The hyperparameters that are not searched.
+        trials: Complete trials in the study, including those of an earlier, killed attempt.
+        study_name: Name of the study; workers with the same name share it.
+        storage_url: SQLAlchemy URL of the study.
+        seed: Seed of the search; each worker derives its own, so that workers do not try the same.
+        worker: Index of this worker, a tag of its trials' runs.
+        parent_run: The MLflow run to nest all trials under; None waits for the one that worker 0 publishes.
+        wait_seconds: How long to wait for worker 0.
 
     Returns:
-        The best hyper-parameters found.
+        The best hyperparameters found.
 
     Raises:
-        TrackingError: The study's database does not answer, or no worker named a parent run.
+        TrackingError: The study's database is unavailable, or worker 0 did not publish a parent run in time.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -74,7 +74,7 @@ def search(
         if parent_run:
             study.set_user_attr(_PARENT_RUN, parent_run)
         else:
-            parent_run = _parent_of_others(study, wait_seconds)
+            parent_run = _published_parent_run(study, wait_seconds)
         counted = (TrialState.COMPLETE, TrialState.PRUNED)
         if len(study.get_trials(deepcopy=False, states=counted)) < trials:
             study.optimize(
@@ -87,12 +87,12 @@ def search(
     return _with(base, study.best_params)
 
 
-def _parent_of_others(study: optuna.Study, wait_seconds: float) -> str:
+def _published_parent_run(study: optuna.Study, wait_seconds: float) -> str:
     deadline = time.monotonic() + wait_seconds
     while (found := study.user_attrs.get(_PARENT_RUN)) is None:
         if time.monotonic() >= deadline:
             raise TrackingError(f"worker 0 of the study {study.study_name} did not start within {wait_seconds:.0f} s")
-        time.sleep(_WAIT_STEP_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return str(found)
 
 
@@ -133,7 +133,7 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
     try:
         address = make_url(url)
     except SQLAlchemyError as error:
-        raise BadInputError(f"study storage: not a database address: {error}") from error
+        raise BadInputError(f"--study-storage: not a valid SQLAlchemy URL: {error}") from error
     if address.get_backend_name() == "postgresql":
         return _postgres_storage(address)
     return optuna.storages.RDBStorage(url)
@@ -141,7 +141,8 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
 
 def _postgres_storage(address: URL) -> optuna.storages.RDBStorage:
     with create_engine(address, poolclass=NullPool).connect() as connection:
-        # Workers start at once, and two cannot make schema and tables at a time. The lock goes with the connection.
+        # Workers start at the same time but must not create schema and tables concurrently. The lock is released when
+        # the connection closes.
         connection.execute(text("SELECT pg_advisory_lock(hashtext('optuna'))"))
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}"))
         connection.commit()

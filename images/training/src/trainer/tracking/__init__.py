@@ -1,1 +1,1 @@
-"""MLflow: runs, model versions and the Production pointer."""
+"""Track runs, register model versions and move the Production pointer in MLflow."""

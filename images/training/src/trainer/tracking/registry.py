@@ -1,7 +1,7 @@
-"""MLflow's registry as the trainer uses it: versions, the Production pointer, and a version's files."""
+"""The trainer's view of MLflow's registry: versions, their files, and the Production pointer."""
 
 import logging
-import time
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,14 @@ PRODUCTION_ALIAS = "production"
 PREVIOUS_ALIAS = "previous"
 CANDIDATE_ALIAS = "candidate"
 PRODUCTION_STAGE = "Production"
-_NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
-_WAIT_STEP_SECONDS = 2.0
+_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
+# Between two attempts to reach a server that is starting, and for each of them.
+_RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The Production version with its files on disk."""
+    """The Production version and its downloaded files."""
 
     version: str
     folder: Path
@@ -35,27 +36,30 @@ class Champion:
 
 
 def wait_for_server(uri: str, *, timeout_seconds: float) -> None:
-    """Wait until the tracking server answers; a store that is no server needs no waiting.
+    """Wait until the tracking server is healthy; return at once if the store is not a server.
+
+    A server that refuses connections is tried for `timeout_seconds`, one that never responds for up to twice as long.
 
     Raises:
-        TrackingError: It did not answer in time.
+        TrackingError: The server did not become healthy; the message has the last reason.
     """
     if not uri.startswith(("http://", "https://")):
         return
-    pool = urllib3.PoolManager(retries=False, timeout=5.0)
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            status = pool.request("GET", f"{uri.rstrip('/')}/health").status
-            problem = f"it answered {status}"
-            if status == 200:
-                return
-        except urllib3.exceptions.HTTPError as error:
-            problem = str(error)
-        if time.monotonic() >= deadline:
-            raise TrackingError(f"MLflow at {uri} was not ready within {timeout_seconds:.0f} s: {problem}")
-        logger.info("waiting for MLflow at %s: %s", uri, problem)
-        time.sleep(_WAIT_STEP_SECONDS)
+    retries = urllib3.Retry(
+        total=math.ceil(timeout_seconds / _RETRY_SECONDS),
+        backoff_factor=_RETRY_SECONDS,
+        backoff_max=_RETRY_SECONDS,
+        status_forcelist=range(400, 600),
+    )
+    # urllib3 logs the reason for each retry.
+    logger.info("waiting for MLflow at %s for up to %.0f s", uri, timeout_seconds)
+    try:
+        with urllib3.PoolManager(retries=retries, timeout=_RETRY_SECONDS) as pool:
+            pool.request("GET", f"{uri.rstrip('/')}/health")
+    except urllib3.exceptions.MaxRetryError as error:
+        raise TrackingError(f"MLflow at {uri} was not ready within {timeout_seconds:.0f} s: {error.reason}") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise TrackingError(f"MLflow at {uri} is unavailable: {error}") from error
 
 
 class Registry:
@@ -66,26 +70,26 @@ class Registry:
         self._model_name = model_name
 
     def production_version(self) -> str | None:
-        """The version that the alias names, else the newest one in the stage, else None."""
+        """Return the version with the alias, else the newest version in the stage, else None."""
         try:
             return str(self._client.get_model_version_by_alias(self._model_name, PRODUCTION_ALIAS).version)
         except MlflowException as error:
-            if error.error_code not in _NOT_THERE:
+            if error.error_code not in _ABSENT:
                 raise
         try:
             with _quiet_about_stages():
                 staged = self._client.get_latest_versions(self._model_name, stages=[PRODUCTION_STAGE])
         except MlflowException as error:
-            if error.error_code not in _NOT_THERE:
+            if error.error_code not in _ABSENT:
                 raise
             return None
         return str(staged[0].version) if staged else None
 
     def fetch(self, version: str, folder: Path) -> Champion:
-        """Download a version's contract files and check them against its tags.
+        """Download a version's network and contract and verify them against its digest tags.
 
         Raises:
-            TrackingError: Files are missing, differ from their digests, or cannot be understood.
+            TrackingError: A file is missing, does not match its digest, or is not a valid contract.
         """
         tags = self._client.get_model_version(self._model_name, version).tags
         source = self._client.get_model_version_download_uri(self._model_name, version)
@@ -93,9 +97,9 @@ class Registry:
             try:
                 path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{source}/{name}", dst_path=str(folder)))
             except (MlflowException, OSError) as error:
-                raise TrackingError(f"version {version}: {name} cannot be had: {error}") from error
+                raise TrackingError(f"version {version}: {name} is unavailable: {error}") from error
             if sha256_of(path) != tags.get(f"sha256.{name}"):
-                raise TrackingError(f"version {version}: {name} differs from the digest in its tags")
+                raise TrackingError(f"version {version}: {name} does not match the digest in its tags")
         try:
             contract = Contract.model_validate_json((folder / CONTRACT_FILE).read_bytes())
         except ValidationError as error:
@@ -103,12 +107,12 @@ class Registry:
         return Champion(version, folder, contract)
 
     def version_of_run(self, run_id: str) -> str | None:
-        """The version that an earlier attempt of the same run registered, if any."""
+        """Return the version that an earlier attempt of the same run registered, or None."""
         found = self._client.search_model_versions(f"run_id = '{run_id}' and name = '{self._model_name}'")
         return str(found[0].version) if found else None
 
     def register(self, *, model_uri: str, run_id: str, tags: dict[str, str], description: str) -> str:
-        """Register a logged model with its tags; an attempt that is repeated finds the first one's version."""
+        """Register a logged model with its tags and return its version; repeated calls return the same version."""
         existing = self.version_of_run(run_id)
         if existing is not None:
             return existing
@@ -122,21 +126,21 @@ class Registry:
         return str(version.version)
 
     def set_candidate(self, version: str) -> None:
-        """Point the alias for versions that a person shall look at."""
+        """Give a version the alias for versions that await a manual decision."""
         self._point(CANDIDATE_ALIAS, version)
 
     def set_tag(self, version: str, key: str, value: str) -> None:
         """Tag a version."""
         self._client.set_model_version_tag(self._model_name, version, key, value)
 
-    def promote(self, version: str, *, replacing: str | None) -> None:
-        """Make `version` the Production one.
+    def move_production_pointer(self, version: str, *, replacing: str | None) -> None:
+        """Move the alias and the stage to `version`.
 
-        The new version enters the stage before others leave it, and the alias moves in one step between: a reader
-        finds a Production version at every moment. Each step can be repeated.
+        The new version enters the stage before others leave it, and the alias moves atomically in between, so readers
+        find a Production version at every moment. Each step can be repeated.
         """
-        # Looked up before this version enters the stage: of two trainings that promote at the same moment, at most one
-        # can find the other's version here.
+        # Looked up before this version enters the stage: if two training runs move the pointer at the same moment, at
+        # most one of them finds the other's version here.
         staged = self._in_stage(PRODUCTION_STAGE)
         with _quiet_about_stages():
             self._client.transition_model_version_stage(
@@ -153,8 +157,8 @@ class Registry:
         try:
             self._client.set_registered_model_alias(self._model_name, alias, version)
         except MlflowException:
-            # Two trainings that make an alias at the same moment collide in the registry's database, and one of them is
-            # refused; now the alias is there to be moved.
+            # Two training runs that create an alias at the same moment collide in the registry's database, which
+            # refuses one of them; by now the alias exists and can be moved.
             self._client.set_registered_model_alias(self._model_name, alias, version)
 
     def _in_stage(self, stage: str) -> list[str]:
@@ -163,5 +167,5 @@ class Registry:
 
 
 def _quiet_about_stages() -> warnings.catch_warnings:
-    """Stages are deprecated, yet they are what many registries are still read by."""
+    """Suppress the deprecation warning about stages, which many readers of registries still use."""
     return warnings.catch_warnings(action="ignore", category=FutureWarning)

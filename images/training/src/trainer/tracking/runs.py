@@ -1,4 +1,4 @@
-"""One training's run in MLflow: what is logged, and how a killed run is taken up again."""
+"""A training run in MLflow: what is logged, and how a killed run is resumed."""
 
 import logging
 import math
@@ -28,14 +28,14 @@ _UNFINISHED = {"RUNNING", "KILLED"}
 
 
 def unfinished_run(note: Path) -> str | None:
-    """The run that an earlier, killed process noted, if it can still be taken up."""
+    """Return the run that an earlier, killed process noted, or None if it cannot be resumed."""
     if not note.exists():
         return None
     run_id = note.read_text(encoding="utf-8").strip()
     try:
         status = mlflow.get_run(run_id).info.status
     except MlflowException as error:
-        logger.info("run %s of an earlier attempt is gone: %s", run_id, error.message)
+        logger.info("run %s of an earlier attempt no longer exists: %s", run_id, error.message)
         return None
     return run_id if status in _UNFINISHED else None
 
@@ -54,21 +54,21 @@ def log_epoch(report: EpochReport) -> None:
 
 
 def log_data(frame: pd.DataFrame, *, source: str, sha256: str) -> None:
-    """Log the data as the run's input, with its digest."""
+    """Log the data set and its digest as the run's input."""
     mlflow.set_tag("data.sha256", sha256)
-    dataset = MetaDataset(  # type: ignore[abstract]  # as MLflow documents it; only its annotations call it abstract
+    dataset = MetaDataset(  # type: ignore[abstract]  # as documented by MLflow; only its annotations make it abstract
         CodeDatasetSource({}) if source.startswith("synthetic") else resolve_dataset_source(source),
         name="loans",
-        # MLflow bounds a data set's own digest to 36 characters.
+        # MLflow limits the digest of a data set to 36 characters.
         digest=sha256[:32],
-        # Inferring a schema reads every value in Python: a minute for 600,000 rows.
+        # Inferring the schema of all rows would read every value in Python: a minute for 600,000 rows.
         schema=infer_signature(frame.head(_SCHEMA_ROWS)).inputs,
     )
     mlflow.log_input(dataset, context="training")
 
 
 def log_evaluation(evaluation: Evaluation, gates: Sequence[Gate], card: str, plots: Path) -> None:
-    """Log metrics, groups, importance, gates, plots and the model card."""
+    """Log metrics, group results, feature importance, gates, plots and the model card."""
     mlflow.log_metrics(
         {
             **{f"test_{name}": value for name, value in asdict(evaluation.metrics).items()},
@@ -87,12 +87,12 @@ def log_evaluation(evaluation: Evaluation, gates: Sequence[Gate], card: str, plo
 def _group_metrics(groups: tuple[GroupResult, ...]) -> dict[str, float]:
     found = {}
     for group in groups:
-        # MLflow allows letters, digits and _-./ in names.
-        place = f"group.{group.attribute}.{''.join(c if c.isalnum() else '_' for c in group.group)}"
+        # MLflow allows only letters, digits and _-./ in names.
+        prefix = f"group.{group.attribute}.{''.join(c if c.isalnum() else '_' for c in group.group)}"
         values = asdict(group)
         for name in ("rows", "roc_auc", "approval_rate", "adverse_impact_ratio"):
             if values[name] is not None:
-                found[f"{place}.{name}"] = float(values[name])
+                found[f"{prefix}.{name}"] = float(values[name])
     return found
 
 
@@ -102,13 +102,13 @@ def _columns(groups: tuple[GroupResult, ...]) -> dict[str, list[object]]:
 
 
 def log_model(evaluation: Evaluation) -> str:
-    """Upload the model's folder; return the address by which it is registered."""
+    """Upload the model's folder and return the URI to register it by."""
     logged = Model.log(artifact_path=None, name="model", flavor=flavor, flavor_name="onnx", folder=evaluation.folder)
     return str(logged.model_uri)
 
 
 def version_tags(evaluation: Evaluation, gates: Sequence[Gate], *, git_revision: str) -> dict[str, str]:
-    """Tags that the model contract asks for, and one per gate."""
+    """Return the tags that the model contract requires, and one per gate."""
     folder = evaluation.folder
     return {
         **{f"sha256.{name}": sha256_of(folder / name) for name in (MODEL_FILE, CONTRACT_FILE)},
@@ -120,7 +120,7 @@ def version_tags(evaluation: Evaluation, gates: Sequence[Gate], *, git_revision:
 
 
 def gate_tags(gates: Sequence[Gate]) -> dict[str, str]:
-    """One tag per gate with its number, and the verdict over all."""
+    """Return one tag per gate with its measured value, and the overall verdict."""
     return {
         **{
             f"gate.{gate.name}": f"{'passed' if gate.passed else 'refused'} "

@@ -1,1 +1,1 @@
-"""Code that travels with a registered model; it imports nothing of the trainer."""
+"""Code that is shipped with every registered model; it imports nothing from the trainer."""

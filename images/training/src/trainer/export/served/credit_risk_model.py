@@ -1,6 +1,6 @@
-"""Scores raw loan features with a registered model's own files: `model.onnx` and `contract.json`.
+"""Score raw loan features with a registered model's own files, `model.onnx` and `contract.json`.
 
-A copy of this module lies beside the files of every registered version, and `mlflow.pyfunc` loads it from there.
+Every registered version contains a copy of this module, from which `mlflow.pyfunc` loads the model.
 """
 
 import json
@@ -14,7 +14,7 @@ import pandas as pd
 
 
 class CreditRiskModel:
-    """A model version read from its artifact folder."""
+    """A model version, loaded from its artifact folder."""
 
     def __init__(self, folder: Path) -> None:
         self.contract: dict[str, Any] = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
@@ -30,7 +30,7 @@ class CreditRiskModel:
 
         Args:
             model_input: One column per feature of the contract, in any order; other columns are ignored.
-            params: Ignored; part of MLflow's interface.
+            params: Unused; part of MLflow's interface.
 
         Returns:
             Probability of default, float32 [N].
@@ -74,7 +74,7 @@ def _positions(frame: pd.DataFrame, name: str, categories: list[str]) -> npt.NDA
     positions = pd.Index(categories).get_indexer(pd.Index(frame[name].astype(str)))
     if (positions < 0).any():
         unknown = sorted({str(value) for value in frame[name][positions < 0]})
-        raise ValueError(f"column {name}: {', '.join(unknown)} not among {', '.join(categories)}")
+        raise ValueError(f"column {name}: {', '.join(unknown)} is not one of {', '.join(categories)}")
     return positions.astype(np.int64)
 
 

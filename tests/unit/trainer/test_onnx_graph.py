@@ -1,4 +1,4 @@
-"""The exported graph: the network's own answers, from fewer steps."""
+"""The exported graph: the network's own scores, from fewer steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def calibrated(
     rows: npt.NDArray[np.float32], categories: tuple[int, ...], hidden: tuple[int, ...]
 ) -> CalibratedNetwork:
     torch.manual_seed(0)
-    # Four categories stand for those that have an order.
+    # In these tests, a feature with four categories is an ordered one.
     encoding = Encoding.fit(rows, categories, tuple(count == 4 for count in categories), bins=4)
     network = RiskNetwork(encoding, Architecture(heads=3, hidden=hidden, bins=4, dropout=0.1))
     return CalibratedNetwork(network, slope=0.9, intercept=0.1).eval()
@@ -32,11 +32,11 @@ def calibrated(
     ("numeric", "categories", "hidden"),
     [
         (2, (3, 4), (8,)), (2, (4, 3, 3), (8, 6)), (2, (), (8, 8, 4)), (0, (3,), (8, 8)), (0, (4, 4), (5,)),
-        # More combinations than one table holds, and a number of two values, which has fewer bins.
+        # More combinations than fit into one table, and a number with two values, which has fewer bins.
         (3, (30, 4, 3, 9), (8, 6)),
     ],
 )  # fmt: skip
-def test_the_exported_graph_answers_like_the_network(
+def test_the_exported_graph_scores_like_the_network(
     numeric: int, categories: tuple[int, ...], hidden: tuple[int, ...], tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def test_the_exported_graph_answers_like_the_network(
     export_onnx(network, tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
-    # Rows like the known ones, at their bins' very edges, and far outside.
+    # Rows like the known ones, exactly at the edges of bins, and far outside.
     rows = np.concatenate([known * 1.01, known, np.array(LIMITS, np.float32)[:, :numeric]])
     positions = np.zeros((len(rows), len(categories)), np.int64)
     for column, count in enumerate(categories):
@@ -64,7 +64,7 @@ def test_the_exported_graph_answers_like_the_network(
         assert answer.shape == (count,)
 
 
-def test_the_file_says_nothing_of_the_machine_that_wrote_it(tmp_path: Path) -> None:
+def test_the_file_does_not_reveal_the_machine_that_wrote_it(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     export_onnx(calibrated(rows, (3,), (8,)), tmp_path / "model.onnx")
     written = (tmp_path / "model.onnx").read_bytes()
@@ -73,17 +73,17 @@ def test_the_file_says_nothing_of_the_machine_that_wrote_it(tmp_path: Path) -> N
     assert b"folding.py" not in written
 
 
-def test_features_of_few_categories_share_a_table(tmp_path: Path) -> None:
+def test_features_with_few_categories_share_a_table(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     export_onnx(calibrated(rows, (3, 4, 5, 5, 8, 30), (8, 4)), tmp_path / "model.onnx")
     sizes = {tensor.name: tuple(tensor.dims) for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer}
     assert sizes["network.strides"] == (6, 3)
-    # Three heads of eight units, and of one that is always one.
+    # Three heads of eight units each, plus one unit that is always one.
     assert sizes["network.table"] == (3 * 4 * 5 + 5 * 8 + 30, 3 * (8 + 1))
 
 
-def test_a_row_costs_no_code_of_its_categories(tmp_path: Path) -> None:
-    """The graph holds no weight that a one-hot code would be multiplied with: what it reads per row is what counts."""
+def test_categories_are_looked_up_instead_of_encoded(tmp_path: Path) -> None:
+    """The graph has no weights for one-hot codes: the cost of a row is what is read for it."""
     rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     export_onnx(calibrated(rows, (30, 30), (8,)), tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx").graph

@@ -1,0 +1,93 @@
+"""Whether clients of one model can keep sending what they send to another (see docs/model-contract.md)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from trainer.export.contract import CategoricalContract, Contract, FeatureContract, NumericContract
+
+
+class Code(StrEnum):
+    """Why a challenger is incompatible with a champion."""
+
+    FEATURE_ADDED = "feature-added"
+    FEATURE_DROPPED = "feature-dropped"
+    KIND_CHANGED = "kind-changed"
+    UNIT_CHANGED = "unit-changed"
+    RANGE_NARROWED = "range-narrowed"
+    CATEGORY_REMOVED = "category-removed"
+    REASON_CODE_CHANGED = "reason-code-changed"
+
+
+REMEDIES = {
+    Code.FEATURE_ADDED: "remove it from the feature declaration",
+    Code.FEATURE_DROPPED: "list it under `ignored` in the feature declaration",
+    Code.KIND_CHANGED: "declare it with the old kind, or under a new name",
+    Code.UNIT_CHANGED: "declare it with the old unit, or under a new name",
+    Code.RANGE_NARROWED: "declare a range that includes the old one",
+    Code.CATEGORY_REMOVED: "keep the category in the feature declaration",
+    Code.REASON_CODE_CHANGED: "declare the old reason code",
+}
+
+
+@dataclass(frozen=True)
+class Incompatibility:
+    """One way in which the challenger would refuse or mislead the champion's clients.
+
+    Attributes:
+        feature: The feature or ignored field.
+        code: What changed.
+        detail: The old and the new value, for people.
+    """
+
+    feature: str
+    code: Code
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.feature}: {self.code}: {self.detail}; {REMEDIES[self.code]}"
+
+
+def incompatibilities(champion: Contract, challenger: Contract) -> tuple[Incompatibility, ...]:
+    """Compare two contracts; the challenger is compatible if nothing is returned.
+
+    Returns:
+        The challenger's features in their order, then the champion's dropped features and ignored fields in theirs.
+    """
+    known = {feature.name: feature for feature in champion.features}
+    found: list[Incompatibility] = []
+    for feature in challenger.features:
+        before = known.get(feature.name)
+        if before is None:
+            found.append(Incompatibility(feature.name, Code.FEATURE_ADDED, "clients do not send it yet"))
+        else:
+            found += (Incompatibility(feature.name, code, detail) for code, detail in _changes(before, feature))
+    accepted = {*(feature.name for feature in challenger.features), *challenger.ignored}
+    found += (
+        Incompatibility(name, Code.FEATURE_DROPPED, "clients still send it")
+        for name in (*known, *champion.ignored)
+        if name not in accepted
+    )
+    return tuple(found)
+
+
+def _changes(before: FeatureContract, now: FeatureContract) -> Iterator[tuple[Code, str]]:
+    if isinstance(before, NumericContract) and isinstance(now, NumericContract):
+        yield from _numeric_changes(before, now)
+    elif isinstance(before, CategoricalContract) and isinstance(now, CategoricalContract):
+        if removed := [category for category in before.categories if category not in now.categories]:
+            yield Code.CATEGORY_REMOVED, f"no longer allowed: {', '.join(removed)}"
+    else:
+        yield Code.KIND_CHANGED, f"was {before.kind}, is {now.kind}"
+    if before.reason_code != now.reason_code:
+        yield Code.REASON_CODE_CHANGED, f"was {before.reason_code}, is {now.reason_code}"
+
+
+def _numeric_changes(before: NumericContract, now: NumericContract) -> Iterator[tuple[Code, str]]:
+    if before.unit != now.unit:
+        yield Code.UNIT_CHANGED, f"was {before.unit}, is {now.unit}"
+    if now.minimum > before.minimum or now.maximum < before.maximum:
+        yield (
+            Code.RANGE_NARROWED,
+            f"was {before.minimum:g} to {before.maximum:g}, is {now.minimum:g} to {now.maximum:g}",
+        )

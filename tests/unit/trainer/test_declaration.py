@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
+from trainer.errors import BadInputError
+
+
+@pytest.fixture
+def document() -> Any:
+    return json.loads(BUILT_IN_DECLARATION.read_text(encoding="utf-8"))
+
+
+def load(document: dict[str, Any], folder: Path) -> FeatureDeclaration:
+    path = folder / "features.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return load_declaration(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "text"}, "kind"),
+        ({"minimum": 9e9}, "not below maximum"),
+        ({"reason_code": "R02"}, "used more than once: R02"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_an_invalid_feature_is_reported(
+    change: dict[str, Any], message: str, document: dict[str, Any], tmp_path: Path
+) -> None:
+    document["features"][0].update(change)
+    with pytest.raises(BadInputError, match=message):
+        load(document, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "message"),
+    [
+        (["fax", "fax"], "ignored field used more than once: fax"),
+        (["gender"], "ignored, but also a feature or the target: gender"),
+        (["loan_paid_back"], "ignored, but also a feature or the target: loan_paid_back"),
+        ([""], "at least 1 character"),
+        ("fax", "ignored"),
+    ],
+)
+def test_invalid_ignored_fields_are_reported(
+    ignored: object, message: str, document: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(BadInputError, match=message):
+        load({**document, "ignored": ignored}, tmp_path)
+
+
+def test_a_missing_file_is_reported_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"none\.json: No such file"):
+        load_declaration(tmp_path / "none.json")
+
+
+def test_excluded_protected_attributes_join_the_declared_ignored_fields(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    declaration = load({**document, "ignored": ["fax"]}, tmp_path)
+    reduced = declaration.without_protected()
+    assert declaration.ignored == ("fax",)
+    assert reduced.ignored == ("fax", "gender", "marital_status")
+    assert set(reduced.names) == set(declaration.names) - {"gender", "marital_status"}
+
+
+def test_protected_features_cannot_be_excluded_if_nothing_else_is_left(declaration: FeatureDeclaration) -> None:
+    protected = declaration.model_copy(update={"features": tuple(f for f in declaration.features if f.protected)})
+    with pytest.raises(BadInputError, match="every declared feature is protected"):
+        protected.without_protected()

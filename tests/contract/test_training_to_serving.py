@@ -68,7 +68,7 @@ def version(server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A version that a training registered and promoted."""
     result = run(quick_training(server, tmp_path_factory.mktemp("work")))
     assert result.version
-    assert result.promoted
+    assert result.moved_pointer
     return result.version
 
 
@@ -185,7 +185,7 @@ async def test_a_team_with_other_columns_changes_a_file_and_no_code(
         limits=GateLimits(minimum_auc=0.6),
     )
     result = run(other)
-    assert result.promoted
+    assert result.moved_pointer
     assert result.metrics["roc_auc"] > 0.62
     model = await served(registry, "lending-club", str(result.version), tmp_path)
     loans = pd.read_csv(LENDING_CLUB).head(2_000)

@@ -1,7 +1,7 @@
 {{/* The trainer's arguments, as a YAML list. */}}
 {{- define "training.arguments" -}}
 - --data={{ .Values.data }}
-- --promote={{ .Values.promote }}
+- --production-pointer={{ .Values.productionPointer }}
 {{- if .Values.excludeProtected }}
 - --exclude-protected
 {{- end }}

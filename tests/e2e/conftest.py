@@ -19,10 +19,12 @@ from e2e.model_versions import VersionPublisher, download_production
 from e2e.namespace import scenario_namespaces
 from e2e.parallel import run_scenarios
 from e2e.registry_client import registry_client
+from localcluster import object_store
 from localcluster.__main__ import choose
+from localcluster.cluster import Cluster
 from localcluster.console import ClusterError
 from localcluster.embedded.cluster import EmbeddedCluster
-from localcluster.stack import Cluster, Stack
+from localcluster.stack import Stack
 from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
 from trainer.data.synthetic import generate
 
@@ -57,7 +59,7 @@ def stack(cluster: Cluster) -> Iterator[Stack]:
     installed.install(images, train=data is None)
     if data:
         installed.wait_for_store()
-        installed.install(images, ["--set-string", f"training.data={installed.upload(data)}"])
+        installed.install(images, ["--set-string", f"training.data={object_store.upload(installed, data)}"])
     installed.wait_for_training()
     installed.wait_for_scoring()
     yield installed

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.kubernetes_api import Document
-from localcluster.stack import PortForward, Stack
+from localcluster.port_forward import PortForward
+from localcluster.stack import Stack
 
 OPERATOR = "app.kubernetes.io/name=operator"
 STABLE, CANARY = "creditrisk.io/track=stable", "creditrisk.io/track=canary"

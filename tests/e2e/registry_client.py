@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import mlflow
 from mlflow import MlflowClient
 
-from localcluster.stack import PortForward, Stack
+from localcluster.port_forward import PortForward
+from localcluster.stack import Stack
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from localcluster.cluster import Cluster
 from localcluster.embedded.cluster import EmbeddedCluster, cgroup_roots
 from localcluster.paths import Paths
 from localcluster.ports import Ports
-from localcluster.stack import Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -13,8 +13,8 @@ import pytest
 
 from aws.programs import TRIVY, program
 from conftest import REPOSITORY
+from localcluster.cluster import Cluster
 from localcluster.embedded.cluster import EmbeddedCluster
-from localcluster.stack import Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 OWN = ("api", "training", "mlflow", "operator")

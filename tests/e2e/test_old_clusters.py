@@ -10,8 +10,9 @@ import jsonschema
 import pytest
 
 from charts.rendering import SCENARIOS, render
+from localcluster.cluster import Cluster
 from localcluster.console import output
-from localcluster.stack import Cluster, Stack
+from localcluster.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 # The API server publishes these types as plain strings, but accepts numbers as well.

@@ -1,1 +1,1 @@
-"""The two local clusters, the images they run, and the stack on top: what `make up` and `make down` call."""
+"""The code behind `make up` and `make down`: local clusters (kind and embedded), their images, and the stack on top."""

@@ -1,4 +1,4 @@
-"""`python -m localcluster up|down|train|status|env|images`: what the Makefile calls."""
+"""`python -m localcluster up|train|down|status|env|images|tools`: the commands behind the Makefile."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ import shlex
 import sys
 from pathlib import Path
 
-from localcluster import packages, training
+from localcluster import object_store, packages, training
+from localcluster.cluster import Cluster
 from localcluster.console import ClusterError, say, step
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.kind import cluster as kind
 from localcluster.paths import Paths
 from localcluster.ports import Ports
-from localcluster.stack import RELEASE, Cluster, Stack, report
+from localcluster.report import report
+from localcluster.stack import RELEASE, Stack
 
 
 def main() -> int:
-    """Carry out one command; a failure is told in words, with exit code 1."""
+    """Run one command; print a failure without a traceback and return exit code 1."""
     arguments = _parser().parse_args()
     try:
         cluster = choose(arguments.cluster)
         arguments.run(cluster, arguments)
     except ClusterError as error:
-        sys.stderr.write(f"\n{error}\n")
+        sys.stderr.write(f"\nFAILED: {error}\n")
         return 1
     return 0
 
 
 def choose(name: str) -> Cluster:
-    """Return the cluster of that name; `auto` is kind where Docker and kind are, the embedded one elsewhere."""
+    """Return the cluster of that name; `auto` chooses kind if Docker and kind are available, else the embedded one."""
     paths, ports = Paths.from_environment(), Ports.from_environment()
     if name == "kind" or (name == "auto" and kind.available()):
         return kind.KindCluster(paths, ports)
@@ -38,19 +40,20 @@ def choose(name: str) -> Cluster:
 
 
 def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
-    """Bring up cluster, stack and first model, and score a loan."""
+    """Bring up cluster and stack, train a first model, and score a loan."""
     data = Path(arguments.data).resolve() if arguments.data else None
     if data and not data.is_file():
-        raise ClusterError(f"DATA={arguments.data}: there is no such file")
+        raise ClusterError(f"DATA={arguments.data}: no such file")
+    say(f"Bringing up the stack on the {cluster.name} cluster; logs are in {cluster.paths.logs}")
     cluster.up()
     stack = Stack(cluster)
     images = cluster.images()
-    with step("install the charts", cluster.paths.logs / f"stack-{stack.namespace}.log"):
+    with step("Install the charts", stack.log):
         stack.install(images, train=data is None)
     if data:
         stack.wait_for_store()
-        with step(f"put {data.name} into the object store and start training on it"):
-            stack.install(images, ["--set-string", f"training.data={stack.upload(data)}"])
+        with step(f"Upload {data.name} to the object store and start training on it", stack.log):
+            stack.install(images, ["--set-string", f"training.data={object_store.upload(stack, data)}"])
     stack.wait_for_training()
     stack.follow_alias()
     stack.wait_for_scoring()
@@ -60,21 +63,21 @@ def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
 def train(cluster: Cluster, arguments: argparse.Namespace) -> None:
     """Start a training run and follow its log to the end."""
     if not cluster.running():
-        raise ClusterError("there is no cluster: `make up` makes one")
+        raise ClusterError("no cluster is running; start one with `make up`")
     stack = Stack(cluster, namespace=arguments.namespace)
     job = training.start(stack, arguments.data, shlex.split(arguments.args))
-    say(f"-> {job} in the namespace {stack.namespace}; interrupting this does not end it")
+    say(f"-> Started {job} in namespace {stack.namespace}; Ctrl+C stops following its log, but not the run")
     training.follow(stack, job)
 
 
 def down(cluster: Cluster, _: argparse.Namespace) -> None:
-    """Remove the cluster and all that was on it; the cache of built things stays."""
+    """Remove the cluster and everything on it; keep the cache of images and downloads."""
     cluster.down()
-    say(f"the {cluster.name} cluster is gone; built images and downloads stay in {cluster.paths.cache}")
+    say(f"Removed the {cluster.name} cluster; built images and downloads are kept in {cluster.paths.cache}")
 
 
 def status(cluster: Cluster, _: argparse.Namespace) -> None:
-    """Say what runs."""
+    """Print what is running."""
     for line in cluster.status():
         say(line)
     if cluster.running():
@@ -82,13 +85,14 @@ def status(cluster: Cluster, _: argparse.Namespace) -> None:
 
 
 def env(cluster: Cluster, _: argparse.Namespace) -> None:
-    """Print shell exports for the stack's addresses."""
+    """Print shell exports: the stack's URLs, its kubeconfig, and helm and kubectl on the PATH."""
     stack = Stack(cluster)
     values = {
         "KUBECONFIG": str(cluster.kubeconfig),
         "CREDITRISK_URL": stack.url,
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
-        # MLflow's clients would fetch large files straight from the object store, which is inside the cluster.
+        # Otherwise MLflow clients would transfer large files directly from and to the object store, which is only
+        # reachable inside the cluster.
         "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
         "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
         "HELM_NAMESPACE": RELEASE,
@@ -99,7 +103,7 @@ def env(cluster: Cluster, _: argparse.Namespace) -> None:
 
 
 def images(cluster: Cluster, _: argparse.Namespace) -> None:
-    """Build what changed and give it to the cluster."""
+    """Build changed images and load them into the cluster."""
     for reference in cluster.images().values():
         say(reference)
 
@@ -117,13 +121,11 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(command.__name__, help=command.__doc__)
         sub.set_defaults(run=command)
         if command is up:
-            sub.add_argument("--data", default="", help="a CSV file to train on instead of generated loans")
+            sub.add_argument("--data", default="", help="CSV file to train on instead of generated loans")
         if command is train:
-            sub.add_argument(
-                "--data", default="", help="a file, an address, or synthetic; by default the release's own"
-            )
-            sub.add_argument("--args", default="", help="further arguments of the trainer, in one string")
-            sub.add_argument("--namespace", default=RELEASE, help="where the release is")
+            sub.add_argument("--data", default="", help="file, URL or `synthetic`; default: the release's data")
+            sub.add_argument("--args", default="", help="further arguments of the trainer, as one string")
+            sub.add_argument("--namespace", default=RELEASE, help="namespace of the release")
     return parser
 
 

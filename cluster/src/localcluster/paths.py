@@ -1,4 +1,4 @@
-"""Where things are kept: the cache survives `make down`, the state does not, and neither is in the repository."""
+"""Folders outside of the repository: a cache that survives `make down`, and state that does not."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ class Paths:
 
     @classmethod
     def from_environment(cls) -> Paths:
-        """Take XDG_CACHE_HOME for the cache and CREDIT_RISK_STATE for the state where they are set."""
+        """Use XDG_CACHE_HOME for the cache and CREDIT_RISK_STATE for the state if they are set."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "credit-risk"
         state = Path(os.environ.get("CREDIT_RISK_STATE") or "/var/lib/credit-risk")
         return cls(cache=cache, state=state)
 
     @property
     def downloads(self) -> Path:
-        """Packages as they came, each checked by hash."""
+        """Downloaded packages, each verified by hash."""
         return self.cache / "downloads"
 
     @property
     def tools(self) -> Path:
-        """Programs that people use too: helm and kubectl."""
+        """The pinned helm and kubectl, also for the user's PATH."""
         return self.cache / "tools" / "bin"
 
     @property
     def images(self) -> Path:
-        """Image archives, named by the hash of what went into them."""
+        """Image archives, named by the hash of their inputs."""
         return self.cache / "images"
 
     @property
     def logs(self) -> Path:
-        """Output of every step and of every part of the cluster."""
+        """Logs of every step and of every component of the cluster."""
         return self.state / "logs"
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's way in."""
+        """The administrator's kubeconfig."""
         return self.state / "kubeconfig"

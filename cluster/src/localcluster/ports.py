@@ -1,4 +1,4 @@
-"""The loopback ports of the host at which a local cluster is reached."""
+"""The loopback ports of the host that lead to a local cluster."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Ports:
         """Read CREDIT_RISK_HTTP_PORT, CREDIT_RISK_MLFLOW_PORT and CREDIT_RISK_KUBERNETES_PORT.
 
         Raises:
-            ClusterError: when one of them is not a port's number.
+            ClusterError: One of them is not a valid port number.
         """
         given = {}
         for field in fields(cls):
             variable = _variable(field.name)
             if text := os.environ.get(variable):
                 if not text.isdigit() or not 0 < int(text) < 65536:
-                    raise ClusterError(f"{variable} is {text!r}; allowed is a number from 1 to 65535")
+                    raise ClusterError(f"{variable} is {text!r}; it must be a number from 1 to 65535")
                 given[field.name] = int(text)
         return cls(**given)
 
     def variables(self) -> dict[str, int]:
-        """Return each port under the name of the variable that sets it."""
+        """Return each port by the name of the variable that sets it."""
         return {_variable(field.name): getattr(self, field.name) for field in fields(self)}
 
 

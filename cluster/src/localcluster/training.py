@@ -1,4 +1,4 @@
-"""Training runs on a local cluster: started as Jobs of the release's own chart, and followed to their end."""
+"""Start training runs on a local cluster as Jobs rendered from the release's chart, and follow their logs."""
 
 from __future__ import annotations
 
@@ -12,29 +12,36 @@ from typing import Any
 
 import yaml
 
-from localcluster.console import ClusterError, output
+from localcluster import object_store
+from localcluster.console import ClusterError
 from localcluster.stack import CHART, RELEASE, Stack
 
 TEMPLATE = "charts/training/templates/*.yaml"
 KEPT_SECONDS = 86_400
-LOOK_SECONDS = 0.5
-# The trainer's own: another attempt of the same Job would end in the same way.
-ENDED_BY = {
-    2: "the data or the arguments cannot be used",
+POLL_SECONDS = 0.5
+# Exit codes of the trainer that another attempt of the same Job would not change.
+PERMANENT_EXIT_CODES = {
+    2: "invalid data or arguments",
     3: "a gate refused the model",
 }
 
 
 def start(stack: Stack, data: str, arguments: Sequence[str]) -> str:
-    """Start a run on `data` (a file, an address, `synthetic`, or "" for the release's own data); return its Job.
+    """Start a training run and return the name of its Job.
 
-    The Job stands beside the release: it has the release's image, resources and volume, and no `helm upgrade` ends it.
+    The Job has the release's image, resources and volume but is not part of the release: `helm upgrade` does not remove
+    it.
+
+    Args:
+        stack: The installed stack.
+        data: A file, a URL, `synthetic`, or "" for the release's data.
+        arguments: Further arguments of the trainer.
 
     Raises:
-        ClusterError: when there is no such file, no release, or the cluster refuses the Job.
+        ClusterError: The file or the release does not exist, or the cluster refuses the Job.
     """
     if data and data != "synthetic" and "://" not in data:
-        data = stack.upload(Path(data).resolve())
+        data = object_store.upload(stack, Path(data).resolve())
     server = json.loads(stack.kubectl("version", "--output=json"))["serverVersion"]["gitVersion"]
     documents = render(stack, {"data": data} if data else {}, arguments, server)
     job = documents.pop("Job")
@@ -47,20 +54,27 @@ def start(stack: Stack, data: str, arguments: Sequence[str]) -> str:
 def render(
     stack: Stack, values: Mapping[str, object], arguments: Sequence[str], version: str
 ) -> dict[str, dict[str, Any]]:
-    """Return a run's Job for that version of Kubernetes, and what it needs beside it, by kind.
+    """Render a run's Job, and the objects it needs, from the release's values.
 
-    Everything is as the release has it but for `values` of the training chart and further arguments of the trainer.
+    Args:
+        stack: The installed stack.
+        values: Values of the training chart that differ from the release's.
+        arguments: Further arguments of the trainer.
+        version: Version of Kubernetes to render for.
+
+    Returns:
+        The objects by kind.
     """
     stack.build_charts()
-    release = yaml.safe_load(_helm(stack, "get", "values", RELEASE, "--output", "yaml")) or {}
+    release = yaml.safe_load(stack.helm_output("get", "values", RELEASE, "--output", "yaml")) or {}
     training = {**release.get("training", {}), **values, "enabled": True, "schedule": ""}
     training["run"] = f"make-train-{time.time_ns()}"
     training["args"] = [*training.get("args", []), *arguments]
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "values.yaml"
         file.write_text(yaml.safe_dump({**release, "training": training}))
-        rendered = _helm(
-            stack, "template", RELEASE, str(CHART), "--values", str(file), "--show-only", TEMPLATE,
+        rendered = stack.helm_output(
+            "template", RELEASE, str(CHART), "--values", str(file), "--show-only", TEMPLATE,
             "--kube-version", version,
         )  # fmt: skip
     documents: dict[str, dict[str, Any]] = {item["kind"]: item for item in yaml.safe_load_all(rendered) if item}
@@ -70,7 +84,7 @@ def render(
 
 
 def _create_if_absent(stack: Stack, document: dict[str, Any]) -> None:
-    """Create what a run needs beside it, where the release was installed without training; Helm may take it over."""
+    """Create what a run needs if the release was installed without training; Helm may adopt it later."""
     kind, name = document["kind"], document["metadata"]["name"]
     if not stack.kubectl("get", kind, name, "--ignore-not-found", "--output=name"):
         owner = {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": stack.namespace}
@@ -79,28 +93,28 @@ def _create_if_absent(stack: Stack, document: dict[str, Any]) -> None:
 
 
 def follow(stack: Stack, job: str) -> None:
-    """Print the log of a run, attempt by attempt, until it ended.
+    """Print the log of a run, attempt by attempt, until the run has ended.
 
     Raises:
-        ClusterError: when it ended badly; the message says how.
+        ClusterError: The run failed; the message has the reason.
     """
     followed: set[str] = set()
-    ending = None
-    while ending is None:
-        ending = _ending(stack, job)
+    outcome = None
+    while outcome is None:
+        outcome = _outcome(stack, job)
         for pod in _pods(stack, job):
             name = pod["metadata"]["name"]
             if name not in followed and pod["status"]["phase"] != "Pending":
                 followed.add(name)
                 command = [*stack.kubectl_command(), "logs", "--follow", name]
                 subprocess.run(command, env=stack.environment(), stdin=subprocess.DEVNULL)
-        time.sleep(0 if ending is not None else LOOK_SECONDS)
-    if ending:
-        raise ClusterError(f"the training run {job} failed: {ending}")
+        time.sleep(0 if outcome is not None else POLL_SECONDS)
+    if outcome:
+        raise ClusterError(f"the training run {job} failed: {outcome}")
 
 
-def _ending(stack: Stack, job: str) -> str | None:
-    """Return how a run ended: "" when well, None while it has not."""
+def _outcome(stack: Stack, job: str) -> str | None:
+    """Return "" if a run succeeded, the reason if it failed, and None while it is running."""
     status = json.loads(stack.kubectl("get", "job", job, "--output=json")).get("status", {})
     conditions = {c["type"]: c.get("message", "") for c in status.get("conditions", []) if c["status"] == "True"}
     if "Complete" in conditions:
@@ -108,19 +122,14 @@ def _ending(stack: Stack, job: str) -> str | None:
     for pod in _pods(stack, job):
         for container in pod["status"].get("containerStatuses", []):
             code = container["state"].get("terminated", {}).get("exitCode")
-            if code in ENDED_BY:
-                return f"{ENDED_BY[code]} (exit code {code})"
+            if code in PERMANENT_EXIT_CODES:
+                return f"{PERMANENT_EXIT_CODES[code]} (exit code {code})"
     return conditions.get("Failed")
 
 
 def _pods(stack: Stack, job: str) -> list[dict[str, Any]]:
-    """Return a run's pods, the oldest first."""
+    """Return a run's pods, oldest first."""
     listed = stack.kubectl("get", "pods", "--selector", f"job-name={job}", "--output=json",
                            "--sort-by=.metadata.creationTimestamp")  # fmt: skip
     pods: list[dict[str, Any]] = json.loads(listed)["items"]
     return pods
-
-
-def _helm(stack: Stack, *arguments: str) -> str:
-    command = [str(stack.cluster.paths.tools / "helm"), *arguments, "--namespace", stack.namespace]
-    return output(command, env=stack.environment())

@@ -1,4 +1,4 @@
-"""What the builder keeps: the newest images, and no more leftovers of builds than there is room for."""
+"""What the builder keeps: the newest images, and a limited amount of build leftovers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from localcluster.embedded.builder import Builder
 from localcluster.images import Image
 from localcluster.paths import Paths
 
-# Writes down its command, makes the archive that it is told to push, and lists three images, the newest first.
+# Records its command, creates the archive on `push`, and lists three images, newest first.
 BUILDAH = r"""#!/bin/sh
 while [ "${1#--}" != "$1" ]; do shift 2; done
 echo "$@" >> "$COMMANDS"
@@ -25,7 +25,7 @@ esac
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The record of what buildah was asked; the repository holds one image, `x`."""
+    """The record of buildah's commands; the repository has one image, `x`."""
     program = tmp_path / "bin" / "buildah"
     program.parent.mkdir()
     program.write_text(BUILDAH)
@@ -38,7 +38,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(folder: Path) -> set[str]:
-    """Build `x` beside archives of it that are ten and twenty seconds old, and return the archives of `x` there are."""
+    """Build `x` when there are two older archives of it, and return the archives that are left."""
     paths = Paths(cache=folder / "cache", state=folder / "state")
     (paths.cache / "buildah").mkdir(parents=True)
     paths.images.mkdir()
@@ -50,7 +50,7 @@ def build(folder: Path) -> set[str]:
     return {archive.name for archive in paths.images.glob("[xy]-*.tar")}
 
 
-def test_the_newest_two_images_of_a_name_stay(tmp_path: Path, commands: Path) -> None:
+def test_the_two_newest_images_of_a_name_are_kept(tmp_path: Path, commands: Path) -> None:
     archives = build(tmp_path)
     assert len(archives) == 3
     assert {"x-before.tar", "y-other.tar"} < archives
@@ -58,7 +58,7 @@ def test_the_newest_two_images_of_a_name_stay(tmp_path: Path, commands: Path) ->
 
 
 @pytest.mark.parametrize(("limit", "pruned"), [(12, False), (-1, True)])
-def test_leftovers_of_builds_go_when_they_have_grown_too_large(
+def test_build_leftovers_are_removed_once_they_have_grown_too_large(
     tmp_path: Path, commands: Path, monkeypatch: pytest.MonkeyPatch, limit: int, pruned: bool
 ) -> None:
     monkeypatch.setattr(builder, "STORE_GIB", limit)

@@ -1,4 +1,4 @@
-"""Stores of unpacked images: at most one for each node, and in it only what the stack has now."""
+"""Stores of unpacked images: at most one per node, with only the current images in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADING = "REF TYPE DIGEST SIZE PLATFORMS LABELS\n"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two stores of other nodes, the second one written later."""
+    """Two stores of other nodes; the second one is newer."""
     for age, name in ((20, "old"), (10, "young")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "layers").write_text(name)
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_new_node_takes_over_the_latest_store_that_nobody_uses_and_removes_the_others(folder: Path) -> None:
+def test_a_new_node_takes_over_the_newest_unused_store_and_removes_the_others(folder: Path) -> None:
     own = stores.claim(folder, "mine", STATE, in_use=lambda state: False)
     assert [store.name for store in folder.iterdir()] == ["mine"]
     assert (own / "layers").read_text() == "young"
@@ -46,13 +46,13 @@ def test_a_node_that_has_a_store_keeps_it(folder: Path) -> None:
     assert (own / "layers").read_text() == "mine"
 
 
-def test_a_store_that_names_no_owner_is_free(tmp_path: Path) -> None:
+def test_a_store_without_an_owner_is_unused(tmp_path: Path) -> None:
     (tmp_path / "nameless").mkdir()
     stores.claim(tmp_path, "mine", STATE, in_use=lambda state: True)
     assert [store.name for store in tmp_path.iterdir()] == ["mine"]
 
 
-def test_earlier_versions_are_stale_under_all_their_names_and_nothing_else_is() -> None:
+def test_only_old_versions_are_stale_under_all_their_names() -> None:
     listed = HEADING + "".join(
         f"{reference} application/vnd.docker.distribution.manifest.v2+json {digest} 1.0 MiB linux/amd64 -\n"
         for reference, digest in (
@@ -70,5 +70,5 @@ def test_earlier_versions_are_stale_under_all_their_names_and_nothing_else_is() 
     ]  # fmt: skip
 
 
-def test_a_store_without_images_has_no_stale_ones() -> None:
+def test_an_empty_store_has_no_stale_images() -> None:
     assert stores.stale(HEADING, {"localhost/credit-risk/api:new"}) == []

@@ -1,1 +1,1 @@
-"""A real single-node Kubernetes from Debian's, npm's and PyPI's packages, where there is no Docker."""
+"""The embedded cluster: a real single-node Kubernetes built from Debian, npm and PyPI packages, without Docker."""

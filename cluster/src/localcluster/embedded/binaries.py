@@ -1,7 +1,7 @@
-"""The node's programs: Kubernetes compiled from Debian's source package, the rest unpacked from packages.
+"""The node's programs: Kubernetes, compiled from Debian's source package, and daemons unpacked from packages.
 
-Debian's daemons are unpacked into the cache instead of installed, so that no service starts on this machine and an
-installed containerd or etcd is left alone.
+Debian's daemons are unpacked into the cache instead of being installed, so that no service is started on this machine
+and an installed containerd or etcd is not touched.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VENDOR = "k8s.io/kubernetes/vendor/k8s.io"
 STAMPED = (f"{VENDOR}/component-base/version", f"{VENDOR}/client-go/pkg/version")
 PATCHES = REPOSITORY / "cluster" / "embedded" / "patches"
 GO_ROOT = Path("/usr/lib/go-1.19")
-# Upstream versions are pinned; a Debian security revision of the same version is welcome.
+# Upstream versions are pinned; Debian security updates of the same version are accepted.
 DEBIAN_DAEMONS = {
     "containerd": "1.6.20*",
     "runc": "1.1.5*",
@@ -39,22 +39,22 @@ DEBIAN_DAEMONS = {
 
 @dataclass(frozen=True)
 class Binaries:
-    """Where the node's programs are."""
+    """Folders of the node's programs."""
 
     kubernetes: Path
     daemons: Path
     extras: Path
 
     def path(self, name: str) -> str:
-        """Return the file of a program by its name.
+        """Return the path of a program.
 
         Raises:
-            ClusterError: when no folder has it.
+            ClusterError: No folder contains it.
         """
         for folder in (self.kubernetes, self.extras, self.daemons / "usr/bin", self.daemons / "usr/sbin"):
             if (folder / name).exists():
                 return str(folder / name)
-        raise ClusterError(f"no program {name} in {self.kubernetes}, {self.extras} or {self.daemons}")
+        raise ClusterError(f"program {name} not found in {self.kubernetes}, {self.extras} or {self.daemons}")
 
     @property
     def cni(self) -> Path:
@@ -63,7 +63,7 @@ class Binaries:
 
     @property
     def search_path(self) -> str:
-        """PATH with the node's programs first."""
+        """A PATH with the node's programs first."""
         own = [self.kubernetes, self.extras, self.daemons / "usr/sbin", self.daemons / "usr/bin"]
         return ":".join([*map(str, own), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
 
@@ -74,7 +74,7 @@ class Binaries:
 
 
 def provide(paths: Paths) -> Binaries:
-    """Return all programs of the node, compiling and downloading only what the cache does not have."""
+    """Return all programs of the node; compile and download only what is not cached."""
     return Binaries(
         kubernetes=_kubernetes(paths),
         daemons=_daemons(paths),
@@ -97,10 +97,10 @@ def _kubernetes(paths: Paths) -> Path:
     work = paths.cache / "kubernetes-build"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    with step(f"fetch the source of Kubernetes {KUBERNETES_VERSION}", log):
+    with step(f"Download the source of Kubernetes {KUBERNETES_VERSION}", log):
         packages.apt_install(["golang-1.19-go", "dpkg-dev", "make", "patch", "rsync", "gcc", "libc6-dev"], log)
         tree = _source(work, log)
-    with step(f"compile Kubernetes {KUBERNETES_VERSION} (about 5 minutes on 2 cores)", log):
+    with step(f"Compile Kubernetes {KUBERNETES_VERSION} (about 5 minutes on 2 cores, only once)", log):
         _compile(work, tree, log)
     (work / "bin").rename(target)
     shutil.rmtree(work)
@@ -108,7 +108,7 @@ def _kubernetes(paths: Paths) -> Path:
 
 
 def _source(work: Path, log: Path) -> Path:
-    """Download and unpack the source package, patched as Debian has it and then as we need it."""
+    """Download and unpack the source package, and apply Debian's patches and then our own."""
     (work / "lists/partial").mkdir(parents=True)
     (work / "sources.list").write_text(packages.debian_sources("deb-src", "bookworm"))
     options = {
@@ -122,7 +122,7 @@ def _source(work: Path, log: Path) -> Path:
     run([*apt, "source", "--download-only", f"kubernetes={SOURCE_VERSION}"], log, cwd=work)
     (orig,) = work.glob("kubernetes_*.orig.tar.gz")
     if (found := packages.sha256_of(orig)) != ORIG_SHA256:
-        raise ClusterError(f"{orig.name} has SHA-256 {found}, pinned is {ORIG_SHA256}")
+        raise ClusterError(f"{orig.name} has SHA-256 {found}, but {ORIG_SHA256} is pinned")
     (dsc,) = work.glob("kubernetes_*.dsc")
     tree = work / "gopath/src/k8s.io/kubernetes"
     tree.parent.mkdir(parents=True)
@@ -160,7 +160,7 @@ def _daemons(paths: Paths) -> Path:
     if target.exists():
         return target
     log = paths.logs / "packages.log"
-    with step("unpack etcd, containerd, runc, CNI plugins and haproxy", log):
+    with step("Unpack etcd, containerd, runc, CNI plugins and HAProxy", log):
         work = paths.cache / "daemons-partial"
         shutil.rmtree(work, ignore_errors=True)
         (work / "debs").mkdir(parents=True)
@@ -178,7 +178,7 @@ def _extras(paths: Paths) -> Path:
     target = paths.cache / f"extras-{packages.COREDNS.version}-{packages.TRAEFIK.version}"
     if not target.exists():
         log = paths.logs / "packages.log"
-        with step("fetch CoreDNS and Traefik", log):
+        with step("Download CoreDNS and Traefik", log):
             partial = paths.cache / "extras-partial"
             shutil.rmtree(partial, ignore_errors=True)
             packages.extract(packages.COREDNS, partial, paths, log)

@@ -1,4 +1,4 @@
-"""Builds images without a container engine: mmdebstrap makes the base, buildah the rest, an archive is the result."""
+"""Build images without a container engine: mmdebstrap creates the base, buildah the rest; the result is an archive."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ OWN = REPOSITORY / "cluster" / "embedded" / "images"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 POSTGRES = Image("postgres", "cluster/embedded/images/postgres/Dockerfile", ("cluster/embedded/images/postgres",))
 SEAWEEDFS = Image("seaweedfs", "cluster/embedded/images/seaweedfs/Dockerfile", ())
-# The newest image of a name is in use, the one before it is what a rollback or another working copy asks for.
+# The newest image of a name is in use; the previous one serves a rollback or another working copy.
 KEPT_IMAGES = 2
-# Stages of builds are kept, so that a change of code installs no packages again, until all together are this large.
+# Build stages are kept up to this total size, so that a code change does not reinstall packages.
 STORE_GIB = 12
 PAUSE = Image("pause", "cluster/embedded/images/pause/Dockerfile", ())
 
 
 @dataclass(frozen=True)
 class Built:
-    """An image that stands in the cache as an archive."""
+    """An image that is in the cache as an archive."""
 
     image: Image
     reference: str
@@ -41,7 +41,7 @@ class Built:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """An image on a base with these packages; `fill` makes the build context where it is not the repository."""
+    """How to build an image: its base packages, and `fill` to create a build context other than the repository."""
 
     image: Image
     base_packages: str
@@ -54,19 +54,19 @@ class _Recipe:
 
 
 class Builder:
-    """Builds into the cache; a second call with the same content builds nothing."""
+    """Builds images into the cache; unchanged images are not rebuilt."""
 
     def __init__(self, paths: Paths) -> None:
-        """Take where the cache and the logs are."""
+        """Use the cache and the logs of these paths."""
         self._paths = paths
         self._log = paths.logs / "images.log"
 
     def build(self, images: tuple[Image, ...]) -> list[Built]:
-        """Return an archive for each of the stack's images and the node's own, building what is not cached."""
+        """Return an archive of each of the given images and of the node's own; build what is not cached."""
         return [self._built(recipe) for recipe in self._recipes(images)]
 
     def references(self, images: tuple[Image, ...]) -> set[str]:
-        """Return the references that `build` would give, building nothing."""
+        """Return the references that `build` would return, without building."""
         return {recipe.reference for recipe in self._recipes(images)}
 
     def _recipes(self, images: tuple[Image, ...]) -> list[_Recipe]:
@@ -82,7 +82,7 @@ class Builder:
         archive = self._paths.images / f"{image.name}-{reference.rpartition(':')[2]}.tar"
         if not archive.exists():
             base = self._base(recipe.base_packages)
-            with step(f"build the image {image.name}", self._log), TemporaryDirectory(dir=self._paths.cache) as scratch:
+            with step(f"Build the image {image.name}", self._log), TemporaryDirectory(dir=self._paths.cache) as scratch:
                 folder = recipe.fill(Path(scratch)) if recipe.fill else REPOSITORY
                 self._buildah(image, base, reference, folder, Path(scratch))
                 self._export(reference, archive)
@@ -93,12 +93,12 @@ class Builder:
         return scratch / "context"
 
     def _base(self, include: str) -> str:
-        """Make a Debian base image with the named packages, once."""
+        """Create a Debian base image with these packages unless it exists."""
         name = f"localhost/credit-risk/base:{hashlib.sha256(include.encode()).hexdigest()[:12]}"
         if self._exists(name):
             return name
         with (
-            step(f"make a Debian base image with {include}", self._log),
+            step(f"Create a Debian base image with {include}", self._log),
             TemporaryDirectory(dir=self._paths.cache) as scratch,
         ):
             sources = Path(scratch) / "sources.list"
@@ -129,23 +129,23 @@ class Builder:
         )
 
     def _export(self, reference: str, archive: Path) -> None:
-        """Write the archive whole or not at all, in Docker's format: its layers are not compressed, which is faster."""
+        """Write the archive atomically, in Docker's format, whose uncompressed layers are faster to write and read."""
         archive.parent.mkdir(parents=True, exist_ok=True)
         partial = archive.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         target = f"docker-archive:{partial}:{reference}"
         run([*self._storage(), "push", "--quiet", reference, target], self._log)
         partial.rename(archive)
-        self._forget_older(reference.rpartition(":")[0], archive)
+        self._remove_older(reference.rpartition(":")[0], archive)
 
-    def _forget_older(self, name: str, archive: Path) -> None:
-        """Remove all but the newest images of a name, and what builds left over where that has grown too large."""
+    def _remove_older(self, name: str, archive: Path) -> None:
+        """Remove all but the newest images of a name, and build leftovers if they have grown too large."""
         archives = sorted(
             archive.parent.glob(f"{archive.name.rpartition('-')[0]}-*.tar"), key=lambda a: a.stat().st_mtime
         )
         for older in archives[:-KEPT_IMAGES]:
             older.unlink()
-        # Listed from the newest to the oldest.
+        # buildah lists the newest image first.
         references = output(
             [*self._storage(), "images", "--format", "{{.Name}}:{{.Tag}}", f"--filter=reference={name}"]
         ).split()
@@ -168,9 +168,9 @@ class Builder:
 
 @functools.cache
 def _installer_configuration() -> tuple[str, str, tuple[str, ...]]:
-    """Return this machine's pip settings as a pip.conf, as a uv.toml, and the local files and folders that they name.
+    """Return this machine's pip settings as a pip.conf, as a uv.toml, and the local files and folders they refer to.
 
-    The files are mounted while an image is built and are not part of it.
+    These are mounted while an image is built and do not become part of it.
     """
     result = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
     if result.returncode != 0:
@@ -183,7 +183,7 @@ def _installer_configuration() -> tuple[str, str, tuple[str, ...]]:
     for word in " ".join(settings.values()).split():
         path = Path(word.removeprefix("file://"))
         if path.is_absolute() and path.exists():
-            # A local index links to files that lie beside it.
+            # A local index links to files in its own folder.
             mounts.append(str(path.parent if word.startswith("file://") else path))
     pip = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items())
     uv = f"native-tls = true\n[pip]\nfind-links = {json.dumps(settings.get('find-links', '').split())}\n"

@@ -1,4 +1,4 @@
-"""Start, look at and remove the embedded node."""
+"""Start, inspect and remove the embedded node."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEBIAN_TOOLS = ["iproute2", "iptables", "conntrack", "ethtool", "util-linux", "m
 
 @dataclass(frozen=True)
 class EmbeddedCluster:
-    """The one embedded cluster of this machine (or of the state folder that CREDIT_RISK_STATE names)."""
+    """The embedded cluster of a state folder (one per machine unless CREDIT_RISK_STATE is set)."""
 
     paths: Paths
     ports: Ports
@@ -44,7 +44,7 @@ class EmbeddedCluster:
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig; its server is a loopback address of the host."""
+        """The administrator's kubeconfig; it connects through a loopback port of the host."""
         return self.paths.state / "node" / "kubeconfig"
 
     @property
@@ -53,64 +53,65 @@ class EmbeddedCluster:
 
     @property
     def cgroup(self) -> str:
-        """The cgroup of all pods: one for each state folder, so that two nodes can stand side by side."""
+        """The cgroup of all pods; its name depends on the state folder, so that two nodes can run side by side."""
         return f"credit-risk-{hashlib.sha256(str(self.paths.state).encode()).hexdigest()[:8]}"
 
     def running(self) -> bool:
-        """Tell whether the node's first process is alive."""
+        """Return whether the node's first process is alive."""
         return self.first_process() is not None
 
     def up(self) -> None:
-        """Make the cluster Ready, or find it so; starts a half-dead one anew.
+        """Bring the cluster up unless it is Ready already; restart it if it is only partly alive.
 
         Raises:
-            ClusterError: with the reason and the log to read; before anything is changed where the machine lacks
-                something.
+            ClusterError: The message has the reason and the log to read. If the machine does not meet the requirements,
+                nothing has been changed.
         """
         log = self.paths.logs / "cluster.log"
-        if self.running() and self._answers() is None:
+        if self.running() and self._api_problem() is None:
             return
         if not self.running():
             self._check_machine()
         self.paths.logs.mkdir(parents=True, exist_ok=True)
-        with step("install what the node needs from Debian", log):
+        with step("Install the Debian packages that the node needs", log):
             packages.apt_install(DEBIAN_TOOLS, log)
         programs = binaries.provide(self.paths)
         packages.install_tools(self.paths, log)
         self._remove_node()
-        with step("start Kubernetes", self.paths.logs / "node.log"):
+        with step("Start Kubernetes", self.paths.logs / "node.log"):
             self._start(programs)
-            wait_for("the API server", self._answers, timeout_seconds=90, log=self.paths.logs / "kube-apiserver.log")
+            wait_for(
+                "the API server", self._api_problem, timeout_seconds=90, log=self.paths.logs / "kube-apiserver.log"
+            )
             run([*self._kubectl(), "apply", "-f", str(ADDONS)], log)
-            wait_for("the node", self._node_ready, timeout_seconds=60, log=self.paths.logs / "kubelet.log")
+            wait_for("the node", self._node_problem, timeout_seconds=60, log=self.paths.logs / "kubelet.log")
         self._remove_stale_images()
 
     def down(self) -> None:
-        """Remove every trace of the node but the cache; safe to call when there is none, or half of one."""
+        """Remove everything of the node except the cache; safe to call at any time."""
         self._remove_node()
         shutil.rmtree(self.paths.state, ignore_errors=True)
 
     def images(self) -> dict[str, str]:
-        """Build the images that are not cached, give them to the node, and return each one's reference by its name."""
+        """Build images that are not cached, load them, and return each image's reference by its name."""
         built = Builder(self.paths).build(STACK)
         present = self._images()
         missing = [image for image in built if image.reference not in present]
         if missing:
-            with step(f"give {len(missing)} images to the node", self.paths.logs / "images.log"):
+            with step(f"Load {len(missing)} images into the node", self.paths.logs / "images.log"):
                 for image in missing:
                     self._import(image)
         return {image.image.name: image.reference for image in built}
 
     def status(self) -> list[str]:
-        """Return lines that say what of the node runs."""
+        """Return lines that describe which components of the node are running."""
         file = self.paths.state / "node-status.json"
         if not self.running():
             return ["embedded cluster: not running"]
         status = json.loads(file.read_text()) if file.exists() else {"running": [], "restarts": {}}
         lines = [f"embedded cluster: running ({', '.join(status['running'])})"]
-        lines += [f"  {name} was started again {count} times" for name, count in status["restarts"].items()]
-        missing = self._answers()
-        lines.append(f"  API server: {missing or 'ready'}")
+        lines += [f"  {name}: restarted {count} times" for name, count in status["restarts"].items()]
+        lines.append(f"  API server: {self._api_problem() or 'ready'}")
         return lines
 
     def _start(self, programs: binaries.Binaries) -> None:
@@ -136,7 +137,9 @@ class EmbeddedCluster:
                 status=str(self.paths.state / "node-status.json"),
                 binds=config.binds(layout),
                 inherited_fds=[forward.fd for forward in forwards],
-                parts=config.Configuration(layout, programs, forwards, self._socket, store, self.cgroup).parts(),
+                components=config.Configuration(
+                    layout, programs, forwards, self._socket, store, self.cgroup
+                ).components(),
             )
             file = self.paths.state / "node.json"
             plan.save(file)
@@ -153,12 +156,14 @@ class EmbeddedCluster:
             )  # fmt: skip
 
     def _remove_node(self) -> None:
-        """End the node's first process, and with it all others, and take away its cgroups and state."""
+        """Kill the node's first process, which ends all others, and remove its cgroups and state."""
         if (pid := self.first_process()) is not None:
             os.kill(pid, signal.SIGKILL)
-        # `unshare` ends after the first process, and that one after all others of the node.
+        # `unshare` ends after the first process, which ends after all other processes of the node.
         wait_for(
-            "the node's end", lambda: "it still runs" if _processes(self.paths.state) else None, timeout_seconds=30
+            "the removal of the old node",
+            lambda: "it is still running" if _processes(self.paths.state) else None,
+            timeout_seconds=30,
         )
         for cgroup in cgroup_roots():
             _remove_cgroup(cgroup / self.cgroup)
@@ -170,43 +175,52 @@ class EmbeddedCluster:
                 target.unlink(missing_ok=True)
 
     def first_process(self) -> int | None:
-        """Find the node's process 1, as the host numbers it, by its command line: no pid file can be lost."""
+        """Return the host's pid of the node's process 1, found by its command line instead of a pid file."""
         return next((pid for pid, program in _processes(self.paths.state) if program != "unshare"), None)
 
     def _check_machine(self) -> None:
-        """Say what this machine lacks, before anything is changed."""
+        """Report all unmet requirements of this machine together."""
         problems = []
         if os.geteuid() != 0:
-            problems.append("the embedded cluster needs root (namespaces, mounts); run as root, or use Docker and kind")
+            problems.append(
+                "the embedded cluster needs root (for namespaces and mounts): run as root, or install Docker and kind"
+            )
         release = OS_RELEASE.read_text()
         if "VERSION_CODENAME=bookworm" not in release:
-            problems.append("the embedded cluster is built from Debian 12 (bookworm) packages; this is another system")
+            problems.append(
+                "the embedded cluster needs Debian 12 (bookworm): use such a machine, or install Docker and kind"
+            )
         memory = _available_memory_gib()
         if memory < NEEDED_MEMORY_GIB:
-            problems.append(f"{memory:.1f} GiB of memory are free, {NEEDED_MEMORY_GIB} are needed")
+            problems.append(f"{memory:.1f} GiB of memory available, {NEEDED_MEMORY_GIB} GiB needed")
         disk = shutil.disk_usage(_existing(self.paths.state)).free / 2**30
         if disk < NEEDED_DISK_GIB:
-            problems.append(f"{disk:.0f} GiB of disk are free at {self.paths.state}, {NEEDED_DISK_GIB} are needed")
+            problems.append(
+                f"{disk:.0f} GiB of disk space available at {self.paths.state}, {NEEDED_DISK_GIB} GiB needed"
+            )
         problems += [
-            f"port {port} of 127.0.0.1 is taken; set {variable} to a free one"
+            f"port {port} of 127.0.0.1 is in use: set {variable} to a free port"
             for variable, port in self.ports.variables().items()
             if not _free(port)
         ]
         if problems:
-            raise ClusterError("this machine cannot run the cluster:\n" + "\n".join(f"  - {p}" for p in problems))
+            raise ClusterError(
+                "this machine does not meet the requirements of the cluster:\n"
+                + "\n".join(f"  - {p}" for p in problems)
+            )
 
-    def _answers(self) -> str | None:
+    def _api_problem(self) -> str | None:
         if not self.kubeconfig.exists():
             return "there is no kubeconfig yet"
         if not self.running():
-            return "the node's first process ended"
+            return "the node's first process has ended"
         try:
             output([*self._kubectl(), "get", "--raw", "/readyz", "--request-timeout=5s"])
         except ClusterError as error:
             return str(error)
         return None
 
-    def _node_ready(self) -> str | None:
+    def _node_problem(self) -> str | None:
         condition = '{.status.conditions[?(@.type=="Ready")].status} {.status.conditions[?(@.type=="Ready")].message}'
         try:
             found = output([*self._kubectl(), "get", "node", config.NODE, "-o", f"jsonpath={condition}"])
@@ -223,20 +237,20 @@ class EmbeddedCluster:
     def _import(self, image: Built) -> None:
         run([*self._ctr(), "images", "import", str(image.archive)], self.paths.logs / "images.log")
         if image.reference not in self._images():
-            raise ClusterError(f"{image.archive} was imported but holds no image {image.reference}")
+            raise ClusterError(f"{image.archive} does not contain the image {image.reference}")
 
     def _images(self) -> set[str]:
         return set(output([*self._ctr(), "images", "list", "--quiet"]).split())
 
     def _remove_stale_images(self) -> None:
-        """Take earlier versions of the stack's images from a node that has just started and so runs none of them."""
+        """Remove old versions of the stack's images; called right after the start, when no pod uses them."""
         stale = stores.stale(output([*self._ctr(), "images", "list"]), Builder(self.paths).references(STACK))
         if stale:
             run([*self._ctr(), "images", "remove", *stale], self.paths.logs / "images.log")
 
 
 def _processes(state: Path) -> list[tuple[int, str]]:
-    """Return (pid, program) of the first process of a state folder's node and of the `unshare` that waits for it."""
+    """Return (pid, program) of a node's first process and of the `unshare` that waits for it."""
     plan = str(state / "node.json")
     found = []
     for entry in Path("/proc").iterdir():
@@ -249,7 +263,7 @@ def _processes(state: Path) -> list[tuple[int, str]]:
 
 
 def _listen(port: int) -> socket.socket:
-    """Open a listening socket in the host's network namespace; the node accepts on it from inside its own."""
+    """Open a listening socket in the host's network namespace, on which the node accepts from inside its own."""
     try:
         listener = socket.create_server(("127.0.0.1", port), backlog=1024)
     except OSError as error:
@@ -269,7 +283,7 @@ def _available_memory_gib() -> float:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) / 2**20
-    raise ClusterError("/proc/meminfo does not say how much memory is free")
+    raise ClusterError("/proc/meminfo has no MemAvailable line")
 
 
 def _existing(path: Path) -> Path:
@@ -277,7 +291,7 @@ def _existing(path: Path) -> Path:
 
 
 def cgroup_roots() -> list[Path]:
-    """Return the roots of all hierarchies: one for cgroup v2, one a controller for v1."""
+    """Return the roots of all cgroup hierarchies: one for v2, one per controller for v1."""
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]
     return [entry for entry in sorted(CGROUPS.iterdir()) if (entry / "cgroup.procs").exists()]
@@ -286,13 +300,13 @@ def cgroup_roots() -> list[Path]:
 def _make_cgroup(cgroup: Path) -> None:
     cgroup.mkdir(exist_ok=True)
     for name in ("cpuset.cpus", "cpuset.mems"):
-        # A new cpuset of v1 is empty, and no process may enter it until it has CPUs and memory.
+        # A new v1 cpuset is empty: no process can enter it until it has CPUs and memory nodes.
         if (cgroup / name).exists() and not (cgroup / name).read_text().strip():
             (cgroup / name).write_text((cgroup.parent / name).read_text())
 
 
 def _remove_cgroup(cgroup: Path) -> None:
-    """Remove a cgroup and all below it, waiting for the last of its processes to be gone."""
+    """Remove a cgroup and everything below it, waiting for its last process to exit."""
     deadline = time.monotonic() + 15
     while cgroup.exists():
         for folder in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True):

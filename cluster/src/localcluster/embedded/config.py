@@ -1,4 +1,4 @@
-"""Every part's command line and configuration file, as one readable list."""
+"""The command line and the configuration file of every component of the node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 from localcluster.embedded import builder, pki
 from localcluster.embedded.binaries import Binaries
-from localcluster.embedded.node import Part
+from localcluster.embedded.node import Component
 
 NODE = "credit-risk"
 ADDRESS = "10.200.0.2"
@@ -25,7 +25,7 @@ API_NAMES = ("127.0.0.1", "localhost", ADDRESS, API_SERVICE, "kubernetes", "kube
 
 @dataclass(frozen=True)
 class Forward:
-    """A listening socket of the host, handed to the node by descriptor, and the node's port behind it."""
+    """A listening socket of the host, inherited by the node, and the node's port it leads to."""
 
     name: str
     host_port: int
@@ -35,25 +35,25 @@ class Forward:
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders of one node's state."""
+    """Folders of a node's state."""
 
     root: Path
 
     def folder(self, name: str) -> Path:
-        """Return a folder of the state, made when it is missing."""
+        """Return a folder of the state; create it if it is missing."""
         folder = self.root / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def write(self, name: str, text: str) -> str:
-        """Write a configuration file and return where it is."""
+        """Write a configuration file and return its path."""
         file = self.folder("config") / name
         file.write_text(text)
         return str(file)
 
 
 def binds(layout: Layout) -> dict[str, str]:
-    """Folders at fixed places that the node must not share with the host: source -> mount point."""
+    """Return bind mounts, source to mount point, for fixed paths that the node must not share with the host."""
     return {
         str(layout.folder("pod-logs")): "/var/log/pods",
         str(layout.folder("container-logs")): "/var/log/containers",
@@ -63,20 +63,20 @@ def binds(layout: Layout) -> dict[str, str]:
 
 
 class Configuration:
-    """Writes all keys and configuration files of one node and says how its parts are started."""
+    """Writes a node's keys and configuration files and defines how its components are started."""
 
     def __init__(
         self, layout: Layout, binaries: Binaries, forwards: list[Forward], containerd: Path, store: Path, cgroup: str
     ) -> None:
-        """Make the node's authority, its keys, and the administrator's kubeconfig for the host.
+        """Create the certificate authority, the keys, and the administrator's kubeconfig for the host.
 
         Args:
-            layout: where the node's state is.
-            binaries: its programs.
-            forwards: the host's ports that lead to it.
+            layout: Folders of the node's state.
+            binaries: The node's programs.
+            forwards: Ports of the host that lead to the node.
             containerd: containerd's socket.
-            cgroup: the name of the cgroup of all pods.
-            store: containerd's images; kept over the node's life, so that no image is unpacked twice.
+            store: containerd's image store; it outlives the node, so that no image is unpacked twice.
+            cgroup: Name of the cgroup of all pods.
         """
         self._layout = layout
         self._binaries = binaries
@@ -90,22 +90,22 @@ class Configuration:
         local = next(f"https://127.0.0.1:{f.host_port}" for f in forwards if f.node_port == API_PORT)
         self._authority.kubeconfig(layout.root / "kubeconfig", admin, local)
 
-    def parts(self) -> list[Part]:
-        """Return the node's parts in the order of their start."""
+    def components(self) -> list[Component]:
+        """Return the node's components in start order."""
         environment = {"PATH": self._binaries.search_path, "HOME": str(self._layout.folder("home"))}
         libraries = {"LD_LIBRARY_PATH": self._binaries.library_path}
         traefik = {"KUBECONFIG": self._kubeconfig("traefik", "system:traefik")}
         return [
-            Part("haproxy", self._haproxy(), libraries),
-            Part("containerd", self._containerd(), environment),
-            Part("etcd", self._etcd(), wait_port=2379),
-            Part("kube-apiserver", self._apiserver(), wait_port=API_PORT),
-            Part("kubelet", self._kubelet(), environment),
-            Part("kube-controller-manager", self._controller_manager()),
-            Part("kube-scheduler", self._scheduler()),
-            Part("kube-proxy", self._proxy(), environment),
-            Part("coredns", self._coredns()),
-            Part("traefik", self._traefik(), traefik),
+            Component("haproxy", self._haproxy(), libraries),
+            Component("containerd", self._containerd(), environment),
+            Component("etcd", self._etcd(), wait_port=2379),
+            Component("kube-apiserver", self._apiserver(), wait_port=API_PORT),
+            Component("kubelet", self._kubelet(), environment),
+            Component("kube-controller-manager", self._controller_manager()),
+            Component("kube-scheduler", self._scheduler()),
+            Component("kube-proxy", self._proxy(), environment),
+            Component("coredns", self._coredns()),
+            Component("traefik", self._traefik(), traefik),
         ]
 
     def _kubeconfig(self, name: str, user: str, *groups: str) -> str:
@@ -126,7 +126,7 @@ class Configuration:
     def _etcd(self) -> list[str]:
         data = self._layout.folder("etcd")
         client = "http://127.0.0.1:2379"
-        # The cluster is thrown away with its node: losing the last writes in a power cut costs nothing.
+        # The cluster is disposable: losing the last writes in a power failure does not matter.
         return [
             self._binaries.path("etcd"), f"--data-dir={data}", "--unsafe-no-fsync", f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}", "--listen-peer-urls=http://127.0.0.1:2380",
@@ -221,7 +221,7 @@ class Configuration:
             "clusterDomain": "cluster.local",
             "resolvConf": self._layout.write("resolv.conf", ""),
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-            # Images come from the host's cache alone: one that was collected could not be pulled again.
+            # Images are only imported from the host's cache: a garbage-collected image could not be pulled again.
             "imageGCHighThresholdPercent": 100,
             "volumePluginDir": str(self._layout.folder("volume-plugins")),
         }
@@ -250,7 +250,7 @@ class Configuration:
         return [self._binaries.path("kube-proxy"), *_flags(options)]
 
     def _coredns(self) -> list[str]:
-        # Without `noendpoints` the plugin wants discovery/v1, which this Kubernetes lacks.
+        # Without `noendpoints` the plugin needs discovery/v1, which this Kubernetes does not have.
         corefile = f""".:53 {{
     bind {ADDRESS}
     errors
@@ -283,9 +283,10 @@ def _flags(options: Mapping[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items()]
 
 
-# A pod that is killed takes with it what it was about to answer, and says 503 while it starts anew. Scoring changes
-# nothing, so that may be sent to another one, where an Ingress asks for it by the annotation
-# traefik.ingress.kubernetes.io/router.middlewares: resend@file. Of two pods, every other try may find the dead one.
+# Requests in flight on a pod that is killed are lost, and a restarting pod responds 503. Scoring has no side effects,
+# so Traefik may retry such requests if an Ingress has the annotation
+# traefik.ingress.kubernetes.io/router.middlewares: resend@file. With two pods, every other attempt may hit the dead
+# one.
 MIDDLEWARES = """http:
   middlewares:
     resend:
@@ -300,7 +301,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   address = "{socket}"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
-  # A root without CAP_SYS_RESOURCE may not lower a process's OOM score.
+  # Without CAP_SYS_RESOURCE, not even root may lower a process's OOM score.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{plugins}"

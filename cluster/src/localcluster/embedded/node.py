@@ -1,8 +1,8 @@
-"""The node's first process: sets up its namespaces, starts the parts in order, and starts again what dies.
+"""The node's first process: sets up its namespaces, starts the components in order, and restarts those that exit.
 
-It runs as process 1 of its own PID, mount, network, IPC and UTS namespaces, with nothing but the standard library.
-When it ends, however it ends, the kernel ends every process of the node, and mounts, interfaces and routes go with
-the namespaces: there is nothing on the host to clean but the state folder and the cgroup.
+It runs as process 1 of its own PID, mount, network, IPC and UTS namespaces and uses only the standard library. When it
+ends, for whatever reason, the kernel kills every process of the node and removes mounts, interfaces and routes together
+with the namespaces. Only the state folder and the cgroup remain on the host.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Part:
-    """One program of the node. Parts after it start once `wait_port` accepts."""
+class Component:
+    """A program of the node; the components after it are started once `wait_port` accepts connections."""
 
     name: str
     command: list[str]
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the first process has to know."""
+    """Everything the first process needs to know."""
 
     hostname: str
     address: str
@@ -41,7 +41,7 @@ class Plan:
     status: str
     binds: dict[str, str]
     inherited_fds: list[int]
-    parts: list[Part]
+    components: list[Component]
 
     def save(self, file: Path) -> None:
         """Write the plan as JSON."""
@@ -49,9 +49,9 @@ class Plan:
 
     @classmethod
     def load(cls, file: Path) -> Plan:
-        """Read what `save` wrote."""
+        """Read a plan that `save` wrote."""
         document = json.loads(file.read_text())
-        return cls(**{**document, "parts": [Part(**part) for part in document["parts"]]})
+        return cls(**{**document, "components": [Component(**component) for component in document["components"]]})
 
 
 def _sh(*command: str) -> None:
@@ -59,7 +59,7 @@ def _sh(*command: str) -> None:
 
 
 def prepare(plan: Plan) -> None:
-    """Give the node its host name, address, private /run and its own copies of the fixed folders."""
+    """Set up the node's host name, address, private /run and bind mounts."""
     _sh("hostname", plan.hostname)
     _sh("mount", "--make-rprivate", "/")
     _sh("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
@@ -67,10 +67,11 @@ def prepare(plan: Plan) -> None:
         Path(source).mkdir(parents=True, exist_ok=True)
         Path(target).mkdir(parents=True, exist_ok=True)
         _sh("mount", "--bind", source, target)
-    # The kubelet passes mounts on to containers and wants to be able to share them.
+    # The kubelet passes mounts on to containers, for which they must be shared.
     _sh("mount", "--make-rshared", "/")
     _sh("ip", "link", "set", "lo", "up")
-    # Both ends stay here: the node needs an address of its own, but no way out. (Not every kernel has dummy devices.)
+    # Both ends stay in this namespace: the node needs its own address but no connection to the outside. A veth pair
+    # instead of a dummy device, which not every kernel supports.
     _sh("ip", "link", "add", "node0", "type", "veth", "peer", "name", "node1")
     _sh("ip", "link", "set", "node1", "up")
     _sh("ip", "address", "add", f"{plan.address}/24", "dev", "node0")
@@ -83,50 +84,51 @@ def prepare(plan: Plan) -> None:
 
 
 class Supervisor:
-    """Starts the parts, reaps every orphan of the node, and restarts parts that end."""
+    """Starts the components, reaps all orphans of the node, and restarts components that exit."""
 
     def __init__(self, plan: Plan) -> None:
-        """Take the plan; nothing is started yet."""
+        """Store the plan; nothing is started yet."""
         self._plan = plan
-        self._running: dict[int, Part] = {}
-        self._due: list[tuple[float, Part]] = []
+        self._running: dict[int, Component] = {}
+        self._due: list[tuple[float, Component]] = []
         self._restarts: dict[str, int] = {}
 
-    def start(self, part: Part) -> None:
-        """Start a part with its output in its own log."""
-        with (Path(self._plan.logs) / f"{part.name}.log").open("ab") as log:
+    def start(self, component: Component) -> None:
+        """Start a component with its output in its own log."""
+        with (Path(self._plan.logs) / f"{component.name}.log").open("ab") as log:
             process = subprocess.Popen(
-                part.command,
+                component.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **part.environment},
+                env={**os.environ, **component.environment},
                 pass_fds=self._plan.inherited_fds,
                 start_new_session=True,
             )
-        self._running[process.pid] = part
+        self._running[process.pid] = component
         self._write_status()
 
     def start_all(self) -> None:
-        """Start every part in order; a part with a `wait_port` holds up the ones after it."""
-        for part in self._plan.parts:
-            self.start(part)
-            while part.wait_port and not _accepts(part.wait_port):
+        """Start every component in order; a component with a `wait_port` delays those after it."""
+        for component in self._plan.components:
+            self.start(component)
+            while component.wait_port and not _accepts(component.wait_port):
                 self.tend()
                 time.sleep(POLL_SECONDS)
 
     def tend(self) -> None:
-        """Reap whatever ended; parts are started again after a short delay."""
+        """Reap every process that has ended and restart components after a short delay."""
         while self._running:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 break
-            part = self._running.pop(pid, None)
-            if part is not None:
-                self._restarts[part.name] = self._restarts.get(part.name, 0) + 1
-                sys.stderr.write(f"{part.name} ended with {os.waitstatus_to_exitcode(status)}; starting it again\n")
+            component = self._running.pop(pid, None)
+            if component is not None:
+                self._restarts[component.name] = self._restarts.get(component.name, 0) + 1
+                code = os.waitstatus_to_exitcode(status)
+                sys.stderr.write(f"{component.name} exited with code {code}; restarting it\n")
                 sys.stderr.flush()
-                self._due.append((time.monotonic() + RESTART_DELAY_SECONDS, part))
+                self._due.append((time.monotonic() + RESTART_DELAY_SECONDS, component))
                 self._write_status()
         for due in [entry for entry in self._due if entry[0] <= time.monotonic()]:
             self._due.remove(due)
@@ -134,7 +136,7 @@ class Supervisor:
 
     def _write_status(self) -> None:
         status = {
-            "running": sorted(part.name for part in self._running.values()),
+            "running": sorted(component.name for component in self._running.values()),
             "restarts": self._restarts,
         }
         partial = Path(self._plan.status + ".partial")
@@ -149,9 +151,9 @@ def _accepts(port: int) -> bool:
 
 
 def main() -> None:
-    """Run the plan named by the first argument until a signal ends the node."""
+    """Run the plan in the file that the first argument names, until SIGTERM."""
     plan = Plan.load(Path(sys.argv[1]))
-    # Process 1 ignores signals that it has no handler for.
+    # Process 1 ignores signals without a handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     prepare(plan)
     supervisor = Supervisor(plan)

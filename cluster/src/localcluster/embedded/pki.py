@@ -1,4 +1,4 @@
-"""One certificate authority for the cluster, made anew with it, and what it signs."""
+"""The cluster's certificate authority, created with each cluster, and the certificates it issues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIFETIME = dt.timedelta(days=365)
 
 @dataclass(frozen=True)
 class Identity:
-    """A user of the API server as its certificate names it; `groups` become organizations."""
+    """A user of the API server, as named in its certificate; `groups` are its organizations."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -39,10 +39,10 @@ def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 
 class Authority:
-    """Signs certificates for one cluster and writes them into its folder."""
+    """Issues certificates for one cluster and writes them to its folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Make a new key and certificate for the authority itself in `folder`/ca.crt."""
+        """Create a new key, and the authority's own certificate in `folder`/ca.crt."""
         self.folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "credit-risk-embedded")])
@@ -68,7 +68,7 @@ class Authority:
         )
 
     def issue(self, file_name: str, identity: Identity, names: tuple[str, ...] = ()) -> tuple[Path, Path]:
-        """Write `file_name`.crt and .key; `names` (host names and addresses) make it a server's certificate too."""
+        """Write `file_name`.crt and .key; with `names` (host names and addresses) also valid for a server."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in identity.groups]
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, identity.name)])
@@ -81,7 +81,7 @@ class Authority:
         return crt, _write(self.folder / f"{file_name}.key", _pem(key))
 
     def kubeconfig(self, file: Path, identity: Identity, server: str) -> Path:
-        """Write a kubeconfig that holds all it needs, for `identity` at the API server's address."""
+        """Write a self-contained kubeconfig for `identity` that connects to `server`."""
         crt, key = self.issue(f"client-{file.name}", identity)
         cluster = {"server": server, "certificate-authority-data": _base64(self.certificate)}
         user = {"client-certificate-data": _base64(crt), "client-key-data": _base64(key)}

@@ -1,7 +1,8 @@
-"""Where containerd keeps unpacked images: in the cache, over a node's life, so that no image is unpacked twice.
+"""containerd's image stores: kept in the cache beyond the life of a node, so that no image is unpacked twice.
 
-A store belongs to one node at a time. A new node takes over the one that an ended node left, whichever state folder
-that had, and removes all further ones: there are never more stores than nodes that ran at the same time.
+A store belongs to one node at a time. A new node takes over the most recent store that no running node uses, whatever
+its state folder, and removes the other unused ones, so there are never more stores than nodes that ran at the same
+time.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ OWNER = "state-folder"
 
 
 def claim(stores: Path, name: str, state: Path, in_use: Callable[[Path], bool]) -> Path:
-    """Return the store of this name for the node of a state folder, an ended node's where there is one.
+    """Return this node's store: its own, else one that no running node uses, else a new one.
 
     Args:
-        stores: the folder of all stores.
-        name: the name of this node's own one.
-        state: this node's state folder.
-        in_use: tells whether the node of another state folder runs.
+        stores: Folder of all stores.
+        name: Name of this node's store.
+        state: This node's state folder.
+        in_use: Returns whether the node of a state folder is running.
     """
     own = stores / name
-    free = [store for store in stores.glob("*") if store != own and not _has_owner(store, in_use)]
+    free = [store for store in stores.glob("*") if store != own and not _is_in_use(store, in_use)]
     newest_last = sorted(free, key=lambda store: (store / OWNER).stat().st_mtime if (store / OWNER).exists() else 0.0)
     if newest_last and not own.exists():
         newest_last.pop().rename(own)
@@ -35,22 +36,22 @@ def claim(stores: Path, name: str, state: Path, in_use: Callable[[Path], bool]) 
 
 
 def stale(listed: str, wanted: set[str]) -> list[str]:
-    """Return the references of images that are the stack's, but none of those that it has now.
+    """Return the references of old versions of the stack's images.
 
     Args:
-        listed: what `ctr images list` printed: a heading, then a line an image of reference, type, digest and more.
-        wanted: references of the stack's present images.
+        listed: Output of `ctr images list`: a header, then one line per image with reference, type, digest and more.
+        wanted: References of the stack's current images.
 
     Returns:
-        also the nameless references (`sha256:...`) to the same images, which would keep their content.
+        References by name, and those by digest (`sha256:...`) to the same images, which would keep their content.
     """
     digests = {reference: rest[1] for reference, *rest in map(str.split, listed.splitlines()[1:])}
     kept = {digests[reference] for reference in wanted if reference in digests}
-    # From whichever registry they came.
+    # Whatever registry they came from.
     ours = {digest for reference, digest in digests.items() if "/credit-risk/" in reference}
     return [reference for reference, digest in digests.items() if digest in ours - kept]
 
 
-def _has_owner(store: Path, in_use: Callable[[Path], bool]) -> bool:
+def _is_in_use(store: Path, in_use: Callable[[Path], bool]) -> bool:
     owner = store / OWNER
     return owner.exists() and in_use(Path(owner.read_text()))

@@ -1,1 +1,1 @@
-"""The cluster on kind, where Docker is."""
+"""The local cluster on kind, which needs Docker."""

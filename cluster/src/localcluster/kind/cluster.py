@@ -1,4 +1,4 @@
-"""The same stack on kind: what differs from the embedded cluster is how a cluster is made and gets its images."""
+"""The local cluster on kind."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from localcluster.ports import Ports
 
 NAME = "credit-risk"
 BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
-# The CPU build of torch is not on every index.
+# Not every index has the CPU build of torch.
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 def available() -> bool:
-    """Tell whether a Docker engine answers and kind is installed."""
+    """Return whether Docker is running and kind is installed."""
     if not shutil.which("kind") or not shutil.which("docker"):
         return False
     return subprocess.run(["docker", "info"], capture_output=True).returncode == 0
 
 
 def _node_image() -> dict[str, str]:
-    """Return kind's setting for another Kubernetes than its own default, where the environment names one."""
+    """Return kind's setting for the node image that CREDIT_RISK_KIND_NODE_IMAGE names, if set."""
     image = os.environ.get("CREDIT_RISK_KIND_NODE_IMAGE")
     return {"image": image} if image else {}
 
 
 @dataclass(frozen=True)
 class KindCluster:
-    """A cluster of one kind node, named credit-risk."""
+    """A single-node kind cluster named credit-risk."""
 
     paths: Paths
     ports: Ports
@@ -47,19 +47,19 @@ class KindCluster:
 
     @property
     def kubeconfig(self) -> Path:
-        """The kubeconfig of this cluster alone; the user's own is left as it is."""
+        """The kubeconfig of this cluster only; the user's own is not changed."""
         return self.paths.state / "kind-kubeconfig"
 
     def running(self) -> bool:
-        """Tell whether kind knows the cluster."""
+        """Return whether kind lists the cluster."""
         return shutil.which("kind") is not None and NAME in output(["kind", "get", "clusters"]).split()
 
     def up(self) -> None:
-        """Make the cluster with its ingress controller, or find it so."""
+        """Create the cluster unless it exists, and apply its ingress controller."""
         log = self.paths.logs / "kind.log"
         packages.install_tools(self.paths, log)
         if not self.running():
-            with step("start Kubernetes with kind", log), TemporaryDirectory() as scratch:
+            with step("Start Kubernetes with kind", log), TemporaryDirectory() as scratch:
                 file = Path(scratch) / "kind.yaml"
                 file.write_text(yaml.safe_dump(self._configuration()))
                 run(["kind", "create", "cluster", "--name", NAME, "--config", str(file), "--wait", "120s",
@@ -74,12 +74,12 @@ class KindCluster:
         shutil.rmtree(self.paths.state, ignore_errors=True)
 
     def images(self) -> dict[str, str]:
-        """Build the stack's images with docker, load them, and return each one's reference by its name."""
+        """Build the stack's images with Docker, load them, and return each image's reference by its name."""
         log = self.paths.logs / "images.log"
         references = {}
         for image in STACK:
             reference = references[image.name] = image.reference(BASE_IMAGE)
-            with step(f"build and load the image {image.name}", log):
+            with step(f"Build and load the image {image.name}", log):
                 run(["docker", "build", *build_arguments(image, BASE_IMAGE), "--build-arg",
                      f"TORCH_INDEX_URL={TORCH_INDEX}", "--file", str(REPOSITORY / image.dockerfile),
                      "--tag", reference, str(REPOSITORY)], log)  # fmt: skip
@@ -87,7 +87,7 @@ class KindCluster:
         return references
 
     def status(self) -> list[str]:
-        """Return a line that says whether it runs."""
+        """Return a line that says whether the cluster is running."""
         return [f"kind cluster: {'running' if self.running() else 'not running'}"]
 
     def _configuration(self) -> dict[str, object]:

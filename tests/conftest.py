@@ -1,39 +1,65 @@
-"""What tests of several kinds share: a small trained model, and where the real data is."""
+"""What several kinds of tests share: a small trained model, and loans to train and score with."""
 
 from __future__ import annotations
 
 import fcntl
 import gc
+import os
 from pathlib import Path
 
 import hypothesis
 import mlflow
+import pandas as pd
 import pytest
 import torch
 
+from trainer.data.synthetic import generate
 from trainer.evaluation.gates import GateLimits
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.pipeline import run
 from trainer.settings import Settings
 
-# `make test-fast` takes the first, `make test` the second. A busy machine is no reason to fail: no deadlines.
+# `make test-fast` uses the first, `make test` the second. No deadlines: a busy machine is no reason to fail.
 hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None)
 
-# Imported libraries are a million objects that stay: looking through them for cycles took a quarter of the tests' time.
+# Imported libraries are a million long-lived objects: scanning them for cycles took a quarter of the tests' time.
 gc.set_threshold(100_000)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-REAL_LOANS = REPOSITORY.parent / "shared" / "data" / "loans.csv"
+# Real loans in the format of Kaggle's Playground S5E11, if the variable LOANS names a file of them.
+REAL_LOANS = Path(os.environ["LOANS"]).resolve() if os.environ.get("LOANS") else None
+GENERATED_ROWS = 20_000
+
+
+def pytest_configure() -> None:
+    """Refuse a wrong LOANS before any test runs."""
+    if REAL_LOANS and not REAL_LOANS.is_file():
+        raise pytest.UsageError(f"LOANS={REAL_LOANS}: no such file; unset it to test with generated loans")
 
 
 def pytest_unconfigure() -> None:
-    """Spare the end of the process the same look."""
+    """Skip the scan for cycles at exit, too."""
     gc.freeze()
 
 
+def read_loans(rows: int) -> pd.DataFrame:
+    """Return the first real loans, or generated ones if LOANS is not set."""
+    return pd.read_csv(REAL_LOANS, nrows=rows) if REAL_LOANS else generate(rows, seed=4)
+
+
+@pytest.fixture(scope="session")
+def loans_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV file of loans to train on: the one LOANS names, or generated loans."""
+    if REAL_LOANS:
+        return REAL_LOANS
+    file = tmp_path_factory.mktemp("loans") / "loans.csv"
+    generate(GENERATED_ROWS, seed=0).to_csv(file, index=False)
+    return file
+
+
 def quick_training(tracking_uri: str, folder: Path, *, seed: int = 0) -> Settings:
-    """Settings of a training of a few seconds, with limits that a model so small can pass."""
+    """Return settings of a run of a few seconds, with limits that such a small model can meet."""
     torch.set_num_threads(1)
     return Settings(
         data="synthetic",
@@ -48,7 +74,7 @@ def quick_training(tracking_uri: str, folder: Path, *, seed: int = 0) -> Setting
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """The files of a registered version, as training writes them; trained once for all workers of a run."""
+    """The files of a registered version, trained once and shared by all pytest-xdist workers."""
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent
     files = shared / "trained"

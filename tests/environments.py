@@ -1,4 +1,4 @@
-"""What tests need beside the project's own environment: sets of packages that clash with it, and Debian's programs."""
+"""What tests need besides the project's own environment: packages that conflict with it, and programs from Debian."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from localcluster.paths import Paths
 
 
 def packages(lock: Path) -> Path:
-    """Return a folder that holds a lock's packages, for PYTHONPATH; it is made once and kept in the cache.
+    """Return a folder with a lock's packages, for PYTHONPATH; it is created once and kept in the cache.
 
-    Locks: uv pip compile - --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
-    --no-emit-find-links
+    Create locks with: uv pip compile - --python-version 3.11 --generate-hashes --no-annotate --no-header
+    --no-emit-index-url --no-emit-find-links
     """
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     target = Paths.from_environment().cache / f"{lock.stem}-{digest}-{sys.implementation.cache_tag}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as alone:
-        fcntl.flock(alone, fcntl.LOCK_EX)
+    with target.with_suffix(".lock").open("w") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         if not target.exists():
             partial, uv = target.with_suffix(".partial"), Path(sys.executable).with_name("uv")
             subprocess.run(
@@ -43,25 +43,25 @@ def packages(lock: Path) -> Path:
 
 
 def installed(*names: str, packages: Sequence[str]) -> list[str]:
-    """Return where programs are, installed from Debian where that can be done; skips the test elsewhere."""
+    """Return the paths of programs, installed from Debian packages if necessary; skip the test if they are missing."""
     if not all(map(shutil.which, names)) and shutil.which("apt-get") and not os.geteuid():
         with tempfile.TemporaryDirectory() as logs, contextlib.suppress(ClusterError):
             apt_install(list(packages), Path(logs) / "apt.log")
     found = [path for path in map(shutil.which, names) if path]
     if len(found) < len(names):
-        pytest.skip(f"needs Debian's {' and '.join(packages)}")
+        pytest.skip(f"needs the Debian packages {' and '.join(packages)}")
     return found
 
 
 def unpacked(package: str, folder: Path) -> Path:
-    """Unpack a package of Debian's into a folder and return it; nothing is installed. Skips where this is no Debian."""
+    """Unpack a Debian package into a folder without installing it, and return the folder; skip elsewhere."""
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        pytest.skip(f"{package} comes from Debian's package, and this is no Debian")
+        pytest.skip(f"needs the Debian package {package}, and this is not Debian")
     with tempfile.TemporaryDirectory() as place:
         download = ["apt-get", "download", package]
         fetched = subprocess.run(download, cwd=place, capture_output=True, text=True)
         if fetched.returncode != 0:
-            # A bare machine has no lists of packages yet.
+            # A fresh machine has no package lists yet.
             subprocess.run(["apt-get", "update", "--quiet"], capture_output=True)
             fetched = subprocess.run(download, cwd=place, capture_output=True, text=True)
         assert fetched.returncode == 0, fetched.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import REAL_LOANS
+from conftest import read_loans
 from e2e.environment import Environment
 from e2e.kubernetes_api import kubernetes_api
 from e2e.model_versions import VersionPublisher, download_production
@@ -26,7 +25,6 @@ from localcluster.console import ClusterError
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import Stack
 from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
-from trainer.data.synthetic import generate
 
 NAMESPACE = "e2e"
 HOST = "e2e.credit-risk.test"
@@ -51,15 +49,14 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def stack(cluster: Cluster) -> Iterator[Stack]:
-    """The charts installed in their own namespace, with a model trained on real loans if they are available."""
+def stack(cluster: Cluster, loans_file: Path) -> Iterator[Stack]:
+    """The charts installed in their own namespace, with a model trained on a file in the object store."""
     installed = Stack(cluster, namespace=NAMESPACE, host=HOST)
     images = cluster.images()
-    data = _data()
-    installed.install(images, train=data is None)
-    if data:
-        installed.wait_for_store()
-        installed.install(images, ["--set-string", f"training.data={object_store.upload(installed, data)}"])
+    installed.install(images, train=False)
+    installed.wait_for_store()
+    data = object_store.upload(installed, loans_file)
+    installed.install(images, ["--set-string", f"training.data={data}"])
     installed.wait_for_training()
     installed.wait_for_scoring()
     yield installed
@@ -68,13 +65,9 @@ def stack(cluster: Cluster) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def loans() -> list[dict[str, Any]]:
-    """Two hundred applications: real ones if they are available."""
+    """Two hundred applications."""
     declaration = load_declaration(BUILT_IN_DECLARATION)
-    if REAL_LOANS.exists():
-        with REAL_LOANS.open() as file:
-            rows: list[dict[Any, Any]] = [row for row, _ in zip(csv.DictReader(file), range(200), strict=False)]
-    else:
-        rows = generate(200, 99).to_dict("records")
+    rows = read_loans(200).to_dict("records")
     numbers = {feature.name for feature in declaration.numeric}
     return [{name: float(row[name]) if name in numbers else row[name] for name in declaration.names} for row in rows]
 
@@ -90,10 +83,6 @@ def scenario_results(
         environment = Environment(stack, api, client, publisher, stack.cluster.images(), loans)
         with scenario_namespaces(environment) as namespaces:
             yield from run_scenarios(request.session.items, namespaces)
-
-
-def _data() -> Path | None:
-    return REAL_LOANS if REAL_LOANS.exists() else None
 
 
 def _reason_for_no_cluster() -> str | None:

@@ -16,7 +16,6 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from conftest import REAL_LOANS
 from e2e.pods import management
 from e2e.registry_client import registry_client
 from localcluster.console import ClusterError, output
@@ -56,7 +55,7 @@ def test_the_production_model_meets_its_quality_targets_and_its_run_is_tracked(s
     assert run.data.metrics["test_roc_auc"] > 0.85
     assert run.data.metrics["test_ece"] < 0.05
     assert len(version.tags["sha256.model.onnx"]) == 64
-    assert run.data.params["data"].startswith("s3://data/" if REAL_LOANS.exists() else "synthetic")
+    assert run.data.params["data"].startswith("s3://data/")
 
 
 def test_an_invalid_field_is_refused_through_the_ingress(stack: Stack, loans: list[dict[str, Any]]) -> None:

@@ -26,14 +26,13 @@ from botocore.awsrequest import AWSPreparedRequest
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from tritonclient.utils import InferenceServerException
 
-from conftest import REAL_LOANS
+from conftest import read_loans
 from environments import packages
 from scorer.app import create_app
 from scorer.metrics import Metrics
 from scorer.model.bundle import Identity, load_model
 from scorer.model.loader import ModelSlot
 from scorer.settings import Settings
-from trainer.data.synthetic import generate
 
 _new: Any = ScoringServerClient
 
@@ -42,8 +41,7 @@ _new: Any = ScoringServerClient
 def loans(model_folder: Path) -> pd.DataFrame:
     """1,000 rows, real ones where they are at hand."""
     model = load_model(model_folder, Identity("credit-risk", "7", "", {}, {}))
-    table = pd.read_csv(REAL_LOANS).head(1000) if REAL_LOANS.exists() else generate(1000, seed=4)
-    return table[[feature.name for feature in model.contract.features]]
+    return read_loans(1_000)[[feature.name for feature in model.contract.features]]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Write the hash-pinned locks: one of everything (dev.txt) and, held to the same versions, one per image.
-# No index address is written; a find-links folder of the caller's pip configuration is honoured, because
-# the CPU build of torch is not on every index.
+# Write the hash-pinned locks: one with everything (dev.txt) and, constrained to the same versions, one per image.
+# No index URL is written. PIP_FIND_LINKS is honored because not every index has the CPU build of torch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() {

@@ -1,6 +1,6 @@
-"""Our network beside CatBoost, a plain loop and MLPClassifier on seeded 80/20 splits of a data file.
+"""Accuracy of the trainer's network, CatBoost, a plain loop and MLPClassifier on seeded 80/20 splits.
 
-python benchmarks/training/accuracy.py ../shared/data/loans.csv --seeds 5 --first-seed 200
+python benchmarks/training/accuracy.py [loans.csv] --seeds 5 --first-seed 200
 """
 
 import argparse
@@ -27,7 +27,7 @@ Vector = npt.NDArray[np.float64]
 
 
 def ours(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
-    """Probabilities of default on the test rows by the trainer with its own defaults."""
+    """Return the test rows' probabilities of default from the trainer with its defaults."""
     fitted = fit(
         training,
         categories=tuple(len(feature.categories) for feature in declaration.categorical),
@@ -43,20 +43,20 @@ def ours(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed
 
 
 def with_catboost(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
-    """The same by CatBoost with its defaults."""
+    """Return the same from CatBoost with its defaults."""
     names = list(declaration.names)
     model = catboost(declaration, seed=seed).fit(training.frame[names], training.target)
     return np.asarray(model.predict_proba(test.frame[names])[:, 1], dtype=np.float64)
 
 
 def with_mlp_classifier(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
-    """The same by scikit-learn, with its default batch size."""
+    """Return the same from scikit-learn with its default batch size."""
     model = mlp_classifier(declaration, seed=seed, batch_rows=200).fit(training.frame, training.target)
     return np.asarray(model.predict_proba(test.frame)[:, 1], dtype=np.float64)
 
 
 def with_plain_loop(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
-    """The same by a plain loop that stops after four epochs without a better validation loss."""
+    """Return the same from a plain loop that stops after four epochs without a better validation loss."""
     best, answer, waited = np.inf, np.empty(0), 0
     for network, loss in plain_loop(training, declaration, seed=seed):
         waited += 1
@@ -81,9 +81,9 @@ CONTENDERS: dict[str, Contender] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data")
+    parser.add_argument("data", nargs="?", default="synthetic", help="CSV file, URL or synthetic (default)")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=200, help="decides split and all contenders")
+    parser.add_argument("--first-seed", type=int, default=200, help="seed of the first split and of all contenders")
     parser.add_argument("--features", type=Path, default=BUILT_IN_DECLARATION)
     arguments = parser.parse_args()
     declaration = load_declaration(arguments.features)

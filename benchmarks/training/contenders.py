@@ -1,4 +1,4 @@
-"""What a team would otherwise write or take: a plain training loop, scikit-learn's MLPClassifier, CatBoost."""
+"""The alternatives: a plain training loop, scikit-learn's MLPClassifier, and CatBoost."""
 
 from collections.abc import Iterator
 
@@ -18,10 +18,10 @@ from trainer.learning.network import Encoding, RiskNetwork
 
 
 def plain_loop(training: Dataset, declaration: FeatureDeclaration, *, seed: int) -> Iterator[tuple[RiskNetwork, float]]:
-    """Dataset, DataLoader and the trainer's network and batch size; yields network and validation loss per epoch.
+    """Train the trainer's network with Dataset and DataLoader; yield network and validation loss per epoch.
 
-    Like the trainer it learns from four fifths and keeps one fifth to stop by. The network's dropout is the trainer's,
-    which is cheaper than PyTorch's own.
+    Like the trainer, it trains on four fifths and keeps one fifth for early stopping. The network has the trainer's
+    dropout, which is cheaper than PyTorch's own.
     """
     torch.manual_seed(seed)
     chosen = Hyperparameters().for_rows(len(training))
@@ -51,7 +51,7 @@ def plain_loop(training: Dataset, declaration: FeatureDeclaration, *, seed: int)
 
 
 def mlp_classifier(declaration: FeatureDeclaration, *, seed: int, batch_rows: int) -> Pipeline:
-    """MLPClassifier on scaled numbers and one-hot categories, with its own early stopping."""
+    """Return an MLPClassifier on scaled numbers and one-hot categories, with its own early stopping."""
     columns = make_column_transformer(
         (StandardScaler(), [feature.name for feature in declaration.numeric]),
         (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), [f.name for f in declaration.categorical]),
@@ -61,7 +61,7 @@ def mlp_classifier(declaration: FeatureDeclaration, *, seed: int, batch_rows: in
 
 
 def catboost(declaration: FeatureDeclaration, *, seed: int) -> CatBoostClassifier:
-    """600 trees of depth 5, else as it comes."""
+    """Return a CatBoost classifier with 600 trees of depth 5 and otherwise its defaults."""
     names = [feature.name for feature in declaration.categorical]
     return CatBoostClassifier(
         iterations=600, depth=5, cat_features=names, random_seed=seed, verbose=0, allow_writing_files=False

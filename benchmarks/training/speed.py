@@ -1,12 +1,12 @@
-"""The trainer end to end beside a plain Dataset + DataLoader loop, scikit-learn's MLPClassifier and CatBoost.
+"""Speed of the trainer, end to end, and of a plain Dataset + DataLoader loop, MLPClassifier and CatBoost.
 
 python benchmarks/training/speed.py --rows 600000
 
-Each contender runs in a process of its own, on the same generated CSV, and reads it itself. Of the trainer the whole
-process is timed, imports, evaluation, export, MLflow's database and registration included. The plain loop has the
+Each contender runs in a separate process, on the same generated CSV, which it reads itself. For the trainer, the whole
+process is timed, including imports, evaluation, export, MLflow's database and registration. The plain loop has the
 trainer's network (with its cheaper dropout), batch size, validation split and number of epochs, and does nothing but
-train; its imports are not counted, and because each of its epochs costs the same, two are measured and the rest is
-reckoned. Rows per second per epoch = training rows * epochs / seconds.
+train; its imports are not counted. As its epochs all cost the same, two are measured and the rest is extrapolated.
+Rows per second per epoch = training rows * epochs / seconds.
 """
 
 import argparse
@@ -32,12 +32,12 @@ MEASURED_EPOCHS = 2
 
 
 def prepare(csv: str) -> tuple[FeatureDeclaration, Dataset]:
-    """The training rows that the trainer would choose, read and checked by its own means."""
+    """Return the trainer's own training rows, read and validated with its code."""
     declaration = load_declaration(BUILT_IN_DECLARATION)
     table = read_table(csv, declaration, scratch=Path(), synthetic_rows=0, seed=0)
     frame = validate(table, declaration, minimum_rows=500)
-    apart = held_out(frame, declaration.names, share=0.2, seed=0)
-    return declaration, encode(frame, declaration).take(np.flatnonzero(~apart))
+    in_test = held_out(frame, declaration.names, share=0.2, seed=0)
+    return declaration, encode(frame, declaration).take(np.flatnonzero(~in_test))
 
 
 def with_plain_loop(csv: str, epochs: int) -> dict[str, float]:
@@ -69,7 +69,7 @@ CONTENDERS = {"plain loop": with_plain_loop, "MLPClassifier": with_mlp_classifie
 
 
 def ours(csv: str, folder: Path) -> dict[str, float]:
-    """The whole `python -m trainer`, imports included, logged to and registered in a store of its own."""
+    """Time all of `python -m trainer`, including imports, logging and registration in its own store."""
     started = time.perf_counter()
     environment = {
         **os.environ,
@@ -96,7 +96,7 @@ def ours(csv: str, folder: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=600_000)
-    parser.add_argument("--rounds", type=int, default=3, help="ours and the plain loop in turn, so many times")
+    parser.add_argument("--rounds", type=int, default=3, help="how often ours and the plain loop alternate")
     parser.add_argument("--child", nargs=3)
     arguments = parser.parse_args()
     if arguments.child:
@@ -104,7 +104,7 @@ def main() -> None:
         result = CONTENDERS[name](csv, int(epochs))
         print(json.dumps({**result, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
         return
-    # As the trainer does for itself: all contenders on equal terms where the machine is not idle.
+    # As the trainer does for itself, so that all contenders run under equal conditions on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     print("| contender | training rows | epochs | seconds | rows/s/epoch | peak MB |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from scorer.settings import Settings
 from trainer.data.synthetic import generate
 from trainer.evaluation.gates import GateLimits
 from trainer.pipeline import run
+from trainer.tracking.registry import wait_for_server
 
 pytestmark = pytest.mark.slow
 NAME = "credit-risk"
@@ -53,15 +53,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], stdout=log, stderr=log, env=environment, start_new_session=True
         )
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=1)
-            break
-        except OSError:
-            time.sleep(0.5)
-    yield url
-    os.killpg(process.pid, 15)
-    process.wait()
+    try:
+        wait_for_server(url, timeout_seconds=120)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import mlflow
 import numpy as np
 import onnxruntime
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from conftest import REPOSITORY
 from trainer.__main__ import main
 from trainer.data.dataset import held_out
 from trainer.data.declaration import load_declaration
@@ -53,6 +55,8 @@ def test_a_version_is_self_contained_and_all_ways_to_load_it_agree(settings: Set
     assert {"model.onnx", "contract.json", "MLmodel"} <= {path.name for path in folder.iterdir()}
     assert not [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle", ".pt", ".data"}]
     contract = json.loads((folder / "contract.json").read_text())
+    jsonschema.validate(contract, json.loads((REPOSITORY / "contracts/model-contract.schema.json").read_text()))
+    assert (contract["format_version"], contract["ignored"]) == (2, [])
     frame = generate(200, 5)
     by_pyfunc = mlflow.pyfunc.load_model("models:/credit-risk@production").predict(frame)
     session = onnxruntime.InferenceSession(mlflow.onnx.load_model("models:/credit-risk@production").SerializeToString())

@@ -1,4 +1,4 @@
-"""Programs that stand in for kind, kubectl and others, and a stack whose kubectl answers from files."""
+"""Fake programs, and a stack whose kubectl prints files."""
 
 from __future__ import annotations
 

@@ -34,5 +34,8 @@ esac''')  # fmt: skip
 
 def test_kinds_ingress_controller_matches_the_newest_schemas() -> None:
     version = kubernetes_validate.latest_version().rpartition(".")[0]
-    for document in yaml.safe_load_all((REPOSITORY / "cluster/kind/traefik.yaml").read_text()):
+    documents = list(yaml.safe_load_all((REPOSITORY / "cluster/kind/traefik.yaml").read_text()))
+    assert {"Deployment", "IngressClass"} <= {document["kind"] for document in documents}
+    for document in documents:
+        # Raises unless the document is valid.
         kubernetes_validate.validate(document, version, strict=True)

@@ -57,11 +57,11 @@ def test_the_exported_graph_scores_like_the_network(
     wanted = {item.name for item in session.get_inputs()}
     assert wanted == {name for name, array in feeds.items() if array.shape[1]}
     for count in (1, len(rows)):
-        (answer,) = session.run(None, {name: feeds[name][:count] for name in wanted})
+        (scores,) = session.run(None, {name: feeds[name][:count] for name in wanted})
         with torch.no_grad():
             expected = network(*(torch.from_numpy(feeds[name][:count]) for name in ("numeric", "categorical"))).numpy()
-        assert answer == pytest.approx(expected, abs=1e-6)
-        assert answer.shape == (count,)
+        assert scores == pytest.approx(expected, abs=1e-6)
+        assert scores.shape == (count,)
 
 
 def test_the_file_does_not_reveal_the_machine_that_wrote_it(tmp_path: Path) -> None:

@@ -20,10 +20,18 @@ def test_invalid_arguments_exit_with_code_2(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--minimum-auc", "2"], ["--test-share", "1"]])
-def test_values_out_of_range_are_refused(arguments: list[str]) -> None:
-    with pytest.raises(BadInputError):
-        parse(["--data", "synthetic", *arguments], {})
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--epochs=0", "hyperparameters out of range: epochs=0"),
+        ("--minimum-auc=2", "between 0 and 1: minimum_auc=2.0"),
+        ("--test-share=1", "--test-share 1.0: must be between 0 and 1"),
+        ("--trials=-1", "must not be negative"),
+    ],
+)
+def test_values_out_of_range_are_refused(argument: str, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        parse(["--data", "synthetic", argument], {})
 
 
 @pytest.mark.parametrize(

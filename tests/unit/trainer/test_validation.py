@@ -146,17 +146,13 @@ def test_the_report_is_also_json(loans: pd.DataFrame, declaration: FeatureDeclar
 @pytest.mark.parametrize(
     "content",
     [b"", b"\x00\xff\xfe\x00", b"PAR1junk", gzip.compress(b"a,b\n1,2")[:15]],
-    ids=["empty", "binary", "half a Parquet file", "half a gzip file"],
+    ids=["empty", "binary", "a truncated Parquet file", "a truncated gzip file"],
 )
 def test_a_file_that_is_not_a_table_is_refused(content: bytes, declaration: FeatureDeclaration, tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(content)
-    with pytest.raises(BadInputError):
-        validate(
-            read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0),
-            declaration,
-            minimum_rows=100,
-        )
+    with pytest.raises(BadInputError, match="neither a CSV"):
+        read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
 
 
 def test_a_missing_file_is_refused(declaration: FeatureDeclaration, tmp_path: Path) -> None:

@@ -80,11 +80,11 @@ def _distinct(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 class Encoder(nn.Module):
-    """Raw numbers and category positions to one float32 row; holds no trained weights.
+    """Encodes raw numbers and category indices as one float32 row; has no trained weights.
 
-    A numeric feature becomes its clipped z-score and a piecewise-linear code (Gorishniy et al., "On Embeddings
-    for Numerical Features", 2022); a category a one-hot code, or a thermometer code where the categories have
-    an order, so that neighbouring grades share what is learned about them.
+    A numeric feature becomes its clipped z-score and a piecewise-linear code (Gorishniy et al., "On Embeddings for
+    Numerical Features", 2022). A category becomes a one-hot code or, if the categories are ordered, a thermometer code,
+    with which neighboring grades share what is learned about them.
     """
 
     def __init__(self, encoding: Encoding) -> None:

@@ -1,9 +1,12 @@
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from trainer.errors import BadInputError
-from trainer.settings import parse
+from trainer.evaluation.gates import GateLimits
+from trainer.learning.hyperparameters import Hyperparameters
+from trainer.settings import Settings, parse
 
 
 def test_arguments_override_the_environment() -> None:
@@ -52,6 +55,15 @@ def test_given_hyperparameters_do_not_depend_on_the_number_of_rows() -> None:
     arguments = ["--heads=3", "--hidden=8,4", "--learning-rate=0.1", "--batch-rows=7"]
     given = parse(["--data", "x", *arguments], {}).hyperparameters
     assert given.for_rows(500) == given.for_rows(500_000) == given
+
+
+def test_every_option_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"], {})
+    printed = capsys.readouterr().out
+    for name in (item.name for settings in (Settings, Hyperparameters, GateLimits) for item in fields(settings)):
+        if name not in {"hyperparameters", "limits", "json_output"}:
+            assert f"--{name.replace('_', '-')}" in printed
 
 
 def test_the_help_never_shows_a_studys_password(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,15 +73,40 @@ class Settings:
 
 _HELP = {
     "data": "a path, s3://bucket/key, http(s)://..., or synthetic",
+    "tracking_uri": "MLflow's tracking URI; also MLFLOW_TRACKING_URI",
+    "model_name": "name of the registered model and of the experiment",
     "features": "file of the feature declaration (JSON)",
     "exclude_protected": "train without the protected attributes; clients may keep sending them",
-    "heads": "number of independent heads, averaged; 0 chooses by the number of rows",
-    "hidden": "widths of the hidden layers, such as 64,64; empty chooses by the number of rows",
-    "learning_rate": "peak learning rate; 0 chooses by the number of rows",
-    "batch_rows": "rows per step; 0 chooses by the number of rows",
+    "work_dir": "folder for checkpoints; also TRAINER_WORK_DIR",
+    "synthetic_rows": "rows of the built-in sample",
+    "minimum_rows": "refuse data with fewer rows",
+    "test_share": "share of rows to hold out",
+    "seed": "seed of the sample, initial weights, folds, batches and dropout",
+    "split_seed": "seed of the train/test split; keep it, so that models can be compared",
     "production_pointer": "who moves the Production pointer to a version that passed its gates: auto (this run), "
     "manual (a person; the version gets the alias candidate) or never",
+    "trials": "hyperparameter trials before the final training, across all workers",
     "study_storage": "SQLAlchemy URL of the Optuna study; prefer TRAINER_STUDY_STORAGE, which `ps` does not show",
+    "worker": "index of this worker; only worker 0 trains the final model; also JOB_COMPLETION_INDEX",
+    "job": "name of the Kubernetes Job; another attempt of it does not retrain a refused model; also TRAINER_JOB",
+    "wait_seconds": "how long to wait for MLflow",
+    "git_revision": "revision of the code, for the run's tags; also GIT_REVISION",
+    "json_output": "print the result as one JSON object",
+    "heads": "number of independent heads, averaged; 0 chooses by the number of rows",
+    "hidden": "widths of the hidden layers, such as 64,64; empty chooses by the number of rows",
+    "bins": "piecewise-linear bins per numeric feature",
+    "dropout": "share of hidden units dropped during training",
+    "learning_rate": "peak learning rate; 0 chooses by the number of rows",
+    "weight_decay": "AdamW's decoupled weight decay",
+    "batch_rows": "rows per step; 0 chooses by the number of rows",
+    "folds": "number of folds; each head is validated on one of them",
+    "epochs": "maximum number of passes over the rows",
+    "patience": "stop after this many epochs in which no head improved",
+    "minimum_auc": "gate: minimum ROC AUC on the test rows",
+    "maximum_ece": "gate: maximum expected calibration error on the test rows",
+    "minimum_air": "gate: minimum adverse-impact ratio of any protected group",
+    "margin": "gate: maximum AUC loss against Production, at the 95%% confidence bound",
+    "allow_contract_change": "gate: accept a model that is incompatible with the Production model",
 }
 
 
@@ -129,10 +154,10 @@ def _add(
             continue
         flag = "--json" if item.name == "json_output" else f"--{item.name.replace('_', '-')}"
         default = defaults.get(item.name, item.default if item.default is not MISSING else None)
-        text = f"{_HELP.get(item.name, item.name.replace('_', ' '))} (default: %(default)s)"
-        if item.name == "study_storage":
-            # The URL contains a password, which must not end up in a log by way of the help text.
-            text = _HELP[item.name]
+        text = _HELP[item.name]
+        # The study's URL contains a password, which must not end up in a log by way of the help text.
+        if default not in ("", ()) and default is not False and item.name != "study_storage":
+            text += " (default: %(default)s)"
         if default is False:
             parser.add_argument(flag, dest=item.name, action="store_true", help=text)
         else:

@@ -46,7 +46,8 @@ def wait_for_server(uri: str, *, timeout_seconds: float) -> None:
     if not uri.startswith(("http://", "https://")):
         return
     retries = urllib3.Retry(
-        total=math.ceil(timeout_seconds / _RETRY_SECONDS),
+        # The first retry follows at once.
+        total=math.ceil(timeout_seconds / _RETRY_SECONDS) + 1,
         backoff_factor=_RETRY_SECONDS,
         backoff_max=_RETRY_SECONDS,
         status_forcelist=range(400, 600),

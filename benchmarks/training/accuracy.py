@@ -30,8 +30,8 @@ def ours(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed
     """Return the test rows' probabilities of default from the trainer with its defaults."""
     fitted = fit(
         training,
-        categories=tuple(len(feature.categories) for feature in declaration.categorical),
-        ordered=tuple(feature.ordered for feature in declaration.categorical),
+        categories=declaration.category_counts,
+        ordered=declaration.ordered,
         hyperparameters=Hyperparameters().for_rows(len(training)),
         seed=seed,
         on_epoch=lambda _: None,

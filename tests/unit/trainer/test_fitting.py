@@ -23,8 +23,8 @@ def train(data: Dataset, declaration: FeatureDeclaration, *, seed: int = 0, **re
     arguments = {"hyperparameters": SMALL, "on_epoch": lambda _: None, **rest}
     return fit(
         data,
-        categories=tuple(len(feature.categories) for feature in declaration.categorical),
-        ordered=tuple(feature.ordered for feature in declaration.categorical),
+        categories=declaration.category_counts,
+        ordered=declaration.ordered,
         seed=seed,
         **arguments,  # type: ignore[arg-type]
     )

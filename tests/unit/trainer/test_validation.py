@@ -6,17 +6,23 @@ import pandas as pd
 import pytest
 
 from trainer.data.declaration import FeatureDeclaration
-from trainer.data.reading import read_table
+from trainer.data.reading import RawTable, read_table
 from trainer.data.validation import InvalidDataError, Problem, validate
 from trainer.errors import BadInputError
+
+
+def written_and_read(
+    frame: pd.DataFrame, declaration: FeatureDeclaration, folder: Path, *, form: str = "csv"
+) -> RawTable:
+    path = folder / f"loans.{form}"
+    frame.to_parquet(path) if form == "parquet" else frame.to_csv(path, index=False)
+    return read_table(str(path), declaration, scratch=folder, synthetic_rows=0, seed=0)
 
 
 def problems_of(
     frame: pd.DataFrame, declaration: FeatureDeclaration, folder: Path, *, form: str = "csv"
 ) -> tuple[Problem, ...]:
-    path = folder / f"loans.{form}"
-    frame.to_parquet(path) if form == "parquet" else frame.to_csv(path, index=False)
-    table = read_table(str(path), declaration, scratch=folder, synthetic_rows=0, seed=0)
+    table = written_and_read(frame, declaration, folder, form=form)
     with pytest.raises(InvalidDataError) as caught:
         validate(table, declaration, minimum_rows=100)
     return caught.value.problems
@@ -25,9 +31,7 @@ def problems_of(
 def test_valid_data_has_default_as_its_target(
     loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
 ) -> None:
-    path = tmp_path / "loans.csv"
-    loans.to_csv(path, index=False)
-    table = read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    table = written_and_read(loans, declaration, tmp_path)
     checked = validate(table, declaration, minimum_rows=100)
     assert (checked["loan_paid_back"] == 1 - loans["loan_paid_back"]).all()
 
@@ -36,9 +40,7 @@ def test_valid_data_has_default_as_its_target(
 def test_every_format_gives_the_same_rows(
     form: str, loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
 ) -> None:
-    path = tmp_path / f"loans.{form}"
-    loans.to_parquet(path) if form == "parquet" else loans.to_csv(path, index=False)
-    table = read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    table = written_and_read(loans, declaration, tmp_path, form=form)
     checked = validate(table, declaration, minimum_rows=100)
     assert checked["annual_income"].tolist() == loans["annual_income"].tolist()
     assert checked["grade_subgrade"].tolist() == loans["grade_subgrade"].tolist()
@@ -47,9 +49,7 @@ def test_every_format_gives_the_same_rows(
 def test_undeclared_columns_are_skipped_and_named(
     loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
 ) -> None:
-    path = tmp_path / "loans.csv"
-    loans.assign(shoe_size=42).to_csv(path, index=False)
-    table = read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    table = written_and_read(loans.assign(shoe_size=42), declaration, tmp_path)
     assert table.undeclared == ("shoe_size",)
 
 
@@ -135,9 +135,7 @@ def test_an_infinite_number_is_out_of_range(
 
 
 def test_the_report_is_also_json(loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path) -> None:
-    path = tmp_path / "loans.csv"
-    loans.drop(columns="gender").to_csv(path, index=False)
-    table = read_table(str(path), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    table = written_and_read(loans.drop(columns="gender"), declaration, tmp_path)
     with pytest.raises(InvalidDataError) as caught:
         validate(table, declaration, minimum_rows=100)
     assert json.loads(caught.value.to_json())["problems"][0]["column"] == "gender"

@@ -143,8 +143,8 @@ def _fit(settings: Settings, inputs: TrainingInputs, hyperparameters: Hyperparam
 
         return fit(
             inputs.training,
-            categories=tuple(len(feature.categories) for feature in inputs.declaration.categorical),
-            ordered=tuple(feature.ordered for feature in inputs.declaration.categorical),
+            categories=inputs.declaration.category_counts,
+            ordered=inputs.declaration.ordered,
             hyperparameters=hyperparameters,
             seed=settings.seed,
             on_epoch=on_epoch,
@@ -156,8 +156,8 @@ def _search_hyperparameters(settings: Settings, inputs: TrainingInputs, *, paren
     def objective(hyperparameters: Hyperparameters, on_epoch: Callable[[EpochReport], None]) -> float:
         fitted = fit(
             inputs.training,
-            categories=tuple(len(feature.categories) for feature in inputs.declaration.categorical),
-            ordered=tuple(feature.ordered for feature in inputs.declaration.categorical),
+            categories=inputs.declaration.category_counts,
+            ordered=inputs.declaration.ordered,
             hyperparameters=hyperparameters,
             seed=settings.seed,
             on_epoch=on_epoch,

@@ -118,6 +118,16 @@ class FeatureDeclaration(_Strict):
         """The categorical features, in order: the columns of the network's `categorical` input."""
         return tuple(feature for feature in self.features if isinstance(feature, CategoricalFeature))
 
+    @property
+    def category_counts(self) -> tuple[int, ...]:
+        """Number of categories per categorical feature."""
+        return tuple(len(feature.categories) for feature in self.categorical)
+
+    @property
+    def ordered(self) -> tuple[bool, ...]:
+        """Whether the categories of each categorical feature are ordered."""
+        return tuple(feature.ordered for feature in self.categorical)
+
     def without_protected(self) -> "FeatureDeclaration":
         """Return this declaration with the protected attributes moved from the features to the ignored fields.
 

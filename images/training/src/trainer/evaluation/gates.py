@@ -168,8 +168,8 @@ def edge_cases(declaration: FeatureDeclaration, rows: Floats, positions: Integer
             numbers.append(rows)
             categories.append(np.where(np.arange(len(categorical)) == index, position, positions))
     rng = np.random.default_rng(0)
-    counts = np.array([len(feature.categories) for feature in categorical], dtype=np.int64)
     random_numbers = rng.uniform(low, high, (_RANDOM_EDGE_ROWS, len(numeric))).astype(np.float32)
+    counts = np.array(declaration.category_counts, dtype=np.int64)
     random_positions = rng.integers(0, counts, (_RANDOM_EDGE_ROWS, len(categorical)))
     return (
         np.concatenate([np.stack(numbers).astype(np.float32), random_numbers]),

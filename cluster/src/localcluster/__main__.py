@@ -80,7 +80,9 @@ def status(cluster: Cluster, _: argparse.Namespace) -> None:
     """Print what is running."""
     for line in cluster.status():
         say(line)
-    if cluster.running():
+    if not cluster.running():
+        say("start it with `make up`")
+    else:
         say(Stack(cluster).kubectl("get", "pods,jobs,ingress").rstrip())
 
 

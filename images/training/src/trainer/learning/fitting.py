@@ -57,7 +57,7 @@ class Fitted:
 
 
 @dataclass
-class _Progress:
+class _TrainingState:
     """All state that changes during training; together with the seed, it determines every later step."""
 
     parameters: Sequence[Tensor]
@@ -88,7 +88,7 @@ class _Fold:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _TrainingRows:
     """Training rows on the device, sorted by fold, encoded once for all epochs.
 
     Attributes:
@@ -147,44 +147,44 @@ def fit(
     head_fold = head_fold.sort().values
     parameters = list(network.parameters())
     optimizer = FusedAdamW(parameters, weight_decay=hyperparameters.weight_decay)
-    progress = _Progress(
+    state = _TrainingState(
         parameters=parameters,
         best=[parameter.detach().clone() for parameter in parameters],
         best_loss=torch.full((hyperparameters.heads,), math.inf, device=device),
         best_epoch=torch.zeros(hyperparameters.heads, dtype=torch.int64, device=device),
     )
     if checkpoint and checkpoint.exists():
-        _restore(checkpoint, progress, optimizer)
+        _restore(checkpoint, state, optimizer)
 
-    while progress.epoch < hyperparameters.epochs and progress.epochs_without_gain < hyperparameters.patience:
+    while state.epoch < hyperparameters.epochs and state.epochs_without_gain < hyperparameters.patience:
         started = time.perf_counter()
         # Each epoch's randomness depends only on seed and epoch, so a resumed run repeats an uninterrupted one.
-        torch.manual_seed(seed * 1_000_003 + progress.epoch)
+        torch.manual_seed(seed * 1_000_003 + state.epoch)
         train_loss = _train_epoch(
-            network, optimizer, rows, head_fold, hyperparameters=hyperparameters, epoch=progress.epoch
+            network, optimizer, rows, head_fold, hyperparameters=hyperparameters, epoch=state.epoch
         )
         validation = _validation_loss(network, rows)
-        progress.keep_improved_heads(validation)
+        state.keep_improved_heads(validation)
         report = EpochReport(
-            epoch=progress.epoch,
+            epoch=state.epoch,
             epochs=hyperparameters.epochs,
             train_loss=train_loss,
             validation_loss=float(validation.mean()),
             learning_rate=optimizer.learning_rate,
             seconds=time.perf_counter() - started,
         )
-        progress.history.append(report)
-        progress.epoch += 1
+        state.history.append(report)
+        state.epoch += 1
         if checkpoint:
-            _save(checkpoint, progress, optimizer)
+            _save(checkpoint, state, optimizer)
         with sigterm_deferred():
             on_epoch(report)
 
     with torch.no_grad():
-        for parameter, best in zip(parameters, progress.best, strict=True):
+        for parameter, best in zip(parameters, state.best, strict=True):
             parameter.copy_(best)
     positions, logits = _out_of_fold(network, rows)
-    return Fitted(network.cpu().eval(), positions, logits, tuple(progress.history))
+    return Fitted(network.cpu().eval(), positions, logits, tuple(state.history))
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -198,7 +198,7 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 @torch.no_grad()
 def _load_rows(
     data: Dataset, encoder: Encoder, hyperparameters: Hyperparameters, seed: int, device: torch.device
-) -> _Rows:
+) -> _TrainingRows:
     folds = hyperparameters.folds
     drawn = np.random.default_rng(seed).permutation(len(data)) % folds
     position = np.argsort(drawn, kind="stable")
@@ -211,7 +211,7 @@ def _load_rows(
         encoded[start : start + len(batch)] = encoder(
             torch.from_numpy(data.numeric[batch]).to(device), torch.from_numpy(data.categorical[batch]).to(device)
         )
-    return _Rows(
+    return _TrainingRows(
         encoded=encoded,
         target=torch.from_numpy(data.target[position]).to(device),
         fold=torch.from_numpy(fold).to(device),
@@ -228,7 +228,7 @@ def _load_rows(
 def _train_epoch(
     network: RiskNetwork,
     optimizer: FusedAdamW,
-    rows: _Rows,
+    rows: _TrainingRows,
     head_fold: Tensor,
     *,
     hyperparameters: Hyperparameters,
@@ -254,14 +254,14 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def _held_out_logits(network: RiskNetwork, rows: _Rows, fold: _Fold) -> Tensor:
+def _held_out_logits(network: RiskNetwork, rows: _TrainingRows, fold: _Fold) -> Tensor:
     """Return a fold's logits from the heads that hold it out, float32 [heads, M]."""
     network.eval()
     parts = torch.split(rows.encoded[fold.rows], _EVALUATION_ROWS)
     return torch.cat([network.logits(part, fold.heads) for part in parts], dim=1)
 
 
-def _validation_loss(network: RiskNetwork, rows: _Rows) -> Tensor:
+def _validation_loss(network: RiskNetwork, rows: _TrainingRows) -> Tensor:
     """Return each head's mean log loss on its own held-out fold, [heads]."""
     losses = []
     for fold in rows.held_out:
@@ -271,37 +271,37 @@ def _validation_loss(network: RiskNetwork, rows: _Rows) -> Tensor:
     return torch.cat(losses)
 
 
-def _out_of_fold(network: RiskNetwork, rows: _Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def _out_of_fold(network: RiskNetwork, rows: _TrainingRows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     logits = torch.cat([_held_out_logits(network, rows, fold).mean(dim=0) for fold in rows.held_out])
     positions = np.concatenate([rows.position[fold.rows] for fold in rows.held_out])
     return positions, logits.cpu().numpy().astype(np.float64)
 
 
-def _save(path: Path, progress: _Progress, optimizer: FusedAdamW) -> None:
-    state = {
-        "parameters": [parameter.detach() for parameter in progress.parameters],
-        "best": progress.best,
-        "best_loss": progress.best_loss,
-        "best_epoch": progress.best_epoch,
-        "epoch": progress.epoch,
-        "history": [asdict(report) for report in progress.history],
+def _save(path: Path, state: _TrainingState, optimizer: FusedAdamW) -> None:
+    saved = {
+        "parameters": [parameter.detach() for parameter in state.parameters],
+        "best": state.best,
+        "best_loss": state.best_loss,
+        "best_epoch": state.best_epoch,
+        "epoch": state.epoch,
+        "history": [asdict(report) for report in state.history],
         "optimizer": optimizer.state_dict(),
     }
     # Renaming is atomic: a process killed while writing leaves the previous checkpoint intact.
     unfinished = path.with_suffix(".unfinished")
-    torch.save(state, unfinished)
+    torch.save(saved, unfinished)
     unfinished.replace(path)
 
 
-def _restore(path: Path, progress: _Progress, optimizer: FusedAdamW) -> None:
-    state: dict[str, Any] = torch.load(path, map_location=progress.best_loss.device, weights_only=True)
+def _restore(path: Path, state: _TrainingState, optimizer: FusedAdamW) -> None:
+    saved: dict[str, Any] = torch.load(path, map_location=state.best_loss.device, weights_only=True)
     with torch.no_grad():
-        for parameter, saved in zip(progress.parameters, state["parameters"], strict=True):
-            parameter.copy_(saved)
-    progress.best = state["best"]
-    progress.best_loss = state["best_loss"]
-    progress.best_epoch = state["best_epoch"]
-    progress.epoch = state["epoch"]
-    progress.history = [EpochReport(**report) for report in state["history"]]
-    optimizer.load_state_dict(state["optimizer"])
-    logger.info("resuming after epoch %d from %s", progress.epoch, path)
+        for parameter, value in zip(state.parameters, saved["parameters"], strict=True):
+            parameter.copy_(value)
+    state.best = saved["best"]
+    state.best_loss = saved["best_loss"]
+    state.best_epoch = saved["best_epoch"]
+    state.epoch = saved["epoch"]
+    state.history = [EpochReport(**report) for report in saved["history"]]
+    optimizer.load_state_dict(saved["optimizer"])
+    logger.info("resuming after epoch %d from %s", state.epoch, path)

@@ -34,17 +34,18 @@ AT_REST = {"generation": 1, "salt": "credit-risk", "stable": {"version": "1"}}
 
 
 def serve(folder: Path, version: str, port: int, management_port: int, route_file: Path | None) -> None:
-    """Be the API, from a folder instead of a registry; without a route file, an API that knows no router."""
+    """Serve the API from a folder instead of a registry; without a route file, without a router."""
     import aiohttp
     import uvicorn
     import uvloop
 
     from scorer.app import create_app, create_management_app
+    from scorer.canary.arm_metrics import ArmMetrics
     from scorer.canary.route import watch_route
-    from scorer.canary.router import ArmMetrics, Router
+    from scorer.canary.router import Router
     from scorer.metrics import Metrics
-    from scorer.model.bundle import Identity, load_model
-    from scorer.model.loader import ModelSlot
+    from scorer.model.bundle import ModelSlot, load_model
+    from scorer.model.identity import Identity
     from scorer.settings import Settings
 
     async def run() -> None:
@@ -60,7 +61,10 @@ def serve(folder: Path, version: str, port: int, management_port: int, route_fil
             ]
             tasks = [server.serve() for server in servers]
             if router and route_file:
-                tasks += [watch_route(route_file, settings.route_poll_seconds, router.follow), router.keep_shadowing()]
+                tasks += [
+                    watch_route(route_file, settings.route_poll_seconds, router.apply),
+                    router.run_shadow_workers(),
+                ]
             await asyncio.gather(*tasks)
 
     uvloop.run(run())

@@ -21,9 +21,10 @@ import pytest
 from mlflow import MlflowClient
 
 from conftest import REPOSITORY, quick_training
-from scorer.model.bundle import Model, load_model
-from scorer.model.loader import ModelSlot, keep_loading
-from scorer.model.registry import ArtifactRejectedError, Registry, RegistryUnavailableError, VersionAbsentError
+from scorer.model.bundle import Model, ModelSlot, load_model
+from scorer.model.loader import keep_loading
+from scorer.model.readiness import ArtifactRejectedError, RegistryUnavailableError, VersionNotFoundError
+from scorer.model.registry import Registry
 from scorer.settings import Settings
 from trainer.data.synthetic import generate
 from trainer.evaluation.gates import GateLimits
@@ -103,9 +104,9 @@ async def test_a_version_can_be_pinned(registry: Registry, version: str) -> None
 
 @pytest.mark.parametrize("name", ["credit-risk", "no-such-model"])
 async def test_a_missing_version_is_not_taken_for_an_outage(registry: Registry, version: str, name: str) -> None:
-    with pytest.raises(VersionAbsentError, match=name):
+    with pytest.raises(VersionNotFoundError, match=name):
         await registry.find(name, version="", alias="nobody", stage="Archived")
-    with pytest.raises(VersionAbsentError, match="version 999"):
+    with pytest.raises(VersionNotFoundError, match="version 999"):
         await registry.find(name, version="999", alias="", stage="")
 
 

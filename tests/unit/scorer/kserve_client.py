@@ -1,4 +1,4 @@
-"""Scores with KServe's own client, run apart with its own packages: `python kserve_client.py URL < columns.json`."""
+"""Scores with KServe's own client, in a process with its own packages: `python kserve_client.py URL < columns.json`."""
 
 # mypy: ignore-errors
 import asyncio

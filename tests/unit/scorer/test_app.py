@@ -1,4 +1,4 @@
-"""The HTTP edge, with a real model behind it."""
+"""The public and the management application, with a real model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from scorer.app import create_app, create_management_app
 from scorer.metrics import Metrics
-from scorer.model.bundle import Identity, load_model
-from scorer.model.loader import ModelSlot
+from scorer.model.bundle import ModelSlot, load_model
+from scorer.model.identity import Identity
 from scorer.settings import Settings
 
 IDENTITY = Identity("credit-risk", "7", "run", {"model.onnx": "aa"}, {"roc_auc": 0.9})
@@ -52,12 +52,12 @@ async def test_an_application_is_scored(client: httpx.AsyncClient, applicant: di
     assert body["served_by"] == "pod-1"
 
 
-async def test_each_request_gets_an_id_of_its_own(client: httpx.AsyncClient, applicant: dict[str, Any]) -> None:
+async def test_each_request_gets_its_own_id(client: httpx.AsyncClient, applicant: dict[str, Any]) -> None:
     ids = {(await client.post("/v1/score", json=applicant)).json()["request_id"] for _ in range(3)}
     assert len(ids) == 3
 
 
-async def test_a_wrong_field_is_a_422_problem(client: httpx.AsyncClient, applicant: dict[str, Any]) -> None:
+async def test_an_invalid_field_is_a_422_problem(client: httpx.AsyncClient, applicant: dict[str, Any]) -> None:
     answer = await client.post("/v1/score", json={**applicant, "credit_score": 9000})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -88,8 +88,8 @@ async def test_other_errors_are_problems_too(
     assert answer.json()["status"] == status
 
 
-async def test_without_a_model_the_pod_is_alive_and_not_ready_and_says_why() -> None:
-    slot = ModelSlot(reason="the registry is away")
+async def test_without_a_model_the_pod_is_alive_but_not_ready_and_says_why() -> None:
+    slot = ModelSlot(reason="the registry is down")
     management = httpx.ASGITransport(create_management_app(slot, Metrics()))
     async with httpx.AsyncClient(transport=management, base_url="http://management") as http:
         assert (await http.get("/healthz")).status_code == 200
@@ -99,7 +99,7 @@ async def test_without_a_model_the_pod_is_alive_and_not_ready_and_says_why() -> 
         answers += [await http.post("/v1/score", json={}), await http.get("/v1/model")]
     for answer in answers:
         assert answer.status_code == 503
-        assert "the registry is away" in answer.json()["detail"]
+        assert "the registry is down" in answer.json()["detail"]
 
 
 async def test_a_draining_pod_is_not_ready_and_still_scores(
@@ -113,7 +113,7 @@ async def test_a_draining_pod_is_not_ready_and_still_scores(
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
-async def test_what_the_kubelet_and_prometheus_ask_is_not_public(client: httpx.AsyncClient, path: str) -> None:
+async def test_probes_and_metrics_are_not_public(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 404
 
 
@@ -130,7 +130,7 @@ async def test_the_openapi_document_shows_the_loaded_models_fields(client: httpx
     assert len(schemas["Application"]["required"]) == 11
 
 
-async def test_scores_are_counted_where_prometheus_reads_them(slot: ModelSlot, applicant: dict[str, Any]) -> None:
+async def test_scores_are_counted_in_the_metrics(slot: ModelSlot, applicant: dict[str, Any]) -> None:
     metrics = Metrics()
     public = httpx.ASGITransport(create_app(Settings(), slot, metrics))
     management = httpx.ASGITransport(create_management_app(slot, metrics))
@@ -145,13 +145,13 @@ async def test_scores_are_counted_where_prometheus_reads_them(slot: ModelSlot, a
     assert 'scorer_model_info{name="credit-risk",version="7"} 1.0' in text
 
 
-def test_the_service_keeps_to_its_own_openapi_document(slot: ModelSlot) -> None:
+def test_the_service_conforms_to_its_openapi_document(slot: ModelSlot) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(Settings(), slot, Metrics()))
 
     # For each of a dozen operations.
     @settings(max_examples=settings().max_examples // 5, deadline=None, suppress_health_check=list(HealthCheck))
     def hold(case: schemathesis.Case[Any]) -> None:
-        # Columns of one length, or a tensor's data that fit its shape, are more than a schema can ask for.
+        # Columns of the same length, or a tensor's data that match its shape, are more than a schema can require.
         loose = case.path not in {"/v1/score", "/v1/model"}
         case.call_and_validate(excluded_checks=[positive_data_acceptance] if loose else [])
 

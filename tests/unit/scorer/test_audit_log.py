@@ -1,4 +1,4 @@
-"""The audit log: a line for each answer, with its client, and nothing of the applicant."""
+"""The audit log: one line per answer with its client, and none of the applicant's data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from scorer.app import create_app
+from scorer.app import OPEN_PATHS, create_app
+from scorer.auth.access_control import AccessControl
 from scorer.auth.api_keys import ApiKeys
-from scorer.auth.middleware import AccessControl
 from scorer.metrics import Metrics
-from scorer.model.bundle import Identity, load_model
-from scorer.model.loader import ModelSlot
+from scorer.model.bundle import ModelSlot, load_model
+from scorer.model.identity import Identity
 from scorer.settings import Settings
 
 
@@ -32,13 +32,13 @@ def applicant(slot: ModelSlot, **changed: object) -> dict[str, Any]:
 
 async def ask(slot: ModelSlot, keys: Path, path: str, body: object, **settings: Any) -> httpx.Response:
     (keys / "lending-app").write_text(hashlib.sha256(b"k-1").hexdigest())
-    app = create_app(Settings(pod_name="pod-1", **settings), slot, Metrics())
-    guarded = httpx.ASGITransport(AccessControl(app, ApiKeys(keys), CollectorRegistry()))
-    async with httpx.AsyncClient(transport=guarded, base_url="http://scoring") as http:
+    access = AccessControl(ApiKeys(keys), OPEN_PATHS, CollectorRegistry())
+    app = create_app(Settings(pod_name="pod-1", **settings), slot, Metrics(), admission=access)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://scoring") as http:
         return await http.post(path, json=body, headers={"X-API-Key": "k-1"})
 
 
-async def test_an_answer_is_one_line_with_its_client_and_no_data_of_the_applicant(
+async def test_an_answer_is_one_line_with_its_client_and_without_applicant_data(
     slot: ModelSlot, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     body = applicant(slot, employment_status="Unemployed", annual_income=12_345.0, applicant_id="somebody")
@@ -52,9 +52,7 @@ async def test_an_answer_is_one_line_with_its_client_and_no_data_of_the_applican
     assert not [word for word in (b"Unemployed", b"12345", b"12,345", b"somebody") if word in line]
 
 
-async def test_a_batch_is_one_line_too(
-    slot: ModelSlot, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+async def test_a_batch_is_one_line(slot: ModelSlot, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     rows = [applicant(slot), applicant(slot, credit_score=1), applicant(slot)]
     assert (await ask(slot, tmp_path, "/v1/score/batch", rows, audit_log=True)).status_code == 200
     (line,) = capfdbinary.readouterr().out.splitlines()
@@ -63,7 +61,7 @@ async def test_a_batch_is_one_line_too(
     assert written["model"] == {"name": "credit-risk", "version": "7"}
 
 
-async def test_nothing_is_written_unless_it_is_asked_for(
+async def test_the_audit_log_is_off_by_default(
     slot: ModelSlot, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     assert (await ask(slot, tmp_path, "/v1/score", applicant(slot))).status_code == 200

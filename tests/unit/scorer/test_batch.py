@@ -1,4 +1,4 @@
-"""Batches: every form scores the same rows the same, wrong rows do not sink the rest, order is kept."""
+"""Batches: every format scores the same rows the same, invalid rows do not affect others, order is kept."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scorer.app import create_app
-from scorer.applications.tables import MOST_ROWS
+from scorer.applications.rows import MAX_ROWS
 from scorer.metrics import Metrics
-from scorer.model.bundle import Identity, Model, load_model
-from scorer.model.loader import ModelSlot
+from scorer.model.bundle import Model, ModelSlot, load_model
+from scorer.model.identity import Identity
 from scorer.problems import Problem
 from scorer.settings import Settings
 from trainer.data.synthetic import generate
@@ -102,7 +102,7 @@ async def test_records_are_answered_by_row(
     close([result["probability_of_default"] for result in answer["results"]], expected)
 
 
-async def test_a_row_of_a_batch_says_what_the_single_endpoint_says(
+async def test_a_row_of_a_batch_gets_the_single_endpoints_answer(
     client: httpx.AsyncClient, loans: pd.DataFrame
 ) -> None:
     records = loans.head(20).to_dict("records")
@@ -144,8 +144,8 @@ async def test_tables_are_answered_by_tables(
     assert table["problem"] == [None] * 300
 
 
-def spoiled(loans: pd.DataFrame) -> pd.DataFrame:
-    """Rows 1, 3 and 4 of five are wrong."""
+def with_invalid_rows(loans: pd.DataFrame) -> pd.DataFrame:
+    """Rows 1, 3 and 4 of five are invalid."""
     wrong = loans.head(5).copy()
     wrong["credit_score"] = wrong["credit_score"].astype(float)
     wrong.loc[1, "credit_score"] = 9000.0
@@ -158,10 +158,10 @@ def as_records(loans: pd.DataFrame) -> list[dict[str, Any]]:
     return [json.loads(row.to_json()) for _, row in loans.iterrows()]
 
 
-async def test_wrong_records_do_not_sink_the_others(
+async def test_invalid_records_do_not_affect_the_others(
     client: httpx.AsyncClient, loans: pd.DataFrame, expected: list[float], metrics: Metrics
 ) -> None:
-    results = (await client.post(BATCH, json=as_records(spoiled(loans)))).json()["results"]
+    results = (await client.post(BATCH, json=as_records(with_invalid_rows(loans)))).json()["results"]
     assert ["problem" in result for result in results] == [False, True, False, True, True]
     close([results[0]["probability_of_default"], results[2]["probability_of_default"]], [expected[0], expected[2]])
     assert results[1]["problem"]["errors"][0] == {
@@ -174,31 +174,31 @@ async def test_wrong_records_do_not_sink_the_others(
     assert counted("scorer_probability_of_default_count") == 2
 
 
-async def test_wrong_rows_of_columns_are_null_and_explained(client: httpx.AsyncClient, loans: pd.DataFrame) -> None:
-    columns = json.loads(spoiled(loans).to_json(orient="split"))
+async def test_invalid_rows_of_columns_are_null_and_explained(client: httpx.AsyncClient, loans: pd.DataFrame) -> None:
+    columns = json.loads(with_invalid_rows(loans).to_json(orient="split"))
     body = {name: [row[i] for row in columns["data"]] for i, name in enumerate(columns["columns"])}
     answer = (await client.post(BATCH, json=body)).json()
     assert [value is None for value in answer["probability_of_default"]] == [False, True, False, True, True]
     assert [error["row"] for error in answer["errors"]] == [1, 3, 4]
 
 
-async def test_wrong_lines_do_not_end_the_stream(client: httpx.AsyncClient, loans: pd.DataFrame) -> None:
-    body = b"\n".join([*(json.dumps(row).encode() for row in as_records(spoiled(loans))), b"{nonsense"])
+async def test_invalid_lines_do_not_end_the_stream(client: httpx.AsyncClient, loans: pd.DataFrame) -> None:
+    body = b"\n".join([*(json.dumps(row).encode() for row in as_records(with_invalid_rows(loans))), b"{nonsense"])
     answer = await client.post(BATCH, content=body, headers={"Content-Type": NDJSON})
     assert ["problem" in line for line in lines_of(answer)] == [False, True, False, True, True, True]
 
 
 @pytest.mark.parametrize("kind", [ARROW_STREAM, PARQUET])
-async def test_wrong_rows_of_tables_are_null_and_explained(
+async def test_invalid_rows_of_tables_are_null_and_explained(
     client: httpx.AsyncClient, loans: pd.DataFrame, kind: str
 ) -> None:
-    answer = await client.post(BATCH, content=as_arrow(spoiled(loans), kind), headers={"Content-Type": kind})
+    answer = await client.post(BATCH, content=as_arrow(with_invalid_rows(loans), kind), headers={"Content-Type": kind})
     table = from_arrow(answer.content, kind)
     assert [value is None for value in table["score_points"]] == [False, True, False, True, True]
     assert "Yacht" in table["problem"][3]
 
 
-async def test_lines_are_answered_while_others_are_still_to_come(client: httpx.AsyncClient, model: Model) -> None:
+async def test_lines_are_answered_while_others_are_still_arriving(client: httpx.AsyncClient, model: Model) -> None:
     """Over plain ASGI, because httpx's transport waits for the whole answer."""
     app = create_app(Settings(), ModelSlot(model), Metrics())
     line = json.dumps(model.contract.reference_applicant).encode() + b"\n"
@@ -225,19 +225,19 @@ async def test_lines_are_answered_while_others_are_still_to_come(client: httpx.A
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "detail"),
     [
-        ("text/xml", b"<a/>", 415, "allowed is application/json"),
+        ("text/xml", b"<a/>", 415, "allowed: application/json"),
         ("application/json", b"[{", 400, "not valid JSON"),
         ("application/json", b"[" * 100_000, 400, "not valid JSON"),
         ("application/json", b"7", 422, "an array of applications"),
         ("application/json", b'{"gender": 1}', 422, "one array per field"),
-        ("application/json", b'{"gender": []}', 422, "columns are wrong"),
-        ("application/json", b"[" + b",".join([b"{}"] * (MOST_ROWS + 1)) + b"]", 413, "10001 rows"),
-        (PARQUET, b"PAR1" + b"\xff" * 100 + b"PAR1", 400, "is no application/vnd.apache.parquet"),
-        (PARQUET, b"", 400, "no Parquet"),
-        (ARROW_STREAM, b"\xff" * 100, 400, "is no application/vnd.apache.arrow.stream"),
+        ("application/json", b'{"gender": []}', 422, "invalid columns"),
+        ("application/json", b"[" + b",".join([b"{}"] * (MAX_ROWS + 1)) + b"]", 413, "10001 rows"),
+        (PARQUET, b"PAR1" + b"\xff" * 100 + b"PAR1", 400, "is not valid application/vnd.apache.parquet"),
+        (PARQUET, b"", 400, "not a Parquet file"),
+        (ARROW_STREAM, b"\xff" * 100, 400, "is not valid application/vnd.apache.arrow.stream"),
     ],
 )
-async def test_a_body_that_is_wrong_as_a_whole_is_refused(
+async def test_a_body_that_is_invalid_as_a_whole_is_refused(
     client: httpx.AsyncClient, content_type: str, body: bytes, status: int, detail: str
 ) -> None:
     answer = await client.post(BATCH, content=body, headers={"Content-Type": content_type})
@@ -246,7 +246,7 @@ async def test_a_body_that_is_wrong_as_a_whole_is_refused(
 
 
 @pytest.mark.parametrize(("kind", "compression"), [(PARQUET, "zstd"), (ARROW_STREAM, "zstd"), (ARROW_FILE, None)])
-async def test_a_small_table_of_endless_strings_harms_nobody(
+async def test_a_small_table_with_huge_strings_is_refused_and_harms_no_other_request(
     client: httpx.AsyncClient, loans: pd.DataFrame, kind: str, compression: Literal["zstd"] | None
 ) -> None:
     """Ten thousand times one string of five million letters: 50 GB, for which reading aborts the process it runs in."""
@@ -268,14 +268,14 @@ async def test_a_small_table_of_endless_strings_harms_nobody(
     assert after.status_code == 200
 
 
-async def test_a_table_of_too_many_rows_is_refused(client: httpx.AsyncClient, loans: pd.DataFrame) -> None:
+async def test_a_table_with_too_many_rows_is_refused(client: httpx.AsyncClient, loans: pd.DataFrame) -> None:
     large = pd.concat([loans] * 40, ignore_index=True)
     answer = await client.post(BATCH, content=as_arrow(large, PARQUET), headers={"Content-Type": PARQUET})
     assert answer.status_code == 413
 
 
-async def test_a_stream_of_too_many_lines_ends_with_the_problem(client: httpx.AsyncClient) -> None:
-    answer = await client.post(BATCH, content=b"{}\n" * (MOST_ROWS + 1), headers={"Content-Type": NDJSON})
+async def test_a_stream_with_too_many_lines_ends_with_the_problem(client: httpx.AsyncClient) -> None:
+    answer = await client.post(BATCH, content=b"{}\n" * (MAX_ROWS + 1), headers={"Content-Type": NDJSON})
     assert lines_of(answer)[-1]["problem"]["status"] == 413
 
 
@@ -291,7 +291,7 @@ values = st.one_of(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_columns_hold_each_row_is_judged_as_it_would_be_alone(model: Model, data: st.DataObject) -> None:
+def test_each_row_of_any_columns_is_accepted_or_refused_as_it_would_be_alone(model: Model, data: st.DataObject) -> None:
     applicant = model.contract.reference_applicant
     count = data.draw(st.integers(1, 4))
     rows = [

@@ -1,4 +1,4 @@
-"""Micro-batching: what comes together is answered together, each caller gets its own, nobody suffers for others."""
+"""Micro-batching: requests that arrive together share a call, each gets its own answer, failures stay isolated."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import asyncio
 import numpy as np
 import pytest
 
-from scorer.applications.decoder import CodeRows, FloatRows
+from scorer.applications.rows import CodeRows, FloatRows
 from scorer.model.microbatch import MicroBatcher
 
 
 class Sums:
-    """Stands for a network: a row's score is its number plus its code; it fails on negative numbers."""
+    """Stands in for a network: a row's score is its number plus its code; it fails on negative numbers."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -38,14 +38,14 @@ async def score(batcher: MicroBatcher[float], number: float) -> float:
     return await batcher.ask(np.array([[number]], np.float32), np.array([[100]]))
 
 
-async def test_what_one_turn_brings_is_one_call_and_each_gets_its_own(
+async def test_rows_of_one_turn_share_a_call_and_each_gets_its_own_answer(
     network: Sums, batcher: MicroBatcher[float]
 ) -> None:
     assert await asyncio.gather(*(score(batcher, number) for number in (1, 2, 3))) == [101, 102, 103]
     assert network.calls == [3]
 
 
-async def test_what_comes_in_the_next_turn_is_answered_too_and_nobody_waits_longer(
+async def test_rows_of_the_next_turn_join_the_call_and_no_row_waits_longer(
     network: Sums, batcher: MicroBatcher[float]
 ) -> None:
     first = asyncio.create_task(score(batcher, 1))
@@ -69,7 +69,7 @@ async def test_a_row_that_fails_fails_alone(network: Sums, batcher: MicroBatcher
 
 
 @pytest.mark.parametrize("number", [1, -1])
-async def test_who_is_gone_is_left_out(batcher: MicroBatcher[float], number: float) -> None:
+async def test_a_cancelled_caller_is_left_out(batcher: MicroBatcher[float], number: float) -> None:
     gone, stays = asyncio.create_task(score(batcher, number)), asyncio.create_task(score(batcher, 2))
     await asyncio.sleep(0)
     gone.cancel()

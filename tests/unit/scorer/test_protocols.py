@@ -1,4 +1,4 @@
-"""The ecosystem's protocols, spoken to by the ecosystem's own clients over real sockets."""
+"""Other ecosystems' protocols, exercised by their own clients over real sockets."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from conftest import read_loans
 from environments import packages
 from scorer.app import create_app
 from scorer.metrics import Metrics
-from scorer.model.bundle import Identity, load_model
-from scorer.model.loader import ModelSlot
+from scorer.model.bundle import ModelSlot, load_model
+from scorer.model.identity import Identity
 from scorer.settings import Settings
 
 _new: Any = ScoringServerClient
@@ -39,14 +39,14 @@ _new: Any = ScoringServerClient
 
 @pytest.fixture(scope="module")
 def loans(model_folder: Path) -> pd.DataFrame:
-    """1,000 rows, real ones where they are at hand."""
+    """1,000 rows; real ones if they are available."""
     model = load_model(model_folder, Identity("credit-risk", "7", "", {}, {}))
     return read_loans(1_000)[[feature.name for feature in model.contract.features]]
 
 
 @pytest.fixture(scope="module")
 def expected(model_folder: Path, loans: pd.DataFrame) -> npt.NDArray[np.float32]:
-    """What MLflow itself answers with the same files."""
+    """What MLflow itself predicts with the same files."""
     return np.asarray(mlflow.pyfunc.load_model(str(model_folder)).predict(loans)).ravel()
 
 
@@ -73,7 +73,7 @@ def url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-async def test_single_applications_that_come_together_get_the_same(
+async def test_single_applications_that_arrive_together_get_the_same_scores(
     slot: ModelSlot, loans: pd.DataFrame, expected: npt.NDArray[np.float32]
 ) -> None:
     transport = httpx.ASGITransport(create_app(Settings(), slot, Metrics()))
@@ -83,7 +83,7 @@ async def test_single_applications_that_come_together_get_the_same(
     np.testing.assert_allclose(answered, expected, atol=1e-6)
 
 
-def test_mlflows_client_gets_what_pyfunc_answers(
+def test_mlflows_client_gets_what_pyfunc_predicts(
     port: int, loans: pd.DataFrame, expected: npt.NDArray[np.float32]
 ) -> None:
     client: Any = _new("127.0.0.1", port)
@@ -94,7 +94,7 @@ def test_mlflows_client_gets_what_pyfunc_answers(
 
 
 @pytest.mark.parametrize("form", ["dataframe_records", "instances", "instances-rows", "inputs", "inputs-tensors"])
-def test_each_form_of_invocations_gets_the_same(
+def test_each_form_of_invocations_gets_the_same_scores(
     url: str, loans: pd.DataFrame, expected: npt.NDArray[np.float32], form: str
 ) -> None:
     few = loans.head(50)
@@ -109,7 +109,7 @@ def test_each_form_of_invocations_gets_the_same(
     np.testing.assert_allclose(answer.json()["predictions"], expected[:50], atol=1e-6)
 
 
-def test_sagemakers_client_gets_the_same_over_csv(
+def test_sagemakers_client_gets_the_same_scores_for_csv(
     url: str, loans: pd.DataFrame, expected: npt.NDArray[np.float32]
 ) -> None:
     """Amazon's runtime takes an endpoint's name off the path and passes the rest to the container; so does this."""
@@ -133,20 +133,20 @@ def test_sagemakers_client_gets_the_same_over_csv(
     [
         ({}, "exactly one of dataframe_split"),
         ({"instances": [], "inputs": []}, "exactly one of dataframe_split"),
-        ({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, "row 0 is no array of 1 values"),
-        ({"dataframe_records": [{"gender": "Male"}]}, "columns are wrong"),
+        ({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, "row 0 is not an array of 1 values"),
+        ({"dataframe_records": [{"gender": "Male"}]}, "invalid columns"),
         ({"instances": 7}, "instances must be"),
         ({"inputs": {"gender": 7}}, "one array per field"),
         ({"instances": [], "params": 7}, "params"),
     ],
 )
-def test_invocations_that_are_wrong_say_so(url: str, body: Any, detail: str) -> None:
+def test_invalid_invocations_are_refused_with_the_reason(url: str, body: Any, detail: str) -> None:
     answer = httpx.post(f"{url}/invocations", json=body)
     assert answer.status_code == 422
     assert detail in answer.json()["detail"]
 
 
-def test_a_wrong_row_sinks_an_invocation_and_is_named(url: str, loans: pd.DataFrame) -> None:
+def test_an_invalid_row_fails_an_invocation_and_is_named(url: str, loans: pd.DataFrame) -> None:
     records = loans.head(3).to_dict("records")
     records[1]["credit_score"] = 9000
     answer = httpx.post(f"{url}/invocations", json={"dataframe_records": records})
@@ -187,31 +187,31 @@ def test_tritons_client_infers(
     assert result.get_response()["id"] == "r1"
 
 
-def test_tritons_client_gets_all_outputs_where_it_names_none(port: int, loans: pd.DataFrame) -> None:
+def test_tritons_client_gets_all_outputs_if_it_names_none(port: int, loans: pd.DataFrame) -> None:
     result = triton.InferenceServerClient(f"127.0.0.1:{port}").infer("credit-risk", tensors(loans.head(3), binary=True))
     assert result.as_numpy("score_points").shape == (3,)
 
 
-def test_tritons_client_reads_what_was_wrong(port: int, loans: pd.DataFrame) -> None:
+def test_tritons_client_reads_what_is_wrong(port: int, loans: pd.DataFrame) -> None:
     client = triton.InferenceServerClient(f"127.0.0.1:{port}")
     with pytest.raises(InferenceServerException, match="nobody is not served here"):
         client.get_model_metadata("nobody")
-    with pytest.raises(InferenceServerException, match="columns are wrong: gender"):
+    with pytest.raises(InferenceServerException, match="invalid columns: gender"):
         client.infer("credit-risk", [t for t in tensors(loans.head(2), binary=True) if t.name() != "gender"])
 
 
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
-        ({"datatype": "FP128"}, "no inference request"),
-        ({"datatype": "BYTES"}, "another datatype"),
+        ({"datatype": "FP128"}, "not a valid inference request"),
+        ({"datatype": "BYTES"}, "wrong datatype"),
         ({"shape": [2]}, "has 1 values"),
-        ({"shape": [1, 1, 1]}, "another shape"),
+        ({"shape": [1, 1, 1]}, "wrong shape"),
         ({"parameters": {"binary_data_size": 8}}, "binary_data_size is 8"),
-        ({"name": "gender"}, "stands twice"),
+        ({"name": "gender"}, "appears twice"),
     ],
 )
-def test_tensors_that_are_wrong_are_refused_by_name(url: str, loans: pd.DataFrame, change: Any, detail: str) -> None:
+def test_invalid_tensors_are_refused_by_name(url: str, loans: pd.DataFrame, change: Any, detail: str) -> None:
     row = loans.iloc[0]
     inputs = [
         {"name": name, "shape": [1], "datatype": "BYTES" if isinstance(value, str) else "FP64", "data": [value]}
@@ -225,8 +225,8 @@ def test_tensors_that_are_wrong_are_refused_by_name(url: str, loans: pd.DataFram
     assert answer.json()["error"] == answer.json()["detail"]
 
 
-def test_kserves_client_gets_the_same(url: str, loans: pd.DataFrame, expected: npt.NDArray[np.float32]) -> None:
-    """Run apart: KServe holds its users to other versions of pandas and protobuf than the project has."""
+def test_kserves_client_gets_the_same_scores(url: str, loans: pd.DataFrame, expected: npt.NDArray[np.float32]) -> None:
+    """In a separate process: KServe requires other versions of pandas and protobuf than the project has."""
     here = Path(__file__).parent
     found = subprocess.run(
         [sys.executable, str(here / "kserve_client.py"), url], input=json.dumps(loans.to_dict("list")), text=True,

@@ -26,7 +26,7 @@ def test_log_odds_of_an_even_chance_are_zero() -> None:
     assert log_odds(0.75) == pytest.approx(math.log(3))
 
 
-def test_log_odds_are_the_same_however_many_are_asked_for() -> None:
+def test_log_odds_of_an_array_are_those_of_its_elements() -> None:
     for probabilities in ([0.1, 0.5, 0.9], [0.0, 0.25, 1.0], [0.999999]):
         one_by_one = [log_odds(probability) for probability in probabilities]
         assert log_odds_of(np.array(probabilities)).tolist() == pytest.approx(one_by_one)

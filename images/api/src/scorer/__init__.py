@@ -1,1 +1,1 @@
-"""Scores loan applications over REST with the model version that the registry calls Production."""
+"""Scores loan applications over REST with the model version that the registry's Production pointer names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from bisect import bisect_left
 from collections import defaultdict
@@ -13,18 +14,20 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from scorer.contract import Histogram
+
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SCORE_BUCKETS = tuple(edge / 20 for edge in range(1, 20))
 
 
 class Distribution(Collector):
-    """A histogram that takes a batch in one step; the client's own takes a lock and a loop for each value.
+    """A histogram that counts a batch in one step; the client's own takes a lock and a loop for each value.
 
     Only the event loop's thread may count.
     """
 
     def __init__(self, name: str, about: str, edges: Sequence[float], registry: CollectorRegistry) -> None:
-        """Take the buckets' upper edges, rising; the last bucket is all above them."""
+        """Take the increasing upper edges of the buckets; a last bucket holds everything above them."""
         self._name, self._about, self._edges = name, about, list(edges)
         self._counts, self._sum = [0] * (len(edges) + 1), 0.0
         registry.register(self)
@@ -41,25 +44,51 @@ class Distribution(Collector):
         self._sum += float(values.sum(dtype=np.float64))
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Tell Prometheus."""
-        total, buckets = 0, []
-        for edge, count in zip([*map(str, self._edges), "+Inf"], self._counts, strict=True):
-            total += count
-            buckets.append((edge, float(total)))
-        yield HistogramMetricFamily(self._name, self._about, buckets, self._sum)
+        """Report the histogram."""
+        cumulative = list(itertools.accumulate(map(float, self._counts)))
+        yield HistogramMetricFamily(self._name, self._about, _buckets(self._edges, cumulative), self._sum)
 
 
-class Tally(Collector):
-    """A counter with one label that counts without a lock, by the event loop's thread alone."""
+class ReferenceDistribution(Collector):
+    """The served version's score histogram from training, in the buckets of the live scores, so that PSI can join them.
+
+    A training bin that straddles a bucket's edge is split in proportion. The sum is that of the bins' midpoints.
+    """
+
+    def __init__(self, name: str, about: str, edges: Sequence[float], registry: CollectorRegistry) -> None:
+        """Take the buckets' upper edges; nothing is reported before `show`."""
+        self._name, self._about, self._edges = name, about, list(edges)
+        self._histogram: Histogram | None = None
+        registry.register(self)
+
+    def show(self, histogram: Histogram) -> None:
+        """Report this histogram from now on."""
+        self._histogram = histogram
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Report the histogram, if there is one."""
+        if self._histogram is None:
+            return
+        edges, counts = np.array(self._histogram.edges), np.array(self._histogram.counts, np.float64)
+        below = np.concatenate([[0.0], counts.cumsum()])
+        cumulative = [*np.interp(self._edges, edges, below).tolist(), float(counts.sum())]
+        midpoints = (edges[1:] + edges[:-1]) / 2
+        yield HistogramMetricFamily(
+            self._name, self._about, _buckets(self._edges, cumulative), float((midpoints * counts).sum())
+        )
+
+
+class LabeledCounter(Collector):
+    """A counter with one label that counts without a lock; only the event loop's thread may count."""
 
     def __init__(self, name: str, about: str, label: str, registry: CollectorRegistry) -> None:
-        """Take the name without `_total`, and the label's."""
+        """Take the counter's name without `_total`, and the label's name."""
         self._name, self._about, self._label = name, about, label
         self.counts: defaultdict[str, int] = defaultdict(int)
         registry.register(self)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Tell Prometheus."""
+        """Report the counter."""
         family = CounterMetricFamily(self._name, self._about, labels=[self._label])
         for value, count in self.counts.items():
             family.add_metric([value], count)
@@ -70,29 +99,34 @@ class Metrics:
     """The service's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
-        """Make all metrics at zero."""
+        """Create all metrics at zero."""
         self.registry = CollectorRegistry()
-        self.requests = Tally("scorer_requests", "Scoring requests by status code", "status", self.registry)
+        self.requests = LabeledCounter("scorer_requests", "Scoring requests by status code", "status", self.registry)
         self.latency = Distribution(
-            "scorer_request_seconds", "Time from an application's whole body to its answer, in seconds",
+            "scorer_request_seconds", "Time from an application's last byte to its answer, in seconds",
             LATENCY_BUCKETS, self.registry,
         )  # fmt: skip
         self.scores = Distribution(
-            "scorer_probability_of_default", "Probabilities of default that were answered",
+            "scorer_probability_of_default", "Probabilities of default in answers",
             SCORE_BUCKETS, self.registry,
         )  # fmt: skip
-        self.decisions = Tally("scorer_decisions", "Answers by decision", "decision", self.registry)
+        self.reference_scores = ReferenceDistribution(
+            "scorer_reference_probability_of_default",
+            "Probabilities of default of the served version on held-out rows in training: the reference for PSI",
+            SCORE_BUCKETS, self.registry,
+        )  # fmt: skip
+        self.decisions = LabeledCounter("scorer_decisions", "Answers by decision", "decision", self.registry)
         self.rows = Counter(
             "scorer_rows_total", "Rows of batches by endpoint and outcome", ["endpoint", "outcome"],
             registry=self.registry,
         )  # fmt: skip
         self.model = Gauge("scorer_model_info", "1 for the version that is served", ["name", "version"],
                            registry=self.registry)  # fmt: skip
-        # Told from the start, so that their rates are known with the first answer.
+        # Reported from the start, so that the first answer already gives them a rate.
         self.requests.counts["200"] = self.decisions.counts["approve"] = self.decisions.counts["decline"] = 0
 
     def answered(self, status: int, started: float) -> None:
-        """Count an answer; `started` is the perf_counter of when the body was whole, 0 where it never was."""
+        """Count an answer; `started` is the perf_counter when the body was complete, 0 if it never was."""
         if started:
             self.latency.observe(time.perf_counter() - started)
         self.requests.counts["200" if status == 200 else str(status)] += 1
@@ -102,10 +136,19 @@ class Metrics:
         self.scores.observe(probability)
         self.decisions.counts[decision] += 1
 
-    def scored_many(self, endpoint: str, probabilities: npt.NDArray[np.float32], declined: int, failed: int) -> None:
-        """Count the rows of a batch: the probabilities of those that were scored, and how many could not be."""
+    def scored_many(self, endpoint: str, probabilities: npt.NDArray[np.float32], declined: int, refused: int) -> None:
+        """Count the rows of a batch: the probabilities of the scored ones, and how many were refused."""
         self.scores.observe_many(probabilities)
         self.decisions.counts["decline"] += declined
         self.decisions.counts["approve"] += len(probabilities) - declined
         self.rows.labels(endpoint, "scored").inc(len(probabilities))
-        self.rows.labels(endpoint, "refused").inc(failed)
+        self.rows.labels(endpoint, "refused").inc(refused)
+
+    def serving(self, name: str, version: str, histogram: Histogram) -> None:
+        """Report the served version and its score histogram from training."""
+        self.model.labels(name, version).set(1)
+        self.reference_scores.show(histogram)
+
+
+def _buckets(edges: Sequence[float], cumulative: Sequence[float]) -> list[tuple[str, float]]:
+    return list(zip([*map(str, edges), "+Inf"], cumulative, strict=True))

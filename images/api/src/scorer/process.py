@@ -1,4 +1,4 @@
-"""The service as a process: the public port, the management port, and the loading of the model, in one event loop."""
+"""The service as a process: public port, management port, and everything that runs beside them, in one event loop."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import msgspec
 import uvicorn
 import uvloop
 
-from scorer.app import create_app, create_management_app
+from scorer.app import OPEN_PATHS, create_app, create_management_app
+from scorer.auth.access_control import AccessControl
 from scorer.auth.api_keys import ApiKeys
-from scorer.auth.middleware import AccessControl
+from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.route import read_route, watch_route
-from scorer.canary.router import ArmMetrics, Router
-from scorer.http.asgi import App
-from scorer.http.connection_limits import Guard, Limits
+from scorer.canary.router import Router
+from scorer.http.connection_limits import ConnectionLimits, Limits
 from scorer.metrics import Metrics
-from scorer.model.loader import ModelSlot, keep_loading
+from scorer.model.bundle import ModelSlot
+from scorer.model.loader import keep_loading
 from scorer.model.registry import Registry
 from scorer.settings import Settings
 
@@ -29,20 +30,20 @@ log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to its owner, since two of them share this process."""
+    """A server that leaves signals to the process, because two of them share it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _server(app: object, settings: Settings, port: int, guard: Guard | None = None) -> _Server:
+def _server(app: object, settings: Settings, port: int, limits: ConnectionLimits | None = None) -> _Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
             host=settings.host,
             port=port,
-            http=guard.protocol() if guard else "httptools",
+            http=limits.protocol() if limits else "httptools",
             ws="none",
             interface="asgi3",
             proxy_headers=False,
@@ -65,55 +66,64 @@ async def serve(settings: Settings) -> None:
     timeout = aiohttp.ClientTimeout(total=settings.registry_timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         router = Router(session, ArmMetrics(metrics.registry), settings.pod_name)
-        guard = Guard(Limits.of(settings), metrics.registry)
-        app, keeping = _guarded(create_app(settings, slot, metrics, router), settings, session, metrics)
-        public = _server(app, settings, settings.port, guard)
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-        async def stopping() -> None:
-            await stop.wait()
-            slot.draining = True
-            await guard.drain(public.server_state, settings.drain_seconds)
-            public.should_exit = True
-
-        routing = asyncio.gather(
-            watch_route(settings.route_file, settings.route_poll_seconds, router.follow), router.keep_shadowing()
-        )
-        loading = asyncio.create_task(keep_loading(slot, Registry(session, settings.registry_url), settings))
-        guarding = asyncio.gather(guard.keep_sweeping(public.server_state), stopping(), keeping)
-        telling = asyncio.create_task(management.serve())
+        limits = ConnectionLimits(Limits.of(settings), metrics.registry)
+        access, refresh_access = _access_control(settings, session, metrics)
+        public = _server(create_app(settings, slot, metrics, router, access), settings, settings.port, limits)
+        management_task = asyncio.create_task(management.serve())
+        background = [
+            asyncio.ensure_future(task)
+            for task in (
+                keep_loading(slot, Registry(session, settings.registry_url), settings),
+                watch_route(settings.route_file, settings.route_poll_seconds, router.apply),
+                router.run_shadow_workers(),
+                limits.keep_sweeping(public.server_state),
+                refresh_access,
+                _drain_when_asked(settings, slot, limits, public),
+            )
+        ]
         await public.serve()
         management.should_exit = True
-        await telling
-        for task in (loading, routing, guarding):
+        await management_task
+        for task in background:
             task.cancel()
-        await asyncio.gather(loading, routing, guarding, return_exceptions=True)
+        await asyncio.gather(*background, return_exceptions=True)
 
 
-def _guarded(
-    app: App, settings: Settings, session: aiohttp.ClientSession, metrics: Metrics
-) -> tuple[App, Awaitable[None]]:
-    """Return the application behind its access control, and what keeps that one up to date."""
+async def _drain_when_asked(settings: Settings, slot: ModelSlot, limits: ConnectionLimits, public: _Server) -> None:
+    """Wait for SIGTERM or SIGINT, then report not ready, drain the connections and stop the public server."""
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    await asked.wait()
+    slot.draining = True
+    await limits.drain(public.server_state, settings.drain_seconds)
+    public.should_exit = True
+
+
+def _access_control(
+    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics
+) -> tuple[AccessControl | None, Awaitable[None]]:
+    """Return access control, if it is on, and the task that keeps its keys current."""
     if settings.access_mode == "apiKeys":
         keys = ApiKeys(settings.access_dir)
-        return AccessControl(app, keys, metrics.registry), keys.keep_reading(settings.access_poll_seconds)
+        return AccessControl(keys, OPEN_PATHS, metrics.registry), keys.keep_reading(settings.access_poll_seconds)
     if settings.access_mode == "oidc":
-        # Imported here, because its cryptography costs memory that only this mode should pay.
+        # Imported here, because only this mode should pay for the memory of its cryptography.
         from scorer.auth.oidc import Issuer, OpenIdTokens  # noqa: PLC0415
 
         tokens = OpenIdTokens(session, Issuer.of(settings))
-        return AccessControl(app, tokens, metrics.registry), tokens.keep_refreshing(settings.oidc_refresh_seconds)
-    return app, asyncio.sleep(0)
+        return AccessControl(tokens, OPEN_PATHS, metrics.registry), tokens.keep_refreshing(
+            settings.oidc_refresh_seconds
+        )
+    return None, asyncio.sleep(0)
 
 
 def _with_stable_version(settings: Settings) -> Settings:
-    """Let a pod that has no version of its own take the route's stable one: the alias may point at a bad one."""
+    """Let a pod without a version of its own take the route's stable one: the alias may name a failed version."""
     try:
         route = None if settings.model_version else read_route(settings.route_file)
     except (msgspec.DecodeError, OSError) as error:
-        log.warning("the route in %s is not taken: %s", settings.route_file, error)
+        log.warning("ignored the route in %s: %s", settings.route_file, error)
         return settings
     return settings.model_copy(update={"model_version": route.stable.version}) if route and route.stable else settings
 

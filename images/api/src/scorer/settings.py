@@ -1,4 +1,4 @@
-"""What the service reads from its environment, once, at start."""
+"""The service's settings, read from the environment once, at start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Settings of one process; each is the variable of its name with SCORER_ in front."""
+    """Settings of the process; each is the environment variable of its name, prefixed with SCORER_."""
 
     model_config = SettingsConfigDict(env_prefix="SCORER_", frozen=True, protected_namespaces=())
 
@@ -18,9 +18,9 @@ class Settings(BaseSettings):
     model_name: str = "credit-risk"
     model_alias: str = "production"
     model_stage: str = "Production"
-    # Empty: the version that the registry's alias (else its stage) names.
+    # Empty: the version that the registry's alias, or else its stage, names.
     model_version: str = ""
-    # Absent: no operator, everything is answered here.
+    # If the file is absent, there is no operator and this pod answers everything.
     route_file: Path = Path("/etc/creditrisk/route/route.json")
     route_poll_seconds: float = Field(default=0.1, gt=0)
     cache_dir: Path = Path("/var/cache/scorer")
@@ -28,39 +28,39 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - a container serves its whole network
     port: int = Field(default=8000, ge=0, le=65535)
     management_port: int = Field(default=9090, ge=0, le=65535)
-    # The scale of score points: base_points at odds of base_odds to 1 of repaying, pdo points more double the odds.
+    # The scale of score points: base_points at odds of base_odds to 1 of repaying; pdo more points double the odds.
     base_points: float = 600
     base_odds: float = Field(default=50, gt=0)
     pdo: float = Field(default=20, gt=0)
-    # Who may ask: anybody, clients with a key from access_dir, or those with a token of oidc_issuer.
+    # Who may send requests: everyone, clients with a key in access_dir, or clients with a token of oidc_issuer.
     access_mode: Literal["none", "apiKeys", "oidc"] = "none"
     access_dir: Path = Path("/etc/creditrisk/access")
     access_poll_seconds: float = Field(default=1.0, gt=0)
     oidc_issuer: str = ""
     oidc_audience: str = ""
-    # Empty: where the issuer's description says.
+    # Empty: taken from the issuer's discovery document.
     oidc_keys_url: str = ""
     oidc_scope: str = ""
     # Empty: the first of azp, client_id and sub.
     oidc_client_claim: str = ""
     oidc_refresh_seconds: float = Field(default=900.0, gt=0)
-    # Whether each answer is a line of JSON in the process's output.
+    # Whether each answer is logged as a line of JSON on stdout.
     audit_log: bool = False
     max_body_bytes: int = Field(default=65536, ge=1024)
-    # 10,000 rows are 3.3 MB as JSON records.
+    # 10,000 rows as JSON records are 3.3 MB.
     max_batch_bytes: int = Field(default=8_388_608, ge=1024)
     registry_timeout_seconds: float = Field(default=10.0, gt=0)
     retry_min_seconds: float = Field(default=0.5, gt=0)
     retry_max_seconds: float = Field(default=10.0, gt=0)
-    # Longer than any ingress keeps an idle connection (Traefik 90 s, an AWS load balancer 60 s): were this side the
-    # first to close, a request could meet a connection that is just being closed.
+    # Longer than any ingress keeps an idle connection (Traefik 90 s, an AWS load balancer 60 s): if this side closed
+    # first, a request could arrive on a connection that is just being closed.
     keep_alive_seconds: int = Field(default=120, ge=1)
     max_header_bytes: int = Field(default=16384, ge=1024)
-    # For a request's arrival; a larger body may take longer while it keeps coming.
+    # For a request to arrive; a large body may take longer if it keeps arriving.
     max_arrival_seconds: float = Field(default=10.0, gt=0)
     max_concurrent_requests: int = Field(default=256, ge=1)
     max_connections: int = Field(default=1000, ge=1)
-    # After SIGTERM: at most so long until the port closes, then at most so long for what still runs.
+    # After SIGTERM: the most time until the port closes, then the most time for running requests to finish.
     drain_seconds: float = Field(default=10.0, ge=0)
     shutdown_grace_seconds: int = Field(default=20, ge=0)
 

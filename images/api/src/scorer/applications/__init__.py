@@ -1,1 +1,1 @@
-"""Decoding applications from JSON, tables and Arrow."""
+"""Reading applications: JSON, tables, Arrow and Parquet become the model's input rows."""

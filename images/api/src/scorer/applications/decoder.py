@@ -1,4 +1,4 @@
-"""From a request's JSON to the model's input row, with every field's problem found at once."""
+"""From a request's JSON to the model's input row; all invalid fields are found at once."""
 
 from __future__ import annotations
 
@@ -9,41 +9,39 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
+from msgspec import UNSET
 
-from scorer.applications.duplicate_keys import keys_of, repeated_key
-from scorer.contract import CategoricalFeature, Contract, Feature, NumericFeature
+from scorer.applications.duplicate_keys import count_keys, duplicate_key
+from scorer.applications.rows import CodeRows, FloatRows
+from scorer.contract import APPLICANT_ID, CategoricalFeature, Contract, Feature, NumericFeature
 from scorer.problems import FieldProblem, Problem
 
-FloatRows = npt.NDArray[np.float32]
-CodeRows = npt.NDArray[np.int64]
-
-
-# msgspec raises the latter two from within names that are no UTF-8, and from nesting that is too deep.
+# msgspec raises the latter two for object keys that are not UTF-8 and for nesting that is too deep.
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_Fields = list[tuple[str, Any] | tuple[str, Any, Any]]
 
 
 class ApplicationDecoder:
     """Decodes applications for one contract.
 
-    A good application passes through one compiled msgspec decoder. Only a bad one is looked at field by field, so that
-    its sender learns of all problems together.
+    A valid application passes through one compiled msgspec decoder. Only an invalid one is inspected field by field, so
+    that its sender gets all problems together.
     """
 
     def __init__(self, contract: Contract) -> None:
-        """Compile the decoder from the contract's features."""
+        """Compile the decoder from the contract's features and ignored fields."""
         self._features = contract.features
+        self._known = {APPLICANT_ID, *contract.ignored, *(feature.name for feature in contract.features)}
+        self._ignores = bool(contract.ignored)
         self._codes = tuple(
             {word: code for code, word in enumerate(feature.categories)} for feature in contract.categorical
         )
-        # The order of the model's columns, so that a decoded application is already its row.
+        # In the order of the model's columns, so that a decoded application already is its row.
         columns: list[Feature] = [*contract.numeric, *contract.categorical]
         self._first_code, self._end = len(contract.numeric), len(columns)
         self._pack_numbers = struct.Struct(f"={len(contract.numeric)}f").pack
         self._pack_codes = struct.Struct(f"={len(contract.categorical)}q").pack
-        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [(f.name, _type_of(f)) for f in columns]
-        fields.append(("applicant_id", str | None, None))
-        record = msgspec.defstruct("Application", fields, forbid_unknown_fields=True, kw_only=True)
+        record = _record(contract, columns)
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
 
@@ -51,31 +49,48 @@ class ApplicationDecoder:
         """Return the row as float32 [1, numeric features] and int64 [1, categorical features].
 
         Raises:
-            Problem: 400 when the body is no JSON object or a field stands twice, 422 when fields are wrong; each is
+            Problem: 400 if the body is not a JSON object or a field appears twice; 422 if fields are invalid, each
                 named with what is allowed.
         """
         try:
-            application = self._decoder.decode(body)
+            row = msgspec.structs.astuple(self._decoder.decode(body))
+            twice = duplicate_key(body, self._count_keys(row))
         except BAD_JSON:
             raise self._explain(body) from None
-        row = msgspec.structs.astuple(application)
-        if (twice := repeated_key(body, self._end + (row[-1] is not None))) is not None:
-            raise _twice(twice)
+        if twice is not None:
+            raise _appears_twice(twice)
         numbers = self._pack_numbers(*row[: self._first_code])
         codes = self._pack_codes(*map(dict.__getitem__, self._codes, row[self._first_code : self._end]))
-        # Packing bytes is several times quicker than making an array of one row from numbers.
+        # Packing bytes is several times faster than building one-row arrays from numbers.
         return np.frombuffer(numbers, np.float32)[None], np.frombuffer(codes, np.int64)[None]
 
     def decode_many(self, body: bytes) -> list[tuple[Any, ...]]:
-        """Return the values of a JSON array of good applications: numbers first, then categories, then applicant_id.
+        """Return the values of each application in a JSON array: numbers first, then categories, then optional fields.
 
         Raises:
-            msgspec.ValidationError: when any of them is wrong, or may have a key twice.
+            msgspec.ValidationError: If any application is invalid, or may have a key twice.
         """
         rows = [msgspec.structs.astuple(application) for application in self._many.decode(body)]
-        if body.count(b":") != len(rows) * self._end + sum(row[-1] is not None for row in rows):
+        if body.count(b":") != sum(map(self._count_keys, rows)):
             raise msgspec.ValidationError("there are more colons than keys")
         return rows
+
+    def problem_of(self, document: dict[str, Any]) -> Problem:
+        """Describe what is wrong with an application that is known to be invalid."""
+        problems = [problem for feature in self._features if (problem := _problem_of(feature, document))]
+        if not isinstance(document.get(APPLICANT_ID), str | None):
+            problems.append(FieldProblem(APPLICANT_ID, "is not a string", "a string or null"))
+        allowed = ", ".join(feature.name for feature in self._features)
+        problems += [
+            FieldProblem(name, "is not a field of this model", allowed) for name in document if name not in self._known
+        ]
+        count = f"{len(problems)} invalid field{'s' if len(problems) > 1 else ''}"
+        return Problem(422, f"{count}: {', '.join(problem.field for problem in problems)}", tuple(problems))
+
+    def _count_keys(self, row: tuple[Any, ...]) -> int:
+        """Return how many keys a decoded application had, not counting those within ignored values."""
+        count = self._end + (row[self._end] is not None)
+        return count + sum(value is not UNSET for value in row[self._end + 1 :]) if self._ignores else count
 
     def _explain(self, body: bytes) -> Problem:
         document = read_json(body)
@@ -83,52 +98,50 @@ class ApplicationDecoder:
             return Problem(422, "the body must be a JSON object with the application's fields")
         return self.problem_of(document)
 
-    def problem_of(self, document: dict[str, Any]) -> Problem:
-        """Say what is wrong with an application that is known to be wrong."""
-        problems = [problem for feature in self._features if (problem := _problem_of(feature, document))]
-        if not isinstance(document.get("applicant_id"), str | None):
-            problems.append(FieldProblem("applicant_id", "is not a string", "a string, or nothing"))
-        known = {feature.name for feature in self._features} | {"applicant_id"}
-        allowed = ", ".join(feature.name for feature in self._features)
-        problems += [
-            FieldProblem(name, "is not a field of this model", allowed) for name in document if name not in known
-        ]
-        count = f"{len(problems)} field{'s are' if len(problems) > 1 else ' is'} wrong"
-        return Problem(422, f"{count}: {', '.join(problem.field for problem in problems)}", tuple(problems))
+
+def _record(contract: Contract, columns: list[Feature]) -> type[msgspec.Struct]:
+    """Return the struct of an application: its columns, then applicant_id, then the ignored fields, left undecoded."""
+    fields: _Fields = [(f"column_{index}", _type_of(feature)) for index, feature in enumerate(columns)]
+    fields.append((APPLICANT_ID, str | None, None))
+    ignored = {f"ignored_{index}": name for index, name in enumerate(contract.ignored)}
+    fields += [(name, msgspec.Raw | msgspec.UnsetType, UNSET) for name in ignored]
+    # Names in JSON need not be Python identifiers.
+    names = {f"column_{index}": feature.name for index, feature in enumerate(columns)} | ignored
+    return msgspec.defstruct("Application", fields, forbid_unknown_fields=True, kw_only=True, rename=names)
 
 
-def read_json(body: bytes, decode: Callable[[bytes], Any] | None = None) -> Any:  # noqa: ANN401 - whatever is sent
-    """Return what a body holds; `decode` is for one that wants a shape, and looks for repeated keys itself.
+def read_json(body: bytes, decode: Callable[[bytes], Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
+    """Return the decoded body; `decode` is for callers that need a type, and that check for duplicate keys themselves.
 
     Raises:
-        Problem: 400 when it is no JSON, or none that can be represented, or a key stands twice in an object.
-        msgspec.ValidationError: when it is not of the shape that `decode` wants.
+        Problem: 400 if the body is not JSON, cannot be represented, or has a key twice in an object.
+        msgspec.ValidationError: If it does not have the type that `decode` needs.
     """
     try:
         if decode:
             return decode(body)
         document = msgspec.json.decode(body)
-        twice = repeated_key(body, keys_of(document))
+        twice = duplicate_key(body, count_keys(document))
     except BAD_JSON as error:
         if decode and isinstance(error, msgspec.ValidationError):
             raise
         raise Problem(400, f"the body is not valid JSON: {error}") from error
     if twice is not None:
-        raise _twice(twice)
+        raise _appears_twice(twice)
     return document
 
 
-def _twice(field: str) -> Problem:
-    return Problem(400, f"the field {field} stands twice", (FieldProblem(field, "stands twice", "once"),))
+def _appears_twice(field: str) -> Problem:
+    return Problem(400, f"the field {field} appears twice", (FieldProblem(field, "appears twice", "once"),))
 
 
 def encode(contract: Contract, applicant: dict[str, float | str]) -> tuple[FloatRows, CodeRows]:
-    """Return an applicant who is known to fit the contract as the model's input rows."""
+    """Return an applicant known to fit the contract as the model's input rows."""
     return ApplicationDecoder(contract).decode(msgspec.json.encode(applicant))
 
 
 def allowed_values(feature: Feature) -> str:
-    """Say in words what a feature may be."""
+    """Describe a feature's allowed values in words."""
     if isinstance(feature, NumericFeature):
         unit = f" {feature.unit}" if feature.unit else ""
         return f"a number from {feature.minimum:g} to {feature.maximum:g}{unit}"

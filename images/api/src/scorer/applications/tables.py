@@ -1,4 +1,4 @@
-"""Many applications at once: from columns or records to the model's input rows, each row's problems apart."""
+"""Many applications at once: from columns or records to the model's input rows, with each row's problems."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from scorer.applications.decoder import BAD_JSON, ApplicationDecoder, CodeRows, FloatRows, read_json
-from scorer.contract import Contract, Feature, NumericFeature
+from scorer.applications.decoder import BAD_JSON, ApplicationDecoder, read_json
+from scorer.applications.rows import MAX_ROWS, CodeRows, Column, FloatRows
+from scorer.contract import APPLICANT_ID, Contract, Feature, NumericFeature
 from scorer.problems import FieldProblem, Problem
 
-MOST_ROWS = 10_000
-Column = Sequence[Any] | npt.NDArray[Any]
-# Columns that may come along; they are no features.
-_IDENTIFIERS = ("applicant_id",)
-_records = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_records = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Rows:
     Attributes:
         numeric: float32 [N, numeric features].
         codes: int64 [N, categorical features].
-        problems: What is wrong, by row. Such a row holds values that mean nothing.
+        problems: What is wrong, by row; the values of such a row are meaningless.
     """
 
     numeric: FloatRows
@@ -40,10 +37,10 @@ class Rows:
         return len(self.numeric)
 
 
-class _Positions(dict[Any, int]):
-    """A category's position; -1 for what is none."""
+class _CategoryCodes(dict[Any, int]):
+    """Codes by category; -1 for anything that is not a category."""
 
-    def __missing__(self, key: Any) -> int:  # noqa: ANN401 - whatever a client sent
+    def __missing__(self, key: Any) -> int:  # noqa: ANN401 - any JSON value
         return -1
 
 
@@ -54,28 +51,29 @@ class TableReader:
         """Take the contract, and the decoder that explains what is wrong with one application."""
         self._contract, self._decoder = contract, decoder
         self._names = {feature.name for feature in contract.features}
-        self._positions = [
-            _Positions((word, code) for code, word in enumerate(feature.categories)) for feature in contract.categorical
+        self._codes = [
+            _CategoryCodes((word, code) for code, word in enumerate(feature.categories))
+            for feature in contract.categorical
         ]
 
     def from_json_records(self, body: bytes) -> Rows:
         """Encode a JSON array of applications.
 
         Raises:
-            Problem: when it is no array, or of too many rows.
+            Problem: If the body is not an array or has too many rows.
         """
         try:
-            records = read_json(body, _records)
+            records = read_json(body, _decode_records)
         except msgspec.ValidationError:
             raise Problem(422, "the body must be an array of applications") from None
-        check_rows(len(records))
+        check_row_count(len(records))
         try:
             return self._encode(self._decoder.decode_many(body))
         except BAD_JSON:
             return self.from_lines(records)
 
     def from_lines(self, lines: Sequence[bytes | msgspec.Raw]) -> Rows:
-        """Encode applications that are each JSON of their own."""
+        """Encode applications that are each a JSON document of its own."""
         good, problems = [], {}
         for index, line in enumerate(lines):
             try:
@@ -90,10 +88,10 @@ class TableReader:
         return Rows(rows.numeric, rows.codes, problems)
 
     def from_records(self, records: Sequence[Any], *, lenient: bool = False) -> Rows:
-        """Encode decoded JSON objects, as `from_columns` does columns.
+        """Encode decoded JSON objects, as `from_columns` encodes columns.
 
         Raises:
-            Problem: when one is no object, or misses a field.
+            Problem: If a row is not an object or lacks a field.
         """
         if not all(isinstance(record, dict) for record in records):
             raise Problem(422, "each row must be an object with the application's fields")
@@ -103,32 +101,33 @@ class TableReader:
         for name, values in columns.items():
             if name in self._names and missing in values:
                 row = values.index(missing)
-                raise Problem(422, f"row {row} misses {name}", (self._missing(name),))
+                raise Problem(422, f"row {row} lacks the field {name}", (self._missing(name),))
         return self.from_columns(columns, lenient=lenient)
 
     def from_columns(self, columns: Mapping[str, Column], *, lenient: bool = False) -> Rows:
         """Encode one sequence of values per feature.
 
         Args:
-            columns: Values by feature; lists of what JSON holds, or arrays.
-            lenient: Whether other columns are ignored instead of refused.
+            columns: Values by feature, as lists of JSON values or as arrays. Columns that the contract ignores may hold
+                anything.
+            lenient: Whether unknown columns are ignored instead of refused.
 
         Raises:
-            Problem: when columns are missing, unknown, of different lengths or too long.
+            Problem: If columns are missing, unknown, too long or of different lengths.
         """
         self._check_names(columns, lenient=lenient)
         count = self._count(columns)
         rows = self._blank(count)
         bad = np.zeros(count, dtype=bool)
-        for place, number in enumerate(self._contract.numeric):
+        for index, number in enumerate(self._contract.numeric):
             values = _numbers(columns[number.name])
             wrong = ~((values >= number.minimum) & (values <= number.maximum))
             bad |= wrong
-            rows.numeric[:, place] = np.where(wrong, number.minimum, values)
-        for place, word in enumerate(self._contract.categorical):
-            codes = _codes(columns[word.name], self._positions[place])
+            rows.numeric[:, index] = np.where(wrong, number.minimum, values)
+        for index, word in enumerate(self._contract.categorical):
+            codes = _encode_categories(columns[word.name], self._codes[index])
             bad |= codes < 0
-            rows.codes[:, place] = np.maximum(codes, 0)
+            rows.codes[:, index] = np.maximum(codes, 0)
         problems = {int(row): self._explain(columns, int(row)) for row in np.flatnonzero(bad)}
         return Rows(rows.numeric, rows.codes, problems)
 
@@ -138,10 +137,10 @@ class TableReader:
             return self._blank(0)
         rows = self._blank(len(columns[0]))
         width = rows.numeric.shape[1]
-        for place in range(width):
-            rows.numeric[:, place] = columns[place]
-        for place, positions in enumerate(self._positions):
-            rows.codes[:, place] = _codes(columns[width + place], positions)
+        for index in range(width):
+            rows.numeric[:, index] = columns[index]
+        for index, codes in enumerate(self._codes):
+            rows.codes[:, index] = _encode_categories(columns[width + index], codes)
         return rows
 
     def _blank(self, count: int) -> Rows:
@@ -152,21 +151,19 @@ class TableReader:
         problems = [self._missing(name) for name in self._names if name not in columns]
         allowed = ", ".join(feature.name for feature in self._contract.features)
         if not lenient:
-            known = self._names.union(_IDENTIFIERS)
+            known = self._names.union((APPLICANT_ID, *self._contract.ignored))
             problems += [
                 FieldProblem(name, "is not a field of this model", allowed) for name in columns if name not in known
             ]
         if problems:
-            raise Problem(
-                422, f"columns are wrong: {', '.join(problem.field for problem in problems)}", tuple(problems)
-            )
+            raise Problem(422, f"invalid columns: {', '.join(problem.field for problem in problems)}", tuple(problems))
 
     def _count(self, columns: Mapping[str, Column]) -> int:
         lengths = {name: len(columns[name]) for name in self._names}
         if len(set(lengths.values())) > 1:
-            raise Problem(422, f"columns are of different lengths: {', '.join(f'{n} {c}' for n, c in lengths.items())}")
+            raise Problem(422, f"columns differ in length: {', '.join(f'{n} {c}' for n, c in lengths.items())}")
         (count,) = set(lengths.values())
-        check_rows(count)
+        check_row_count(count)
         return count
 
     def _missing(self, name: str) -> FieldProblem:
@@ -179,29 +176,44 @@ class TableReader:
         })  # fmt: skip
 
 
-def check_rows(count: int) -> None:
-    """Refuse a batch that is too large.
+def check_row_count(count: int) -> None:
+    """Refuse batches that are too large.
 
     Raises:
         Problem: 413 with the limit.
     """
-    if count > MOST_ROWS:
-        raise Problem(413, f"the batch has {count} rows; at most {MOST_ROWS} are allowed")
+    if count > MAX_ROWS:
+        raise Problem(413, f"the batch has {count} rows; the limit is {MAX_ROWS}")
 
 
-def refuse_repeated(names: Sequence[str]) -> None:
-    """Refuse a table in which a column stands twice.
+def refuse_invalid_rows(problems: Mapping[int, Problem], count: int) -> None:
+    """Refuse a batch with any invalid row, for protocols that have no errors by row.
 
     Raises:
-        Problem: 422 with its name.
+        Problem: 422 that names the first 20 invalid rows of the batch's `count`, and their fields.
+    """
+    if problems:
+        errors = tuple(
+            FieldProblem(f"row {row}: {error.field}", error.problem, error.allowed)
+            for row, problem in list(problems.items())[:20]
+            for error in problem.errors
+        )
+        raise Problem(422, f"{len(problems)} of {count} rows are invalid", errors)
+
+
+def refuse_duplicate_columns(names: Sequence[str]) -> None:
+    """Refuse a table in which a column appears twice.
+
+    Raises:
+        Problem: 422 with the column's name.
     """
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise Problem(422, f"the column {twice} stands twice", (FieldProblem(twice, "stands twice", "once"),))
+        raise Problem(422, f"the column {twice} appears twice", (FieldProblem(twice, "appears twice", "once"),))
 
 
 def _numbers(values: Column) -> npt.NDArray[np.float64]:
-    """Return values as float64, NaN where one is no number."""
+    """Return values as float64, NaN for anything that is not a number."""
     if isinstance(values, np.ndarray) and values.dtype != object:
         return values.astype(np.float64, copy=False)
     try:
@@ -212,7 +224,7 @@ def _numbers(values: Column) -> npt.NDArray[np.float64]:
     return np.array([_number(value) for value in values], dtype=np.float64)
 
 
-def _number(value: Any) -> float:  # noqa: ANN401 - whatever a client sent
+def _number(value: Any) -> float:  # noqa: ANN401 - any JSON value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return float("nan")
     try:
@@ -221,14 +233,14 @@ def _number(value: Any) -> float:  # noqa: ANN401 - whatever a client sent
         return float("inf")
 
 
-def _codes(values: Column, positions: _Positions) -> npt.NDArray[np.int64]:
-    """Return categories' positions, -1 where a value is none."""
+def _encode_categories(values: Column, codes: _CategoryCodes) -> npt.NDArray[np.int64]:
+    """Return the categories' codes, -1 for anything that is not a category."""
     if set(map(type, values)) <= {str}:
-        return np.fromiter(map(positions.__getitem__, values), np.int64, len(values))
-    return np.array([positions[value] if isinstance(value, str) else -1 for value in values], dtype=np.int64)
+        return np.fromiter(map(codes.__getitem__, values), np.int64, len(values))
+    return np.array([codes[value] if isinstance(value, str) else -1 for value in values], dtype=np.int64)
 
 
-def _as_sent(feature: Feature, value: Any) -> Any:  # noqa: ANN401 - whatever a client sent
+def _as_sent(feature: Feature, value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(feature, NumericFeature) and value != value else value  # noqa: PLR0124 - NaN

@@ -1,1 +1,1 @@
-"""Who may call the service."""
+"""Who may call the service: access control by API keys or OpenID Connect."""

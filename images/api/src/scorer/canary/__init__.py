@@ -1,1 +1,1 @@
-"""The stable pod as a router between champion and canary."""
+"""The stable pod as a router between champion and challenger."""

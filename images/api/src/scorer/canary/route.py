@@ -1,4 +1,4 @@
-"""Who answers whom: the route that the operator writes, and the applicants' buckets."""
+"""Which arm answers which applicant: the route that the operator writes, and the applicants' buckets."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BUCKETS = 10000
 
 
 class CanaryRoute(msgspec.Struct, frozen=True, rename="camel"):
-    """Where the canary's share goes; in percent of the applicants: `raised_from` until `raised_at`, then `weight`.
+    """The canary's address and its share of the applicants, in percent.
 
-    `raised_at` is in seconds since 1970. All pods know a larger weight before it holds, so that it grows in all of them
-    at once and sends nobody back.
+    The share is `previous_weight` until `effective_at`, in seconds since 1970, and `weight` from then on. All pods know
+    a larger weight before it takes effect, so that it grows in all of them at once and no applicant flips back.
     """
 
     version: str
@@ -27,23 +27,23 @@ class CanaryRoute(msgspec.Struct, frozen=True, rename="camel"):
     weight: int
     mode: Literal["live", "shadow"]
     deadline_milliseconds: int
-    raised_from: int = 0
-    raised_at: float = 0.0
+    previous_weight: int = 0
+    effective_at: float = 0.0
 
-    def picks(self, key: str, salt: str, now: float) -> bool:
-        """Return whether an applicant belongs to the canary's share now; a larger share holds every smaller one."""
-        weight = self.weight if now >= self.raised_at else self.raised_from
+    def includes(self, key: str, salt: str, now: float) -> bool:
+        """Return whether an applicant is in the canary's share now; a larger share includes every smaller one."""
+        weight = self.weight if now >= self.effective_at else self.previous_weight
         return bucket(key, salt) < weight * (BUCKETS // 100)
 
 
 class StableRoute(msgspec.Struct, frozen=True):
-    """The version that a pod without one of its own serves."""
+    """The version for pods that have none of their own."""
 
     version: str
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The whole document."""
+    """The whole document: contracts/route.schema.json."""
 
     generation: int
     salt: str
@@ -52,16 +52,16 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def bucket(key: str, salt: str) -> int:
-    """Return an applicant's bucket, 0 to 9999: the same in every pod and over restarts."""
+    """Return an applicant's bucket, 0 to 9999: the same in every pod and across restarts."""
     digest = hashlib.blake2b(f"{salt}\0{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % BUCKETS
 
 
 def read_route(file: Path) -> Route | None:
-    """Return the route, None where there is no file.
+    """Return the route, None if there is no file.
 
     Raises:
-        msgspec.DecodeError: when the file holds no route.
+        msgspec.DecodeError: If the file is not a route.
     """
     try:
         return msgspec.json.decode(file.read_bytes(), type=Route)
@@ -70,9 +70,9 @@ def read_route(file: Path) -> Route | None:
 
 
 async def watch_route(file: Path, seconds: float, changed: Callable[[Route | None], None]) -> None:
-    """Tell of the route at start and whenever its file changes. A file that holds none leaves the last one standing.
+    """Report the route now and whenever its file changes; an invalid file leaves the last route in effect.
 
-    Polling, because the kubelet swaps a whole folder of links beneath a mounted ConfigMap: one stat per look.
+    Polling, because the kubelet swaps a whole tree of symlinks below a mounted ConfigMap: one stat per poll.
     """
     last: object = ()
     while True:
@@ -82,7 +82,7 @@ async def watch_route(file: Path, seconds: float, changed: Callable[[Route | Non
             try:
                 changed(read_route(file))
             except (msgspec.DecodeError, OSError) as error:
-                log.warning("the route in %s is not taken: %s", file, error)
+                log.warning("ignored the route in %s: %s", file, error)
         await asyncio.sleep(seconds)
 
 

@@ -1,141 +1,156 @@
-"""POST /v1/score/batch: up to 10,000 applications; the answer has the form of the question."""
+"""POST /v1/score/batch: up to 10,000 applications; the answer has the form of the request."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
-from scorer.applications.arrow import TYPES as ARROW_TYPES
-from scorer.applications.arrow import TableCodec
+from scorer.answers import BatchByColumn, BatchByRow, RefusedRow, RowProblem, RowScore
+from scorer.applications.arrow import OutputColumn, TableCodec, TableSchema
 from scorer.applications.decoder import read_json
+from scorer.applications.rows import MAX_ROWS
 from scorer.applications.tables import Rows
-from scorer.endpoints.ndjson import NDJSON, answer_lines
+from scorer.contract import Contract
+from scorer.endpoints.ndjson import StreamLimits, stream_answers
+from scorer.endpoints.openapi import BINARY, Document, json_content, problems, reference
 from scorer.http.asgi import (
-    JSON,
     Receive,
     RequestIds,
     Scope,
     Send,
-    answer,
     check_media_type,
     media_type,
     read_body,
+    send_answer,
 )
+from scorer.http.media_types import JSON, NDJSON, TABLES
 from scorer.model.bundle import Model
-from scorer.problems import FieldProblem, Problem
-from scorer.scoring.batch import Batch, BatchScorer
-from scorer.scoring.single import ModelReference
+from scorer.problems import Problem
+from scorer.scoring.context import ScoringContext
+from scorer.scoring.interface import BatchScoring, ScoredRows
 
-TYPES = (JSON, NDJSON, *ARROW_TYPES)
-
-
-class RowScore(msgspec.Struct, frozen=True):
-    """A row that could be scored."""
-
-    row: int
-    probability_of_default: float
-    score_points: int
-    decision: str
-
-
-class RowProblem(msgspec.Struct, frozen=True):
-    """What is wrong with a row."""
-
-    status: int
-    detail: str
-    errors: tuple[FieldProblem, ...]
-
-    @classmethod
-    def of(cls, problem: Problem) -> Self:
-        """Return the part of a problem that speaks of its row."""
-        return cls(problem.status, problem.detail, problem.errors)
-
-
-class RefusedRow(msgspec.Struct, frozen=True):
-    """A row that could not be scored."""
-
-    row: int
-    problem: RowProblem
+PATH = "/v1/score/batch"
+_TYPES = (JSON, NDJSON, *TABLES)
+# The label of this endpoint's rows in metrics and audit log.
+_LABEL = "batch"
 
 
 class BatchEndpoint:
-    """An ASGI application of one endpoint; what it raises is answered by the application that it is a part of."""
+    """An ASGI application with one endpoint."""
 
-    def __init__(self, batches: BatchScorer, line_limit: int, limit: int) -> None:
-        """Take the limits of a line of NDJSON and of a whole body, in bytes."""
-        self._batches, self._line_limit, self._limit = batches, line_limit, limit
+    def __init__(self, context: ScoringContext, batches: BatchScoring, limits: StreamLimits) -> None:
+        """Take what scores batches, and the limits of a line and of a whole body."""
+        self._context, self._batches, self._limits = context, batches, limits
         self._ids, self._tables = RequestIds(), TableCodec()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
 
         Raises:
-            Problem: when the body as a whole is wrong.
-            ClientGoneError: when the client hung up.
+            Problem: If the body as a whole is refused.
+            ClientGoneError: If the client disconnected.
         """
         headers = dict(scope["headers"])
         given = media_type(headers)
-        check_media_type(given, TYPES)
+        check_media_type(given, _TYPES)
         if given == NDJSON:
-            await answer_lines(self._batches, receive, send, self._line_limit, self._limit, row_answers)
+            self._context.slot.require()
+            await stream_answers(receive, send, self._answer_lines, self._limits)
             return
-        body = await read_body(receive, self._limit)
-        head = {"request_id": self._ids.of(headers), "served_by": self._batches.scorer.served_by}
+        body, request_id = await read_body(receive, self._limits.body), self._ids.of(headers)
         by_row = body[:64].lstrip(b" \t\r\n").startswith(b"[")
-        batch = await self._batches.score("batch", lambda model: self._read(model, body, given, by_row=by_row))
-        encoded = await self._batches.run(lambda: self._write(batch, head, given, by_row=by_row))
-        kind = given.encode() if given in ARROW_TYPES else JSON.encode()
-        await answer(send, encoded, content_type=(b"content-type", kind))
+        rows = await self._batches.score(_LABEL, lambda model: self._read(model, body, given, by_row=by_row))
+        encoded = await self._batches.run(lambda: self._encode(rows, request_id, given, by_row=by_row))
+        await send_answer(send, encoded, content_type=(b"content-type", given.encode()))
+
+    async def _answer_lines(self, lines: list[bytes], first_row: int) -> list[RowScore | RefusedRow]:
+        return _row_answers(await self._batches.score(_LABEL, lambda model: model.tables.from_lines(lines)), first_row)
 
     def _read(self, model: Model, body: bytes, given: str, *, by_row: bool) -> Rows:
-        if given in ARROW_TYPES:
-            numeric = [feature.name for feature in model.contract.numeric]
-            return model.tables.from_columns(self._tables.read(body, given, numeric))
+        contract = model.contract
+        if given in TABLES:
+            schema = TableSchema([feature.name for feature in contract.numeric], contract.ignored)
+            return model.tables.from_columns(self._tables.read(body, given, schema))
         if by_row:
             return model.tables.from_json_records(body)
         columns = read_json(body)
-        if not isinstance(columns, dict) or not all(isinstance(values, list) for values in columns.values()):
-            raise Problem(422, "the body must be an array of applications, or an object of one array per field")
+        if not isinstance(columns, dict) or not all(
+            isinstance(values, list) for name, values in columns.items() if name not in contract.ignored
+        ):
+            raise Problem(422, "the body must be an array of applications, or an object with one array per field")
         return model.tables.from_columns(columns)
 
-    def _write(self, batch: Batch, head: dict[str, Any], given: str, *, by_row: bool) -> bytes:
-        identity = batch.model.identity
-        head |= {"model": ModelReference(identity.name, identity.version)}
-        if given in ARROW_TYPES:
-            named = {"model_name": identity.name, "model_version": identity.version}
-            return self._tables.write(_arrow_columns(batch), given, named)
+    def _encode(self, rows: ScoredRows, request_id: str, given: str, *, by_row: bool) -> bytes:
+        served_by, model = self._context.served_by, rows.model.reference
+        if given in TABLES:
+            return self._tables.write(
+                _table_columns(rows), given, {"model_name": model.name, "model_version": model.version}
+            )
         if by_row:
-            return msgspec.json.encode({**head, "results": row_answers(batch)})
-        errors = [RefusedRow(row, RowProblem.of(problem)) for row, problem in batch.problems.items()]
-        return msgspec.json.encode({**head, **_columns(batch), "errors": errors})
+            return msgspec.json.encode(BatchByRow(request_id, served_by, model, _row_answers(rows)))
+        errors = [RefusedRow(row, RowProblem.of(problem)) for row, problem in rows.problems.items()]
+        return msgspec.json.encode(BatchByColumn(request_id, served_by, model, **_columns(rows), errors=errors))
 
 
-def row_answers(batch: Batch, start: int = 0) -> list[RowScore | RefusedRow]:
-    """Return an answer for each row, counted from `start`."""
-    scores = zip(batch.probabilities.tolist(), batch.points.tolist(), batch.decisions, strict=True)
+def _row_answers(rows: ScoredRows, start: int = 0) -> list[RowScore | RefusedRow]:
+    """Return an answer for each row, numbered from `start`."""
+    scores = zip(rows.probabilities.tolist(), rows.points.tolist(), rows.decisions, strict=True)
     answers: list[RowScore | RefusedRow] = [RowScore(start + row, *score) for row, score in enumerate(scores)]
-    for row, problem in batch.problems.items():
+    for row, problem in rows.problems.items():
         answers[row] = RefusedRow(start + row, RowProblem.of(problem))
     return answers
 
 
-def _columns(batch: Batch) -> dict[str, list[Any]]:
+def _columns(rows: ScoredRows) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {
-        "probability_of_default": batch.probabilities.tolist(),
-        "score_points": batch.points.tolist(),
-        "decision": batch.decisions,
+        "probability_of_default": rows.probabilities.tolist(),
+        "score_points": rows.points.tolist(),
+        "decision": rows.decisions,
     }
-    for row in batch.problems:
+    for row in rows.problems:
         for values in columns.values():
             values[row] = None
     return columns
 
 
-def _arrow_columns(batch: Batch) -> dict[str, tuple[str, list[Any]]]:
-    columns, errors = _columns(batch), [None] * len(batch)
-    for row, problem in batch.problems.items():
+def _table_columns(rows: ScoredRows) -> dict[str, OutputColumn]:
+    columns, errors = _columns(rows), [None] * len(rows)
+    for row, problem in rows.problems.items():
         errors[row] = msgspec.json.encode(RowProblem.of(problem)).decode()  # type: ignore[call-overload]
     kinds = {"probability_of_default": "float32", "score_points": "int32", "decision": "string"}
-    table = {name: (kind, columns[name]) for name, kind in kinds.items()}
-    return {**table, "problem": ("string", errors)}
+    table = {name: OutputColumn(kind, columns[name]) for name, kind in kinds.items()}
+    return {**table, "problem": OutputColumn("string", errors)}
+
+
+def operation(contract: Contract | None) -> Document:
+    """Return the endpoint's description for OpenAPI, with the reference applicant as the example."""
+    rows = {"type": "array", "maxItems": MAX_ROWS, "items": reference("Application")}
+    example = contract and [contract.reference_applicant] * 2
+    tables = dict.fromkeys(TABLES, BINARY)
+    return {
+        "tags": ["scoring"],
+        "summary": f"Score up to {MAX_ROWS} applications",
+        "description": "The answer has the form of the request. An invalid row does not keep the others from being "
+        "scored.",
+        "operationId": "score_batch",
+        "requestBody": {
+            "required": True,
+            "content": {
+                **json_content({"anyOf": [rows, reference("Columns")]}, example),
+                NDJSON: {"schema": {"type": "string", "description": "One application per line"}},
+                **tables,
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "A result for each row, in the order of the request",
+                "content": {
+                    **json_content({"anyOf": [reference("BatchByRow"), reference("BatchByColumn")]}),
+                    NDJSON: {"schema": {"type": "string", "description": "One RowScore or RefusedRow per line"}},
+                    **tables,
+                },
+            },
+            **problems("400", "413", "415", "422", "503"),
+        },
+    }

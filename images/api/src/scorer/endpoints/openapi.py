@@ -1,70 +1,96 @@
-"""The OpenAPI document of what FastAPI does not see: endpoints on plain ASGI, and the loaded model's fields."""
+"""The OpenAPI document: FastAPI's own, plus the endpoints on plain ASGI, the answers' types and the model's fields."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from scorer.applications.arrow import TYPES as ARROW_TYPES
+import msgspec
+
+from scorer.answers import BatchByColumn, BatchByRow, Predictions, RefusedRow, RowScore, Score
 from scorer.applications.decoder import allowed_values
-from scorer.applications.tables import MOST_ROWS
-from scorer.contract import CategoricalFeature, Contract, Feature
-from scorer.endpoints.ndjson import NDJSON
-from scorer.http.asgi import JSON, PROBLEM_JSON
-from scorer.scoring.single import MOST_REASONS
+from scorer.applications.rows import MAX_ROWS
+from scorer.contract import APPLICANT_ID, CategoricalFeature, Contract, Feature
+from scorer.endpoints.tensors import InferRequest, InferResponse
+from scorer.http.media_types import JSON, PROBLEM_JSON
+from scorer.problems import ProblemDocument
 
 Document = dict[str, Any]
+BINARY: Document = {"schema": {"type": "string", "format": "binary"}}
+_TYPES = (
+    ProblemDocument, Score, BatchByRow, BatchByColumn, RowScore, RefusedRow, Predictions, InferRequest, InferResponse,
+)  # fmt: skip
+_SCHEMAS = "#/components/schemas/"
+_IGNORED = "Accepted and ignored"
 _PROBLEMS = {
-    "400": "The body is not JSON",
+    "400": "The body is not valid JSON",
     "404": "There is no such model or version",
     "413": "The body is too large",
-    "415": "The body is of another type",
-    "422": "Something in the request is wrong: each field is named with what is allowed",
+    "415": "The body has a media type that the endpoint does not read",
+    "422": "The request is invalid: each invalid field is named with what is allowed",
     "503": "No model is loaded yet",
 }
 
 
-def describe(document: Document, contract: Contract | None) -> Document:
-    """Return FastAPI's document with the scoring endpoints and the model's own fields."""
+def describe(
+    document: Document, contract: Contract | None, operations: Mapping[str, Document], examples: Mapping[str, Document]
+) -> Document:
+    """Complete FastAPI's document.
+
+    Args:
+        document: FastAPI's document; it is changed.
+        contract: The loaded model's, if there is one.
+        operations: POST operations that FastAPI does not know, by path.
+        examples: Request bodies by the end of their path; only with a model.
+    """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(_SCHEMAS)
+    schemas.update(_components())
     schemas["Application"] = _application(contract)
     schemas["Columns"] = _columns(contract)
-    document["paths"] = {"/v1/score": {"post": _SCORE}, "/v1/score/batch": {"post": _BATCH}, **document["paths"]}
-    if contract is not None:
-        for path, example in _examples(contract).items():
-            for operation in (o for at, item in document["paths"].items() if at.endswith(path) for o in item.values()):
-                operation["requestBody"]["content"][JSON]["example"] = example
+    paths = {path: {"post": operation} for path, operation in operations.items()}
+    document["paths"] = {**paths, **document["paths"]}
+    for end, example in examples.items():
+        for operation in (
+            post for path, item in document["paths"].items() if path.endswith(end) for post in item.values()
+        ):
+            operation["requestBody"]["content"][JSON]["example"] = example
     return document
 
 
+def reference(name: str) -> Document:
+    """Return a reference to a schema of the document."""
+    return {"$ref": f"{_SCHEMAS}{name}"}
+
+
+def json_content(schema: Document, example: object = None) -> Document:
+    """Return the content of a JSON body."""
+    return {JSON: {"schema": schema, **({} if example is None else {"example": example})}}
+
+
 def problems(*statuses: str) -> dict[int | str, Document]:
-    """Return the described answers of an endpoint that can refuse for these statuses."""
-    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    """Return the descriptions of an endpoint's error answers with these statuses."""
+    content = {PROBLEM_JSON: {"schema": reference("Problem")}}
     return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
 
 
-def _examples(contract: Contract) -> Document:
-    """Return a request for each endpoint, by the end of its path, with the contract's reference applicant."""
-    applicant = contract.reference_applicant
-    tensors = [
-        {"name": name, "datatype": "BYTES" if isinstance(value, str) else "FP64", "shape": [1], "data": [value]}
-        for name, value in applicant.items()
-    ]
-    return {
-        "/v1/score/batch": [applicant, applicant],
-        "/invocations": {"dataframe_split": {"columns": list(applicant), "data": [list(applicant.values())]}},
-        "/infer": {"inputs": tensors},
-    }
+def _components() -> Document:
+    """Return the schemas of the types that are decoded and encoded."""
+    _, components = msgspec.json.schema_components(_TYPES, ref_template=_SCHEMAS + "{name}")
+    components["Problem"] = {**components.pop(ProblemDocument.__name__), "title": "Problem"}
+    rows = {"anyOf": [reference(RowScore.__name__), reference(RefusedRow.__name__)]}
+    components[BatchByRow.__name__]["properties"]["results"]["items"] = rows
+    return components
 
 
 def _application(contract: Contract | None) -> Document:
     if contract is None:
         return {"type": "object", "description": "Known once a model is loaded"}
     properties = {feature.name: _property(feature) for feature in contract.features}
+    ignored = {name: {"description": _IGNORED} for name in contract.ignored}
     return {
         "type": "object",
         "required": list(properties),
-        "properties": {**properties, "applicant_id": {"type": ["string", "null"]}},
+        "properties": {**properties, APPLICANT_ID: {"type": ["string", "null"]}, **ignored},
         "additionalProperties": False,
         "example": contract.reference_applicant,
     }
@@ -72,11 +98,12 @@ def _application(contract: Contract | None) -> Document:
 
 def _columns(contract: Contract | None) -> Document:
     names = [feature.name for feature in contract.features] if contract else []
+    ignored = {name: {"description": _IGNORED} for name in contract.ignored} if contract else {}
     return {
         "type": "object",
-        "description": "One array per field, all of one length",
+        "description": "One array per field, all of the same length",
         "required": names,
-        "properties": {name: {"type": "array", "maxItems": MOST_ROWS} for name in [*names, "applicant_id"]},
+        "properties": {**{name: {"type": "array", "maxItems": MAX_ROWS} for name in [*names, APPLICANT_ID]}, **ignored},
         "additionalProperties": False,
     }
 
@@ -86,245 +113,3 @@ def _property(feature: Feature) -> Document:
     if isinstance(feature, CategoricalFeature):
         return {"enum": list(feature.categories), "description": about}
     return {"type": "number", "minimum": feature.minimum, "maximum": feature.maximum, "description": about}
-
-
-def _object(properties: Document, *, optional: tuple[str, ...] = ()) -> Document:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "required": required, "properties": properties}
-
-
-_STRING, _NUMBER = {"type": "string"}, {"type": "number"}
-_PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
-_ERRORS = {"type": "array", "items": _object({"field": _STRING, "problem": _STRING, "allowed": _STRING})}
-_ROW_PROBLEM = _object({"status": {"type": "integer"}, "detail": _STRING, "errors": _ERRORS})
-_HEAD: Document = {
-    "request_id": _STRING,
-    "served_by": _STRING,
-    "model": _object({"name": _STRING, "version": _STRING}),
-}
-_SCHEMAS: Document = {
-    "Problem": {
-        **_object(
-            {
-                "type": _STRING,
-                "title": _STRING,
-                "status": {"type": "integer"},
-                "detail": _STRING,
-                "error": {"type": "string", "description": "The detail again, under /v2 alone"},
-                "errors": _ERRORS,
-            },
-            optional=("error", "errors"),
-        ),
-        "description": "RFC 9457",
-    },
-    "Reason": _object({
-        "feature": _STRING,
-        "code": {"type": "string", "description": "The same over all versions"},
-        "reason": {"type": "string", "description": "For people"},
-        "contribution": {"type": "number", "description": "In log-odds of default"},
-        "points": {"type": "number", "description": "Score points that it cost, below zero"},
-    }),
-    "Audit": _object({
-        "method": _STRING,
-        "reference_probability_of_default": _PROBABILITY,
-        "log_odds_difference": {"type": "number", "description": "To the reference applicant"},
-        "contributions": {
-            "type": "array",
-            "description": "Of all features, protected ones included; they sum to log_odds_difference",
-            "items": _object({"feature": _STRING, "contribution": _NUMBER, "protected": {"type": "boolean"}}),
-        },
-    }),
-    "RowScore": _object({
-        "row": {"type": "integer", "minimum": 0},
-        "probability_of_default": _PROBABILITY,
-        "score_points": {"type": "integer"},
-        "decision": {"enum": ["approve", "decline"]},
-    }),
-    "RefusedRow": _object({"row": {"type": "integer", "minimum": 0}, "problem": _ROW_PROBLEM}),
-    "BatchByRow": _object({
-        **_HEAD,
-        "results": {
-            "type": "array",
-            "items": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("RowScore", "RefusedRow")]},
-        },
-    }),
-    "BatchByColumn": _object({
-        **_HEAD,
-        "probability_of_default": {"type": "array", "items": {"type": ["number", "null"]}},
-        "score_points": {"type": "array", "items": {"type": ["integer", "null"]}},
-        "decision": {"type": "array", "items": {"enum": ["approve", "decline", None]}},
-        "errors": {"type": "array", "items": {"$ref": "#/components/schemas/RefusedRow"}},
-    }),
-    "Score": {
-        **_object(
-            {
-                "request_id": _STRING,
-                "probability_of_default": _PROBABILITY,
-                "score_points": {"type": "integer"},
-                "decision": {"enum": ["approve", "decline"]},
-                "model": _object({"name": _STRING, "version": _STRING}),
-                "served_by": _STRING,
-                "reasons": {"type": "array", "items": {"$ref": "#/components/schemas/Reason"}},
-                "audit": {"$ref": "#/components/schemas/Audit"},
-            },
-            optional=("reasons", "audit"),
-        ),
-        "example": {
-            "request_id": "6f1f7d0c6c0b4c5f0000000000000001",
-            "probability_of_default": 0.27,
-            "score_points": 516,
-            "decision": "decline",
-            "model": {"name": "credit-risk", "version": "1"},
-            "served_by": "scoring-0",
-        },
-    },
-}  # fmt: skip
-
-_SCORE: Document = {
-    "tags": ["scoring"],
-    "summary": "Score one loan application",
-    "operationId": "score",
-    "parameters": [
-        {
-            "name": "reasons",
-            "in": "query",
-            "description": "Give at most so many principal reasons, most harmful first",
-            "schema": {"type": "integer", "minimum": 1, "maximum": MOST_REASONS},
-        },
-        {
-            "name": "X-Request-Id",
-            "in": "header",
-            "description": "Comes back as request_id; without it the service makes one",
-            "schema": {"type": "string", "maxLength": 128},
-        },
-    ],
-    "requestBody": {"required": True, "content": {JSON: {"schema": {"$ref": "#/components/schemas/Application"}}}},
-    "responses": {
-        "200": {
-            "description": "The probability of default, its score points, the decision and the reasons",
-            "content": {JSON: {"schema": {"$ref": "#/components/schemas/Score"}}},
-        },
-        **problems("400", "413", "415", "422", "503"),
-    },
-}
-
-_ROWS = {"type": "array", "maxItems": MOST_ROWS, "items": {"$ref": "#/components/schemas/Application"}}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_BATCH: Document = {
-    "tags": ["scoring"],
-    "summary": f"Score up to {MOST_ROWS} applications",
-    "description": "The answer has the form of the request. A wrong row does not keep the others from being scored.",
-    "operationId": "score_batch",
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {"schema": {"anyOf": [_ROWS, {"$ref": "#/components/schemas/Columns"}]}},
-            NDJSON: {"schema": {"type": "string", "description": "An application on each line"}},
-            **dict.fromkeys(ARROW_TYPES, _BINARY),
-        },
-    },
-    "responses": {
-        "200": {
-            "description": "A result for each row, in the order of the request",
-            "content": {
-                JSON: {
-                    "schema": {
-                        "anyOf": [
-                            {"$ref": "#/components/schemas/BatchByRow"},
-                            {"$ref": "#/components/schemas/BatchByColumn"},
-                        ]
-                    }
-                },
-                NDJSON: {"schema": {"type": "string", "description": "A RowScore or RefusedRow on each line"}},
-                **dict.fromkeys(ARROW_TYPES, _BINARY),
-            },
-        },
-        **problems("400", "413", "415", "422", "503"),
-    },
-}
-
-INVOCATIONS: Document = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "description": "Exactly one of the first four; columns that are no features are ignored",
-                    "properties": {
-                        "dataframe_split": _object(
-                            {
-                                "columns": {"type": "array", "items": _STRING},
-                                "data": {"type": "array", "items": {"type": "array"}},
-                            }
-                        ),
-                        "dataframe_records": {"type": "array", "items": {"type": "object"}},
-                        "instances": {"type": ["array", "object"]},
-                        "inputs": {"type": ["array", "object"]},
-                        "params": {"type": "object", "description": "Accepted, without effect"},
-                    },
-                }
-            },
-            "text/csv": {"schema": {"type": "string", "description": "With a header"}},
-        },
-    },
-    "responses": {
-        "200": {
-            "description": "Probabilities of default, in the order of the rows",
-            "content": {JSON: {"schema": _object({"predictions": {"type": "array", "items": _PROBABILITY}})}},
-        },
-        **problems("400", "413", "415", "422", "503"),
-    },
-}
-
-_TENSOR = _object(
-    {
-        "name": _STRING,
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "description": "[N] or [N, 1]"},
-        "datatype": _STRING,
-        "parameters": {"type": "object"},
-        "data": {"type": "array"},
-    },
-    optional=("parameters", "data"),
-)
-INFER: Document = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": _object(
-                    {
-                        "id": _STRING,
-                        "parameters": {"type": "object"},
-                        "inputs": {"type": "array", "items": _TENSOR, "description": "One per feature"},
-                        "outputs": {"type": "array", "items": {"type": "object"}},
-                    },
-                    optional=("id", "parameters", "outputs"),
-                )
-            },
-            "application/octet-stream": {
-                "schema": {"type": "string", "format": "binary", "description": "The JSON, then binary tensors"}
-            },
-        },
-    },
-    "responses": {
-        "200": {
-            "description": "Tensors of the rows' results",
-            "content": {
-                JSON: {
-                    "schema": _object(
-                        {
-                            "model_name": _STRING,
-                            "model_version": _STRING,
-                            "id": _STRING,
-                            "outputs": {"type": "array", "items": _TENSOR},
-                        },
-                        optional=("id",),
-                    )
-                },
-                "application/octet-stream": _BINARY,
-            },
-        },
-        **problems("400", "404", "413", "422", "503"),
-    },
-}

@@ -1,4 +1,4 @@
-"""The page for people at /, and the API's documentation at /docs: files, all of them our own host's."""
+"""The web form at / and the API's documentation at /docs: static files, all served from this host."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 _WEB = Path(__file__).parent / "web"
-# Nothing but this host's own files; no inline script, no frame around it.
+# Only this host's own files; no inline scripts, and no framing.
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-# Swagger UI sets styles on elements as it goes.
+# Swagger UI sets inline styles.
 _DOCS_CSP = _CSP.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
 
 
 def _swagger(name: str) -> Path:
-    """Return a file of Swagger UI, from the package that carries it; the package itself is not imported."""
+    """Return a file of Swagger UI from the package that contains it; the package itself is not imported."""
     spec = importlib.util.find_spec("fastapi_offline")
     folder = spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else "."
     return Path(folder) / "static" / name

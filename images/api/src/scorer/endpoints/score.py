@@ -1,76 +1,105 @@
-"""POST /v1/score: one application. Straight on ASGI, because every request of a lender passes here."""
+"""POST /v1/score: one application. On plain ASGI, because every request of a lender takes this path."""
 
 from __future__ import annotations
 
-import logging
 import time
 
 import msgspec
 
-from scorer.canary.router import APPLICANT, FORWARDED, Router
+from scorer.answers import Score
+from scorer.canary.client import FORWARDED
+from scorer.canary.router import APPLICANT, Router
+from scorer.contract import Contract
+from scorer.endpoints.openapi import Document, json_content, problems, reference
 from scorer.http.asgi import (
-    JSON,
-    ClientGoneError,
     Receive,
     RequestIds,
     Scope,
     Send,
-    answer,
-    answer_problem,
     check_media_type,
     integer_parameter,
     media_type,
     read_body,
+    send_answer,
 )
-from scorer.problems import Problem
-from scorer.scoring.single import MOST_REASONS, Score, Scorer
+from scorer.http.dispatcher import BODY_COMPLETE
+from scorer.http.media_types import JSON
+from scorer.scoring.context import ScoringContext
+from scorer.scoring.interface import ScoreOne
 
-log = logging.getLogger(__name__)
+PATH = "/v1/score"
 _encode = msgspec.json.Encoder().encode
 _FORWARDED, _APPLICANT = FORWARDED.encode(), APPLICANT.encode()
 
 
 class ScoreEndpoint:
-    """An ASGI application of one endpoint."""
+    """An ASGI application with one endpoint."""
 
-    def __init__(self, scorer: Scorer, router: Router | None, max_body_bytes: int) -> None:
-        """Take the scorer, and the router where there can be a canary."""
-        self._scorer, self._router, self._limit = scorer, router, max_body_bytes
+    def __init__(self, context: ScoringContext, score: ScoreOne, router: Router | None, max_body_bytes: int) -> None:
+        """Take what scores an application, and the router if there can be a canary."""
+        self._context, self._score_here, self._router = context, score, router
+        self._limit = max_body_bytes
         self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        metrics, started = self._scorer.metrics, 0.0
-        try:
-            headers = dict(scope["headers"])
-            check_media_type(media_type(headers), (JSON,))
-            query: bytes = scope["query_string"]
-            reasons = integer_parameter(query, "reasons", MOST_REASONS) if query else 0
-            body = await read_body(receive, self._limit)
-            started = time.perf_counter()
-            scored = await self._score(headers, body, query, reasons)
-            encoded = scored if isinstance(scored, bytes) else _encode(scored)
-        except Problem as problem:
-            metrics.answered(problem.status, started)
-            await answer_problem(send, problem)
-        except ClientGoneError:
-            return
-        except Exception:
-            # The one place that may catch all: a fault of ours is an answer too, and no reason to drop the connection.
-            log.exception("a request failed")
-            metrics.answered(500, started)
-            await answer_problem(send, Problem(500, "the service failed; its log says why"))
-        else:
-            metrics.answered(200, started)
-            await answer(send, encoded)
+        """Answer one request.
+
+        Raises:
+            Problem: If the request is refused.
+            ClientGoneError: If the client disconnected.
+        """
+        headers = dict(scope["headers"])
+        check_media_type(media_type(headers), (JSON,))
+        query: bytes = scope["query_string"]
+        reasons = 0
+        if query:
+            reasons = integer_parameter(query, "reasons", self._context.slot.require().contract.max_reasons)
+        body = await read_body(receive, self._limit)
+        scope[BODY_COMPLETE] = started = time.perf_counter()
+        score = await self._score(headers, body, query, reasons)
+        encoded = score if isinstance(score, bytes) else _encode(score)
+        self._context.metrics.answered(200, started)
+        await send_answer(send, encoded)
 
     async def _score(self, headers: dict[bytes, bytes], body: bytes, query: bytes, reasons: int) -> Score | bytes:
         request_id = self._ids.of(headers)
         router = self._router
         if router is None or router.canary is None or _FORWARDED in headers:
-            return await self._scorer.score(body, request_id, reasons)
+            return await self._score_here(body, request_id, reasons)
         applicant = headers.get(_APPLICANT)
         return await router.answer(
             router.canary, applicant.decode("latin-1") if applicant else None, request_id, body,
-            lambda: self._scorer.score(body, request_id, reasons), query.decode("latin-1"),
+            lambda: self._score_here(body, request_id, reasons), query.decode("latin-1"),
         )  # fmt: skip
+
+
+def operation(contract: Contract | None) -> Document:
+    """Return the endpoint's description for OpenAPI, with the limits of the loaded model."""
+    maximum = {} if contract is None else {"maximum": contract.max_reasons}
+    return {
+        "tags": ["scoring"],
+        "summary": "Score one loan application",
+        "operationId": "score",
+        "parameters": [
+            {
+                "name": "reasons",
+                "in": "query",
+                "description": "Return at most this many principal reasons, most harmful first",
+                "schema": {"type": "integer", "minimum": 1, **maximum},
+            },
+            {
+                "name": "X-Request-Id",
+                "in": "header",
+                "description": "Returned as request_id; without it the service assigns one",
+                "schema": {"type": "string", "maxLength": 128},
+            },
+        ],
+        "requestBody": {"required": True, "content": json_content(reference("Application"))},
+        "responses": {
+            "200": {
+                "description": "The probability of default, its score points, the decision and the reasons",
+                "content": json_content(reference("Score")),
+            },
+            **problems("400", "413", "415", "422", "503"),
+        },
+    }

@@ -1,1 +1,1 @@
-"""HTTP on plain ASGI, and limits on connections."""
+"""HTTP on plain ASGI: dispatching, error answers, and limits on connections."""

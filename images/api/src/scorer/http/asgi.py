@@ -1,4 +1,4 @@
-"""What the endpoints share of HTTP: reading a body, headers and queries, and answering, straight on ASGI."""
+"""HTTP basics for endpoints on plain ASGI: reading bodies, headers and queries, and sending answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
+from scorer.http.media_types import JSON, PROBLEM_JSON
 from scorer.problems import FieldProblem, Problem
 
 Scope = MutableMapping[str, Any]
@@ -17,39 +18,36 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-JSON = "application/json"
-PROBLEM_JSON = "application/problem+json"
 _JSON_TYPE = (b"content-type", JSON.encode())
-
-
-_LONGEST_ID = 128
+_PROBLEM_TYPE = (b"content-type", PROBLEM_JSON.encode())
+_MAX_ID_LENGTH = 128
 
 
 class RequestIds:
-    """Gives each request an id: its own, else one as unique as a random one at a tenth of the cost."""
+    """Assigns request ids: the client's own, or a new one that is unique at a tenth of a random one's cost."""
 
     def __init__(self) -> None:
-        """Draw what sets this process's ids apart from all others."""
+        """Draw the random prefix that separates this process's ids from those of others."""
         self._prefix, self._count = secrets.token_hex(8), itertools.count(1)
 
     def of(self, headers: Mapping[bytes, bytes]) -> str:
-        """Return a request's X-Request-Id, else a new id of 32 hexadecimal digits."""
+        """Return the request's X-Request-Id, or a new id of 32 hexadecimal digits."""
         given = headers.get(b"x-request-id")
-        if given and len(given) <= _LONGEST_ID:
+        if given and len(given) <= _MAX_ID_LENGTH:
             return given.decode("latin-1")
         return f"{self._prefix}{next(self._count):016x}"
 
 
 class ClientGoneError(Exception):
-    """The client hung up before its request was whole; nobody waits for an answer."""
+    """The client disconnected before its request was complete; nobody is waiting for an answer."""
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Return a request's whole body.
+    """Return the whole request body.
 
     Raises:
-        Problem: 413 above the limit, in bytes.
-        ClientGoneError: when the client hung up.
+        Problem: 413 if the body is larger than `limit` bytes.
+        ClientGoneError: If the client disconnected.
     """
     message = await receive()
     body: bytes = message.get("body", b"")
@@ -68,7 +66,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 def media_type(headers: Mapping[bytes, bytes]) -> str:
-    """Return a request's content type without its parameters; JSON where none is given."""
+    """Return the request's content type without parameters; JSON if the request names none."""
     given = headers.get(b"content-type")
     if given is None or given == _JSON_TYPE[1]:
         return JSON
@@ -76,22 +74,22 @@ def media_type(headers: Mapping[bytes, bytes]) -> str:
 
 
 def check_media_type(given: str, allowed: Iterable[str]) -> None:
-    """Refuse a content type.
+    """Refuse content types that an endpoint does not read.
 
     Raises:
-        Problem: 415 for one that is not allowed, naming those that are.
+        Problem: 415 that names the allowed types.
     """
     if given not in allowed:
-        raise Problem(415, f"the body is {given or 'of no type'}; allowed is {' or '.join(allowed)}")
+        raise Problem(415, f"the body's media type is {given or 'empty'}; allowed: {', '.join(allowed)}")
 
 
 # Clients repeat themselves.
 @lru_cache(maxsize=64)
 def integer_parameter(query: bytes, name: str, maximum: int) -> int:
-    """Return the one integer that a query string may hold, 1 to `maximum`; 0 where it is absent.
+    """Return the only parameter that a query string may have, an integer from 1 to `maximum`; 0 if it is absent.
 
     Raises:
-        Problem: 422 for another value, or another parameter.
+        Problem: 422 for any other value or parameter.
     """
     allowed, value = f"an integer from 1 to {maximum}", 0
     for key, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
@@ -101,24 +99,25 @@ def integer_parameter(query: bytes, name: str, maximum: int) -> int:
             problem = FieldProblem(key, f"is {text[:80]!r}", allowed)
         else:
             continue
-        raise Problem(422, f"the query is wrong: {key}", (problem,))
+        raise Problem(422, f"invalid query parameter: {key}", (problem,))
     return value
 
 
-async def answer(
+async def send_answer(
     send: Send,
     body: bytes,
     status: int = 200,
     content_type: tuple[bytes, bytes] = _JSON_TYPE,
     headers: Iterable[tuple[str, str]] = (),
 ) -> None:
-    """Send a whole answer."""
+    """Send a complete answer."""
     lines = [content_type, (b"content-length", b"%d" % len(body))]
     lines += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})
 
 
-async def answer_problem(send: Send, problem: Problem) -> None:
-    """Send a problem as problem+json."""
-    await answer(send, problem.body(), problem.status, (b"content-type", PROBLEM_JSON.encode()), problem.headers)
+async def send_problem(send: Send, problem: Problem, *, repeat_detail: bool = False) -> None:
+    """Send a problem as problem+json; `repeat_detail` is that of `Problem.body`."""
+    body = problem.body(repeat_detail=repeat_detail)
+    await send_answer(send, body, problem.status, _PROBLEM_TYPE, problem.headers)

@@ -1,1 +1,1 @@
-"""One model version in memory, and how it gets there."""
+"""One model version: how it is loaded, and how it scores and explains rows."""

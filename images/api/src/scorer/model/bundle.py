@@ -1,4 +1,4 @@
-"""One model version in memory: its network, its contract, and what is made of both."""
+"""One model version in memory: its network, its contract, what is built from both, and the slot that holds it."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from pathlib import Path
 
 import numpy as np
 
+from scorer.answers import ModelReference
 from scorer.applications.decoder import ApplicationDecoder, encode
 from scorer.applications.tables import TableReader
 from scorer.contract import Contract, ContractError, read_contract
+from scorer.model.identity import Identity
 from scorer.model.microbatch import MicroBatcher
 from scorer.model.network import Network
+from scorer.model.readiness import ModelError, ReadinessCode
 from scorer.model.reasons import Explainer, Explanation
-
-
-class ModelError(ValueError):
-    """Files that make no servable model; the message says what is wrong with them."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Which version this is, as the registry knows it."""
-
-    name: str
-    version: str
-    run_id: str
-    digests: dict[str, str]
-    metrics: dict[str, float]
+from scorer.problems import Problem
 
 
 @dataclass(frozen=True)
 class Model:
-    """A version that is ready: batches by the network, single applications by `score` and `explain`, together."""
+    """A version that is ready to score.
+
+    Attributes:
+        identity: Which version it is.
+        contract: What it needs and how its answers are judged.
+        decoder: Reads single applications.
+        tables: Reads batches.
+        network: Scores batches.
+        explainer: Finds reasons.
+        score: Scores single applications, several in one call of the network.
+        explain: Explains single applications, likewise.
+    """
 
     identity: Identity
     contract: Contract
@@ -43,12 +43,58 @@ class Model:
     score: MicroBatcher[float]
     explain: MicroBatcher[Explanation]
 
+    @property
+    def reference(self) -> ModelReference:
+        """The version, as answers name it."""
+        return ModelReference(self.identity.name, self.identity.version)
+
+
+@dataclass
+class ModelSlot:
+    """Holds the model, or why there is none yet.
+
+    Attributes:
+        model: The model; never removed once it is there.
+        code: Why there is no model yet, for programs.
+        reason: The same for people.
+        draining: Whether the pod is shutting down.
+    """
+
+    model: Model | None = None
+    code: ReadinessCode = ReadinessCode.STARTING
+    reason: str = "no attempt to load a model has finished yet"
+    draining: bool = False
+
+    @property
+    def readiness(self) -> ReadinessCode:
+        """Whether the pod should get requests, or why not, for programs."""
+        if self.draining:
+            return ReadinessCode.DRAINING
+        return ReadinessCode.READY if self.model else self.code
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why the pod should get no requests, for people; None if it should."""
+        if self.draining:
+            return "the pod is shutting down"
+        return None if self.model else self.reason
+
+    def require(self) -> Model:
+        """Return the model.
+
+        Raises:
+            Problem: 503 with the reason if there is none yet.
+        """
+        if self.model is None:
+            raise Problem(503, f"not ready: {self.reason}", headers=(("Retry-After", "5"),))
+        return self.model
+
 
 def load_model(folder: Path, identity: Identity) -> Model:
-    """Load model.onnx and contract.json from a folder and score the reference applicant twice over, as a proof.
+    """Load model.onnx and contract.json from a folder, and score the reference applicant to prove that they work.
 
     Raises:
-        ModelError: when a file is missing or broken, or when the network does not fit the contract.
+        ModelError: If a file is missing or corrupt, or if the network does not fit the contract.
     """
     try:
         contract = read_contract(folder / "contract.json")
@@ -61,7 +107,7 @@ def load_model(folder: Path, identity: Identity) -> Model:
     except Exception as error:
         raise ModelError(f"model.onnx cannot score the contract's reference applicant: {error}") from error
     if probe.shape != (2,) or not ((probe >= 0) & (probe <= 1)).all():
-        raise ModelError(f"model.onnx answers {probe!r} for two applicants, not two probabilities")
+        raise ModelError(f"model.onnx answers {probe!r} for two applicants instead of two probabilities")
     decoder = ApplicationDecoder(contract)
     explainer = Explainer(contract, network.score_many)
     return Model(

@@ -1,4 +1,4 @@
-"""Gets the model at start, saying all the while what it waits for, and never lets a loaded one go."""
+"""Loads the model at start, reports meanwhile why there is none yet, and never lets go of a loaded one."""
 
 from __future__ import annotations
 
@@ -6,47 +6,36 @@ import asyncio
 import gc
 import json
 import logging
-import random
-from dataclasses import dataclass
 
-from scorer.model.bundle import Model, ModelError, load_model
-from scorer.model.registry import ArtifactRejectedError, Registry, RegistryUnavailableError, VersionAbsentError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
+
+from scorer.model.bundle import Model, ModelSlot, load_model
+from scorer.model.readiness import LoadingError
+from scorer.model.registry import Registry
 from scorer.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class ModelSlot:
-    """Holds the model, or the reason why there is none yet."""
-
-    model: Model | None = None
-    reason: str = "the model has not been asked for yet"
-    draining: bool = False
-
-    @property
-    def not_ready(self) -> str | None:
-        """Return why requests should go elsewhere, None when they should come."""
-        if self.draining:
-            return "the pod is shutting down"
-        return None if self.model else self.reason
-
-
 async def keep_loading(slot: ModelSlot, registry: Registry, settings: Settings) -> None:
-    """Fill the slot, trying again with growing pauses until the registry has a version that can be served."""
-    pause = settings.retry_min_seconds
-    while slot.model is None:
-        try:
-            slot.model = await _load(registry, settings)
-        except (RegistryUnavailableError, VersionAbsentError, ArtifactRejectedError, ModelError) as error:
-            slot.reason = f"{type(error).__name__.removesuffix('Error')}: {error}"
-            log.warning("no model yet: %s", slot.reason)
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads pods, keeps no secret
-            pause = min(pause * 2, settings.retry_max_seconds)
-    # All that is there now stays: the garbage collector need not look at it, request after request.
+    """Fill the slot, retrying with exponential backoff until the registry has a version that can be served."""
+
+    def report(attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome else None
+        if isinstance(error, LoadingError):
+            slot.code, slot.reason = error.code, str(error)
+            log.warning("no model yet (%s): %s", slot.code, slot.reason)
+
+    # The random part keeps pods that start together from asking the registry together.
+    pauses = wait_exponential(settings.retry_min_seconds, settings.retry_max_seconds)
+    jitter = wait_random(0, settings.retry_min_seconds)
+    attempts = AsyncRetrying(retry=retry_if_exception_type(LoadingError), wait=pauses + jitter, before_sleep=report)
+    model: Model = await attempts(_load, registry, settings)
+    slot.model = model
+    # All objects so far stay: the garbage collector need not traverse them again and again.
     gc.collect()
     gc.freeze()
-    identity = slot.model.identity
+    identity = model.identity
     log.info("serving %s", json.dumps({"model": identity.name, "version": identity.version, "run": identity.run_id}))
 
 

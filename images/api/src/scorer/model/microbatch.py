@@ -1,8 +1,8 @@
-"""Answers together what arrives together: one call of the model for two turns of the event loop.
+"""Micro-batching: one call of the model answers all requests that arrive within two turns of the event loop.
 
-Reading a network's weights from memory costs more than calculating one row with them, so sixteen rows together cost
-little more than one. Nobody waits for others to come: the first turn is what the sockets held anyway, and the second
-what has reached them while the first was read. Where nothing has, it is over within microseconds.
+Reading a network's weights from memory costs more than computing one row with them, so sixteen rows cost little more
+than one. No request waits for others to arrive: the first turn takes what the sockets already held, the second what
+reached them while the first was being read. If nothing did, that turn ends within microseconds.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from scorer.applications.decoder import CodeRows, FloatRows
+from scorer.applications.rows import CodeRows, FloatRows
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
 class MicroBatcher(Generic[Answer]):
-    """Asks about single applications for many callers; for one event loop's thread alone."""
+    """Collects single applications of many callers into one call; use it from one event loop's thread only."""
 
     def __init__(self, function: Callable[[FloatRows, CodeRows], Sequence[Answer]]) -> None:
-        """Take what answers N rows, float32 [N, numeric features] and int64 [N, categorical features]."""
+        """Take the function that answers N rows, float32 [N, numeric features] and int64 [N, categorical features]."""
         self._function = function
-        # Three lists, for which nothing has to be taken apart again.
+        # Three parallel lists, so that nothing has to be unpacked again.
         self._numeric: list[FloatRows] = []
         self._codes: list[CodeRows] = []
         self._answers: list[asyncio.Future[Answer]] = []
@@ -35,11 +35,11 @@ class MicroBatcher(Generic[Answer]):
         """Return the function's answer to one row, of [1, numeric] and [1, categorical] features.
 
         Raises:
-            Exception: whatever the function raises about this row.
+            Exception: Whatever the function raises for this row.
         """
         loop = asyncio.get_running_loop()
         if not self._answers:
-            # Runs behind all that is ready now, and behind all that is ready then.
+            # Runs after all callbacks that are ready now, and after those that are ready then.
             loop.call_soon(loop.call_soon, self._answer)
         answer: asyncio.Future[Answer] = loop.create_future()
         self._numeric.append(numeric)
@@ -57,13 +57,13 @@ class MicroBatcher(Generic[Answer]):
             found = self._function(np.concatenate(numeric), np.concatenate(codes))
         except Exception as error:
             if len(answers) > 1:
-                log.exception("%d requests failed together and are answered one by one", len(answers))
+                log.exception("%d applications failed in one call and are retried one by one", len(answers))
                 for row, code, answer in zip(numeric, codes, answers, strict=True):
                     self._settle([row], [code], [answer])
             elif not answers[0].done():
                 answers[0].set_exception(error)
             return
         for answer, value in zip(answers, found, strict=True):
-            # Whoever asked may have been cancelled meanwhile.
+            # The caller may have been cancelled in the meantime.
             if not answer.done():
                 answer.set_result(value)

@@ -1,4 +1,4 @@
-"""The model.onnx of a version, as a function of rows."""
+"""A version's model.onnx as a function from rows to probabilities."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from scorer.applications.decoder import CodeRows, FloatRows
+from scorer.applications.rows import CodeRows, FloatRows
 
 OUTPUT = "probability_of_default"
-# A piece's activations stay in the processor's cache.
-_PIECE_ROWS = 128
+# The activations of this many rows fit into the processor's cache.
+_CHUNK_ROWS = 128
 
 
 class Network:
@@ -22,13 +22,13 @@ class Network:
         """Load the graph.
 
         Raises:
-            Exception: onnxruntime's own kinds, for a file that is no graph or one that it cannot run.
+            Exception: onnxruntime's own types, for a file that is not a graph or that it cannot run.
         """
         options = ort.SessionOptions()
-        # Calls are short and the core is shared: more threads only wait for one another.
+        # Calls are short and the core is shared: more threads would only wait for each other.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        # A model without features of one kind has no input for them.
+        # A model without numeric or without categorical features lacks that input.
         self._inputs = {given.name for given in self._session.get_inputs()}
 
     def score(self, numeric: FloatRows, categorical: CodeRows) -> npt.NDArray[np.float32]:
@@ -36,17 +36,17 @@ class Network:
 
         Args:
             numeric: float32 [N, numeric features] in the contract's order and units.
-            categorical: int64 [N, categorical features], positions in each feature's categories.
+            categorical: int64 [N, categorical features], indices into each feature's categories.
         """
         rows: dict[str, FloatRows | CodeRows] = {"numeric": numeric, "categorical": categorical}
         scores: npt.NDArray[np.float32] = self._session.run([OUTPUT], {name: rows[name] for name in self._inputs})[0]
         return scores
 
     def score_many(self, numeric: FloatRows, categorical: CodeRows) -> npt.NDArray[np.float32]:
-        """Return what `score` does, a piece at a time."""
-        if len(numeric) <= _PIECE_ROWS:
+        """Return what `score` returns, computed in chunks."""
+        if len(numeric) <= _CHUNK_ROWS:
             return self.score(numeric, categorical)
-        pieces = range(0, len(numeric), _PIECE_ROWS)
+        starts = range(0, len(numeric), _CHUNK_ROWS)
         return np.concatenate([
-            self.score(numeric[at : at + _PIECE_ROWS], categorical[at : at + _PIECE_ROWS]) for at in pieces
+            self.score(numeric[at : at + _CHUNK_ROWS], categorical[at : at + _CHUNK_ROWS]) for at in starts
         ])  # fmt: skip

@@ -1,9 +1,9 @@
-"""Which features made the probability of default what it is, against the contract's reference applicant.
+"""Reasons: how much each feature contributed to a probability of default, against the contract's reference applicant.
 
-The contributions are Shapley values of the log-odds, in the closed form that Kernel SHAP (Lundberg and Lee, 2017) has
-on its heaviest coalitions, those of one feature and of all but one: the mean of what a feature changes when it comes
-first and when it comes last, and an equal share of what is then missing from the difference to the reference. They sum
-to that difference by construction and are exact wherever features interact at most in pairs. docs/scoring.md says more.
+Contributions are Shapley values of the log-odds, in the closed form of Kernel SHAP (Lundberg and Lee, 2017) restricted
+to its heaviest coalitions, those of one feature and of all but one: the mean of what a feature changes if it joins
+first and if it joins last, plus an equal share of what is then missing from the difference to the reference. They sum
+to that difference by construction, and are exact if features interact at most in pairs. docs/scoring.md has details.
 """
 
 from __future__ import annotations
@@ -11,53 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from scorer.applications.decoder import CodeRows, FloatRows, encode
+from scorer.answers import Audit, Contribution, Reason
+from scorer.applications.decoder import encode
+from scorer.applications.rows import CodeRows, FloatRows
 from scorer.contract import CategoricalFeature, Contract, Feature
 from scorer.model.scorecard import log_odds, log_odds_of
 
-# Units that a sentence reads better without.
+# Units that sentences leave out.
 _PURE_NUMBERS = ("", "ratio")
 METHOD = "kernel-shap-pairs"
 Doubles = npt.NDArray[np.float64]
 Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
 
 
-# gc=False: none of these can be part of a cycle, and there are sixteen of them to an answer.
-class Reason(msgspec.Struct, frozen=True, gc=False):
-    """A principal reason; `contribution` is in log-odds of default, above zero because it harmed."""
-
-    feature: str
-    code: str
-    reason: str
-    contribution: float
-    points: float
-
-
-class Contribution(msgspec.Struct, frozen=True, gc=False):
-    """What one feature added to the log-odds of default."""
-
-    feature: str
-    contribution: float
-    protected: bool
-
-
-class Audit(msgspec.Struct, frozen=True, gc=False):
-    """How the reasons came about; the contributions of all features sum to `log_odds_difference`."""
-
-    method: str
-    reference_probability_of_default: float
-    log_odds_difference: float
-    contributions: tuple[Contribution, ...]
-
-
 class Explanation(NamedTuple):
     """A row's score, and each feature's value and contribution to it, in the contract's order.
 
-    `difference` is the row's log-odds of default less the reference's: what the contributions sum to.
+    `difference` is the row's log-odds of default minus the reference's; the contributions sum to it.
     """
 
     probability: float
@@ -67,27 +40,28 @@ class Explanation(NamedTuple):
 
 
 class Explainer:
-    """Explains rows of one model, from the model's scores of rows that stand between them and the reference."""
+    """Explains rows of one model by scoring mixtures of each row and the reference applicant."""
 
     def __init__(self, contract: Contract, predict: Predict) -> None:
-        """Score the reference applicant, alone and with every category in turn, once for all."""
+        """Score the reference applicant once, as it is and with each category of each feature."""
         self._contract, self._predict = contract, predict
         self._numeric, self._codes = encode(contract, contract.reference_applicant)
-        # A feature's place among the columns: the numeric ones, then the categorical ones.
+        # Each feature's column: numeric features come first, then categorical ones.
         columns = [*contract.numeric, *contract.categorical]
-        self._places = [columns.index(feature) for feature in contract.features]
+        self._columns = [columns.index(feature) for feature in contract.features]
         self._width = len(contract.numeric)
         self._names = [feature.name for feature in contract.features]
         self._protected = [feature.protected for feature in contract.features]
-        usual = [*self._numeric[0].tolist(), *self._codes[0].tolist()]
+        reference = [*self._numeric[0].tolist(), *self._codes[0].tolist()]
         self._sentences = [
-            _sentences(feature, usual[place]) for feature, place in zip(contract.features, self._places, strict=True)
+            _sentences(feature, reference[column])
+            for feature, column in zip(contract.features, self._columns, strict=True)
         ]
-        # Whose each value of a coalition is: the applicant's own in the first row, then all but one, then one number.
+        # Which values of each mixture are the applicant's: all, then all but one, then a single numeric one.
         own = np.eye(len(columns), dtype=bool)
         taken = np.concatenate([own.any(0, keepdims=True), ~own, own[: self._width]])
         self._numbers, self._words = taken[:, : self._width], taken[:, self._width :]
-        # What every category changes alone, one feature's after the other's.
+        # What each category changes on its own, feature after feature.
         counts = [len(feature.categories) for feature in contract.categorical]
         self._offsets = np.cumsum([0, *counts], dtype=np.int64)[:-1]
         rows = np.concatenate([self._codes, *self._category_rows()])
@@ -106,9 +80,9 @@ class Explainer:
     def explain(self, numeric: FloatRows, codes: CodeRows) -> list[Explanation]:
         """Explain N rows by one call of the model.
 
-        It scores the applicant, the applicant with one feature at a time taken back to the reference, and the reference
-        with one of the applicant's numbers at a time: at most 1 + 2 * numeric + categorical rows for each applicant,
-        and none for features in which the applicant is like the reference.
+        It scores the applicant, the applicant with one feature at a time replaced by the reference's value, and the
+        reference with one numeric value at a time replaced by the applicant's: at most 1 + 2 * numeric + categorical
+        rows per applicant, and none for features in which the applicant equals the reference.
 
         Args:
             numeric: float32 [N, numeric features].
@@ -116,25 +90,25 @@ class Explainer:
         """
         different = np.concatenate([numeric != self._numeric, codes != self._codes], axis=1)
         itself = np.ones((len(numeric), 1), dtype=bool)
-        asked = np.concatenate([itself, different, different[:, : self._width]], axis=1)
-        numbers = np.where(self._numbers, numeric[:, None], self._numeric)[asked]
-        words = np.where(self._words, codes[:, None], self._codes)[asked]
-        # Where a feature is like the reference's nothing is asked, and nothing is used.
-        scores = np.full(asked.shape, self.reference_probability, np.float32)
-        scores[asked] = self._predict(numbers, words)
+        needed = np.concatenate([itself, different, different[:, : self._width]], axis=1)
+        numbers = np.where(self._numbers, numeric[:, None], self._numeric)[needed]
+        words = np.where(self._words, codes[:, None], self._codes)[needed]
+        # If a feature equals the reference's, its mixtures are not scored, and not used.
+        scores = np.full(needed.shape, self.reference_probability, np.float32)
+        scores[needed] = self._predict(numbers, words)
         found, features = log_odds_of(scores), different.shape[1]
         whole, without, alone = found[:, 0], found[:, 1 : features + 1], found[:, features + 1 :]
         first = np.concatenate([alone - self._reference, self._alone[codes + self._offsets]], axis=1)
         difference = whole - self._reference
-        contributions = shapley_of_pairs(first, whole[:, None] - without, difference, different)[:, self._places]
-        values = np.concatenate([numeric, codes], axis=1, dtype=np.float64)[:, self._places]
+        contributions = shapley_of_pairs(first, whole[:, None] - without, difference, different)[:, self._columns]
+        values = np.concatenate([numeric, codes], axis=1, dtype=np.float64)[:, self._columns]
         columns = (scores[:, 0], difference, values, contributions)
         return [*map(Explanation, *(column.tolist() for column in columns))]
 
     def reasons(self, explanation: Explanation, most: int, points_per_log_odds: float) -> tuple[Reason, ...]:
-        """Return the features that harmed most, at most so many, none of them protected."""
+        """Return at most `most` features that raised the risk, most harmful first; protected ones are left out."""
         contributions = explanation.contributions
-        harmful = [place for place, value in enumerate(contributions) if value > 0 and not self._protected[place]]
+        harmful = [at for at, value in enumerate(contributions) if value > 0 and not self._protected[at]]
         harmful.sort(key=contributions.__getitem__, reverse=True)
         return tuple([self._reason(explanation, index, points_per_log_odds) for index in harmful[:most]])
 
@@ -144,13 +118,13 @@ class Explainer:
         return Reason(feature.name, feature.reason_code, sentence, contribution, -contribution * points_per_log_odds)
 
     def audit(self, explanation: Explanation) -> Audit:
-        """Return what the explanation rests on, protected attributes included."""
+        """Return how the reasons were computed, including the contributions of protected attributes."""
         contributions = tuple(map(Contribution, self._names, explanation.contributions, self._protected))
         return Audit(METHOD, self.reference_probability, explanation.difference, contributions)
 
 
 def _sentences(feature: Feature, usual: float) -> Callable[[float], str]:
-    """Return what says in words how a value of a feature stands to the reference's."""
+    """Return a function that compares a feature's value with the reference's in words."""
     about = feature.description or feature.name
     if isinstance(feature, CategoricalFeature):
         reference = feature.categories[int(usual)]
@@ -165,10 +139,10 @@ def shapley_of_pairs(first: Doubles, last: Doubles, difference: Doubles, playing
     """Return contributions, float64 [N, players], that sum to `difference` in each of N games.
 
     Args:
-        first: What each player changes when it joins nobody, [N, players].
-        last: What each player changes when it joins all others, [N, players].
-        difference: What all players together change, [N].
-        playing: Which players there are in a game; the others contribute nothing, [N, players].
+        first: What each player changes by joining an empty coalition, [N, players].
+        last: What each player changes by joining all others, [N, players].
+        difference: What all players change together, [N].
+        playing: Which players take part in a game; the others contribute nothing, [N, players].
     """
     middle = np.where(playing, (first + last) / 2, 0.0)
     missing = (difference - middle.sum(1)) / np.maximum(playing.sum(1), 1)

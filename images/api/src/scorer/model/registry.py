@@ -11,28 +11,17 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from scorer.model.bundle import Identity
+from scorer.model.identity import Identity
+from scorer.model.readiness import ArtifactRejectedError, RegistryUnavailableError, VersionNotFoundError
 
 FILES = ("model.onnx", "contract.json")
-# What MLflow answers when there is no such model, version or alias.
-ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-
-
-class RegistryUnavailableError(Exception):
-    """The registry or its artifacts cannot be had now; trying again later may help."""
-
-
-class VersionAbsentError(Exception):
-    """The registry answers, but has no such version (yet)."""
-
-
-class ArtifactRejectedError(Exception):
-    """A version's files are not what the registry promised; another try does not help."""
+# MLflow's error codes if there is no such model, version or alias.
+NOT_FOUND = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 @dataclass(frozen=True)
 class Version:
-    """A model version as the registry describes it."""
+    """A model version, and where its files are."""
 
     identity: Identity
     source: str
@@ -47,11 +36,11 @@ class Registry:
         self._url = url.rstrip("/")
 
     async def find(self, name: str, *, version: str, alias: str, stage: str) -> Version:
-        """Return the version with that number; without one, the alias's, else the stage's newest.
+        """Return the version with that number; without a number, the alias's version, or else the newest in the stage.
 
         Raises:
-            RegistryUnavailableError: when the server cannot be asked.
-            VersionAbsentError: when it knows no such version; the message says what was looked for.
+            RegistryUnavailableError: If the server does not answer.
+            VersionNotFoundError: If it has no such version; the message says what was looked for.
         """
         if version:
             found = await self._get("model-versions/get", {"name": name, "version": version})
@@ -62,20 +51,22 @@ class Registry:
                 found = await self._latest(name, stage)
             looked_for = f"version of {name} with the alias {alias!r} or in the stage {stage!r}"
         if found is None:
-            raise VersionAbsentError(f"the registry at {self._url} has no {looked_for}")
+            raise VersionNotFoundError(f"the registry at {self._url} has no {looked_for}")
         described = found["model_version"]
         key = {"name": name, "version": described["version"]}
         location = await self._get("model-versions/get-download-uri", key)
         if location is None:
-            raise VersionAbsentError(f"the registry at {self._url} has no files for version {key['version']} of {name}")
+            raise VersionNotFoundError(
+                f"the registry at {self._url} has no files for version {key['version']} of {name}"
+            )
         return Version(_identity(described), location["artifact_uri"])
 
     async def fetch(self, version: Version, cache: Path) -> Path:
-        """Download the version's files into a folder of `cache`, whole or not at all, and return the folder.
+        """Download the version's files into a folder under `cache`, all or none, and return the folder.
 
         Raises:
-            RegistryUnavailableError: when a file cannot be had.
-            ArtifactRejectedError: when a file's SHA-256 is not the one of the version's tags.
+            RegistryUnavailableError: If a file cannot be downloaded.
+            ArtifactRejectedError: If a file's SHA-256 differs from the version's tag.
         """
         target = cache / f"{version.identity.name}-{version.identity.version}"
         if target.exists() and all(_digest(target / name) == version.identity.digests.get(name) for name in FILES):
@@ -108,7 +99,7 @@ class Registry:
                 answer = await response.json(content_type=None)
                 if response.status == 200 and isinstance(answer, dict):
                     return answer
-                if isinstance(answer, dict) and answer.get("error_code") in ABSENT:
+                if isinstance(answer, dict) and answer.get("error_code") in NOT_FOUND:
                     return None
                 raise RegistryUnavailableError(f"{url} answered {response.status}")
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
@@ -118,8 +109,8 @@ class Registry:
         location = urlsplit(version.source)
         if location.scheme != "mlflow-artifacts":
             raise ArtifactRejectedError(
-                f"version {version.identity.version} lies at {version.source}, which the registry does not proxy; "
-                "run the server with --serve-artifacts"
+                f"version {version.identity.version} is stored at {version.source}, which the registry does not proxy; "
+                "run the MLflow server with --serve-artifacts"
             )
         url = f"{self._url}/api/2.0/mlflow-artifacts/artifacts/{quote(location.path.strip('/'))}/{name}"
         try:
@@ -143,10 +134,10 @@ def _digest(file: Path) -> str | None:
 
 
 def _check_digest(identity: Identity, file: Path) -> None:
-    promised = identity.digests.get(file.name)
-    if promised is None:
+    expected = identity.digests.get(file.name)
+    if expected is None:
         raise ArtifactRejectedError(f"version {identity.version} of {identity.name} has no tag sha256.{file.name}")
-    if (found := _digest(file)) != promised:
+    if (found := _digest(file)) != expected:
         raise ArtifactRejectedError(
-            f"{file.name} of version {identity.version} of {identity.name} has SHA-256 {found}, its tag says {promised}"
+            f"{file.name} of version {identity.version} of {identity.name} has SHA-256 {found}, its tag says {expected}"
         )

@@ -1,4 +1,4 @@
-"""Probabilities as score points, the way scorecards are scaled."""
+"""Probabilities of default as score points, scaled as credit scorecards are."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-# The network answers in float32: nearer to 0 or 1 than this, its answer holds no more information.
+# The network answers in float32: closer to 0 or 1 than this, its answer carries no information.
 _NEAREST = 1e-7
 
 
 def log_odds(probability: float) -> float:
-    """Return ln(p / (1 - p)) of a probability, held within what float32 can tell from certainty."""
+    """Return ln(p / (1 - p)) of a probability, clipped to what float32 can tell from certainty."""
     if not _NEAREST < probability < 1 - _NEAREST:
         probability = min(max(probability, _NEAREST), 1 - _NEAREST)
     return math.log(probability / (1 - probability))
@@ -22,8 +22,8 @@ def log_odds(probability: float) -> float:
 
 def log_odds_of(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Return `log_odds` of each probability, float64 [N]."""
-    held = probabilities.astype(np.float64).clip(_NEAREST, 1 - _NEAREST)
-    return np.asarray(np.log(held / (1 - held)))
+    clipped = probabilities.astype(np.float64).clip(_NEAREST, 1 - _NEAREST)
+    return np.asarray(np.log(clipped / (1 - clipped)))
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Scorecard:
     """Points that fall as the odds of default rise (Siddiqi, Credit Risk Scorecards, 2006, chapter 6).
 
     Attributes:
-        base_points: Points of an applicant whose odds of repaying are `base_odds` to 1.
+        base_points: The points of an applicant whose odds of repaying are `base_odds` to 1.
         base_odds: Those odds.
-        points_to_double: Points that double the odds of repaying.
+        points_to_double: How many more points double the odds of repaying.
     """
 
     base_points: float

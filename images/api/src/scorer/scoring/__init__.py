@@ -1,1 +1,1 @@
-"""Scoring without HTTP: one application, a batch, the audit log."""
+"""Scoring without HTTP: single applications, batches and the audit log."""

@@ -1,4 +1,4 @@
-"""A line of JSON for each answer, on stdout: who asked, which model, what it said; no applicant's data."""
+"""The audit log: one JSON line per answer with its client, model and decision; no applicant's data."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import BinaryIO
 
 import msgspec
 
-from scorer.auth.middleware import client
+from scorer.request_context import client
 
 _encode = msgspec.json.Encoder().encode
 
 
 class AuditLog:
-    """Writes the lines; each is whole and out before its answer is."""
+    """Writes the lines; each is complete and flushed before its answer is sent."""
 
     def __init__(self, out: BinaryIO) -> None:
-        """Take where to write."""
+        """Take the stream to write to."""
         self._out = out
 
     def write(self, event: str, **fields: object) -> None:
-        """Write what happened, when, and for which client ("" where access is open to all)."""
+        """Write an event with its time and its client, "" if access is open."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._out.write(_encode({"audit": event, "time": now, "client": client.get(), **fields}) + b"\n")
         self._out.flush()

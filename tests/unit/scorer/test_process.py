@@ -16,7 +16,7 @@ import aiohttp
 import pyarrow as pa
 import pytest
 
-from unit.scorer.process import SOURCES, Service, service
+from unit.scorer.service_process import SOURCES, Service, service
 
 JSON = {"content-type": "application/json"}
 
@@ -27,7 +27,7 @@ def applicant(model_folder: Path) -> bytes:
 
 
 async def load(running: Service, body: bytes, until: asyncio.Event, statuses: Counter[object]) -> None:
-    """Ask over one kept connection after another, as long as somebody listens."""
+    """Send requests over kept connections until told to stop or the port closes."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         while not until.is_set():
             try:
@@ -35,7 +35,7 @@ async def load(running: Service, body: bytes, until: asyncio.Event, statuses: Co
                     await answer.read()
                     statuses[answer.status] += 1
             except aiohttp.ClientConnectorError:
-                return  # The port is closed: the next pod's turn.
+                return  # The port is closed: another pod takes over.
             except aiohttp.ClientError as error:
                 statuses[type(error).__name__] += 1
             await asyncio.sleep(0.005)
@@ -56,7 +56,7 @@ async def test_a_stopping_service_loses_no_request_and_exits_with_0(model_folder
                 assert "shutting down" in (await answer.json(content_type=None))["detail"]
             async with session.post(f"{running.url}/v1/score", data=body, headers=JSON) as answer:
                 assert (answer.status, answer.headers["connection"]) == (200, "close")
-        # Traffic goes elsewhere once the pod is no longer an endpoint.
+        # Traffic moves to other pods once this one is no longer an endpoint.
         until.set()
         await asyncio.gather(*clients)
         assert await asyncio.wait_for(running.process.wait(), 10) == 0
@@ -64,7 +64,7 @@ async def test_a_stopping_service_loses_no_request_and_exits_with_0(model_folder
         assert statuses[200] > 100
 
 
-async def test_metrics_are_told_on_the_management_port_alone(model_folder: Path, tmp_path: Path) -> None:
+async def test_metrics_are_on_the_management_port_only(model_folder: Path, tmp_path: Path) -> None:
     async with service(model_folder, tmp_path) as running, aiohttp.ClientSession() as session:
         async with session.get(f"{running.management_url}/metrics") as answer:
             assert answer.status == 200
@@ -81,7 +81,7 @@ async def test_an_idle_service_stops_at_once(model_folder: Path, tmp_path: Path,
         assert await asyncio.wait_for(running.process.wait(), 5) == 0
 
 
-async def test_the_process_for_tables_ends_with_the_service(model_folder: Path, tmp_path: Path) -> None:
+async def test_the_sandbox_process_ends_with_the_service(model_folder: Path, tmp_path: Path) -> None:
     async with service(model_folder, tmp_path) as running, aiohttp.ClientSession() as session:
         headers = {"content-type": "application/vnd.apache.arrow.stream"}
         table, body = pa.table({"colour": ["red"]}), io.BytesIO()
@@ -99,8 +99,8 @@ async def test_the_process_for_tables_ends_with_the_service(model_folder: Path, 
                 await asyncio.sleep(0.05)
 
 
-def test_the_service_imports_no_library_of_training() -> None:
-    """Each of them alone would cost more than a second of the start, and more memory than all else."""
+def test_the_service_imports_no_training_library() -> None:
+    """Each of them alone would add more than a second to the start, and more memory than everything else."""
     heavy = "torch", "mlflow", "pandas", "sklearn", "pyarrow", "arro3"
     program = f"import sys, scorer.process; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run(

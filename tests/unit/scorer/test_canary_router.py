@@ -1,4 +1,4 @@
-"""The stable pod as router: sticky nested buckets, fall-back to the champion, books for both arms."""
+"""The stable pod as a router: which arm answers, fallback to the champion, shadow copies, metrics for both arms."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Literal
 
 import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from scorer.canary.route import BUCKETS, CanaryRoute, Route, bucket, read_route, watch_route
-from scorer.canary.router import BREAKER_FAILURES, FORWARDED, ArmMetrics, Router
+from scorer.answers import ModelReference, Score
+from scorer.canary.arm_metrics import ArmMetrics
+from scorer.canary.breaker import FAILURES_TO_OPEN
+from scorer.canary.client import FORWARDED
+from scorer.canary.route import CanaryRoute, Route
+from scorer.canary.router import Router
 from scorer.problems import Problem
-from scorer.scoring.single import ModelReference, Score
 
 NOW = 1_800_000_000.0
 CHAMPION = Score("request", 0.2, 573, "approve", ModelReference("credit-risk", "1"), "stable-pod")
@@ -54,7 +54,7 @@ async def router_to(url: str, weight: int = 100, mode: Mode = "live") -> AsyncIt
     async with aiohttp.ClientSession() as session:
         router = Router(session, ArmMetrics(registry), "stable-pod")
         route = CanaryRoute("2", url, weight, mode, 200)
-        router.follow(Route(7, "credit-risk", None, route))
+        router.apply(Route(7, "credit-risk", None, route))
         yield router, route, registry
 
 
@@ -67,34 +67,7 @@ def outcomes(registry: CollectorRegistry, arm: str, version: str, outcome: str) 
     return registry.get_sample_value("scorer_arm_requests_total", labels) or 0.0
 
 
-@given(st.text(max_size=40), st.integers(1, 100), st.integers(1, 100))
-def test_a_larger_share_holds_every_applicant_of_a_smaller_one(key: str, one: int, other: int) -> None:
-    small, large = (CanaryRoute("2", "", weight, "live", 1) for weight in sorted((one, other)))
-    assert not small.picks(key, "salt", NOW) or large.picks(key, "salt", NOW)
-
-
-def test_a_larger_weight_holds_from_its_time_on() -> None:
-    route = CanaryRoute("2", "http://canary", 60, "live", 100, raised_from=30, raised_at=NOW)
-    small = CanaryRoute("2", "http://canary", 30, "live", 100)
-    keys = [f"applicant-{n}" for n in range(500)]
-    before = [route.picks(key, "salt", NOW - 0.001) for key in keys]
-    assert before == [small.picks(key, "salt", NOW) for key in keys]
-    assert sum(route.picks(key, "salt", NOW) for key in keys) > sum(before)
-
-
-def test_the_share_is_the_weight() -> None:
-    route = CanaryRoute("2", "", 25, "live", 1)
-    share = sum(route.picks(f"applicant-{n}", "credit-risk", NOW) for n in range(20000)) / 20000
-    assert share == pytest.approx(0.25, abs=0.015)
-
-
-def test_buckets_are_the_same_in_every_process_and_differ_by_salt() -> None:
-    assert bucket("applicant-1", "credit-risk") == 8207
-    assert sum(bucket(f"applicant-{n}", "a") == bucket(f"applicant-{n}", "b") for n in range(100)) < 5
-    assert all(0 <= bucket(str(n), "a") < BUCKETS for n in range(1000))
-
-
-async def test_the_canarys_share_is_answered_by_the_canary_in_its_own_words() -> None:
+async def test_the_canarys_share_gets_the_canarys_answer_byte_for_byte() -> None:
     headers: list[str | None] = []
 
     async def note(request: web.Request) -> web.Response:
@@ -107,17 +80,17 @@ async def test_the_canarys_share_is_answered_by_the_canary_in_its_own_words() ->
         assert outcomes(registry, "canary", "2", "ok") == 1
 
 
-async def test_the_rest_is_answered_here_and_counted_for_the_champion() -> None:
+async def test_everyone_else_is_answered_by_the_champion_and_counted_for_it() -> None:
     async with router_to("http://127.0.0.1:9", weight=1) as (router, route, registry):
-        outside = next(f"a{n}" for n in range(1000) if not route.picks(f"a{n}", "credit-risk", NOW))
+        outside = next(f"a{n}" for n in range(1000) if not route.includes(f"a{n}", "credit-risk", NOW))
         assert await router.answer(route, outside, "r", b"{}", champion) == CHAMPION
         assert outcomes(registry, "stable", "1", "ok") == 1
 
 
-async def test_the_header_goes_before_the_bodys_applicant_and_that_before_the_request() -> None:
+async def test_the_key_is_the_header_or_else_the_bodys_applicant_or_else_the_request_id() -> None:
     async with router_to("http://127.0.0.1:9", weight=50) as (router, route, registry):
-        inside = next(f"a{n}" for n in range(1000) if route.picks(f"a{n}", "credit-risk", NOW))
-        outside = next(f"a{n}" for n in range(1000) if not route.picks(f"a{n}", "credit-risk", NOW))
+        inside = next(f"a{n}" for n in range(1000) if route.includes(f"a{n}", "credit-risk", NOW))
+        outside = next(f"a{n}" for n in range(1000) if not route.includes(f"a{n}", "credit-risk", NOW))
         body = json.dumps({"applicant_id": inside}).encode()
         await router.answer(route, outside, inside, body, champion)
         assert outcomes(registry, "canary", "2", "unreachable") == 0
@@ -136,7 +109,7 @@ async def is_slow(_: web.Request) -> web.Response:
     return web.Response()
 
 
-async def babbles(_: web.Request) -> web.Response:
+async def sends_no_score(_: web.Request) -> web.Response:
     return web.Response(text="no score")
 
 
@@ -150,16 +123,16 @@ async def is_another_version(_: web.Request) -> web.Response:
 
 @pytest.mark.parametrize(
     ("handler", "outcome"),
-    [(fails, "error"), (is_slow, "timeout"), (babbles, "error"), (refuses, "refused"),
+    [(fails, "error"), (is_slow, "timeout"), (sends_no_score, "error"), (refuses, "refused"),
      (is_another_version, "wrong-version")],
 )  # fmt: skip
-async def test_a_bad_canary_costs_the_client_nothing_and_counts_against_it(handler: Handler, outcome: str) -> None:
+async def test_a_failing_canary_costs_the_client_nothing_and_counts_against_it(handler: Handler, outcome: str) -> None:
     async with canary_that(handler) as url, router_to(url) as (router, route, registry):
         assert await router.answer(route, "a", "r", b"{}", champion) == CHAMPION
         assert outcomes(registry, "canary", "2", outcome) == 1
 
 
-async def test_what_the_champion_refuses_too_is_the_clients_fault() -> None:
+async def test_a_request_that_the_champion_refuses_too_does_not_count_against_the_canary() -> None:
     async def refusing() -> Score:
         raise Problem(422, "wrong")
 
@@ -169,19 +142,19 @@ async def test_what_the_champion_refuses_too_is_the_clients_fault() -> None:
         assert outcomes(registry, "canary", "2", "refused") == 0
 
 
-async def test_a_dying_canary_is_left_alone_for_a_moment() -> None:
+async def test_a_canary_that_keeps_failing_is_skipped_for_a_moment() -> None:
     async with router_to("http://127.0.0.1:9") as (router, route, registry):
-        for _ in range(BREAKER_FAILURES + 3):
+        for _ in range(FAILURES_TO_OPEN + 3):
             assert await router.answer(route, "a", "r", b"{}", champion) == CHAMPION
-        assert outcomes(registry, "canary", "2", "unreachable") == BREAKER_FAILURES
+        assert outcomes(registry, "canary", "2", "unreachable") == FAILURES_TO_OPEN
         assert outcomes(registry, "canary", "2", "skipped") == 3
         labels = {"arm": "canary", "version": "2"}
-        assert registry.get_sample_value("scorer_arm_seconds_count", labels) == BREAKER_FAILURES
+        assert registry.get_sample_value("scorer_arm_seconds_count", labels) == FAILURES_TO_OPEN
 
 
-async def test_a_shadow_answers_nobody_and_is_compared() -> None:
+async def test_a_shadow_answer_reaches_no_client_and_is_compared() -> None:
     async with canary_that(good) as url, router_to(url, mode="shadow") as (router, route, registry):
-        shadowing = asyncio.create_task(router.keep_shadowing())
+        shadowing = asyncio.create_task(router.run_shadow_workers())
         assert await router.answer(route, "a", "r", b"{}", champion) == CHAMPION
         labels = {"version": "2", "agreement": "different"}
         async with asyncio.timeout(5):
@@ -191,34 +164,8 @@ async def test_a_shadow_answers_nobody_and_is_compared() -> None:
         shadowing.cancel()
 
 
-async def test_copies_that_find_the_queue_full_are_dropped_and_counted() -> None:
+async def test_copies_are_dropped_and_counted_if_the_queue_is_full() -> None:
     async with router_to("http://127.0.0.1:9", mode="shadow") as (router, route, registry):
         for _ in range(300):
             await router.answer(route, "a", "r", b"{}", champion)
         assert registry.get_sample_value("scorer_shadow_dropped_total", {"version": "2"}) == 300 - 256
-
-
-async def test_a_route_is_followed_as_it_comes_changes_and_goes(tmp_path: Path) -> None:
-    file, seen = tmp_path / "route.json", list[Route | None]()
-    watching = asyncio.create_task(watch_route(file, 0.01, seen.append))
-
-    async def until(count: int) -> None:
-        async with asyncio.timeout(5):
-            while len(seen) < count:
-                await asyncio.sleep(0.01)
-
-    await until(1)
-    file.write_text('{"generation": 3, "salt": "s", "stable": {"version": "1"}}')
-    await until(2)
-    other = tmp_path / "other"
-    other.write_text("half a rou")
-    other.rename(file)
-    await asyncio.sleep(0.1)
-    file.unlink()
-    await until(3)
-    watching.cancel()
-    assert seen[0] is None
-    assert seen[1] is not None
-    assert seen[1].generation == 3
-    assert seen[2] is None
-    assert read_route(file) is None

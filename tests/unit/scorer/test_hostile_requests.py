@@ -1,4 +1,4 @@
-"""Hostile requests: whatever comes, the answer is a problem that says what is wrong, never a fault of the service."""
+"""Hostile requests: whatever arrives, the answer is a problem that says what is wrong, never an internal error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scorer.app import create_app
-from scorer.applications.duplicate_keys import repeated_key
+from scorer.applications.duplicate_keys import duplicate_key
+from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.route import CanaryRoute, Route
-from scorer.canary.router import ArmMetrics, Router
+from scorer.canary.router import Router
 from scorer.http.asgi import App
 from scorer.metrics import Metrics
-from scorer.model.bundle import Identity, load_model
-from scorer.model.loader import ModelSlot
+from scorer.model.bundle import ModelSlot, load_model
+from scorer.model.identity import Identity
 from scorer.settings import Settings
 
 
@@ -37,11 +38,11 @@ def reference(slot: ModelSlot) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def app(slot: ModelSlot) -> App:
-    """The application in front of a canary that is not there: it looks into bodies for the applicant, too."""
+    """The application in front of an absent canary, so that it also searches bodies for the applicant."""
     metrics = Metrics()
     router = Router(None, ArmMetrics(metrics.registry), "pod")  # type: ignore[arg-type]
-    # A share of nobody: each request is looked at, and answered here.
-    router.follow(Route(1, "salt", canary=CanaryRoute("8", "http://127.0.0.1:9", 0, "live", 50)))
+    # A share of zero: each request is examined, and answered here.
+    router.apply(Route(1, "salt", canary=CanaryRoute("8", "http://127.0.0.1:9", 0, "live", 50)))
     return create_app(Settings(), slot, metrics, router)
 
 
@@ -65,7 +66,7 @@ def with_value(reference: dict[str, Any], text: str) -> bytes:
      "1." + "0" * 70 + "e400",
      "0x10", "01", "+1", "1.", ".5", "1e", "true", "null", '"700"', "[700]", "{}", "1_000", "\u0661"],
 )  # fmt: skip
-async def test_numbers_that_are_none(app: App, reference: dict[str, Any], text: str) -> None:
+async def test_invalid_numbers(app: App, reference: dict[str, Any], text: str) -> None:
     found = await post(app, with_value(reference, text))
     assert found.status_code in {400, 422}, found.text
     assert found.headers["content-type"] == "application/problem+json"
@@ -80,7 +81,7 @@ async def test_numbers_that_are_none(app: App, reference: dict[str, Any], text: 
      b'{"applicant_id":' + b'{"a":' * 9_000, b'{"gender":"\xc3\x28"}', b'{"gender":"\\ud800"}', b'{"\\u0000":1}'],
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
-async def test_bodies_that_are_no_application(app: App, body: bytes) -> None:
+async def test_bodies_that_are_not_an_application(app: App, body: bytes) -> None:
     found = await post(app, body)
     assert found.status_code in {400, 422}, found.text
     assert found.headers["content-type"] == "application/problem+json"
@@ -93,9 +94,9 @@ async def test_bodies_that_are_no_application(app: App, body: bytes) -> None:
      b'{"a":' * 10_000, b'{"inputs":' + b"[" * 30_000],
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
-async def test_bodies_that_are_no_batch(app: App, path: str, body: bytes) -> None:
+async def test_bodies_that_are_not_a_batch(app: App, path: str, body: bytes) -> None:
     found = await post(app, body, path=path)
-    # A row of a batch is refused by itself.
+    # An invalid row of a batch is refused alone.
     assert found.status_code in {400, 422} or '"status":400' in found.text, found.text
     assert found.status_code < 500
 
@@ -111,7 +112,7 @@ async def test_every_truncation_is_refused(app: App, reference: dict[str, Any]) 
     assert statuses == {400}
 
 
-async def test_a_field_that_stands_twice_is_refused_by_name(app: App, reference: dict[str, Any]) -> None:
+async def test_a_field_that_appears_twice_is_refused_by_name(app: App, reference: dict[str, Any]) -> None:
     body = json.dumps(reference)[:-1]
     for again in ('"credit_score": 300', '"credit\\u005fscore": 300', '"credit_score" : 752'):
         found = await post(app, f"{body}, {again}}}".encode())
@@ -133,18 +134,18 @@ async def test_a_field_that_stands_twice_is_refused_by_name(app: App, reference:
      ("/v2/models/credit-risk/infer", '{{"inputs": [], {twice}}}'),
      ("/v2/models/credit-risk/infer", '{{"inputs": [{{"name": "a", "shape": [0], "datatype": "FP64", {twice}}}]}}')],
 )  # fmt: skip
-async def test_a_field_that_stands_twice_is_refused_everywhere(
+async def test_a_field_that_appears_twice_is_refused_by_every_endpoint(
     app: App, reference: dict[str, Any], path: str, form: str
 ) -> None:
     twice = '"credit_score": 300, "credit\\u005fscore": 700'
     row = f"{json.dumps({**reference, 'applicant_id': 'a:b'})[:-1]}, {twice}}}"
     found = await post(app, form.format(twice=twice, row=row).encode(), path=path)
-    assert "credit_score stands twice" in found.text
-    # A row of a batch is refused by itself.
+    assert "credit_score appears twice" in found.text
+    # An invalid row of a batch is refused alone.
     assert found.status_code in {400, 422} or found.json()["results"][0]["problem"]["status"] == 400
 
 
-async def test_rows_of_a_batch_whose_values_hold_colons_are_good(app: App, reference: dict[str, Any]) -> None:
+async def test_rows_of_a_batch_may_have_colons_in_their_values(app: App, reference: dict[str, Any]) -> None:
     rows = [{**reference, "applicant_id": name} for name in ("a:b", None, "c")] + [reference]
     found = await post(app, json.dumps(rows).encode(), path="/v1/score/batch")
     assert ["problem" in row for row in found.json()["results"]] == [False] * 4
@@ -156,28 +157,28 @@ async def test_rows_of_a_batch_whose_values_hold_colons_are_good(app: App, refer
      b'{"instances":' + b"[" * 490 + b'{"a":1}' + b"]" * 490 + b"}"],
     ids=["objects", "digits", "arrays"],
 )  # fmt: skip
-async def test_looking_for_repeated_fields_is_no_fault_either(app: App, deep: bytes) -> None:
+async def test_searching_for_duplicate_keys_never_fails(app: App, deep: bytes) -> None:
     assert (await post(app, deep, path="/invocations")).status_code in {400, 422}
 
 
 @given(st.dictionaries(st.text(min_size=1), st.integers() | st.text(), min_size=1), st.data())
-def test_a_repeated_key_is_found_wherever_it_stands(document: dict[str, Any], data: st.DataObject) -> None:
+def test_a_duplicate_key_is_found_wherever_it_is(document: dict[str, Any], data: st.DataObject) -> None:
     pairs = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in document.items()]
-    assert repeated_key(f"{{{', '.join(pairs)}}}".encode(), len(document)) is None
+    assert duplicate_key(f"{{{', '.join(pairs)}}}".encode(), len(document)) is None
     again = data.draw(st.sampled_from(pairs))
     pairs.insert(data.draw(st.integers(0, len(pairs))), again)
-    assert repeated_key(f"{{{', '.join(pairs)}}}".encode(), len(document)) in document
+    assert duplicate_key(f"{{{', '.join(pairs)}}}".encode(), len(document)) in document
 
 
 @pytest.mark.parametrize(
     "query", ["?reasons=0", "?reasons=12", "?reasons=", "?reasons=4&reasons=5x", "?x=1", "?%ff=%00"]
 )
-async def test_queries_that_are_none(app: App, reference: dict[str, Any], query: str) -> None:
+async def test_invalid_queries(app: App, reference: dict[str, Any], query: str) -> None:
     assert (await post(app, json.dumps(reference).encode(), query=query)).status_code == 422
 
 
 @pytest.mark.parametrize("media_type", ["", "text/plain", "application/xml", "multipart/form-data; boundary=x", "\xff"])
-async def test_other_types_are_a_415(app: App, reference: dict[str, Any], media_type: str) -> None:
+async def test_other_media_types_get_a_415(app: App, reference: dict[str, Any], media_type: str) -> None:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://scoring") as http:
         headers = [(b"content-type", media_type.encode("latin-1"))]
@@ -192,7 +193,9 @@ JSON_VALUES = st.recursive(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_no_mutation_of_an_application_is_a_fault(app: App, reference: dict[str, Any], data: st.DataObject) -> None:
+def test_no_mutation_of_an_application_is_an_internal_error(
+    app: App, reference: dict[str, Any], data: st.DataObject
+) -> None:
     document = dict(reference)
     for name in data.draw(st.lists(st.sampled_from([*reference, "applicant_id", "other"]), max_size=3)):
         document[name] = data.draw(JSON_VALUES)

@@ -1,4 +1,4 @@
-"""The server's own limits, over real sockets: size, time, number, and the way it stops."""
+"""The server's limits over real sockets: size, time and number; and how it drains."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.types import Receive, Scope, Send
 
-from scorer.http import connection_limits as guard_module
-from scorer.http.connection_limits import Guard, Limits
+from scorer.http import connection_limits
+from scorer.http.connection_limits import ConnectionLimits, Limits
 
 LIMITS = Limits(header_bytes=2048, request_seconds=0.4, requests=2, connections=20)
-# For tests that wait until it is over; the others get longer, because this machine may be busy.
+# For tests that wait for the limit to expire; the others get more time, because the machine may be busy.
 SOON = 0.1
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Server:
-    """A guarded server with an application that reads the body and answers when it may."""
+    """A limited server whose application reads the body and answers once it may."""
 
     def __init__(self, limits: Limits) -> None:
         self.registry = CollectorRegistry()
-        self.guard = Guard(limits, self.registry)
+        self.limits = ConnectionLimits(limits, self.registry)
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.answer = b"ok"
         self.disconnected = 0
         config = uvicorn.Config(
-            self.app, interface="asgi3", port=0, http=self.guard.protocol(), ws="none", lifespan="off", log_config=None
+            self.app, interface="asgi3", port=0, http=self.limits.protocol(), ws="none", lifespan="off", log_config=None
         )
         self.uvicorn = uvicorn.Server(config)
 
@@ -64,8 +64,8 @@ Serve = Callable[..., AbstractAsyncContextManager[Server]]
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    monkeypatch.setattr(guard_module, "SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr(guard_module, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(connection_limits, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(connection_limits, "LINGER_SECONDS", 0.3)
 
     @contextlib.asynccontextmanager
     async def running(**changed: float) -> AsyncIterator[Server]:
@@ -73,7 +73,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
         serving = asyncio.create_task(server.uvicorn._serve())
         while not server.uvicorn.started:
             await asyncio.sleep(0.01)
-        sweeping = asyncio.create_task(server.guard.keep_sweeping(server.uvicorn.server_state))
+        sweeping = asyncio.create_task(server.limits.keep_sweeping(server.uvicorn.server_state))
         yield server
         server.uvicorn.should_exit = True
         server.uvicorn.force_exit = True
@@ -91,7 +91,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], byt
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
-    """Return what comes until the server closes."""
+    """Return what arrives until the server closes."""
     return await asyncio.wait_for(reader.read(), 5)
 
 
@@ -106,7 +106,7 @@ async def test_a_connection_serves_many_requests(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("pieces", [1, 40])
-async def test_large_headers_are_refused_however_they_come(serve: Serve, pieces: int) -> None:
+async def test_large_headers_are_refused_whether_they_arrive_at_once_or_in_pieces(serve: Serve, pieces: int) -> None:
     async with serve() as server:
         reader, writer = await server.connect()
         head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 4000
@@ -121,7 +121,7 @@ async def test_large_headers_are_refused_however_they_come(serve: Serve, pieces:
         assert server.refused("headers") == 1
 
 
-async def test_a_large_body_beside_small_headers_is_no_large_header(serve: Serve) -> None:
+async def test_a_large_body_does_not_count_as_headers(serve: Serve) -> None:
     async with serve() as server:
         reader, writer = await server.connect()
         for _ in range(2):
@@ -130,7 +130,7 @@ async def test_a_large_body_beside_small_headers_is_no_large_header(serve: Serve
 
 
 @pytest.mark.parametrize("start", [b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n", b"\r\n"])
-async def test_slow_headers_end_with_a_408(serve: Serve, start: bytes) -> None:
+async def test_slow_headers_get_a_408(serve: Serve, start: bytes) -> None:
     async with serve(request_seconds=SOON) as server:
         reader, writer = await server.connect()
         writer.write(start)
@@ -140,7 +140,7 @@ async def test_slow_headers_end_with_a_408(serve: Serve, start: bytes) -> None:
         assert server.refused("slow") == 1
 
 
-async def test_headers_that_drip_end_all_the_same(serve: Serve) -> None:
+async def test_headers_that_trickle_in_get_a_408_too(serve: Serve) -> None:
     async with serve(request_seconds=SOON) as server:
         reader, writer = await server.connect()
         writer.write(b"GET / HTTP/1.1\r\n")
@@ -163,7 +163,7 @@ async def test_a_second_request_on_a_connection_has_the_same_time_limit(serve: S
         assert (await answer(reader))[0] == 408
 
 
-async def test_a_slow_body_ends_with_a_408_and_frees_the_application(serve: Serve) -> None:
+async def test_a_slow_body_gets_a_408_and_releases_the_application(serve: Serve) -> None:
     async with serve(request_seconds=SOON) as server:
         reader, writer = await server.connect()
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfew")
@@ -174,8 +174,8 @@ async def test_a_slow_body_ends_with_a_408_and_frees_the_application(serve: Serv
         assert not server.uvicorn.server_state.tasks
 
 
-async def test_a_body_that_keeps_coming_may_take_longer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_module, "SLOWEST_BODY", 1000)
+async def test_a_body_that_keeps_arriving_may_take_longer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_limits, "MIN_BODY_RATE", 1000)
     async with serve() as server:
         reader, writer = await server.connect()
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n")
@@ -185,13 +185,13 @@ async def test_a_body_that_keeps_coming_may_take_longer(serve: Serve, monkeypatc
         assert (await answer(reader))[0] == 200
 
 
-async def test_a_silent_connection_is_closed_without_words(serve: Serve) -> None:
+async def test_a_silent_connection_is_closed_without_an_answer(serve: Serve) -> None:
     async with serve(request_seconds=SOON) as server:
         reader, _ = await server.connect()
         assert await ended(reader) == b""
 
 
-async def test_load_above_the_limit_is_shed_at_once_and_the_connection_stays(serve: Serve) -> None:
+async def test_load_above_the_limit_is_shed_at_once_and_the_connection_stays_open(serve: Serve) -> None:
     async with serve() as server:
         server.may_answer.clear()
         busy = [await server.connect() for _ in range(2)]
@@ -209,7 +209,7 @@ async def test_load_above_the_limit_is_shed_at_once_and_the_connection_stays(ser
         assert server.refused("overload") == 1
 
 
-async def test_slow_bodies_take_nobodys_place(serve: Serve) -> None:
+async def test_slow_bodies_do_not_count_as_load(serve: Serve) -> None:
     async with serve(request_seconds=5) as server:
         for _ in range(4):
             _, writer = await server.connect()
@@ -220,7 +220,7 @@ async def test_slow_bodies_take_nobodys_place(serve: Serve) -> None:
         assert (await answer(reader))[0] == 200
 
 
-async def test_there_is_a_limit_of_connections(serve: Serve) -> None:
+async def test_the_number_of_connections_is_limited(serve: Serve) -> None:
     async with serve(connections=2) as server:
         kept = [await server.connect() for _ in range(2)]
         reader, _ = await server.connect()
@@ -229,7 +229,7 @@ async def test_there_is_a_limit_of_connections(serve: Serve) -> None:
         assert len(kept) == 2
 
 
-async def test_who_never_reads_is_given_up(serve: Serve) -> None:
+async def test_a_client_that_never_reads_is_disconnected(serve: Serve) -> None:
     async with serve(request_seconds=SOON) as server:
         server.answer = b"x" * 50_000_000
         _, writer = await server.connect()
@@ -239,7 +239,7 @@ async def test_who_never_reads_is_given_up(serve: Serve) -> None:
                 await asyncio.sleep(0.01)
 
 
-async def test_what_is_no_http_is_a_problem_too(serve: Serve) -> None:
+async def test_invalid_http_gets_a_problem(serve: Serve) -> None:
     async with serve() as server:
         reader, writer = await server.connect()
         writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
@@ -247,13 +247,13 @@ async def test_what_is_no_http_is_a_problem_too(serve: Serve) -> None:
         assert (status, headers["content-type"]) == (400, "application/problem+json")
 
 
-async def test_a_draining_server_answers_and_closes_behind_each_answer(serve: Serve) -> None:
+async def test_a_draining_server_closes_each_connection_after_its_answer(serve: Serve) -> None:
     async with serve() as server:
         used, idle = await server.connect(), await server.connect()
         for reader, writer in (used, idle):
             writer.write(GET)
             assert "connection" not in (await answer(reader))[1]
-        draining = asyncio.create_task(server.guard.drain(server.uvicorn.server_state, 2))
+        draining = asyncio.create_task(server.limits.drain(server.uvicorn.server_state, 2))
         await asyncio.sleep(0)
         used[1].write(GET)
         assert (await answer(used[0]))[1]["connection"] == "close"
@@ -265,6 +265,6 @@ async def test_a_draining_server_answers_and_closes_behind_each_answer(serve: Se
         assert 0.5 < asyncio.get_running_loop().time() - started < 2.5
 
 
-async def test_all_reasons_are_there_from_the_start(serve: Serve) -> None:
+async def test_all_reasons_are_reported_from_the_start(serve: Serve) -> None:
     async with serve() as server:
         assert generate_latest(server.registry).count(b"scorer_refused_total{") == 5

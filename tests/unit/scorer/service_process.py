@@ -1,4 +1,4 @@
-"""The service as a process of its own, with a registry that holds one version; for tests that need real sockets."""
+"""The service as a separate process with a registry of one version, for tests that need real sockets."""
 
 from __future__ import annotations
 

@@ -1,0 +1,123 @@
+"""What the service answers: plain structs that scoring fills, the canary's client decodes, and OpenAPI describes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from scorer.problems import FieldProblem, Problem
+
+Decision = Literal["approve", "decline"]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+RowNumber = Annotated[int, Meta(ge=0)]
+
+
+class ModelReference(msgspec.Struct, frozen=True, gc=False):
+    """The model version that answered."""
+
+    name: str
+    version: str
+
+
+# gc=False: none of these can be part of a reference cycle, and one answer holds sixteen of them.
+class Reason(msgspec.Struct, frozen=True, gc=False):
+    """A principal reason: a feature that raised the probability of default against the reference applicant."""
+
+    feature: str
+    code: Annotated[str, Meta(description="Stable across model versions")]
+    reason: Annotated[str, Meta(description="A sentence for people")]
+    contribution: Annotated[float, Meta(description="In log-odds of default; above zero")]
+    points: Annotated[float, Meta(description="Score points that the feature cost; below zero")]
+
+
+class Contribution(msgspec.Struct, frozen=True, gc=False):
+    """What one feature added to the log-odds of default."""
+
+    feature: str
+    contribution: float
+    protected: bool
+
+
+class Audit(msgspec.Struct, frozen=True, gc=False):
+    """How the reasons were computed."""
+
+    method: str
+    reference_probability_of_default: Probability
+    log_odds_difference: Annotated[float, Meta(description="From the reference applicant to this one")]
+    contributions: Annotated[
+        tuple[Contribution, ...],
+        Meta(description="All features, including protected ones; they sum to log_odds_difference"),
+    ]
+
+
+class Score(msgspec.Struct, frozen=True, gc=False):
+    """The answer to one application; reasons and audit only if the request asked for reasons."""
+
+    request_id: str
+    probability_of_default: Probability
+    score_points: int
+    decision: Decision
+    model: ModelReference
+    served_by: str
+    reasons: tuple[Reason, ...] | UnsetType = UNSET
+    audit: Audit | UnsetType = UNSET
+
+
+class RowScore(msgspec.Struct, frozen=True):
+    """A row of a batch that was scored."""
+
+    row: RowNumber
+    probability_of_default: Probability
+    score_points: int
+    decision: Decision
+
+
+class RowProblem(msgspec.Struct, frozen=True):
+    """What is wrong with a row of a batch."""
+
+    status: int
+    detail: str
+    errors: tuple[FieldProblem, ...]
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """Return the part of a problem that describes its row."""
+        return cls(problem.status, problem.detail, problem.errors)
+
+
+class RefusedRow(msgspec.Struct, frozen=True):
+    """A row of a batch that was refused."""
+
+    row: RowNumber
+    problem: RowProblem
+
+
+class BatchByRow(msgspec.Struct, frozen=True):
+    """The answer to an array of applications."""
+
+    request_id: str
+    served_by: str
+    model: ModelReference
+    # RowScore or RefusedRow: msgspec decodes no union of untagged structs, and nothing here is decoded.
+    results: Sequence[Any]
+
+
+class BatchByColumn(msgspec.Struct, frozen=True):
+    """The answer to an object of columns; a refused row is null in every column."""
+
+    request_id: str
+    served_by: str
+    model: ModelReference
+    probability_of_default: list[Probability | None]
+    score_points: list[int | None]
+    decision: list[Decision | None]
+    errors: list[RefusedRow]
+
+
+class Predictions(msgspec.Struct, frozen=True):
+    """The answer of /invocations: probabilities of default in the order of the rows."""
+
+    predictions: list[Probability]

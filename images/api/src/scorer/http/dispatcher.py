@@ -1,0 +1,110 @@
+"""The outermost ASGI application: admits, dispatches, and is the one place that turns errors into answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.exceptions import HTTPException
+
+from scorer.http.asgi import App, ClientGoneError, Message, Receive, Scope, Send, send_problem
+from scorer.problems import Problem
+
+log = logging.getLogger(__name__)
+# Where an endpoint leaves the perf_counter of when its request's body was complete.
+BODY_COMPLETE = "scorer.body_complete"
+# Clients of the Open Inference Protocol read an error from a member of their own.
+_OPEN_INFERENCE = "/v2"
+
+
+class Admission(Protocol):
+    """Decides whether a request may pass."""
+
+    async def admit(self, scope: Scope, send: Send) -> Send:
+        """Return the `send` to answer the request with.
+
+        Raises:
+            Problem: If the request may not pass.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DirectRoute:
+    """An endpoint that is reached without the framework's routing, which would cost as much as its work.
+
+    Attributes:
+        method: Its HTTP method.
+        path: Its path.
+        endpoint: The ASGI application; it sends nothing before it is done.
+        count_error: Counts the status of a request that it raised a problem for, with the perf_counter of when the
+            body was complete, 0 if it never was.
+    """
+
+    method: str
+    path: str
+    endpoint: App
+    count_error: Callable[[int, float], None]
+
+
+class Dispatcher:
+    """Passes requests on, and answers for whatever the applications behind it raise."""
+
+    def __init__(self, app: App, direct: DirectRoute | None = None, admission: Admission | None = None) -> None:
+        """Take the application for all requests but those of the direct route, and who admits requests, if anyone."""
+        self._app, self._direct, self._admission = app, direct, admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        direct = self._direct
+        if direct is None or scope["path"] != direct.path or scope["method"] != direct.method:
+            await self._pass_on(scope, receive, send)
+            return
+        admitted = False
+        try:
+            if self._admission is not None:
+                send = await self._admission.admit(scope, send)
+            admitted = True
+            await direct.endpoint(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - an unexpected error is an answer too, and logged
+            status = await _answer_error(error, scope, send)
+            if admitted and status:
+                direct.count_error(status, scope.get(BODY_COMPLETE, 0.0))
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            if self._admission is not None:
+                send = await self._admission.admit(scope, send)
+            await self._app(scope, receive, watched_send)
+        except Exception as error:
+            if started:
+                # Too late for another status; the server closes the connection in the middle of the answer.
+                raise
+            await _answer_error(error, scope, send)
+
+
+async def _answer_error(error: Exception, scope: Scope, send: Send) -> int:
+    """Answer a request that raised an error, and return the status; 0 if no client is waiting."""
+    if isinstance(error, ClientGoneError):
+        return 0
+    if isinstance(error, Problem):
+        problem = error
+    elif isinstance(error, HTTPException):
+        problem = Problem(error.status_code, str(error.detail), headers=tuple((error.headers or {}).items()))
+    else:
+        log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+        problem = Problem(500, "internal error; the service's log has the details")
+    await send_problem(send, problem, repeat_detail=scope["path"].startswith(_OPEN_INFERENCE))
+    return problem.status

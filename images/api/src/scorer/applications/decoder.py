@@ -54,7 +54,8 @@ class ApplicationDecoder:
         """
         try:
             row = msgspec.structs.astuple(self._decoder.decode(body))
-            twice = duplicate_key(body, self._count_keys(row))
+            keys = self._end + (row[self._end] is not None)
+            twice = duplicate_key(body, keys + _count_present(row[self._end + 1 :]) if self._ignores else keys)
         except BAD_JSON:
             raise self._explain(body) from None
         if twice is not None:
@@ -71,7 +72,8 @@ class ApplicationDecoder:
             msgspec.ValidationError: If any application is invalid, or may have a key twice.
         """
         rows = [msgspec.structs.astuple(application) for application in self._many.decode(body)]
-        if body.count(b":") != sum(map(self._count_keys, rows)):
+        keys = sum(self._end + (row[self._end] is not None) + _count_present(row[self._end + 1 :]) for row in rows)
+        if body.count(b":") != keys:
             raise msgspec.ValidationError("there are more colons than keys")
         return rows
 
@@ -86,11 +88,6 @@ class ApplicationDecoder:
         ]
         count = f"{len(problems)} invalid field{'s' if len(problems) > 1 else ''}"
         return Problem(422, f"{count}: {', '.join(problem.field for problem in problems)}", tuple(problems))
-
-    def _count_keys(self, row: tuple[Any, ...]) -> int:
-        """Return how many keys a decoded application had, not counting those within ignored values."""
-        count = self._end + (row[self._end] is not None)
-        return count + sum(value is not UNSET for value in row[self._end + 1 :]) if self._ignores else count
 
     def _explain(self, body: bytes) -> Problem:
         document = read_json(body)
@@ -108,6 +105,11 @@ def _record(contract: Contract, columns: list[Feature]) -> type[msgspec.Struct]:
     # Names in JSON need not be Python identifiers.
     names = {f"column_{index}": feature.name for index, feature in enumerate(columns)} | ignored
     return msgspec.defstruct("Application", fields, forbid_unknown_fields=True, kw_only=True, rename=names)
+
+
+def _count_present(ignored: tuple[Any, ...]) -> int:
+    """Return how many ignored fields an application had; keys within their values are not counted."""
+    return sum(value is not UNSET for value in ignored)
 
 
 def read_json(body: bytes, decode: Callable[[bytes], Any] | None = None) -> Any:  # noqa: ANN401 - any JSON

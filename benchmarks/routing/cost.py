@@ -1,11 +1,11 @@
-"""What the router in the API costs: nothing while there is no canary, and one hop for those whom the canary answers.
+"""What the router in the API costs: nothing without a canary, and one hop for applicants whom the canary answers.
 
-    python benchmarks/routing/cost.py                              both, with API processes of their own on loopback
-    python benchmarks/routing/cost.py --url http://127.0.0.1:8080  the hop alone, where a rollout is on its way
+    python benchmarks/routing/cost.py                              both, with API processes on loopback
+    python benchmarks/routing/cost.py --url http://127.0.0.1:8080  the hop only, during a rollout
 
-At rest, wrk asks the same API with a router (and its route, in which nobody is routed) and without one in turn, and
-the ratio is taken per round. For the hop, one client asks one request at a time for many applicants; who answered
-stands in the answer.
+At rest, wrk alternates between an API with a router (whose route has no canary) and one without, and ratios are taken
+within rounds. For the hop, one client sends one request at a time for many applicants; the answer names the version
+that scored it.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ def api(folder: Path, version: str, route_file: Path | None = None) -> Iterator[
             time.sleep(0.1)
         yield port, management_port
     finally:
-        # Two tasks of an API have no end of their own.
+        # Two of the API's tasks never end by themselves.
         process.kill()
         process.wait()
 
 
 def train(work: Path) -> Path:
-    """Return the files of a small model."""
+    """Train a small model and return its files."""
     import mlflow
 
     from trainer.evaluation.gates import GateLimits
@@ -111,16 +111,16 @@ def train(work: Path) -> Path:
 
 
 def requests_per_second(port: int, script: Path, seconds: int) -> float:
-    """Return what wrk counts over 16 connections."""
+    """Return what wrk measures with 16 connections."""
     command = ["wrk", "-t1", "-c16", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/v1/score"]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in found:
-        raise SystemExit(f"the API refused:\n{found}")
+        raise SystemExit(f"the API refused requests:\n{found}")
     return float(re.search(r"Requests/sec: +([0-9.]+)", found)[1])
 
 
 def at_rest(folder: Path, work: Path, body: str, rounds: int, seconds: int) -> None:
-    """Print req/s with and without a router."""
+    """Print requests per second with and without a router."""
     route, script = work / "at-rest.json", work / "post.lua"
     route.write_text(json.dumps(AT_REST))
     script.write_text(f"wrk.method = 'POST'\nwrk.body = [[{body}]]\nwrk.headers['Content-Type'] = 'application/json'\n")
@@ -140,19 +140,17 @@ def at_rest(folder: Path, work: Path, body: str, rounds: int, seconds: int) -> N
         ratios = sorted(own / without for own, without in zip(found, base, strict=True))
         print(f"| {name} | {statistics.median(found):.0f} | {statistics.median(ratios):.3f} "
               f"({ratios[0]:.3f}, {ratios[-1]:.3f}) |")  # fmt: skip
-    print(
-        "\nThe router's ratio is wanted >= 0.97; by how much the second row strays from 1 the machine was not calm.\n"
-    )
+    print("\nThe router's ratio should be >= 0.97. How far the second row is from 1 shows the machine's noise.\n")
 
 
-def hop(url: str, body: str, requests: int, shown: Mapping[str, str] | None = None) -> None:
-    """Print the time to an answer by who gave it; `shown` are further headers."""
+def hop(url: str, body: str, requests: int, headers: Mapping[str, str] | None = None) -> None:
+    """Print the time to an answer by the version that scored it; `headers` are sent in addition."""
     split = urlsplit(url)
     connection, times = HTTPConnection(split.hostname, split.port or 80, timeout=10), defaultdict(list)
     for number in range(requests + 200):
-        headers = {"Content-Type": "application/json", "X-Applicant-Id": f"applicant-{number}", **(shown or {})}
+        own = {"Content-Type": "application/json", "X-Applicant-Id": f"applicant-{number}", **(headers or {})}
         started = time.perf_counter()
-        connection.request("POST", "/v1/score", body, headers)
+        connection.request("POST", "/v1/score", body, own)
         answer = connection.getresponse()
         document = answer.read()
         elapsed = time.perf_counter() - started
@@ -161,25 +159,23 @@ def hop(url: str, body: str, requests: int, shown: Mapping[str, str] | None = No
         if number >= 200:
             times[json.loads(document)["model"]["version"]].append(elapsed * 1000)
     if len(times) != 2:
-        raise SystemExit(
-            f"{url}: answered by version {', '.join(times)} alone; a rollout with a weight has to be on its way"
-        )
+        raise SystemExit(f"{url}: only version {', '.join(times)} answered; run this during a rollout with a weight")
     medians = {version: statistics.median(found) for version, found in times.items()}
     print("| answered by version | requests | median, ms | p99, ms |\n|---|---|---|---|")
     for version, found in sorted(times.items(), key=lambda item: int(item[0])):
         p99 = statistics.quantiles(found, n=100)[98]
         print(f"| {version} | {len(found)} | {medians[version]:.2f} | {p99:.2f} |")
     new, old = sorted(medians, key=int, reverse=True)
-    print(f"| {new} more than {old} | | {medians[new] - medians[old]:.2f}; wanted <= 3 | |")
+    print(f"| {new} more than {old} | | {medians[new] - medians[old]:.2f}; should be <= 3 | |")
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Run the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", help="measure the hop there")
+    parser.add_argument("--url", help="measure the hop at this URL")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of wrk runs")
-    parser.add_argument("--seconds", type=int, default=4, help="of one wrk run")
-    parser.add_argument("--requests", type=int, default=4000, help="for the hop")
+    parser.add_argument("--seconds", type=int, default=4, help="duration of one wrk run")
+    parser.add_argument("--requests", type=int, default=4000, help="requests for the hop")
     parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

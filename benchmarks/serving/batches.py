@@ -1,4 +1,4 @@
-"""A batch of 10,000 rows over HTTP beside the ONNX model called directly on ready arrays."""
+"""Compare a batch of 10,000 rows over HTTP with calling the ONNX model directly on prepared arrays."""
 
 import io
 import json
@@ -21,7 +21,7 @@ ARROW, PARQUET, NDJSON = "application/vnd.apache.arrow.stream", "application/vnd
 
 
 def measure_batches(model: Path, port: int, rounds: int = 7) -> None:
-    """Print rows per second of each form, and their ratio to the direct call within the same round."""
+    """Print the rows per second of each format, and their ratio to the direct call within the same round."""
     os.sched_setaffinity(0, {1})
     features = json.loads((model / "contract.json").read_text())["features"]
     loans = generate(ROWS, seed=11)[[feature["name"] for feature in features]]
@@ -64,7 +64,7 @@ def measure_batches(model: Path, port: int, rounds: int = 7) -> None:
         for name, value in took.items() if number else ():
             seconds[name].append(value)
     direct = seconds["the ONNX model, directly"]
-    print(f"\n| batch of {ROWS} rows | rows/s | of the direct call's |\n|---|---|---|")
+    print(f"\n| batch of {ROWS} rows | rows/s | ratio to the direct call |\n|---|---|---|")
     for name, found in seconds.items():
         ratio = statistics.median(base / value for base, value in zip(direct, found, strict=True))
         print(f"| {name} | {ROWS / statistics.median(found):.0f} | {ratio:.2f} |")

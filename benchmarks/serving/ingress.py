@@ -1,9 +1,9 @@
-"""Scoring through a cluster's ingress, beside a bare echo of as many pods behind the same ingress.
+"""Compare scoring through a cluster's ingress with a bare echo of as many pods behind the same ingress.
 
     make bench-ingress MODEL=FOLDER
 
-The echo gets the service's own image, resources and number of pods, in a namespace that is deleted at the end. wrk runs
-on the same machine as the cluster: what counts are ratios within a round.
+The echo gets the service's image, resources and number of pods, in a namespace that is deleted at the end. wrk runs on
+the same machine as the cluster: compare ratios within rounds.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def echo_beside(deployment: dict, ingress: dict) -> list[dict]:
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked, and with which headers."""
+    """A URL to send requests to, with wrk's script for it."""
 
     name: str
     url: str
@@ -76,14 +76,14 @@ class Target:
     def measure(self, seconds: int) -> tuple[float, float, float]:
         """Return requests per second, and the median and the 99th percentile of the latency in milliseconds."""
         command = ["wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "--latency", "-s", str(self.script)]
-        said = subprocess.run([*command, self.url], check=True, capture_output=True, text=True).stdout
-        if "Non-2xx" in said:
-            raise SystemExit(f"{self.name} refused:\n{said}")
-        return requests_of(said), latency(said, 50), latency(said, 99)
+        output = subprocess.run([*command, self.url], check=True, capture_output=True, text=True).stdout
+        if "Non-2xx" in output:
+            raise SystemExit(f"{self.name} refused requests:\n{output}")
+        return requests_of(output), latency(output, 50), latency(output, 99)
 
 
 def targets(url: str, namespace: str, model: Path, work: Path) -> list[Target]:
-    """Write the requests down and return what is measured, the echo last."""
+    """Write the requests to scripts, and return the targets, the echo last."""
     found = kubectl("-n", namespace, "get", "secret", "scoring-api-key", "--ignore-not-found", "-o", "json")
     key = base64.b64decode(json.loads(found)["data"]["key"]).decode() if found.strip() else ""
     ingress = json.loads(kubectl("-n", namespace, "get", "ingress", "scoring", "-o", "json"))
@@ -116,8 +116,8 @@ def table(found: dict[str, list[tuple[float, float, float]]], pods: int) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default=os.environ.get("CREDITRISK_URL", "http://127.0.0.1:8080"))
-    parser.add_argument("--namespace", default="credit-risk", help="where the service runs")
-    parser.add_argument("--model", type=Path, required=True, help="the folder of a registered version")
+    parser.add_argument("--namespace", default="credit-risk", help="the service's namespace")
+    parser.add_argument("--model", type=Path, required=True, help="folder of a registered version")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
     options = parser.parse_args()
@@ -127,7 +127,7 @@ def main() -> None:
     try:
         kubectl("apply", "-f", "-", text=json.dumps(objects))
         kubectl("-n", NAMESPACE, "rollout", "status", "deployment/echo", "--timeout=120s")
-        # An ingress controller learns of endpoints a moment later.
+        # The ingress controller picks up endpoints a moment later.
         time.sleep(5)
         with TemporaryDirectory() as folder:
             asked = targets(options.url, options.namespace, options.model, Path(folder))

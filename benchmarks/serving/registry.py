@@ -1,4 +1,4 @@
-"""As much of MLflow's registry as the service asks for, from a folder; so the real process can be measured alone."""
+"""The parts of MLflow's registry that the service uses, served from a folder, to measure the process alone."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ FILES = ("model.onnx", "contract.json")
 
 @contextlib.contextmanager
 def registry_of(folder: Path) -> Iterator[str]:
-    """Serve a folder as version 1 of credit-risk and give the registry's address."""
+    """Serve a folder as version 1 of credit-risk and yield the registry's address."""
     tags = [
         {"key": f"sha256.{name}", "value": hashlib.sha256((folder / name).read_bytes()).hexdigest()} for name in FILES
     ]

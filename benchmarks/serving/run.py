@@ -1,10 +1,10 @@
-"""The scoring service beside its floor and beside other servers of the same ONNX model.
+"""Compare the scoring service with a bare echo, and with other servers of the same ONNX model.
 
     python benchmarks/serving/run.py [--model FOLDER] [--venvs FOLDER] [--rounds 5] [--seconds 4]
 
-Each server is one process on one core, wrk another one's: 16 connections that stay open, in turn, so that each round
-sees every server under the same load of the machine. What counts are ratios within a round. A framework runs where
-`--venvs` holds an environment of its name (`venv-litserve` and so on); one that is missing is named.
+Each server is one process on one core; wrk runs on the other one, with 16 kept connections. Servers alternate within
+a round, so that all of them see the same load of the machine: compare ratios within rounds. A framework is measured if
+`--venvs` has an environment of its name (`venv-litserve` and so on); missing ones are reported.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from trainer.data.synthetic import generate
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 CONTENDERS = HERE / "contenders"
-# So many that no server can live from what it has answered before.
+# So many that no server benefits from caching its answers.
 APPLICANTS = 10_000
-# One request after the other, from memory.
+# Cycles through prepared requests.
 WRK = """
 local bodies, requests, last = {{ {bodies} }}, {{}}, 0
 {headers}
@@ -77,7 +77,7 @@ def body_for(name: str, applicant: dict) -> str:
 
 
 def command_for(name: str, port: int, model: Path, venvs: Path, work: Path) -> list[str] | None:
-    """Return how a server is started, None where its environment is missing."""
+    """Return the command that starts a server, None if its environment is missing."""
     python, address = sys.executable, ["--host", "127.0.0.1", "--port", str(port)]
     uvicorn = [python, "-m", "uvicorn", *address, "--no-access-log", "--log-level", "warning"]
     own = {
@@ -105,7 +105,7 @@ def command_for(name: str, port: int, model: Path, venvs: Path, work: Path) -> l
 
 @contextlib.contextmanager
 def server(name: str, command: list[str], environment: dict[str, str], work: Path) -> Iterator[int]:
-    """Run a server on the second core until it is no longer needed; give its process, which leads its group."""
+    """Run a server on the second core; yield its process id, which is also that of its process group."""
     log = (work / f"{name.replace(' ', '-')}.log").open("wb")
     process = subprocess.Popen(
         ["taskset", "-c", "1", *command], cwd=CONTENDERS, env=environment, stdout=log, stderr=log,
@@ -114,7 +114,7 @@ def server(name: str, command: list[str], environment: dict[str, str], work: Pat
     try:
         yield process.pid
     finally:
-        # Asked first: BentoML's workers lead groups of their own, and only their parent ends them.
+        # SIGTERM first: BentoML's workers have their own process groups, and only their parent stops them.
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)
@@ -131,7 +131,7 @@ def answers(port: int, path: str, body: str) -> bool:
 
 
 def wrk_script(bodies: list[str], headers: dict[str, str] | None = None) -> str:
-    """Return a script for wrk that posts one JSON body after the other."""
+    """Return a script for wrk that posts the JSON bodies in a cycle."""
     lines = [
         f"wrk.headers['{name}'] = '{value}'"
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items()
@@ -139,19 +139,19 @@ def wrk_script(bodies: list[str], headers: dict[str, str] | None = None) -> str:
     return WRK.format(bodies=",\n".join(f"[==[{body}]==]" for body in bodies), headers="\n".join(lines))
 
 
-def latency(said: str, percentile: int) -> float:
-    """Return a percentile, in milliseconds, of what wrk said."""
-    value, unit = re.search(rf"{percentile}%\s+([0-9.]+)(us|ms|s)", said).groups()
+def latency(output: str, percentile: int) -> float:
+    """Return a percentile in milliseconds from wrk's output."""
+    value, unit = re.search(rf"{percentile}%\s+([0-9.]+)(us|ms|s)", output).groups()
     return float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
-def requests_of(said: str) -> float:
-    """Return the requests per second of what wrk said."""
-    return float(re.search(r"Requests/sec: +([0-9.]+)", said)[1])
+def requests_of(output: str) -> float:
+    """Return the requests per second from wrk's output."""
+    return float(re.search(r"Requests/sec: +([0-9.]+)", output)[1])
 
 
 def cpu_seconds(group: int) -> float:
-    """Return the processor time of a server's processes so far: it counts alike on a busy machine and an idle one."""
+    """Return the processor time of a process group so far, which does not depend on how busy the machine is."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -166,7 +166,7 @@ def resident_megabytes(pid: int) -> float:
 
 
 def start_of_ours(environment: dict[str, str], work: Path) -> float:
-    """Return the seconds from a process's start to its being ready."""
+    """Return the seconds from a process's start until it is ready."""
     started = time.perf_counter()
     with server("start", SCORER, environment, work):
         while time.perf_counter() - started < 30:
@@ -179,8 +179,8 @@ def start_of_ours(environment: dict[str, str], work: Path) -> float:
     raise SystemExit("the service did not become ready")
 
 
-def shown(value: float, digits: int) -> str:
-    """Return a number; a server whose workers leave its process group has no processor time that could be read."""
+def cell(value: float, digits: int) -> str:
+    """Return a number, or "-" for a server whose workers left its process group and whose time cannot be read."""
     return f"{value:.{digits}f}" if value else "-"
 
 
@@ -196,14 +196,14 @@ def table(rates: dict[str, list[tuple[float, float, float]]]) -> None:
         cheaper = statistics.median(b[2] / max(a[2], 1) for a, b in zip(rates["scoring"], found, strict=True))
         rate, p99, cost = (statistics.median(column) for column in zip(*found, strict=True))
         numbers = (
-            f"{rate:.0f} | {p99:.1f} | {shown(cost, 0)} | {speed:.2f} | {tail:.2f} | {ours:.2f} | {shown(cheaper, 2)}"
+            f"{rate:.0f} | {p99:.1f} | {cell(cost, 0)} | {speed:.2f} | {tail:.2f} | {ours:.2f} | {cell(cheaper, 2)}"
         )
         print(f"| {name} | {numbers} |")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A running server and the request that it is asked."""
+    """A running server and the requests it is sent."""
 
     name: str
     port: int
@@ -213,40 +213,40 @@ class Contender:
 
     @classmethod
     def of(cls, name: str, port: int, group: int, asked: list[dict], work: Path) -> Contender:
-        """Write the requests down for wrk."""
+        """Write the requests to a script for wrk."""
         script, bodies = work / f"{name.replace(' ', '-')}.lua", [body_for(name, one) for one in asked]
         script.write_text(wrk_script(bodies))
         return cls(name, port, group, bodies[0], script)
 
-    def came_up(self, work: Path) -> bool:
-        """Wait for the first answer."""
+    def starts(self, work: Path) -> bool:
+        """Wait for the first answer; return whether there was one."""
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             if answers(self.port, PATHS[self.name], self.body):
                 return True
             time.sleep(0.3)
         log = (work / f"{self.name.replace(' ', '-')}.log").read_text(errors="replace")
-        print(f"{self.name}: does not answer, not measured: {log[-600:]}")
+        print(f"{self.name}: does not answer; not measured: {log[-600:]}")
         return False
 
     def load(self, seconds: int) -> list[str]:
-        """Return the command that asks for so long, on the first core."""
+        """Return the command that sends requests for this many seconds, from the first core."""
         url = f"http://127.0.0.1:{self.port}{PATHS[self.name]}"
         return ["taskset", "-c", "0", "wrk", "-t1", "-c16", f"-d{seconds}s", "--latency", "-s", str(self.script), url]
 
     def measure(self, seconds: int) -> tuple[float, float, float]:
         """Return requests per second, p99 in milliseconds, and the server's processor time per request in us."""
         before = cpu_seconds(self.group)
-        said = subprocess.run(self.load(seconds), check=True, capture_output=True, text=True).stdout
-        if "Non-2xx" in said:
-            raise SystemExit(f"{self.name} refused:\n{said}")
-        requests = int(re.search(r"(\d+) requests in", said)[1])
+        output = subprocess.run(self.load(seconds), check=True, capture_output=True, text=True).stdout
+        if "Non-2xx" in output:
+            raise SystemExit(f"{self.name} refused requests:\n{output}")
+        requests = int(re.search(r"(\d+) requests in", output)[1])
         cost = (cpu_seconds(self.group) - before) / max(requests, 1) * 1e6
-        return requests_of(said), latency(said, 99), cost
+        return requests_of(output), latency(output, 99), cost
 
 
 def applicants(model: Path) -> list[dict]:
-    """Return applicants who are as different from one another, and from the reference, as in the data."""
+    """Return applicants who differ as much from each other, and from the reference, as those in the data."""
     features = [feature["name"] for feature in json.loads((model / "contract.json").read_text())["features"]]
     return generate(APPLICANTS, seed=7)[features].to_dict("records")
 
@@ -273,7 +273,7 @@ def start_all(
     running: contextlib.ExitStack,
     names: Iterable[str] = PATHS,
 ) -> list[Contender]:
-    """Start every server of these names that is installed; the first two are ours."""
+    """Start every installed server of these names; the first two are ours."""
     asked, port = applicants(model), int(ours["SCORER_PORT"])
     pid = running.enter_context(server("scoring", SCORER, ours, work))
     found = [Contender.of(name, port, pid, asked, work) for name in ("scoring", "scoring, 4 reasons")]
@@ -283,14 +283,16 @@ def start_all(
             group = running.enter_context(server(name, command, base, work))
             found.append(Contender.of(name, port, group, asked, work))
         else:
-            print(f"{name}: not installed, not measured")
-    return [contender for contender in found if contender.came_up(work)]
+            print(f"{name}: not installed; not measured")
+    return [contender for contender in found if contender.starts(work)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="the folder of a registered version")
-    parser.add_argument("--venvs", type=Path, default=Path("/nowhere"), help="holds venv-litserve, venv-bentoml, ...")
+    parser.add_argument("--model", type=Path, required=True, help="folder of a registered version")
+    parser.add_argument(
+        "--venvs", type=Path, default=Path("/nowhere"), help="folder with venv-litserve, venv-bentoml, ..."
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     options = parser.parse_args()
@@ -298,7 +300,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, registry_of(model) as registry, contextlib.ExitStack() as running:
         work = Path(folder)
         base, ours = environments(model, registry, work)
-        # The first start fetches the files.
+        # The first start downloads the files.
         starts = [start_of_ours(ours, work) for _ in range(6)][1:]
         contenders = start_all(model, options.venvs, base, ours, work, running)
         pid = contenders[0].group

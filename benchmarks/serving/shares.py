@@ -1,4 +1,4 @@
-"""Where a request's processor time goes, by the library that spends it (needs wrk, and perf of Debian's linux-perf)."""
+"""Where a request's processor time goes, by library (needs wrk, and perf from Debian's linux-perf)."""
 
 import argparse
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from registry import registry_of
 from run import environments, start_all
 
-# Libraries by what they are for; the rest is small.
+# Libraries by purpose; the rest is small.
 PARTS = {
     "Python's interpreter": ("libpython", "_asyncio"),
     "the kernel: sockets, scheduling": ("kernel",),
@@ -26,21 +26,21 @@ NAMES = ("scoring", "scoring, 4 reasons", "bare ASGI echo")
 
 
 def shares(pid: int, seconds: int, data: Path) -> dict[str, float]:
-    """Return each part's share of a process's time in the next seconds."""
+    """Return each part's share of a process's time over the next seconds."""
     record = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "1999", "-p", str(pid), "-o", str(data)]
     subprocess.run([*record, "--", "sleep", str(seconds)], check=True, capture_output=True)
     report = ["perf", "report", "-i", str(data), "--sort", "dso", "--stdio"]
-    said = subprocess.run(report, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(report, check=True, capture_output=True, text=True).stdout
     found: dict[str, float] = defaultdict(float)
-    for percent, library in re.findall(r"^\s+([0-9.]+)%\s+(\S+)", said, re.MULTILINE):
-        part = next((part for part, marks in PARTS.items() if any(mark in library for mark in marks)), "the rest")
+    for percent, library in re.findall(r"^\s+([0-9.]+)%\s+(\S+)", output, re.MULTILINE):
+        part = next((part for part, marks in PARTS.items() if any(mark in library for mark in marks)), "other")
         found[part] += float(percent) / 100
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="the folder of a registered version")
+    parser.add_argument("--model", type=Path, required=True, help="folder of a registered version")
     parser.add_argument("--seconds", type=int, default=5)
     options = parser.parse_args()
     columns: dict[str, tuple[float, dict[str, float]]] = {}
@@ -51,13 +51,13 @@ def main() -> None:
         for contender in start_all(model, Path("/nowhere"), base, ours, work, running, NAMES):
             contender.measure(1)
             _, _, cost = contender.measure(options.seconds)
-            asking = subprocess.Popen(contender.load(options.seconds + 1), stdout=subprocess.DEVNULL)
+            load = subprocess.Popen(contender.load(options.seconds + 1), stdout=subprocess.DEVNULL)
             time.sleep(0.5)
             columns[contender.name] = cost, shares(contender.group, options.seconds, work / "perf.data")
-            asking.wait()
+            load.wait()
     print("\n| us of processor time per request | " + " | ".join(columns) + " |")
     print("|---|" + "---|" * len(columns))
-    for part in [*PARTS, "the rest"]:
+    for part in [*PARTS, "other"]:
         cells = (f"{cost * found.get(part, 0):.1f} ({found.get(part, 0):.0%})" for cost, found in columns.values())
         print(f"| {part} | " + " | ".join(cells) + " |")
     print("| together | " + " | ".join(f"{cost:.1f}" for cost, _ in columns.values()) + " |")

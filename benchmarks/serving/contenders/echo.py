@@ -1,4 +1,4 @@
-"""The floor: an ASGI application that sends the body back, under the same uvicorn."""
+"""The lower bound: an ASGI application that returns the body, under the same uvicorn."""
 
 
 async def app(scope, receive, send):

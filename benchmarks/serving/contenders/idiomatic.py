@@ -1,4 +1,4 @@
-"""FastAPI as its tutorial has it: a `def` endpoint, a request model, a response model."""
+"""FastAPI as in its tutorial: a `def` endpoint, a request model, a response model."""
 
 from fastapi import FastAPI
 from onnx_model import OnnxModel

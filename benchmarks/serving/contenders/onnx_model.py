@@ -1,4 +1,4 @@
-"""What every contender serves: the ONNX file of one version, and its contract's encoding."""
+"""What every contender serves: one version's ONNX file, with its contract's encoding."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""MLServer: a custom runtime without its pool of inference workers, as its documentation advises for light models."""
+"""MLServer: a custom runtime without a pool of inference workers, as its documentation recommends for light models."""
 
 import numpy as np
 from mlserver import MLModel

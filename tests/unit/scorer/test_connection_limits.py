@@ -237,6 +237,7 @@ async def test_a_client_that_never_reads_is_disconnected(serve: Serve) -> None:
         async with asyncio.timeout(5):
             while not server.refused("unread-answer") or server.uvicorn.server_state.connections:
                 await asyncio.sleep(0.01)
+        assert server.refused("unread-answer") == 1
 
 
 async def test_invalid_http_gets_a_problem(serve: Serve) -> None:

@@ -35,7 +35,7 @@ def batcher(network: Sums) -> MicroBatcher[float]:
 
 
 async def score(batcher: MicroBatcher[float], number: float) -> float:
-    return await batcher.ask(np.array([[number]], np.float32), np.array([[100]]))
+    return await batcher.submit(np.array([[number]], np.float32), np.array([[100]]))
 
 
 async def test_rows_of_one_turn_share_a_call_and_each_gets_its_own_answer(

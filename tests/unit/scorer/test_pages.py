@@ -137,6 +137,8 @@ async def test_the_page_asks_for_a_key_if_one_is_required(
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "lender").write_text(hashlib.sha256(b"k-1").hexdigest())
     async with service(model_folder, tmp_path, access_mode="apiKeys", access_dir=tmp_path / "keys") as running:
+        # Errors of earlier tests are still in the log.
+        browser_errors(browser)
         browser.get(running.url)
         wait(browser, "#key").send_keys("wrong" + Keys.ENTER)
         WebDriverWait(browser, 10).until(

@@ -19,7 +19,7 @@ class AccessControl:
     """Decides for each request whether its client may send it."""
 
     def __init__(self, authenticator: Authenticator, open_paths: Collection[str], registry: CollectorRegistry) -> None:
-        """Take who identifies clients, the paths that need no credential, and where to count."""
+        """Take what identifies clients, the paths that need no credential, and where to count."""
         self._authenticator, self._open_paths = authenticator, frozenset(open_paths)
         self._requests = Counter("scorer_client_requests_total", "Requests by client and status code",
                                  ["client", "status"], registry=registry)  # fmt: skip
@@ -62,7 +62,7 @@ class AccessControl:
 
 
 def _credential(headers: list[tuple[bytes, bytes]]) -> tuple[dict[str, str], str]:
-    """Return the request's credential, and the headers that hold it.
+    """Return the headers with the request's credential, and the credential.
 
     Raises:
         Problem: 401 if there is none, or one of another type.

@@ -1,4 +1,4 @@
-"""What access control asks of the ways to identify clients."""
+"""The interface between access control and the ways to identify clients."""
 
 from __future__ import annotations
 

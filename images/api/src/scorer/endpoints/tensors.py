@@ -38,7 +38,7 @@ class InputTensor(msgspec.Struct):
 
 
 class RequestedOutput(msgspec.Struct):
-    """An output that the client asks for."""
+    """An output that the client requests."""
 
     name: str
     parameters: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Loads the model at start, reports meanwhile why there is none yet, and never lets go of a loaded one."""
+"""Loads the model at start; until it is loaded, the slot says why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def keep_loading(slot: ModelSlot, registry: Registry, settings: Settings) 
             slot.code, slot.reason = error.code, str(error)
             log.warning("no model yet (%s): %s", slot.code, slot.reason)
 
-    # The random part keeps pods that start together from asking the registry together.
+    # The random part keeps pods that start together from retrying together.
     pauses = wait_exponential(settings.retry_min_seconds, settings.retry_max_seconds)
     jitter = wait_random(0, settings.retry_min_seconds)
     attempts = AsyncRetrying(retry=retry_if_exception_type(LoadingError), wait=pauses + jitter, before_sleep=report)

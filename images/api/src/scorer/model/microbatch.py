@@ -31,7 +31,7 @@ class MicroBatcher(Generic[Answer]):
         self._codes: list[CodeRows] = []
         self._answers: list[asyncio.Future[Answer]] = []
 
-    async def ask(self, numeric: FloatRows, codes: CodeRows) -> Answer:
+    async def submit(self, numeric: FloatRows, codes: CodeRows) -> Answer:
         """Return the function's answer to one row, of [1, numeric] and [1, categorical] features.
 
         Raises:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ReadinessCode(StrEnum):
-    """What /readyz answers beside its text; the operator decides by these."""
+    """What /readyz answers beside its text; the operator acts on these."""
 
     READY = "ready"
     STARTING = "starting"

@@ -60,7 +60,7 @@ class Explainer:
         # Which values of each mixture are the applicant's: all, then all but one, then a single numeric one.
         own = np.eye(len(columns), dtype=bool)
         taken = np.concatenate([own.any(0, keepdims=True), ~own, own[: self._width]])
-        self._numbers, self._words = taken[:, : self._width], taken[:, self._width :]
+        self._own_numbers, self._own_codes = taken[:, : self._width], taken[:, self._width :]
         # What each category changes on its own, feature after feature.
         counts = [len(feature.categories) for feature in contract.categorical]
         self._offsets = np.cumsum([0, *counts], dtype=np.int64)[:-1]
@@ -91,11 +91,11 @@ class Explainer:
         different = np.concatenate([numeric != self._numeric, codes != self._codes], axis=1)
         itself = np.ones((len(numeric), 1), dtype=bool)
         needed = np.concatenate([itself, different, different[:, : self._width]], axis=1)
-        numbers = np.where(self._numbers, numeric[:, None], self._numeric)[needed]
-        words = np.where(self._words, codes[:, None], self._codes)[needed]
+        numbers = np.where(self._own_numbers, numeric[:, None], self._numeric)[needed]
+        categories = np.where(self._own_codes, codes[:, None], self._codes)[needed]
         # If a feature equals the reference's, its mixtures are not scored, and not used.
         scores = np.full(needed.shape, self.reference_probability, np.float32)
-        scores[needed] = self._predict(numbers, words)
+        scores[needed] = self._predict(numbers, categories)
         found, features = log_odds_of(scores), different.shape[1]
         whole, without, alone = found[:, 0], found[:, 1 : features + 1], found[:, features + 1 :]
         first = np.concatenate([alone - self._reference, self._alone[codes + self._offsets]], axis=1)

@@ -1,4 +1,4 @@
-"""What endpoints ask of scoring, and what they get: they are given these callables, not the classes behind them."""
+"""The interface between endpoints and scoring; endpoints are given these callables, not the classes behind them."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ class SingleScorer:
         given: tuple[Reason, ...] | UnsetType = UNSET
         basis: Audit | UnsetType = UNSET
         if reasons:
-            explanation = await model.explain.ask(numeric, codes)
+            explanation = await model.explain.submit(numeric, codes)
             probability = explanation.probability
             given = model.explainer.reasons(explanation, reasons, context.scorecard.points_per_log_odds)
             basis = model.explainer.audit(explanation)
         else:
-            probability = await model.score.ask(numeric, codes)
+            probability = await model.score.submit(numeric, codes)
         decision: Decision = "approve" if probability < model.contract.decision_threshold else "decline"
         context.metrics.scored(probability, decision)
         reference = ModelReference(model.identity.name, model.identity.version)

@@ -1,7 +1,7 @@
-// The form is made from the model's contract, so that it fits whatever model is served.
+// The form is built from the served model's contract.
 "use strict";
 
-const REASONS = 4;
+const MAX_REASONS = 4;
 const KEY = "credit-risk-key";
 const byId = (id) => document.getElementById(id);
 let contract = null;
@@ -16,7 +16,7 @@ function element(name, attributes = {}, ...children) {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const titled = (name) => sentence(name.replaceAll("_", " "));
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   const key = sessionStorage.getItem(KEY);
   const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   const response = await fetch(path, { ...options, headers });
@@ -25,17 +25,17 @@ async function ask(path, options = {}) {
 }
 
 async function start() {
-  const { status, document } = await ask("v1/model");
+  const { status, document } = await request("v1/model");
   const closed = status === 401 || status === 403;
   byId("access").hidden = !closed;
   if (closed) {
-    byId("served").textContent = "Access is limited to known clients.";
+    byId("served").textContent = "Access requires an API key or a token.";
     byId("access-error").textContent = sessionStorage.getItem(KEY) ? sentence(document.detail) : "";
     byId("key").focus();
     return;
   }
   if (status !== 200) {
-    byId("served").textContent = `${sentence(document.detail)}. Trying again.`;
+    byId("served").textContent = `${sentence(document.detail)}. Retrying.`;
     setTimeout(begin, 3000);
     return;
   }
@@ -47,7 +47,7 @@ async function start() {
 
 function begin() {
   start().catch((error) => {
-    byId("served").textContent = `The service cannot be reached: ${error.message}`;
+    byId("served").textContent = `The service is unreachable: ${error.message}`;
     setTimeout(begin, 3000);
   });
 }
@@ -55,17 +55,17 @@ function begin() {
 function field(feature) {
   const id = `field-${feature.name}`;
   const about = { id, name: feature.name, "aria-describedby": `${id}-hint ${id}-error` };
-  const usual = contract.reference_applicant[feature.name];
+  const reference = contract.reference_applicant[feature.name];
   let control;
   let hint = feature.description;
   if (feature.kind === "categorical") {
-    control = element("select", about, ...feature.categories.map((word) => {
-      const option = element("option", { value: word }, word);
-      option.defaultSelected = word === usual;
+    control = element("select", about, ...feature.categories.map((category) => {
+      const option = element("option", { value: category }, category);
+      option.defaultSelected = category === reference;
       return option;
     }));
   } else {
-    control = element("input", { ...about, type: "text", inputmode: "decimal", autocomplete: "off", value: usual });
+    control = element("input", { ...about, type: "text", inputmode: "decimal", autocomplete: "off", value: reference });
     hint += `, ${feature.minimum.toLocaleString("en")} to ${feature.maximum.toLocaleString("en")} ${feature.unit}`;
   }
   return element("div", {},
@@ -78,7 +78,7 @@ function application() {
   const given = {};
   for (const feature of contract.features) {
     const text = byId(`field-${feature.name}`).value.trim();
-    // A number that is none goes as text: the service says what is wrong with it.
+    // Text that is not a number is sent as it is: the service explains what is wrong with it.
     const number = feature.kind === "numeric" && text !== "" && Number.isFinite(Number(text));
     given[feature.name] = number ? Number(text) : text;
   }
@@ -87,7 +87,7 @@ function application() {
 
 function showProblem(problem) {
   const errors = problem ? problem.errors || [] : [];
-  const known = new Map(errors.map((error) => [error.field, `${sentence(error.problem)}; allowed is ${error.allowed}.`]));
+  const known = new Map(errors.map((error) => [error.field, `${sentence(error.problem)}; allowed: ${error.allowed}.`]));
   for (const feature of contract.features) {
     const control = byId(`field-${feature.name}`);
     control.toggleAttribute("aria-invalid", false);
@@ -127,7 +127,7 @@ function showAnswer(answer) {
   decision.className = answer.decision;
   const threshold = `${(100 * contract.decision_threshold).toFixed(1)} %`;
   const figures = [
-    ["Probability of default", `${(100 * answer.probability_of_default).toFixed(1)} % (declined from ${threshold})`],
+    ["Probability of default", `${(100 * answer.probability_of_default).toFixed(1)} % (declined at ${threshold} or more)`],
     ["Score points", String(answer.score_points)],
     ["Model", `${answer.model.name}, version ${answer.model.version}`],
     ["Served by", answer.served_by],
@@ -143,7 +143,7 @@ function showAnswer(answer) {
     element("th", { scope: "row" }, reason.reason, bar(reason.contribution / largest)),
     element("td", {}, `+${reason.contribution.toFixed(2)}`), element("td", {}, reason.points.toFixed(0)))));
   byId("method").textContent = reasons.length
-    ? "Weight is what the feature adds to the log-odds of default, against the reference applicant." : "";
+    ? "Weight is what the feature adds to the log-odds of default, compared with the reference applicant." : "";
   byId("result-title").focus();
 }
 
@@ -151,14 +151,14 @@ byId("application").addEventListener("submit", async (event) => {
   event.preventDefault();
   byId("score").disabled = true;
   try {
-    const { status, document } = await ask(`v1/score?reasons=${REASONS}`, {
+    const { status, document } = await request(`v1/score?reasons=${Math.min(MAX_REASONS, contract.features.length)}`, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(application()),
     });
     if (status === 401 || status === 403) { byId("work").hidden = true; begin(); return; }
     showProblem(status === 200 ? null : document);
     if (status === 200) showAnswer(document);
   } catch (error) {
-    showProblem({ detail: `the service cannot be reached: ${error.message}` });
+    showProblem({ detail: `the service is unreachable: ${error.message}` });
   } finally {
     byId("score").disabled = false;
   }

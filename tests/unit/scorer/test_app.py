@@ -143,6 +143,9 @@ async def test_scores_are_counted_in_the_metrics(slot: ModelSlot, applicant: dic
     assert 'scorer_requests_total{status="422"} 1.0' in text
     assert "scorer_probability_of_default_count 1.0" in text
     assert 'scorer_model_info{name="credit-risk",version="7"} 1.0' in text
+    assert slot.model
+    held_out = float(sum(slot.model.contract.score_histogram.counts))
+    assert f"scorer_reference_probability_of_default_count {held_out}" in text
 
 
 def test_the_service_conforms_to_its_openapi_document(slot: ModelSlot) -> None:

@@ -249,7 +249,7 @@ async def test_a_body_that_is_invalid_as_a_whole_is_refused(
 async def test_a_small_table_with_huge_strings_is_refused_and_harms_no_other_request(
     client: httpx.AsyncClient, loans: pd.DataFrame, kind: str, compression: Literal["zstd"] | None
 ) -> None:
-    """Ten thousand times one string of five million letters: 50 GB, for which reading aborts the process it runs in."""
+    """10,000 times one string of five million letters is 50 GB: reading it aborts the process."""
     endless = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), ["x" * 5_000_000])
     table = pa.table({"gender": endless, "annual_income": [1.0] * 10_000})
     buffer = io.BytesIO()

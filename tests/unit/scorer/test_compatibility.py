@@ -1,4 +1,4 @@
-"""The compatibility rule as the service lives it: a challenger's decoder refuses clients just when the rule says so."""
+"""The compatibility rule as the service applies it: the challenger refuses clients exactly when the rule says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scorer.problems import Problem
 from unit.scorer.contracts import agreement
 
 CASES = agreement("cases/compatibility.json")["cases"]
-# What a decoder cannot see: the same number in another unit, and another code for the same reason.
+# Problems that a decoder cannot see: another unit of the same number, another code of the same reason.
 UNSEEN = {"unit-changed", "reason-code-changed"}
 
 
@@ -26,14 +26,14 @@ def contract_of(document: dict[str, Any], folder: Path) -> Contract:
 
 
 def values(feature: Feature) -> list[float | str]:
-    """Return the corners of what a feature may be."""
+    """Return the extremes of a feature's range, or all of its categories."""
     if isinstance(feature, CategoricalFeature):
         return list(feature.categories)
     return [feature.minimum, feature.maximum]
 
 
 def requests(contract: Contract) -> Iterator[bytes]:
-    """Yield what clients of a model may send: each corner of each feature, without and with all ignored fields."""
+    """Yield what clients of a model may send: each extreme of each feature, and all ignored fields."""
     usual: dict[str, Any] = {feature.name: values(feature)[0] for feature in contract.features}
     for feature in contract.features:
         for value in values(feature):

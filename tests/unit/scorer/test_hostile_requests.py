@@ -56,7 +56,7 @@ async def post(
 
 
 def with_value(reference: dict[str, Any], text: str) -> bytes:
-    """Return the reference application with another text in the place of the credit score."""
+    """Return the reference application with other text in place of the credit score."""
     return json.dumps({**reference, "credit_score": "@"}).replace('"@"', text).encode()
 
 
@@ -66,7 +66,7 @@ def with_value(reference: dict[str, Any], text: str) -> bytes:
      "1." + "0" * 70 + "e400",
      "0x10", "01", "+1", "1.", ".5", "1e", "true", "null", '"700"', "[700]", "{}", "1_000", "\u0661"],
 )  # fmt: skip
-async def test_invalid_numbers(app: App, reference: dict[str, Any], text: str) -> None:
+async def test_invalid_numbers_are_refused(app: App, reference: dict[str, Any], text: str) -> None:
     found = await post(app, with_value(reference, text))
     assert found.status_code in {400, 422}, found.text
     assert found.headers["content-type"] == "application/problem+json"
@@ -81,7 +81,7 @@ async def test_invalid_numbers(app: App, reference: dict[str, Any], text: str) -
      b'{"applicant_id":' + b'{"a":' * 9_000, b'{"gender":"\xc3\x28"}', b'{"gender":"\\ud800"}', b'{"\\u0000":1}'],
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
-async def test_bodies_that_are_not_an_application(app: App, body: bytes) -> None:
+async def test_bodies_that_are_not_an_application_are_refused(app: App, body: bytes) -> None:
     found = await post(app, body)
     assert found.status_code in {400, 422}, found.text
     assert found.headers["content-type"] == "application/problem+json"
@@ -94,7 +94,7 @@ async def test_bodies_that_are_not_an_application(app: App, body: bytes) -> None
      b'{"a":' * 10_000, b'{"inputs":' + b"[" * 30_000],
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
-async def test_bodies_that_are_not_a_batch(app: App, path: str, body: bytes) -> None:
+async def test_bodies_that_are_not_a_batch_are_refused(app: App, path: str, body: bytes) -> None:
     found = await post(app, body, path=path)
     # An invalid row of a batch is refused alone.
     assert found.status_code in {400, 422} or '"status":400' in found.text, found.text
@@ -102,7 +102,7 @@ async def test_bodies_that_are_not_a_batch(app: App, path: str, body: bytes) -> 
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
-async def test_wrong_encodings(app: App, reference: dict[str, Any], encoding: str) -> None:
+async def test_other_encodings_are_refused(app: App, reference: dict[str, Any], encoding: str) -> None:
     assert (await post(app, json.dumps(reference).encode(encoding))).status_code == 400
 
 
@@ -173,7 +173,7 @@ def test_a_duplicate_key_is_found_wherever_it_is(document: dict[str, Any], data:
 @pytest.mark.parametrize(
     "query", ["?reasons=0", "?reasons=12", "?reasons=", "?reasons=4&reasons=5x", "?x=1", "?%ff=%00"]
 )
-async def test_invalid_queries(app: App, reference: dict[str, Any], query: str) -> None:
+async def test_invalid_queries_are_refused(app: App, reference: dict[str, Any], query: str) -> None:
     assert (await post(app, json.dumps(reference).encode(), query=query)).status_code == 422
 
 

@@ -1,4 +1,4 @@
-"""Ignored fields: clients of an older model keep sending them, in every protocol, with whatever value."""
+"""Ignored fields: clients of an older model keep sending them, in every protocol, with any value."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ async def test_ignored_fields_are_described(client: httpx.AsyncClient, slot: Mod
     assert not {tensor["name"] for tensor in metadata["inputs"]} & set(IGNORED)
 
 
-async def test_as_many_reasons_may_be_asked_for_as_clients_of_any_model_have_fields(
+async def test_a_request_may_ask_for_as_many_reasons_as_there_are_features_and_ignored_fields(
     client: httpx.AsyncClient, applicant: Applicant, slot: ModelSlot
 ) -> None:
     """A client that asked a model of 13 fields for 13 reasons is not refused by one that ignores two of them."""

@@ -112,7 +112,7 @@ def test_each_form_of_invocations_gets_the_same_scores(
 def test_sagemakers_client_gets_the_same_scores_for_csv(
     url: str, loans: pd.DataFrame, expected: npt.NDArray[np.float32]
 ) -> None:
-    """Amazon's runtime takes an endpoint's name off the path and passes the rest to the container; so does this."""
+    """Like Amazon's runtime, strip the endpoint's name from the path and pass the rest to the container."""
     client = boto3.client(
         "sagemaker-runtime", endpoint_url=url, region_name="eu-central-1",
         aws_access_key_id="test", aws_secret_access_key="test",
@@ -167,7 +167,7 @@ def tensors(loans: pd.DataFrame, *, binary: bool, column: bool = False) -> list[
 
 @pytest.mark.parametrize("column", [False, True])
 @pytest.mark.parametrize("binary", [False, True])
-def test_tritons_client_infers(
+def test_tritons_client_gets_the_same_scores(
     port: int, loans: pd.DataFrame, expected: npt.NDArray[np.float32], binary: bool, column: bool
 ) -> None:
     client = triton.InferenceServerClient(f"127.0.0.1:{port}")

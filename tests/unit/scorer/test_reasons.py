@@ -1,4 +1,4 @@
-"""Reasons: exact where the method promises it, close where it does not, and never a protected attribute."""
+"""Reasons: exact if features interact in pairs, close otherwise, and never a protected attribute."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def contract(protected: tuple[str, ...] = ()) -> Contract:
     document = {
         "format_version": 1,
         "model_name": "m",
-        # The contract's order need not be the columns'.
+        # The contract's order may differ from that of the columns.
         "features": [categorical[0], *numeric, categorical[1]],
         "reference_applicant": {"a": 0.0, "b": 0.0, "c": 0.0, "d": "none", "e": "none"},
         "score_histogram": {"edges": [0.0, 1.0], "counts": [1]},
@@ -104,7 +104,7 @@ def as_input(row: tuple[float, ...]) -> tuple[FloatRows, CodeRows]:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_contributions_are_the_exact_shapley_values_where_features_interact_in_pairs(row: tuple[float, ...]) -> None:
+def test_contributions_are_the_exact_shapley_values_if_features_interact_in_pairs(row: tuple[float, ...]) -> None:
     expected = exact_shapley(pairwise, np.array(row))[ORDER]
     np.testing.assert_allclose(explained(pairwise, row), expected, atol=2e-5)
 
@@ -116,11 +116,11 @@ def test_with_deeper_interactions_they_stay_close_and_still_sum_to_the_differenc
     assert np.abs(contributions - expected).max() <= 0.1 * np.abs(expected).max()
 
 
-def test_a_feature_like_the_references_contributes_nothing() -> None:
+def test_a_feature_that_equals_the_references_contributes_nothing() -> None:
     assert explained(tangled, (1.0, 0.0, 2.0, 0, 1))[[0, 2]].tolist() == [0, 0]
 
 
-def test_rows_that_are_explained_together_are_explained_as_each_alone() -> None:
+def test_rows_explained_together_get_the_same_explanations_as_alone() -> None:
     explainer = Explainer(contract(), predicting(tangled))
     numeric, codes = (np.concatenate(rows) for rows in zip(*map(as_input, ROWS), strict=True))
     together = explainer.explain(numeric, codes)
@@ -142,7 +142,7 @@ def test_only_what_differs_from_the_reference_is_scored() -> None:
 
 
 @pytest.mark.parametrize("kind", ["numeric", "categorical"])
-def test_a_model_of_features_of_one_kind_is_explained(kind: str) -> None:
+def test_a_model_with_only_numeric_or_only_categorical_features_is_explained(kind: str) -> None:
     whole = contract()
     features: tuple[Feature, ...] = whole.numeric if kind == "numeric" else whole.categorical
     usual = {feature.name: whole.reference_applicant[feature.name] for feature in features}
@@ -154,7 +154,7 @@ def test_a_model_of_features_of_one_kind_is_explained(kind: str) -> None:
     np.testing.assert_allclose(explain(Explainer(some, predict), taken).contributions, expected, atol=2e-5)
 
 
-def test_three_features_that_differ_are_exact_whatever_the_interactions() -> None:
+def test_three_differing_features_are_exact_with_any_interactions() -> None:
     first, last, all_play = np.array([[1.0, 2.0, 3.0]]), np.array([[4.0, 6.0, 8.0]]), np.ones((1, 3), dtype=bool)
     assert shapley_of_pairs(first, last, np.array([12.0]), all_play).sum() == pytest.approx(12)
     found = explained(lambda rows: rows[:, 0] * rows[:, 1] * rows[:, 2], (1.0, 2.0, -1.0, 0, 0))

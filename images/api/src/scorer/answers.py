@@ -22,7 +22,7 @@ class ModelReference(msgspec.Struct, frozen=True, gc=False):
     version: str
 
 
-# gc=False: none of these can be part of a reference cycle, and one answer holds sixteen of them.
+# gc=False: none of these can be part of a reference cycle, and an answer has several per feature.
 class Reason(msgspec.Struct, frozen=True, gc=False):
     """A principal reason: a feature that raised the probability of default against the reference applicant."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class Model:
     score: MicroBatcher[float]
     explain: MicroBatcher[Explanation]
 
-    @property
+    @cached_property
     def reference(self) -> ModelReference:
         """The version, as answers name it."""
         return ModelReference(self.identity.name, self.identity.version)

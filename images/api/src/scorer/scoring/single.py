@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from scorer.answers import Audit, Decision, ModelReference, Reason, Score
+from scorer.answers import Audit, Decision, Reason, Score
 from scorer.scoring.context import ScoringContext
 
 
@@ -35,9 +35,8 @@ class SingleScorer:
             probability = await model.score.submit(numeric, codes)
         decision: Decision = "approve" if probability < model.contract.decision_threshold else "decline"
         context.metrics.scored(probability, decision)
-        reference = ModelReference(model.identity.name, model.identity.version)
         points = context.scorecard.points(probability)
-        score = Score(request_id, probability, points, decision, reference, context.served_by, given, basis)
+        score = Score(request_id, probability, points, decision, model.reference, context.served_by, given, basis)
         if context.audit:
             context.audit.write("score", **_logged(score))
         return score

@@ -37,8 +37,8 @@ class ScoreEndpoint:
 
     def __init__(self, context: ScoringContext, score: ScoreOne, router: Router | None, max_body_bytes: int) -> None:
         """Take what scores an application, and the router if there can be a canary."""
-        self._context, self._score_here, self._router = context, score, router
-        self._limit = max_body_bytes
+        self._slot, self._metrics = context.slot, context.metrics
+        self._score_here, self._router, self._limit = score, router, max_body_bytes
         self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,12 +53,12 @@ class ScoreEndpoint:
         query: bytes = scope["query_string"]
         reasons = 0
         if query:
-            reasons = integer_parameter(query, "reasons", self._context.slot.require().contract.max_reasons)
+            reasons = integer_parameter(query, "reasons", self._slot.require().contract.max_reasons)
         body = await read_body(receive, self._limit)
         scope[BODY_COMPLETE] = started = time.perf_counter()
         score = await self._score(headers, body, query, reasons)
         encoded = score if isinstance(score, bytes) else _encode(score)
-        self._context.metrics.answered(200, started)
+        self._metrics.answered(200, started)
         await send_answer(send, encoded)
 
     async def _score(self, headers: dict[bytes, bytes], body: bytes, query: bytes, reasons: int) -> Score | bytes:

@@ -13,7 +13,9 @@ class SingleScorer:
 
     def __init__(self, context: ScoringContext) -> None:
         """Take the model, where to count, and where to log."""
-        self._context = context
+        # Kept one by one, because every request needs all of them.
+        self._slot, self._scorecard, self._metrics = context.slot, context.scorecard, context.metrics
+        self._served_by, self._audit = context.served_by, context.audit
 
     async def score(self, body: bytes, request_id: str, reasons: int = 0) -> Score:
         """Score one application and give at most `reasons` reasons.
@@ -21,24 +23,23 @@ class SingleScorer:
         Raises:
             Problem: 503 if there is no model yet; 400 or 422 if the application is invalid.
         """
-        context = self._context
-        model = context.slot.require()
+        model = self._slot.require()
         numeric, codes = model.decoder.decode(body)
         given: tuple[Reason, ...] | UnsetType = UNSET
         basis: Audit | UnsetType = UNSET
         if reasons:
             explanation = await model.explain.submit(numeric, codes)
             probability = explanation.probability
-            given = model.explainer.reasons(explanation, reasons, context.scorecard.points_per_log_odds)
+            given = model.explainer.reasons(explanation, reasons, self._scorecard.points_per_log_odds)
             basis = model.explainer.audit(explanation)
         else:
             probability = await model.score.submit(numeric, codes)
         decision: Decision = "approve" if probability < model.contract.decision_threshold else "decline"
-        context.metrics.scored(probability, decision)
-        points = context.scorecard.points(probability)
-        score = Score(request_id, probability, points, decision, model.reference, context.served_by, given, basis)
-        if context.audit:
-            context.audit.write("score", **_logged(score))
+        self._metrics.scored(probability, decision)
+        points = self._scorecard.points(probability)
+        score = Score(request_id, probability, points, decision, model.reference, self._served_by, given, basis)
+        if self._audit:
+            self._audit.write("score", **_logged(score))
         return score
 
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import REPOSITORY
 
 # The most modules in one chain of imports, from __main__ down, by the package's folder.
-LIMITS = {"images/api/src/scorer": 9}
+LIMITS = {"images/api/src/scorer": 9, "operator/src/promoter": 8}
 
 
 def imported(file: Path, modules: set[str]) -> Iterator[str]:

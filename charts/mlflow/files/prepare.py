@@ -41,13 +41,16 @@ def bucket(name: str) -> Callable[[], None]:
 
     def attempt() -> None:
         s3 = boto3.client("s3", config=Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 1}))
+        region = s3.meta.region_name
+        # AWS wants every other region named, and refuses this one's name.
+        location = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         try:
             s3.head_bucket(Bucket=name)
         except ClientError as missing:
             if missing.response["Error"]["Code"] not in {"404", "NoSuchBucket"}:
                 raise
             try:
-                s3.create_bucket(Bucket=name)
+                s3.create_bucket(Bucket=name, **location)
             except ClientError as error:
                 if error.response["Error"]["Code"] not in BUCKET_EXISTS:
                     raise

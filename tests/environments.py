@@ -53,6 +53,20 @@ def installed(*names: str, packages: Sequence[str]) -> list[str]:
     return found
 
 
+def postgres_programs() -> Path:
+    """Return the folder of Debian's newest Postgres programs, installed where that can be done; else skips the test.
+
+    Only pg_ctl's wrapper and the client's programs are on the PATH.
+    """
+    server = Path("/usr/lib/postgresql")
+    if not list(server.glob("*/bin/initdb")) and shutil.which("apt-get") and not os.geteuid():
+        with tempfile.TemporaryDirectory() as logs, contextlib.suppress(ClusterError):
+            apt_install(["postgresql-15"], Path(logs) / "apt.log")
+    if not (found := sorted(server.glob("*/bin/initdb"))):
+        pytest.skip("needs Debian's postgresql-15")
+    return found[-1].parent
+
+
 def unpacked(package: str, folder: Path) -> Path:
     """Unpack a Debian package into a folder without installing it, and return the folder; skip elsewhere."""
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:

@@ -36,7 +36,7 @@ class Image:
 LOCKS = ("requirements/build.txt",)
 API = Image("api", "images/api/Dockerfile", (*LOCKS, "requirements/api.txt", "images/api/src"))
 TRAINING = Image("training", "images/training/Dockerfile", (*LOCKS, "requirements/training.txt", "images/training/src"))
-MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", (*LOCKS, "requirements/mlflow.txt"))
+MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", (*LOCKS, "requirements/mlflow.txt", "images/mlflow/src"))
 OPERATOR = Image("operator", "images/operator/Dockerfile", (*LOCKS, "requirements/operator.txt", "operator/src"))
 STACK = (API, TRAINING, MLFLOW, OPERATOR)
 

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Replace the database's content by the dump in the workspace: all of it in one transaction, or nothing.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$WORKSPACE"
+. "$here/wait.sh"
+echo "restoring the database $PGDATABASE on $PGHOST:$PGPORT"
+# As SQL first: the script is whole before the first statement runs, and the comparison below joins its transaction.
+pg_restore --clean --if-exists --no-owner --no-privileges --file=database.sql database.dump
+if ! psql --no-psqlrc --quiet --single-transaction --set=ON_ERROR_STOP=1 \
+    --file="$here/empty.sql" --file=database.sql --file="$here/compare.sql" >/dev/null; then
+    echo "the restore was rolled back: the database is as it was before" >&2
+    exit 1
+fi
+rm -f database.sql
+echo "restored $(wc -l <tables.tsv) tables; rows and checksums match the backup's"

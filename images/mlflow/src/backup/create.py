@@ -1,0 +1,174 @@
+"""Store a dump and the artifacts as a backup.
+
+The database is dumped before the bucket is listed. MLflow's clients write artifacts before they register them, so every
+artifact that the dump names is in the bucket by then.
+"""
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from backup import retention
+from backup.bucket import Bucket, StoredObject
+from backup.errors import BackupError, ConfigurationError, ObjectMissingError, RefusedError
+from backup.manifest import Artifact, Database, Dump, Manifest, Problem, Table, parse_tables
+from backup.progress import for_all
+from backup.repository import DUMP, Repository
+from backup.settings import Settings
+from backup.versions import problems_of
+
+logger = logging.getLogger("backup")
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """What dump.sh left in the workspace."""
+
+    file: Path
+    database: Database
+    tables: tuple[Table, ...]
+
+    @classmethod
+    def read(cls, workspace: Path) -> "Dumped":
+        """Read the dump's description.
+
+        Raises:
+            ConfigurationError: There is no dump in the workspace.
+        """
+        try:
+            database = Database.model_validate_json((workspace / "database.json").read_text())
+            tables = parse_tables((workspace / "tables.tsv").read_text())
+        except (OSError, ValidationError) as error:
+            raise ConfigurationError(f"no complete dump in {workspace}: {error}") from error
+        return cls(workspace / DUMP, database, tables)
+
+
+def create(settings: Settings, source: Bucket, target: Bucket, now: datetime) -> Manifest:
+    """Store the workspace's dump and the artifact bucket as a new backup, then apply the retention.
+
+    Raises:
+        RefusedError: The database is empty although the previous backup is not.
+        BackupError: The store failed; what was written so far is taken up by the next backup or removed later.
+    """
+    target.create_if_absent()
+    repository = Repository(target, settings.prefix)
+    dumped = Dumped.read(settings.workspace)
+    previous = _previous(repository)
+    _refuse_emptied(dumped, previous, allowed=settings.allow_empty)
+    backup_id = repository.new_id(dumped.database.taken_at)
+    logger.info("backup %s goes to s3://%s/%s", backup_id, target.name, settings.prefix)
+    dump = _store_dump(repository, backup_id, dumped.file)
+    artifacts = _Artifacts(settings, source, repository, previous).store()
+    found = {artifact.key: artifact.sha256 for artifact in artifacts}
+    manifest = Manifest(
+        id=backup_id,
+        mlflow_version=package_version("mlflow"),
+        database=dumped.database,
+        dump=dump,
+        tables=dumped.tables,
+        artifacts=artifacts,
+        problems=tuple(
+            Problem(name=version.name, version=version.version, problem=problem)
+            for version in dumped.database.versions
+            for problem in problems_of(version, found, source.name)
+        ),
+    )
+    for problem in manifest.problems:
+        logger.warning("version %d of %s: %s", problem.version, problem.name, problem.problem)
+    target.write_text(repository.manifest_key(backup_id), manifest.model_dump_json(indent=1))
+    _check_contents(repository, manifest)
+    retention.apply(repository, settings, now)
+    return manifest
+
+
+def _previous(repository: Repository) -> Manifest | None:
+    ids = repository.ids()
+    return repository.manifest(ids[-1]) if ids else None
+
+
+def _refuse_emptied(dumped: Dumped, previous: Manifest | None, *, allowed: bool) -> None:
+    """A database that was lost and recreated must not push the backups out that it has to be restored from."""
+    rows = {table.name: table.rows for table in dumped.tables}
+    empty = not rows.get("public.runs") and not rows.get("public.model_versions")
+    if empty and previous is not None and not previous.empty and not allowed:
+        raise RefusedError(
+            f"the database holds no runs and no registered versions, but the backup {previous.id} does: restore it, or "
+            "set BACKUP_ALLOW_EMPTY=true (the chart's value allowEmpty) if the data was removed on purpose"
+        )
+
+
+def _store_dump(repository: Repository, backup_id: str, file: Path) -> Dump:
+    """Write the dump and read it back: it is the one object that nothing else can replace."""
+    key = repository.dump_key(backup_id)
+    repository.bucket.write(key, file)
+    stored = repository.bucket.read(key, file.with_suffix(".stored"))
+    if file.with_suffix(".stored").read_bytes() != file.read_bytes():
+        raise BackupError(f"{key} differs from what was written")
+    file.with_suffix(".stored").unlink()
+    return Dump(size=stored.size, sha256=stored.sha256)
+
+
+class _Artifacts:
+    """Copies to the backup what it does not have yet of the artifact bucket."""
+
+    def __init__(self, settings: Settings, source: Bucket, repository: Repository, previous: Manifest | None) -> None:
+        self._source, self._repository = source, repository
+        self._workspace = settings.workspace
+        # Backups may be in the artifact bucket itself.
+        shared = settings.store is None and settings.bucket == settings.artifact_bucket
+        self._skipped = f"{settings.prefix}/" if shared else None
+        self._known = {artifact.key: artifact for artifact in previous.artifacts} if previous else {}
+        self._stored = {sha256: item.size for sha256, item in repository.contents().items()}
+
+    def store(self) -> tuple[Artifact, ...]:
+        """Return all artifacts in the order of their keys; their contents are in the backup."""
+        objects = [item for item in self._source.list() if not self._skipped or not item.key.startswith(self._skipped)]
+        unchanged = [known for item in objects if (known := self._unchanged(item))]
+        keys = {artifact.key for artifact in unchanged}
+        changed = [item for item in objects if item.key not in keys]
+        logger.info("%d artifacts, %d of them new since the previous backup", len(objects), len(changed))
+        copied = [found for found in for_all("artifacts", changed, self._copy, lambda item: item.size) if found]
+        return tuple(sorted(unchanged + copied, key=lambda artifact: artifact.key))
+
+    def _unchanged(self, item: StoredObject) -> Artifact | None:
+        """Return the previous backup's entry if neither object nor stored content changed since."""
+        known = self._known.get(item.key)
+        same = known and (known.size, known.etag) == (item.size, item.etag)
+        return known if known and same and self._stored.get(known.sha256) == known.size else None
+
+    def _copy(self, item: StoredObject) -> Artifact | None:
+        with tempfile.NamedTemporaryFile(dir=self._workspace) as scratch:
+            file = Path(scratch.name)
+            try:
+                content = self._source.read(item.key, file)
+            except ObjectMissingError:
+                logger.info("%s was deleted meanwhile", item.key)
+                return None
+            if self._stored.get(content.sha256) != content.size:
+                self._repository.bucket.write(self._repository.content_key(content.sha256), file)
+                self._stored[content.sha256] = content.size
+        return Artifact(
+            key=item.key,
+            size=content.size,
+            sha256=content.sha256,
+            etag=item.etag,
+            content_type=content.content_type,
+        )
+
+
+def _check_contents(repository: Repository, manifest: Manifest) -> None:
+    """Check that all contents are there now that the manifest protects them.
+
+    Raises:
+        BackupError: Another run's retention removed some before; the backup is removed, and another attempt will do.
+    """
+    stored = {sha256: item.size for sha256, item in repository.contents().items()}
+    missing = [artifact.key for artifact in manifest.artifacts if stored.get(artifact.sha256) != artifact.size]
+    if missing:
+        repository.bucket.delete(repository.manifest_key(manifest.id))
+        raise BackupError(f"the contents of {len(missing)} artifacts, such as {missing[0]}, are not in the store")

@@ -16,14 +16,19 @@ from charts.tls_servers import https_server, postgres_server, self_signed
 FOLDER = "/etc/creditrisk/ca"
 FILE = f"{FOLDER}/ca.crt"
 OPENSSL = {"SSL_CERT_FILE": FILE, "SSL_CERT_DIR": FOLDER}
-CLIENTS = OPENSSL | {"REQUESTS_CA_BUNDLE": FILE, "AWS_CA_BUNDLE": FILE}
+S3 = OPENSSL | {"AWS_CA_BUNDLE": FILE}
+CLIENTS = S3 | {"REQUESTS_CA_BUNDLE": FILE}
 DATABASE = {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": FILE}
 EXPECTED = {
     "Deployment/scoring": OPENSSL,
     "Deployment/operator": OPENSSL,
     "Deployment/mlflow": CLIENTS,
     "Job/training": CLIENTS,
+    "CronJob/backup": S3,
+    "CronJob/restore": S3,
 }
+# Containers that connect to the database alone.
+DATABASE_CLIENTS = {"dump", "database"}
 # The TLS clients in the images. Each prints the status of its answer; psycopg2 raises what the server answers.
 PROGRAMS = {
     "aiohttp": "import aiohttp, asyncio\n"
@@ -59,10 +64,11 @@ def test_the_bundle_reaches_every_pod_that_makes_tls_connections_and_no_other() 
             mounts = [mount for mount in container.get("volumeMounts", []) if mount["name"] == "ca-bundle"]
             mount = {"name": "ca-bundle", "mountPath": FOLDER, "readOnly": True}
             assert mounts == ([mount] if name in EXPECTED else []), name
-            assert bundle_variables(container) == EXPECTED.get(name, {}), name
+            expected = {} if container["name"] in DATABASE_CLIENTS else EXPECTED.get(name, {})
+            assert bundle_variables(container) == expected, name
 
 
-@pytest.mark.parametrize("part", ["api", "mlflow", "operator", "training"])
+@pytest.mark.parametrize("part", ["api", "backup", "mlflow", "operator", "training"])
 def test_the_bundle_may_be_any_key_of_a_config_map(part: str) -> None:
     for name, template in pods(f"{part}/ci/pod-settings-values.yaml").items():
         if not name.startswith("Pod/"):
@@ -76,6 +82,13 @@ def test_connections_to_a_database_outside_the_stack_are_verified(part: str) -> 
     for template in pods(f"{part}/ci/pod-settings-values.yaml").values():
         for container in containers(template):
             assert bundle_variables(container) == CLIENTS | DATABASE
+
+
+def test_each_container_of_a_backup_verifies_what_it_connects_to() -> None:
+    expected = {"dump": DATABASE, "database": DATABASE, "store": S3, "fetch": S3, "verify": S3 | DATABASE}
+    for template in pods("backup/ci/pod-settings-values.yaml").values():
+        for container in containers(template):
+            assert bundle_variables(container) == expected[container["name"]]
 
 
 def test_without_a_bundle_nothing_is_mounted_and_no_variable_set() -> None:

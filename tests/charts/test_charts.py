@@ -123,8 +123,10 @@ def test_network_policies_allow_only_the_connections_that_the_stack_uses() -> No
         ("api", "scoring"),  # stable pods forward requests to the canary
         ("mlflow", "postgres"),
         ("training", "postgres"),
+        ("backup", "postgres"),
         ("mlflow", "minio"),
         ("training", "minio"),
+        ("backup", "minio"),
         ("client", "scoring"),
     }
 

@@ -15,7 +15,7 @@ help: ## list all targets
 	    /^[a-z0-9-]+:.*## /{gsub(/\$$\$$/, "$$"); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ stack
-.PHONY: up kind-up embedded-up train down status env images
+.PHONY: up kind-up embedded-up train backup backups restore down status env images
 up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv: train on your own data)
 	@$(LOCAL) up --data "$(DATA)"
 
@@ -27,6 +27,15 @@ embedded-up: $(STAMP) ## the same on the embedded cluster (needs root on Debian 
 
 train: $(STAMP) ## train another model and follow its log (DATA=loans.csv ARGS="--epochs 12")
 	@$(LOCAL) train --data "$(DATA)" --args="$(ARGS)"
+
+backup: $(STAMP) ## back up MLflow's database and artifacts now, and follow the log
+	@$(LOCAL) backup
+
+backups: $(STAMP) ## list the backups
+	@$(LOCAL) backups
+
+restore: $(STAMP) ## replace MLflow's database and artifacts by a backup (FROM=latest or an id; ARGS=--json)
+	@$(LOCAL) restore --from "$(FROM)" $(ARGS)
 
 down: $(STAMP) ## remove the cluster and everything on it
 	@$(LOCAL) down

@@ -1,4 +1,4 @@
-"""`python -m localcluster up|train|down|status|env|images|tools`: the commands behind the Makefile."""
+"""`python -m localcluster up|train|backup|backups|restore|down|status|env|images|tools`: the Makefile's commands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from localcluster import backup as backups_of
 from localcluster import object_store, packages, training
 from localcluster.cluster import Cluster
 from localcluster.console import ClusterError, say, step
@@ -70,6 +72,32 @@ def train(cluster: Cluster, arguments: argparse.Namespace) -> None:
     training.follow(stack, job)
 
 
+def backup(cluster: Cluster, arguments: argparse.Namespace) -> None:
+    """Back up the database and the artifacts, and follow the log to the end."""
+    _follow(cluster, arguments, backups_of.back_up)
+
+
+def backups(cluster: Cluster, arguments: argparse.Namespace) -> None:
+    """List the backups."""
+    _follow(cluster, arguments, backups_of.list_backups)
+
+
+def restore(cluster: Cluster, arguments: argparse.Namespace) -> None:
+    """Replace the database and restore the artifacts from a backup, and follow the log to the end."""
+    if not arguments.source:
+        raise ClusterError("FROM is not set: FROM=latest, or FROM=ID with an id that `make backups` lists")
+    _follow(cluster, arguments, lambda stack: backups_of.restore(stack, arguments.source, as_json=arguments.json))
+
+
+def _follow(cluster: Cluster, arguments: argparse.Namespace, start: Callable[[Stack], str]) -> None:
+    if not cluster.running():
+        raise ClusterError("no cluster is running; start one with `make up`")
+    stack = Stack(cluster, namespace=arguments.namespace)
+    job = start(stack)
+    say(f"-> Started {job} in namespace {stack.namespace}; Ctrl+C stops following its log, but not the Job")
+    backups_of.follow(stack, job)
+
+
 def down(cluster: Cluster, _: argparse.Namespace) -> None:
     """Remove the cluster and everything on it; keep the cache of images and downloads."""
     cluster.down()
@@ -119,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="localcluster", description=__doc__)
     parser.add_argument("--cluster", choices=["auto", "kind", "embedded"], default="auto")
     commands = parser.add_subparsers(required=True)
-    for command in (up, train, down, status, env, images, tools):
+    for command in (up, train, backup, backups, restore, down, status, env, images, tools):
         sub = commands.add_parser(command.__name__, help=command.__doc__)
         sub.set_defaults(run=command)
         if command is up:
@@ -127,7 +155,11 @@ def _parser() -> argparse.ArgumentParser:
         if command is train:
             sub.add_argument("--data", default="", help="file, URL or `synthetic`; default: the release's data")
             sub.add_argument("--args", default="", help="further arguments of the trainer, as one string")
+        if command in {train, backup, backups, restore}:
             sub.add_argument("--namespace", default=RELEASE, help="namespace of the release")
+        if command is restore:
+            sub.add_argument("--from", dest="source", default="", help="id of a backup, or latest")
+            sub.add_argument("--json", action="store_true", help="print the report as one line of JSON")
     return parser
 
 

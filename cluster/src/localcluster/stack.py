@@ -19,6 +19,12 @@ RELEASE = "credit-risk"
 CHART = REPOSITORY / "charts" / "credit-risk"
 DEFINITION = REPOSITORY / "manifests" / "modelpromotions.creditrisk.io.yaml"
 PROMOTION = REPOSITORY / "manifests" / "follow-alias.yaml"
+# The image of each of the charts' image values.
+_IMAGE_VALUES = {
+    **{f"{name}.image": name for name in ("api", "training", "mlflow", "operator", "postgres", "seaweedfs")},
+    "backup.image": "mlflow",
+    "backup.postgresImage": "postgres",
+}
 
 
 @dataclass(frozen=True)
@@ -172,8 +178,8 @@ class Stack(Namespace):
 def _image_values(images: Mapping[str, str]) -> list[str]:
     """Return the helm arguments that set each chart's image; a chart without a local image keeps its default."""
     values: list[str] = []
-    for chart in ("api", "training", "mlflow", "operator", "postgres", "seaweedfs"):
-        if chart in images:
-            repository, _, tag = images[chart].rpartition(":")
-            values += [f"--set={chart}.image.repository={repository}", f"--set-string={chart}.image.tag={tag}"]
+    for value, image in _IMAGE_VALUES.items():
+        if image in images:
+            repository, _, tag = images[image].rpartition(":")
+            values += [f"--set={value}.repository={repository}", f"--set-string={value}.tag={tag}"]
     return values

@@ -4,7 +4,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$WORKSPACE"
 rm -f database.dump database.partial database.json tables.tsv
-. "$here/wait.sh"
+sh "$here/wait.sh"
 echo "dumping the database $PGDATABASE on $PGHOST:$PGPORT"
 psql --no-psqlrc --quiet --tuples-only --no-align --field-separator="$(printf '\t')" --set=ON_ERROR_STOP=1 \
     --file="$here/dump.sql"

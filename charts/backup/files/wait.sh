@@ -1,4 +1,6 @@
-# Sourced: wait at most two minutes for the database, which may be starting after its volume was lost.
+#!/bin/sh
+# Wait at most two minutes for the database, which may be starting after its volume was lost.
+set -eu
 left=60
 until pg_isready --quiet; do
     left=$((left - 1))

@@ -1,4 +1,4 @@
-"""Runs and versions as training makes them, and everything that an MLflow client can see of a registry."""
+"""Runs and versions as training makes them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import hashlib
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from mlflow import MlflowClient
 
 from unit.backup.services import Site
-
-ALL = ["None", "Staging", "Production", "Archived"]
 
 
 def train(client: MlflowClient, model: str, content: bytes | None = None) -> str:
@@ -44,38 +41,3 @@ def publish(site: Site, model: str, versions: int = 3) -> None:
     site.client.set_registered_model_alias(model, "previous", "1")
     site.client.transition_model_version_stage(model, newest, "Production")
     site.client.set_model_version_tag(model, "1", "promoted", "2026-11-28")
-
-
-def described(client: MlflowClient) -> dict[str, Any]:
-    """Everything a client can ask for: experiments, runs with their data, models, aliases, versions, tags."""
-    experiments = client.search_experiments()
-    models = client.search_registered_models()
-    versions = client.search_model_versions()
-    return {
-        "experiments": {one.experiment_id: dict(one) for one in experiments},
-        "runs": {
-            run.info.run_id: run.to_dictionary()
-            for run in client.search_runs([one.experiment_id for one in experiments])
-        },
-        "aliases": {one.name: client.get_registered_model(one.name).aliases for one in models},
-        "model tags": {one.name: one.tags for one in models},
-        "versions": {
-            (one.name, one.version): (one.source, one.run_id, one.current_stage, dict(one.tags)) for one in versions
-        },
-    }
-
-
-def downloads(client: MlflowClient, folder: Path) -> dict[tuple[str, str, str], bool]:
-    """Download each version's files through MLflow; tell of each whether it matches its tag."""
-    found = {}
-    for version in client.search_model_versions():
-        for tag, digest in version.tags.items():
-            if tag.startswith("sha256."):
-                name = tag.removeprefix("sha256.")
-                into = folder / f"{version.name}-{version.version}"
-                into.mkdir(parents=True, exist_ok=True)
-                file = Path(client.download_artifacts(str(version.run_id), f"model/{name}", str(into)))
-                found[version.name, str(version.version), name] = (
-                    hashlib.sha256(file.read_bytes()).hexdigest() == digest
-                )
-    return found

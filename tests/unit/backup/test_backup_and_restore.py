@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from unit.backup.registry import described, downloads, publish, train
+from registry_state import described, matching_files
+from unit.backup.registry import publish, train
 from unit.backup.services import ARTIFACTS, BACKUPS, PREFIX, Site
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def test_a_lost_database_and_a_lost_bucket_come_back_whole(
     site.restore(backup_id)
     assert site.contents(ARTIFACTS) == files
     assert described(site.client) == before
-    found = downloads(site.client, tmp_path / "downloads")
+    found = matching_files(site.client, tmp_path / "downloads")
     assert len(found) == 6
     assert all(found.values())
     report = capfd.readouterr().out
@@ -117,7 +118,9 @@ def test_a_database_restore_that_fails_or_differs_leaves_the_old_data(site: Site
         dump.write_bytes(whole[: len(whole) // 2])
         assert site.script("restore.sh").returncode != 0
     dump.write_bytes(whole)
+    assert site.run("verify") == 2
     assert site.script("restore.sh").returncode == 0
+    assert site.run("verify") == 0
     assert [version.version for version in site.client.search_model_versions("name='rolled-back'")] in ([1], ["1"])
 
 
@@ -148,7 +151,7 @@ def test_a_backup_taken_while_training_writes_is_consistent(site: Site, tmp_path
     site.postgres.lose()
     site.empty_bucket()
     site.restore(ids[1])
-    found = downloads(site.client, tmp_path / "downloads")
+    found = matching_files(site.client, tmp_path / "downloads")
     assert found
     assert all(found.values())
 

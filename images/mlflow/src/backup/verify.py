@@ -30,6 +30,8 @@ COUNTED = {
     "version tags": "model_version_tags",
     "aliases": "registered_model_aliases",
 }
+# Left by restore.sh once the transaction was committed.
+DATABASE_RESTORED = "database.restored"
 _VERSIONS = """
     SELECT v.name, v.version, coalesce(v.storage_location, v.source, '') AS location, substr(t.key, 8) AS file, t.value
     FROM public.model_versions AS v
@@ -80,6 +82,8 @@ def verify(settings: Settings, bucket: Bucket, backend_store: str) -> Report:
         fetched = Fetched.model_validate_json(Fetched.file(settings.workspace).read_text())
     except OSError as error:
         raise ConfigurationError(f"no restore in {settings.workspace}: {error}") from error
+    if not (settings.workspace / DATABASE_RESTORED).exists():
+        raise ConfigurationError(f"the database was not restored: {settings.workspace} has no {DATABASE_RESTORED}")
     upgraded = _upgrade(manifest, backend_store)
     try:
         engine = create_engine(backend_store)

@@ -18,13 +18,15 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from e2e.clients import Clients, failed
-from e2e.registry_client import registry_client
 from mlflow import MlflowClient
 
+from e2e.clients import Clients, failed
+from e2e.registry_client import registry_client
 from localcluster import backup
+from localcluster.cluster import Cluster
 from localcluster.console import ClusterError
-from localcluster.stack import Cluster, PortForward, Stack
+from localcluster.port_forward import PortForward
+from localcluster.stack import Stack
 from registry_state import described, matching_files
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

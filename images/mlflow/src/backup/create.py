@@ -4,6 +4,7 @@ The database is dumped before the bucket is listed. MLflow's clients write artif
 artifact that the dump names is in the bucket by then.
 """
 
+import hashlib
 import logging
 import tempfile
 from dataclasses import dataclass
@@ -106,10 +107,11 @@ def _store_dump(repository: Repository, backup_id: str, file: Path) -> Dump:
     """Write the dump and read it back: it is the one object that nothing else can replace."""
     key = repository.dump_key(backup_id)
     repository.bucket.write(key, file)
-    stored = repository.bucket.read(key, file.with_suffix(".stored"))
-    if file.with_suffix(".stored").read_bytes() != file.read_bytes():
-        raise BackupError(f"{key} differs from what was written")
-    file.with_suffix(".stored").unlink()
+    stored = repository.bucket.read(key)
+    with file.open("rb") as stream:
+        written = hashlib.file_digest(stream, "sha256").hexdigest()
+    if stored.sha256 != written:
+        raise BackupError(f"{key} has SHA-256 {stored.sha256}, {written} was written")
     return Dump(size=stored.size, sha256=stored.sha256)
 
 

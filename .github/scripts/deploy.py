@@ -4,8 +4,8 @@
     deploy.py --images images.json --values charts/credit-risk/values-k3s.yaml --values aws.yaml
 
 images.json maps each chart to its image: {"api": {"repository": "...", "digest": "sha256:..."}}, or "tag" instead of
-"digest". Needs helm, kubectl, and a KUBECONFIG. Exits with 0 if the new images serve and with 1 if they do not; the
-summary then says what happened, and the release is back at the revision before.
+"digest"; the backup chart runs MLflow's image. Needs helm, kubectl, and a KUBECONFIG. Exits with 0 if the new images
+serve and with 1 if they do not; the summary then says what happened, and the release is back at the revision before.
 """
 
 from __future__ import annotations
@@ -158,6 +158,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     release = Release(arguments.release, arguments.namespace, arguments.timeout)
     images = json.loads(arguments.images.read_text())
+    if "mlflow" in images:
+        images.setdefault("backup", images["mlflow"])
     try:
         before = release.deployed_revision()
     except DeployError as error:

@@ -52,12 +52,18 @@ locals {
         roleArns = {
           mlflow   = module.access.mlflow_role_arn
           training = module.access.training_role_arn
+          backup   = module.access.backup_role_arn
         }
       }
       # The host only: next to it in a conditional, Terraform would convert a number to a string.
       database = var.database == null ? {} : { host = module.database[0].address }
     }
     postgres = { enabled = var.database == null }
+    backup = merge(
+      { destination = { bucket = module.storage.backup_bucket, prefix = "registry" } },
+      # pg_dump's major version must be the server's.
+      var.database == null ? {} : { postgresImage = { tag = module.database[0].major_version } },
+    )
     training = { data = "s3://${module.storage.artifact_bucket}/data/loans.csv" }
     api = {
       ingress = {

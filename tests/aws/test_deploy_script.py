@@ -49,6 +49,7 @@ class Site:
     answers: list[tuple[str, list[str]]] = field(default_factory=list)
     service: dict[str, bytes | None] = field(default_factory=dict)
     image: dict[str, str] = field(default_factory=lambda: {"repository": "r/api", "digest": "sha256:1"})
+    images: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def script(self, words: str, *answers: str) -> None:
         """Answer calls that contain these words; "!message" is a failure with that message."""
@@ -62,7 +63,7 @@ class Site:
     def deploy(self, *options: str) -> tuple[int, str]:
         """Run deploy.py and return its exit code and the summary."""
         (self.folder / "answers.json").write_text(json.dumps(self.answers))
-        (self.folder / "images.json").write_text(json.dumps({"api": self.image}))
+        (self.folder / "images.json").write_text(json.dumps(self.images or {"api": self.image}))
         summary = self.folder / "summary.md"
         result = subprocess.run(
             [sys.executable, str(REPOSITORY / ".github/scripts/deploy.py"),
@@ -121,6 +122,12 @@ def test_a_tag_replaces_the_digest_of_an_earlier_deploy(site: Site) -> None:
     site.image = {"repository": "r/api", "tag": "1"}
     assert site.deploy()[0] == 0
     assert site.called("helm upgrade --set-string=api.image.tag=1 --set-string=api.image.digest=")
+
+
+def test_backups_run_the_image_of_mlflow(site: Site) -> None:
+    site.images = {"mlflow": {"repository": "r/mlflow", "digest": "sha256:2"}}
+    assert site.deploy()[0] == 0
+    assert site.called("helm upgrade --set-string=backup.image.repository=r/mlflow backup.image.digest=sha256:2")
 
 
 def test_a_first_install_waits_for_its_model_and_has_no_revision_to_roll_back_to(site: Site) -> None:

@@ -30,8 +30,11 @@ def rendered(folder: Path, helm_values: str, registry: str) -> list[Document]:
     (folder / "aws.yaml").write_text(helm_values)
     images = [
         f"--set-string={name}.image.{key}={value}"
-        for name in IMAGES
-        for key, value in {"repository": f"{registry}/{name}", "digest": DIGEST}.items()
+        for name in (*IMAGES, "backup")
+        for key, value in {
+            "repository": f"{registry}/{'mlflow' if name == 'backup' else name}",
+            "digest": DIGEST,
+        }.items()
     ]
     return render_chart(
         "credit-risk", "--namespace", namespace(), "--values", "credit-risk/values-k3s.yaml",
@@ -109,7 +112,7 @@ def test_pods_access_s3_through_roles_that_only_they_can_assume(applied: Applied
         environment = [variable for container in containers(spec) for variable in container.get("env", [])]
         assert not [variable for variable in environment if "ACCESS_KEY" in variable["name"]], name
         roles = {variable["value"] for variable in environment if variable["name"] == "AWS_ROLE_ARN"}
-        assert len(roles) == (name in {"mlflow", "training"}), name
+        assert len(roles) == (name in {"mlflow", "training", "backup", "restore"}), name
         for role in roles:
             (token,) = [
                 source["serviceAccountToken"]
@@ -196,3 +199,26 @@ def test_mlflow_uses_the_rds_database_with_the_secret_that_the_server_writes(
 
 def test_without_rds_postgres_runs_in_the_cluster(without_rds: list[Document]) -> None:
     assert [entry["metadata"]["name"] for entry in of_kind(without_rds, "StatefulSet")] == ["postgres"]
+
+
+def test_backups_go_where_their_role_may_write_them(applied: Applied, stack: list[Document]) -> None:
+    policies = applied.client("iam").list_attached_role_policies(RoleName="credit-risk-backup")["AttachedPolicies"]
+    (arn,) = [policy["PolicyArn"] for policy in policies if policy["PolicyName"].endswith("-registry-backups")]
+    document = applied.client("iam").get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]
+    writable = {
+        statement["Resource"] for statement in document["Statement"] if "s3:DeleteObject" in statement["Action"]
+    }
+    for name in ("backup", "restore"):
+        for container in containers(pods(stack)[name]):
+            variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+            if "BACKUP_BUCKET" in variables:
+                where = f"arn:aws:s3:::{variables['BACKUP_BUCKET']}/{variables['BACKUP_PREFIX']}/*"
+                assert writable == {where}
+                assert variables["BACKUP_ARTIFACT_BUCKET"] == applied.outputs["artifact_bucket"]
+
+
+def test_the_rds_database_is_dumped_with_its_own_major_version(applied: Applied, with_rds: list[Document]) -> None:
+    (database,) = applied.client("rds").describe_db_instances()["DBInstances"]
+    images = [c["image"] for name in ("backup", "restore") for c in containers(pods(with_rds)[name])]
+    tags = {image.rpartition(":")[2] for image in images if "postgres:" in image}
+    assert tags == {database["EngineVersion"].partition(".")[0]}

@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.terraform]
 
-ROLES = ["agent", "server", "mlflow", "training", "deploy"]
+ROLES = ["agent", "server", "mlflow", "training", "backup", "deploy"]
 MODELS = f"arn:aws:s3:::credit-risk-artifacts-{ACCOUNT}"
 BACKUPS = f"arn:aws:s3:::credit-risk-backups-{ACCOUNT}"
 KEYS = f"arn:aws:s3:::credit-risk-identity-{ACCOUNT}"
@@ -36,7 +36,8 @@ MATRIX: list[tuple[str, Call, bool]] = [
     *((role, Call("ecr:SetRepositoryPolicy", API), False) for role in ROLES),
     *((role, Call("s3:GetObject", f"{MODELS}/1/model.onnx"), role != "deploy") for role in ROLES),
     *((role, Call("s3:ListBucket", MODELS), role != "deploy") for role in ROLES),
-    *((role, Call("s3:PutObject", f"{MODELS}/1/model.onnx"), role == "mlflow") for role in ROLES),
+    # A restore writes artifacts too.
+    *((role, Call("s3:PutObject", f"{MODELS}/1/model.onnx"), role in {"mlflow", "backup"}) for role in ROLES),
     *((role, Call("s3:DeleteObject", f"{MODELS}/1/model.onnx"), False) for role in ROLES),
     *((role, Call("s3:DeleteBucket", MODELS), False) for role in ROLES),
     *((role, Call("s3:PutBucketPolicy", MODELS), False) for role in ROLES),
@@ -44,6 +45,10 @@ MATRIX: list[tuple[str, Call, bool]] = [
     *((role, Call("s3:PutObject", f"{BACKUPS}/etcd/snapshot"), role == "server") for role in ROLES),
     *((role, Call("s3:PutObject", f"{BACKUPS}/elsewhere"), False) for role in ROLES),
     *((role, Call("s3:GetObject", f"{BACKUPS}/etcd/snapshot"), role == "server") for role in ROLES),
+    *((role, Call(f"s3:{action}Object", f"{BACKUPS}/registry/backups/1/manifest.json"), role == "backup")
+      for role in ROLES for action in ("Get", "Put", "Delete")),
+    *((role, Call("s3:DeleteObjectVersion", f"{BACKUPS}/registry/backups/1/manifest.json"), False) for role in ROLES),
+    *((role, Call("s3:DeleteObject", f"{BACKUPS}/etcd/snapshot"), role == "server") for role in ROLES),
     *((role, Call("s3:PutObject", f"{KEYS}/openid/v1/jwks"), role == "server") for role in ROLES),
     *((role, Call("s3:PutObject", f"{KEYS}/ca.crt"), role == "server") for role in ROLES),
     *((role, Call("s3:PutObject", f"{KEYS}/index.html"), False) for role in ROLES),
@@ -134,7 +139,7 @@ def test_only_this_repository_and_environment_may_deploy(
     assert may_assume(trust, GITHUB, {f"{host}:sub": subject, f"{host}:aud": audience}) is expected
 
 
-@pytest.mark.parametrize("role", ["mlflow", "training"])
+@pytest.mark.parametrize("role", ["mlflow", "training", "backup"])
 @pytest.mark.parametrize(
     ("namespace", "account", "expected"),
     [("credit-risk", "own", True), ("credit-risk", "default", False), ("default", "own", False)],

@@ -45,7 +45,7 @@ variable "artifact_bucket_arn" {
 }
 
 variable "backup_bucket_arn" {
-  description = "ARN of the bucket for etcd snapshots."
+  description = "ARN of the bucket for etcd snapshots and backups of the registry."
   type        = string
 }
 

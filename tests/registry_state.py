@@ -20,10 +20,14 @@ def described(client: MlflowClient) -> dict[str, Any]:
             run.info.run_id: run.to_dictionary()
             for run in client.search_runs([one.experiment_id for one in experiments])
         },
-        "aliases": {one.name: client.get_registered_model(one.name).aliases for one in models},
+        "aliases": {
+            one.name: {alias: str(version) for alias, version in client.get_registered_model(one.name).aliases.items()}
+            for one in models
+        },
         "model tags": {one.name: one.tags for one in models},
         "versions": {
-            (one.name, one.version): (one.source, one.run_id, one.current_stage, dict(one.tags)) for one in versions
+            (one.name, str(one.version)): (one.source, one.run_id, one.current_stage, dict(one.tags))
+            for one in versions
         },
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from environments import postgres_programs
 from unit.backup.services import ARTIFACTS, BACKUPS, Postgres, Site, mlflow_server, s3_client, seaweedfs
 
 
@@ -27,7 +28,7 @@ def postgres() -> Iterator[Postgres]:
     # Not in pytest's own folder, which is closed to the user that the server runs as.
     with tempfile.TemporaryDirectory(prefix="postgres-") as base, pytest.MonkeyPatch.context() as patch:
         Path(base).chmod(0o755)
-        server = Postgres(Path(base) / "server")
+        server = Postgres(Path(base) / "server", postgres_programs(Path(base) / "programs"))
         server.start()
         for name, value in server.environment.items():
             patch.setenv(name, value)

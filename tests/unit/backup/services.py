@@ -1,4 +1,4 @@
-"""What a backup works on, for real and on loopback: Postgres from Debian, SeaweedFS, and an MLflow server over both."""
+"""What a backup works on, for real and on loopback: Postgres, SeaweedFS, and an MLflow server over both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from mlflow import MlflowClient
 
 from backup.__main__ import main
 from conftest import REPOSITORY
-from environments import postgres_programs
 from localcluster import packages
 from localcluster.paths import Paths
 
@@ -40,10 +39,10 @@ def free_port() -> int:
 
 @dataclass
 class Postgres:
-    """A server whose data directory can be lost."""
+    """A server whose data directory can be lost; `programs` is the folder of its programs."""
 
     folder: Path
-    programs: Path = field(default_factory=postgres_programs)
+    programs: Path
     port: int = field(default_factory=free_port)
 
     @property
@@ -94,6 +93,11 @@ class Postgres:
         result = subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         return result.stdout.splitlines()
+
+    @property
+    def version(self) -> int:
+        """The server's version, such as 150018."""
+        return int(self.sql("SHOW server_version_num")[0])
 
     @property
     def _data(self) -> Path:

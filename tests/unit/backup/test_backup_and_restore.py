@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
+from environments import debians_postgres
 from registry_state import described, matching_files
 from unit.backup.registry import publish, train
-from unit.backup.services import ARTIFACTS, BACKUPS, PREFIX, Site
+from unit.backup.services import ARTIFACTS, BACKUPS, PREFIX, Postgres, Site
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +39,49 @@ def test_a_lost_database_and_a_lost_bucket_come_back_whole(
     assert f"Restored backup {backup_id}" in report
     assert "3 of 3 match their digests (6 files)" in report
     assert "6 restored" in report
+
+
+def test_a_backup_of_the_embedded_clusters_postgres_is_restored_to_the_charts_newer_one(site: Site) -> None:
+    """Each side with its own programs, as in the images."""
+    new = site.postgres
+    with older_postgres() as site.postgres, pytest.MonkeyPatch.context() as patch:
+        for name, value in site.postgres.environment.items():
+            patch.setenv(name, value)
+        assert site.postgres.version < new.version
+        client = MlflowClient(site.postgres.uri)
+        client.create_registered_model("moved", tags={"owner": "risk"})
+        client.create_model_version("moved", "mlflow-artifacts:/0/run/model", tags={"gate.verdict": "passed"})
+        client.set_registered_model_alias("moved", "production", "1")
+        client.log_metric(client.create_run("0").info.run_id, "auc", 1 / 3)
+        before = described(client)
+        backup_id = site.back_up()
+    site.postgres = new
+    site.restore(backup_id)
+    assert described(site.client) == before
+
+
+def test_a_backup_of_a_newer_postgres_is_refused_by_an_older_one(site: Site) -> None:
+    site.back_up()
+    new = site.postgres
+    with older_postgres() as site.postgres:
+        assert site.run("fetch", "--from", "latest") == 0
+        refused = site.script("restore.sh")
+        assert "unsupported version" in refused.stderr
+        assert refused.returncode != 0
+        assert site.postgres.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == ["0"]
+    site.postgres = new
+
+
+@contextmanager
+def older_postgres() -> Iterator[Postgres]:
+    with tempfile.TemporaryDirectory(prefix="postgres-") as base:
+        Path(base).chmod(0o755)
+        server = Postgres(Path(base) / "server", debians_postgres())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def test_a_restore_can_be_repeated_and_leaves_unchanged_artifacts_alone(

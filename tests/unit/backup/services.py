@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -135,7 +136,8 @@ def running(command: list[str], log: Path, ready: Callable[[], bool], **environm
             time.sleep(0.1)
         yield
     finally:
-        os.killpg(process.pid, 15)
+        # They would take half a minute to end in order, and their data goes with them.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -11,8 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from mlflow import MlflowClient
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+from sqlalchemy import create_engine
 
+from backup.restore import migrations
 from environments import debians_postgres
 from registry_state import described, matching_files
 from unit.backup.registry import publish, train
@@ -70,6 +75,36 @@ def test_a_backup_of_a_newer_postgres_is_refused_by_an_older_one(site: Site) -> 
         assert refused.returncode != 0
         assert site.postgres.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == ["0"]
     site.postgres = new
+
+
+def test_a_backup_of_an_older_mlflow_is_restored_and_its_schema_upgraded(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    head, previous = [revision.revision for revision in migrations().walk_revisions()][:2]
+    new = site.postgres
+    with older_postgres() as site.postgres, pytest.MonkeyPatch.context() as patch:
+        for name, value in site.postgres.environment.items():
+            patch.setenv(name, value)
+        upgrade_to(previous, site.postgres.uri)
+        site.postgres.sql("INSERT INTO registered_models (name, workspace) VALUES ('old', 'default')")
+        backup_id = site.back_up()
+    site.postgres = new
+    site.restore(backup_id)
+    assert site.postgres.sql("SELECT version_num FROM alembic_version") == [head]
+    assert "upgraded to this MLflow's" in capfd.readouterr().out
+    assert site.client.get_registered_model("old").name == "old"
+
+
+def upgrade_to(revision: str, uri: str) -> None:
+    """Create the tables of an earlier MLflow, as its migrations do."""
+    engine = create_engine(uri)
+    InitialBase.metadata.create_all(engine)
+    config = Config()
+    config.set_main_option("script_location", migrations().dir)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Look at a restored registry as its users will: versions, aliases, tags, and every registered file's digest."""
 
 import logging
-import os
 import subprocess
+import sys
 
 from pydantic import BaseModel
 from sqlalchemy import Connection, create_engine, text
@@ -126,7 +126,7 @@ def _upgrade(manifest: Manifest, backend_store: str) -> bool:
     if manifest.database.mlflow_revision == head:
         return False
     logger.info("upgrading the schema from %s to %s", manifest.database.mlflow_revision, head)
-    if (code := subprocess.run(["mlflow", "db", "upgrade", backend_store], env=os.environ).returncode) != 0:
+    if (code := subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", backend_store]).returncode) != 0:
         raise BackupError(f"`mlflow db upgrade` exited with {code}")
     return True
 

@@ -88,9 +88,9 @@ class Postgres:
         subprocess.run(["rm", "-rf", str(self._data)], check=True)
         self.start()
 
-    def sql(self, statement: str) -> list[str]:
-        """Run a statement and return its rows."""
-        command = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--command", statement]
+    def sql(self, statement: str, database: str = "mlflow") -> list[str]:
+        """Run a statement as a superuser and return its rows."""
+        command = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--command", statement, database]
         result = subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         return result.stdout.splitlines()

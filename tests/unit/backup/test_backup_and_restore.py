@@ -151,6 +151,24 @@ def test_a_backup_replaces_tables_that_a_later_mlflow_added(site: Site) -> None:
     assert site.postgres.sql("SELECT to_regclass('added_later') IS NULL") == ["t"]
 
 
+def test_a_restore_needs_no_superuser_and_leaves_extensions_to_theirs(site: Site) -> None:
+    """As in a managed database, where the login only owns its own database."""
+    publish(site, "managed", versions=1)
+    assert site.script("dump.sh").returncode == 0
+    site.postgres.sql("CREATE ROLE tenant LOGIN PASSWORD 'secret'")
+    site.postgres.sql("CREATE DATABASE tenant OWNER tenant")
+    site.postgres.sql("CREATE EXTENSION pg_stat_statements", "tenant")
+    site.options |= {"PGUSER": "tenant", "PGDATABASE": "tenant"}
+    for name in ("restore.sh", "dump.sh", "restore.sh"):
+        result = site.script(name)
+        assert result.returncode == 0, result.stderr
+    assert site.postgres.sql("SELECT name FROM registered_models", "tenant") == ["managed"]
+    assert site.postgres.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'", "tenant") == [
+        "tenant"
+    ]
+    assert "pg_stat_statements" in site.postgres.sql("SELECT extname FROM pg_extension", "tenant")
+
+
 @contextmanager
 def untouched(site: Site) -> Iterator[None]:
     before, files = described(site.client), site.contents(ARTIFACTS)

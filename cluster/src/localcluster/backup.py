@@ -99,7 +99,7 @@ def _job(stack: Stack, cron_job: str) -> dict[str, Any]:
             f"namespace {stack.namespace} has no CronJob {cron_job}: install the charts with backup.enabled=true"
         )
     template = json.loads(found)["spec"]["jobTemplate"]
-    # Whoever starts it sees why it failed, and can start it again.
+    # The user sees why it failed and can start another.
     spec = {**template["spec"], "backoffLimit": 0, "ttlSecondsAfterFinished": KEPT_SECONDS}
     labels = {**template["metadata"]["labels"], "app.kubernetes.io/managed-by": "make"}
     metadata = {"labels": labels, "annotations": {"cronjob.kubernetes.io/instantiate": "manual"}}
@@ -114,7 +114,7 @@ def _create(stack: Stack, prefix: str, job: dict[str, Any]) -> str:
 
 
 def _require_idle(stack: Stack) -> None:
-    """Refuse to start while another Job writes: a restore must not be backed up halfway, nor be pulled two ways."""
+    """Refuse to start while another Job is active: it could back up a half-done restore, or conflict with it."""
     listed = stack.kubectl("get", "jobs", "--selector=app.kubernetes.io/name=backup", "--output=json")
     active = [item["metadata"]["name"] for item in json.loads(listed)["items"] if item.get("status", {}).get("active")]
     if active:

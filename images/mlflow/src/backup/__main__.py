@@ -26,7 +26,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         parsed.run(parsed, environment)
     except BackupError as error:
-        logger.error("%s", error)  # noqa: TRY400 - the message says it all
+        logger.error("%s", error)  # noqa: TRY400 - a traceback would add nothing
         return error.exit_code
     return 0
 
@@ -55,7 +55,7 @@ def fetch(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None
 
 def verify(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Check what was restored, and report."""
-    from backup import report, verify  # noqa: PLC0415 - as above, with SQLAlchemy
+    from backup import report, verify  # noqa: PLC0415 - the same for SQLAlchemy
 
     settings = Settings.from_environment(environment)
     backend_store = environment.get("MLFLOW_BACKEND_STORE_URI", "")

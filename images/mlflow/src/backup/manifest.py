@@ -1,4 +1,4 @@
-"""What a backup says of itself: the one document by which it is found, checked and restored."""
+"""The manifest: the document by which a backup is found, checked and restored."""
 
 from datetime import datetime
 from typing import Literal

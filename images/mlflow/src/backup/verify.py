@@ -1,4 +1,4 @@
-"""Look at a restored registry as its users will: versions, aliases, tags, and every registered file's digest."""
+"""Verify a restored registry: migrate its schema if necessary, and check the digest of every registered file."""
 
 import logging
 import subprocess
@@ -18,7 +18,7 @@ from backup.versions import key_of, problems_of
 
 logger = logging.getLogger("backup")
 
-# What people count, by the table that holds it.
+# Names of the counts in the report, and the table of each.
 COUNTED = {
     "experiments": "experiments",
     "runs": "runs",

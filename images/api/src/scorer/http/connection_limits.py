@@ -8,12 +8,13 @@ by itself. That costs a few integer operations per request; everything else happ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from prometheus_client import CollectorRegistry, Counter
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from scorer.http.asgi import App, Receive, Scope, Send, send_problem
@@ -63,6 +64,10 @@ class ConnectionLimits:
         self.draining = False
         # Requests still waiting for their bodies, which are no load; the sweep counts them.
         self.arriving = 0
+        # Connections refused because of overload. They are not read until there is room: clients that retry at once
+        # would otherwise take the time needed to score accepted requests.
+        self.paused: set[LimitedProtocol] = set()
+        self._resuming = False
         refused = Counter("scorer_refused_total", "Requests refused by the server, by reason", ["reason"],
                           registry=registry)  # fmt: skip
         self.overloaded, self.crowded, self.slow, self.large, self.unread = (
@@ -78,11 +83,31 @@ class ConnectionLimits:
         loop = asyncio.get_running_loop()
         while True:
             self.sweep(cast("Iterable[LimitedProtocol]", tuple(state.connections)), loop.time())
+            self.resume(state.tasks)
             await asyncio.sleep(SWEEP_SECONDS)
 
     def sweep(self, connections: Iterable[LimitedProtocol], now: float) -> None:
         """End each connection that takes too long, and count the requests whose bodies are still arriving."""
         self.arriving = sum(connection.check(now) for connection in connections)
+
+    def full(self, tasks: Collection[asyncio.Task[None]]) -> bool:
+        """Return whether the maximum number of requests is running."""
+        return len(tasks) - self.arriving >= self.limits.requests
+
+    def resume_soon(self, loop: asyncio.AbstractEventLoop, tasks: Collection[asyncio.Task[None]]) -> None:
+        """Resume paused connections if there is room once the event loop has collected finished tasks."""
+        if not self._resuming:
+            self._resuming = True
+            loop.call_soon(loop.call_soon, self.resume, tasks)
+
+    def resume(self, tasks: Collection[asyncio.Task[None]]) -> None:
+        """Resume paused connections if there is room."""
+        self._resuming = False
+        if self.paused and not self.full(tasks):
+            for connection in self.paused:
+                if not connection.transport.is_closing():
+                    connection.flow.resume_reading()
+            self.paused.clear()
 
     async def drain(self, state: ServerState, seconds: float) -> None:
         """Close each connection after its next answer, until requests stop coming or the time is up."""
@@ -107,8 +132,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self.in_headers = True
         self.header_bytes = self.body_bytes = 0
         self.unread, self.unread_since = 0, 0.0
-        # When the connection was ended; whatever still arrives is discarded.
+        # When the connection was ended, infinite while answers are still due; whatever still arrives is discarded.
         self.ended_at: float | None = None
+        # The request being answered. uvicorn's `cycle` is the latest request, which may be queued behind it.
+        self.running: RequestResponseCycle | None = None
         if len(self.connections) > self.limiter.limits.connections:
             self.limiter.crowded.inc()
             self._end(_OVERLOADED)
@@ -141,18 +168,87 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.header_bytes > limits.header_bytes and self._head_size() > limits.header_bytes:
             limiter.large.inc()
             refusal = _refusing(self._too_large())
-        elif len(self.tasks) - limiter.arriving >= limits.requests:
+        elif limiter.full(self.tasks):
             limiter.overloaded.inc()
+            if self._refuse_at_once():
+                return
             refusal = _refusing(_OVERLOADED)
-        self.in_headers = False
         if refusal is None:
             super().on_headers_complete()
         else:
             self.app, application = refusal, self.app
             super().on_headers_complete()
             self.app = application
+        self.in_headers = False
+        if not self.pipeline:
+            self.running = self.cycle
         if limiter.draining:
             self.cycle.keep_alive = False
+
+    def _refuse_at_once(self) -> bool:
+        """Refuse a request because of overload, without a task; return False if an earlier answer must go out first.
+
+        A refusal that runs as a task counts as a running request until the event loop has collected it. Under overload,
+        refusals would cause more refusals until almost nothing was scored. A task also costs half as much as a score.
+        """
+        if self.parser.get_method() == b"HEAD" or not (self.cycle is None or self.cycle.response_complete):
+            return False
+        self.in_headers = False
+        if self.limiter.draining or self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
+            self._end(_OVERLOADED)
+            return True
+        self.transport.write(_OVERLOADED_BYTES)
+        # uvicorn ignores the rest of a request that has been answered.
+        self.cycle = cast("RequestResponseCycle", _ANSWERED)
+        self.on_response_complete()
+        if not self.transport.is_closing():
+            self.flow.pause_reading()
+            self.limiter.paused.add(self)
+        return True
+
+    def on_response_complete(self) -> None:
+        """Start the next pipelined request, and resume paused connections now that there may be room."""
+        if self.pipeline:
+            self.running = self.pipeline[-1][0]
+        super().on_response_complete()
+        if self.limiter.paused:
+            self.limiter.resume_soon(self.loop, self.tasks)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection, and tell the application that is answering it."""
+        self.limiter.paused.discard(self)
+        if self.running is not None:
+            self.running.disconnected = True
+            self.running.message_event.set()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection open for answers to complete requests; return whether any are due.
+
+        A client may close its side once it has sent everything. uvicorn would close the connection and lose the answer.
+        """
+        if self.ended_at is not None:
+            return self.ended_at == math.inf
+        complete = self.since is None and self.cycle is not None and not self.cycle.response_complete
+        return self._close_after(self.cycle if complete else self._unanswered_before())
+
+    def _unanswered_before(self) -> RequestResponseCycle | None:
+        """Return the request just before the one that is arriving, if it has not been answered."""
+        if self.in_headers:
+            return None if self.cycle is None or self.cycle.response_complete else self.cycle
+        if not self.pipeline:
+            return None
+        # The arriving request is the last in the queue. It will not be answered.
+        self.pipeline.popleft()
+        return self.pipeline[0][0] if self.pipeline else self.running
+
+    def _close_after(self, last: RequestResponseCycle | None) -> bool:
+        """Stop reading, and close the connection after the answer to `last`; return False if that is None."""
+        if last is None:
+            return False
+        last.keep_alive = False
+        self.ended_at = math.inf
+        return True
 
     def on_message_complete(self) -> None:
         """Stop the request's clock."""
@@ -204,8 +300,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def _end(self, problem: Problem | None) -> None:
         """End the connection, with an explanation if one can still be sent.
 
-        A connection closed at once is reset by the client's next bytes, and the explanation is lost.
+        A connection closed at once is reset by the client's next bytes, and the explanation is lost. Answers keep the
+        order of requests: if earlier ones are due, the connection closes after them without an explanation.
         """
+        if self._close_after(self._unanswered_before()):
+            return
         self.ended_at = self.loop.time()
         running = self.cycle is not None and not self.cycle.response_complete
         if problem is None or (running and self.cycle.response_started):
@@ -226,13 +325,26 @@ _OVERLOADED = Problem(
 _SLOW = Problem(408, "the request took too long to arrive")
 
 
-def _raw(problem: Problem) -> bytes:
+class _Answered:
+    """Takes the place of uvicorn's cycle for a request that was answered without one."""
+
+    response_complete = True
+    message_event = asyncio.Event()
+
+
+_ANSWERED = _Answered()
+
+
+def _raw(problem: Problem, connection: tuple[tuple[str, str], ...] = (_CLOSE,)) -> bytes:
     """Return the bytes of an answer that no application sends."""
     body = problem.body()
     own = {"content-type": PROBLEM_JSON, "content-length": str(len(body))}
-    headers = {**own, **{name.lower(): value for name, value in (*problem.headers, _CLOSE)}}
+    headers = {**own, **{name.lower(): value for name, value in (*problem.headers, *connection)}}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return STATUS_LINE[problem.status] + lines.encode() + b"\r\n" + body
+
+
+_OVERLOADED_BYTES = _raw(_OVERLOADED, ())
 
 
 def _refusing(problem: Problem) -> App:

@@ -1,0 +1,108 @@
+"""Refusals for overload, over real sockets: what they cost, and that they leave a connection in order.
+
+`requests` may run at once; two requests that do not end fill the server in these tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from unit.scorer.test_connection_limits import GET, Serve, Server, answer, ended, serve  # noqa: F401 - a fixture
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70_000
+
+
+@contextlib.asynccontextmanager
+async def full(serve: Serve) -> AsyncIterator[Server]:  # noqa: F811
+    async with serve(request_seconds=5) as server:
+        server.may_answer.clear()
+        for _ in range(2):
+            _, writer = await server.connect()
+            writer.write(GET)
+        while len(server.uvicorn.server_state.tasks) < 2:
+            await asyncio.sleep(0.01)
+        yield server
+        server.may_answer.set()
+
+
+async def test_a_refused_connection_is_not_read_until_there_is_room(serve: Serve) -> None:  # noqa: F811
+    async with full(serve) as server:
+        reader, writer = await server.connect()
+        writer.write(GET)
+        assert (await answer(reader))[0] == 503
+        writer.write(GET)
+        second = asyncio.create_task(answer(reader))
+        # Another client is refused as quickly as before, and no second refusal is written meanwhile.
+        other_reader, other_writer = await server.connect()
+        other_writer.write(GET)
+        assert (await answer(other_reader))[0] == 503
+        assert not second.done()
+        assert server.refused("overload") == 2
+        server.may_answer.set()
+        assert (await second)[0] == 200
+
+
+async def test_a_refused_connection_is_read_again_when_those_before_it_hung_up(serve: Serve) -> None:  # noqa: F811
+    async with full(serve) as server:
+        reader, writer = await server.connect()
+        writer.write(GET)
+        assert (await answer(reader))[0] == 503
+        for connection in cast("tuple[HttpToolsProtocol, ...]", tuple(server.uvicorn.server_state.connections)):
+            if not connection.cycle.response_complete:
+                connection.transport.abort()
+        # Nobody is answered when these end.
+        server.may_answer.set()
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+
+
+async def test_the_body_of_a_refused_request_is_skipped(serve: Serve) -> None:  # noqa: F811
+    async with full(serve) as server:
+        reader, writer = await server.connect()
+        writer.write(POST)
+        assert (await answer(reader))[0] == 503
+        server.may_answer.set()
+        writer.write(POST + GET)
+        assert [(await answer(reader))[0] for _ in range(2)] == [200, 200]
+
+
+async def test_refusals_keep_the_order_of_pipelined_requests(serve: Serve) -> None:  # noqa: F811
+    async with serve(request_seconds=5) as server:
+        server.may_answer.clear()
+        reader, writer = await server.connect()
+        writer.write(GET)
+        _, other = await server.connect()
+        other.write(GET)
+        while len(server.uvicorn.server_state.tasks) < 2:
+            await asyncio.sleep(0.01)
+        writer.write(GET)
+        while not server.refused("overload"):
+            await asyncio.sleep(0.01)
+        server.may_answer.set()
+        assert [(await answer(reader))[0] for _ in range(2)] == [200, 503]
+
+
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"])
+async def test_a_client_that_asks_to_close_is_refused_and_closed(serve: Serve, head: bytes) -> None:  # noqa: F811
+    async with full(serve) as server:
+        reader, writer = await server.connect()
+        writer.write(head)
+        status, headers, _ = await answer(reader)
+        assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+        assert await ended(reader) == b""
+
+
+async def test_a_refusal_of_head_has_no_body(serve: Serve) -> None:  # noqa: F811
+    async with full(serve) as server:
+        reader, writer = await server.connect()
+        writer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b" 503 " in head
+        writer.write(GET)
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 503")

@@ -144,6 +144,16 @@ async def test_tables_are_answered_by_tables(
     assert table["problem"] == [None] * 300
 
 
+@pytest.mark.parametrize("kind", [ARROW_STREAM, ARROW_FILE, PARQUET])
+async def test_an_empty_table_is_answered_with_an_empty_table(
+    client: httpx.AsyncClient, loans: pd.DataFrame, kind: str
+) -> None:
+    """pyarrow writes one without a single batch of rows."""
+    answer = await client.post(BATCH, content=as_arrow(loans.head(0), kind), headers={"Content-Type": kind})
+    assert answer.status_code == 200, answer.text
+    assert from_arrow(answer.content, kind)["probability_of_default"] == []
+
+
 def with_invalid_rows(loans: pd.DataFrame) -> pd.DataFrame:
     """Rows 1, 3 and 4 of five are invalid."""
     wrong = loans.head(5).copy()

@@ -58,12 +58,12 @@ test-all: $(STAMP) tools
 	$(PYTHON) -m pytest -m "not soak" --hypothesis-profile thorough
 
 test-fast: lint ## lint and the tests that need no cluster and take no minutes
-	$(PYTHON) -m pytest -m "not e2e and not terraform" -n 2 --hypothesis-profile quick
+	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --hypothesis-profile quick
 
 test-e2e: $(STAMP) tools ## only the end-to-end tests
 	$(PYTHON) -m pytest -m "e2e and not soak"
 
-test-soak: $(STAMP) tools ## rollouts under faults for half an hour (CREDIT_RISK_SOAK_MINUTES)
+test-soak: $(STAMP) tools ## rollouts under faults, 100,000 hostile requests, overload and steady load (CONTRIBUTING.md)
 	$(PYTHON) -m pytest -m soak
 
 lint: $(STAMP) ## ruff, mypy, import-linter, hadolint, shellcheck, actionlint
@@ -80,7 +80,7 @@ format: $(STAMP) ## format the code
 	ruff format .
 
 ##@ benchmarks
-.PHONY: bench-routing bench-operator bench-cluster bench-training bench-serving bench-ingress
+.PHONY: bench-routing bench-operator bench-cluster bench-training bench-serving bench-ingress bench-overload
 MODEL ?= $(CACHE)/benchmark-model
 $(CACHE)/benchmark-model: $(shell git ls-files images/training/src) | $(STAMP)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/training/model.py "$@"
@@ -92,6 +92,10 @@ bench-training: $(STAMP) ## accuracy and speed against other trainers (LOANS=loa
 bench-serving: $(STAMP) $(MODEL) ## the API against other servers (needs wrk; MODEL=folder, default: a generated one; VENVS=folder)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/run.py --model "$(MODEL)" $(if $(VENVS),--venvs "$(VENVS)")
 	! command -v perf > /dev/null || PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/shares.py --model "$(MODEL)"
+
+bench-overload: $(STAMP) $(MODEL) ## the API at three times its capacity, with large batches, and over time (needs wrk; MODEL as above)
+	PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/overload.py --model "$(MODEL)"
+	PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/steady.py --model "$(MODEL)" --minutes 2 --warm-up-minutes 1
 
 bench-ingress: $(STAMP) tools $(MODEL) ## the API behind the running cluster's ingress (needs wrk; MODEL as above)
 	eval "$$($(LOCAL) env)" && PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/ingress.py --model "$(MODEL)"

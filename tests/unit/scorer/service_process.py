@@ -68,15 +68,21 @@ async def registry(folder: Path) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def service(model_folder: Path, work: Path, **settings: object) -> AsyncIterator[Service]:
-    """Run `python -m scorer` until it is ready; stop it at the end if it still runs."""
+async def service(
+    model_folder: Path, work: Path, log: Path | None = None, **settings: object
+) -> AsyncIterator[Service]:
+    """Run `python -m scorer` with its output in `log` until it is ready; stop it at the end if it still runs."""
     port, management = free_port(), free_port()
     async with registry(model_folder) as registry_url:
         own = {"registry_url": registry_url, "cache_dir": work / "cache", "host": "127.0.0.1", "port": port,
                "management_port": management, "pod_name": "pod-1", **settings}  # fmt: skip
         environment = {**os.environ, **{f"SCORER_{name.upper()}": str(value) for name, value in own.items()}}
         environment["PYTHONPATH"] = str(SOURCES)
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "scorer", env=environment)
+        with contextlib.ExitStack() as files:
+            output = files.enter_context(log.open("wb")) if log else None
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "scorer", env=environment, stdout=output, stderr=output
+            )
         running = Service(process, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{management}")
         try:
             await _ready(running)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,7 +12,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from scorer.http.asgi import App, ClientGoneError, Receive, Scope, Send, send_answer
-from scorer.http.dispatcher import BODY_COMPLETE, DirectRoute, Dispatcher
+from scorer.http.dispatcher import BODY_COMPLETE, BodyBudget, DirectRoute, Dispatcher
 from scorer.problems import Problem
 from unit.scorer.contracts import validator
 
@@ -47,12 +48,16 @@ class Refuses:
 
 
 async def call(
-    app: App, path: str = "/direct", method: str = "POST", extra: Mapping[str, object] = NOTHING
+    app: App,
+    path: str = "/direct",
+    method: str = "POST",
+    extra: Mapping[str, object] = NOTHING,
+    body: bytes = b"",
 ) -> list[Any]:
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b""}
+        return {"type": "http.request", "body": body}
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -130,3 +135,35 @@ async def test_problems_conform_to_the_agreed_schema_and_repeat_the_detail_under
     problem = json.loads(body["body"])
     assert validator("problem").is_valid(problem)
     assert problem.get("error") == ("wrong" if path.startswith("/v2") else None)
+
+
+async def test_bodies_that_wait_for_their_answers_together_stay_within_a_budget() -> None:
+    may_answer = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await may_answer.wait()
+        await send_answer(send, b"{}")
+
+    budget = BodyBudget(10)
+    dispatcher = Dispatcher(app, budget=budget)
+    waiting = [asyncio.create_task(call(dispatcher, body=b"12345")) for _ in range(2)]
+    await asyncio.sleep(0)
+    start, _ = await call(dispatcher, body=b"1")
+    assert start["status"] == 503
+    assert (b"retry-after", b"1") in start["headers"]
+    # What has no body takes no memory.
+    bodiless = asyncio.create_task(call(dispatcher))
+    may_answer.set()
+    for task in (*waiting, bodiless):
+        assert (await task)[0]["status"] == 200
+    assert (await call(dispatcher, body=b"1234567890"))[0]["status"] == 200
+
+
+async def test_a_request_that_fails_gives_its_bytes_back() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise Problem(422, "wrong")
+
+    dispatcher = Dispatcher(app, budget=BodyBudget(10))
+    assert {(await call(dispatcher, body=b"1234567890"))[0]["status"] for _ in range(3)} == {422}

@@ -128,6 +128,14 @@ def test_sagemakers_client_gets_the_same_scores_for_csv(
     np.testing.assert_allclose(document["predictions"], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("number", ["7_00", "\u0667\u0660\u0660", "nan", "inf", "700x"])
+def test_csv_numbers_are_those_of_json(url: str, loans: pd.DataFrame, number: str) -> None:
+    body = loans.head(1).assign(credit_score=number).to_csv(index=False)
+    answer = httpx.post(f"{url}/invocations", content=body, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 422, answer.text
+    assert "credit_score" in answer.text
+
+
 @pytest.mark.parametrize(
     ("body", "detail"),
     [

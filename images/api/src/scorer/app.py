@@ -19,7 +19,7 @@ from scorer.endpoints.ndjson import StreamLimits
 from scorer.endpoints.openapi import describe
 from scorer.endpoints.pages import PAGES, add_pages
 from scorer.http.asgi import App
-from scorer.http.dispatcher import Admission, DirectRoute, Dispatcher
+from scorer.http.dispatcher import Admission, BodyBudget, DirectRoute, Dispatcher
 from scorer.metrics import Metrics
 from scorer.model.bundle import ModelSlot
 from scorer.model.scorecard import Scorecard
@@ -29,6 +29,9 @@ from scorer.scoring.batch import BatchScorer
 from scorer.scoring.context import ScoringContext
 from scorer.scoring.single import SingleScorer
 from scorer.settings import Settings
+
+# So many of the largest bodies may wait for their answers at the same time.
+MAX_LARGEST_BODIES = 4
 
 # Open to all clients: pages without data, the API's description, and the protocols' health checks.
 OPEN_PATHS = frozenset({*PAGES, "/openapi.json", *mlflow.OPEN_PATHS, *open_inference.OPEN_PATHS})
@@ -74,7 +77,8 @@ def create_app(
     _add_model(app, slot)
     add_pages(app)
     _complete_openapi(app, slot)
-    return Dispatcher(app, DirectRoute("POST", score.PATH, score_one, metrics.answered), admission)
+    budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_batch_bytes)
+    return Dispatcher(app, DirectRoute("POST", score.PATH, score_one, metrics.answered), admission, budget)
 
 
 def create_management_app(slot: ModelSlot, metrics: Metrics) -> App:

@@ -11,9 +11,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Holdings:
-    """A process's memory in MB, and its file descriptors, threads and children."""
+    """What a process holds.
+
+    Attributes:
+        megabytes: Resident memory.
+        peak_megabytes: The most that it has been so far.
+        descriptors: Open files.
+        threads: Threads.
+        children: Processes that it started.
+    """
 
     megabytes: float
+    peak_megabytes: float
     descriptors: int
     threads: int
     children: int
@@ -33,7 +42,7 @@ def holdings(pid: int) -> Holdings:
         child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
     ]
     descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    return Holdings(number("VmRSS") / 1024, descriptors, number("Threads"), len(children))
+    return Holdings(number("VmRSS") / 1024, number("VmHWM") / 1024, descriptors, number("Threads"), len(children))
 
 
 async def settled(pid: int, good: Callable[[Holdings], bool], seconds: float = 20) -> Holdings:

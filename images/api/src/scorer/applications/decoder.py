@@ -12,13 +12,16 @@ import numpy as np
 from msgspec import UNSET
 
 from scorer.applications.duplicate_keys import count_keys, duplicate_key
-from scorer.applications.rows import CodeRows, FloatRows
+from scorer.applications.rows import MAX_ROWS, CodeRows, FloatRows
 from scorer.contract import APPLICANT_ID, CategoricalFeature, Contract, Feature, NumericFeature
 from scorer.problems import FieldProblem, Problem
 
 # msgspec raises the latter two for object keys that are not UTF-8 and for nesting that is too deep.
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _Fields = list[tuple[str, Any] | tuple[str, Any, Any]]
+# A row of 64 values has room for any contract. Parsers make an object of 50 bytes or more of each value, so a body that
+# holds little else would take fifty times its size before its rows could be counted.
+MAX_VALUES = MAX_ROWS * 64
 
 
 class ApplicationDecoder:
@@ -112,13 +115,29 @@ def _count_present(ignored: tuple[Any, ...]) -> int:
     return sum(value is not UNSET for value in ignored)
 
 
+def check_value_count(body: bytes, separators: bytes) -> None:
+    """Refuse a body before it is parsed if it has more values than the largest batch.
+
+    Args:
+        body: Text in which a separator follows each value but the last.
+        separators: The bytes that separate values.
+
+    Raises:
+        Problem: 413 with the limit.
+    """
+    if sum(body.count(separator) for separator in separators) > MAX_VALUES:
+        raise Problem(413, f"the body has too many values; at most {MAX_VALUES} are allowed")
+
+
 def read_json(body: bytes, decode: Callable[[bytes], Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
     """Return the decoded body; `decode` is for callers that need a type, and that check for duplicate keys themselves.
 
     Raises:
-        Problem: 400 if the body is not JSON, cannot be represented, or has a key twice in an object.
+        Problem: 400 if the body is not JSON, cannot be represented, or has a key twice in an object; 413 for too many
+            values.
         msgspec.ValidationError: If it does not have the type that `decode` needs.
     """
+    check_value_count(body, b",")
     try:
         if decode:
             return decode(body)

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from scorer.answers import Predictions
-from scorer.applications.decoder import read_json
+from scorer.applications.decoder import check_value_count, read_json
 from scorer.applications.rows import Column
 from scorer.applications.tables import Rows, refuse_duplicate_columns, refuse_invalid_rows
 from scorer.contract import Contract
@@ -151,6 +151,7 @@ def _flatten(column: list[Any]) -> list[Any]:
 
 
 def _csv_columns(contract: Contract, body: bytes) -> dict[str, Column]:
+    check_value_count(body, b",\r\n")
     try:
         rows = list(csv.reader(io.StringIO(body.decode("utf-8")), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -164,6 +165,7 @@ def _csv_columns(contract: Contract, body: bytes) -> dict[str, Column]:
 
 def _number(text: str) -> float | str:
     try:
-        return float(text)
+        # Python also reads underscores and the digits of other scripts.
+        return float(text) if text.isascii() and "_" not in text else text
     except ValueError:
         return text

@@ -69,7 +69,7 @@ def add_open_inference(app: FastAPI, context: ScoringContext, batches: BatchScor
     @app.get("/v2/health/ready", tags=tags, summary="Whether a model is loaded", responses=problems("503"))
     async def ready() -> dict[str, bool]:
         if reason := slot.not_ready:
-            raise Problem(503, f"not ready: {reason}")
+            raise Problem(503, f"not ready: {reason}", headers=(("Retry-After", "5"),))
         return {"ready": True}
 
     @app.get("/v2/models/{name}", tags=tags, summary="Describe the model's inputs and outputs", responses=absent)

@@ -28,7 +28,7 @@ _PROBLEMS = {
     "413": "The body is too large",
     "415": "The body has a media type that the endpoint does not read",
     "422": "The request is invalid: each invalid field is named with what is allowed",
-    "503": "No model is loaded yet",
+    "503": "No model is loaded yet, or the service is overloaded; Retry-After says when to try again",
 }
 
 

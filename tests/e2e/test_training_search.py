@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from e2e.registry_client import registry_client
 from localcluster import training
+from localcluster.console import ClusterError, wait_for
 from localcluster.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -42,10 +44,23 @@ def _of_index(job: dict[str, Any], index: int) -> dict[str, Any]:
     return single
 
 
+def _not_waiting(stack: Stack, job: str) -> str | None:
+    """Return why a worker does not wait for worker 0 yet, None if it does."""
+    try:
+        log = stack.kubectl("logs", f"job/{job}")
+    except ClusterError as error:
+        return str(error)
+    return None if "waiting for worker 0" in log else "its log does not say that it waits for worker 0"
+
+
 def test_parallel_pods_share_a_study_and_one_of_them_trains_with_its_best_parameters(stack: Stack) -> None:
     jobs = jobs_of(stack)
-    for job in jobs:
+    # Worker 0 does not wait for the others and could complete all trials before they start; they do wait for it. The
+    # controller of an Indexed Job creates its pods together.
+    for job in reversed(jobs):
         stack.create(job)
+        if job is not jobs[0]:
+            wait_for("a worker", partial(_not_waiting, stack, job["metadata"]["name"]), timeout_seconds=600)
     for job in jobs:
         training.follow(stack, job["metadata"]["name"])
     with registry_client(stack) as client:

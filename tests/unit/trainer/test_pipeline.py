@@ -246,13 +246,17 @@ def test_excluded_protected_attributes_are_ignored_fields_and_still_monitored(se
     assert "the service discards them: gender, marital_status." in logged.tags["mlflow.note.content"]
 
 
-def test_worker_0_searches_then_trains_the_final_model_and_the_others_only_search(settings: Settings) -> None:
+def test_worker_0_searches_then_trains_the_final_model_and_the_others_only_search(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     study = f"sqlite:///{settings.work_dir.parent}/study.db"
     searching = replace(
         settings, trials=2, study_storage=study, hyperparameters=replace(settings.hyperparameters, epochs=1)
     )
-    with pytest.raises(TrackingError, match="worker 0"):
+    with caplog.at_level("INFO"), pytest.raises(TrackingError, match="worker 0"):
         run(replace(searching, worker=1, wait_seconds=0))
+    # The end-to-end test waits for this line before it starts worker 0.
+    assert "waiting for worker 0" in caplog.text
     final = run(searching)
     assert final.moved_pointer
     assert run(replace(searching, trials=3, worker=1)).version is None

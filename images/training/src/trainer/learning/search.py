@@ -89,6 +89,7 @@ def search(
 
 def _published_parent_run(study: optuna.Study, wait_seconds: float) -> str:
     deadline = time.monotonic() + wait_seconds
+    logger.info("waiting for worker 0 of the study %s", study.study_name)
     while (found := study.user_attrs.get(_PARENT_RUN)) is None:
         if time.monotonic() >= deadline:
             raise TrackingError(f"worker 0 of the study {study.study_name} did not start within {wait_seconds:.0f} s")

@@ -169,9 +169,10 @@ async def test_a_slow_body_gets_a_408_and_releases_the_application(serve: Serve)
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfew")
         assert (await answer(reader))[0] == 408
         assert await ended(reader) == b""
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            while server.uvicorn.server_state.tasks:
+                await asyncio.sleep(0.01)
         assert server.disconnected == 1
-        assert not server.uvicorn.server_state.tasks
 
 
 async def test_a_body_that_keeps_arriving_may_take_longer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +198,9 @@ async def test_load_above_the_limit_is_shed_at_once_and_the_connection_stays_ope
         busy = [await server.connect() for _ in range(2)]
         for _, writer in busy:
             writer.write(GET)
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            while len(server.uvicorn.server_state.tasks) < 2:
+                await asyncio.sleep(0.01)
         reader, writer = await server.connect()
         writer.write(GET)
         status, headers, body = await answer(reader)

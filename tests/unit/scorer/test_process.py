@@ -41,16 +41,25 @@ async def load(running: Service, body: bytes, until: asyncio.Event, statuses: Co
             await asyncio.sleep(0.005)
 
 
+async def status_of(session: aiohttp.ClientSession, url: str) -> int:
+    async with session.get(url) as answer:
+        return answer.status
+
+
 async def test_a_stopping_service_loses_no_request_and_exits_with_0(model_folder: Path, tmp_path: Path) -> None:
     async with service(model_folder, tmp_path, drain_seconds=3) as running:
         statuses: Counter[object] = Counter()
         until = asyncio.Event()
         body = applicant(model_folder)
         clients = [asyncio.create_task(load(running, body, until, statuses)) for _ in range(8)]
-        await asyncio.sleep(1)
+        async with asyncio.timeout(30):
+            while statuses[200] < 200:
+                await asyncio.sleep(0.01)
         running.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.3)
         async with aiohttp.ClientSession() as session:
+            async with asyncio.timeout(2):
+                while await status_of(session, f"{running.management_url}/readyz") == 200:
+                    await asyncio.sleep(0.01)
             async with session.get(f"{running.management_url}/readyz") as answer:
                 assert answer.status == 503
                 assert "shutting down" in (await answer.json(content_type=None))["detail"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scorer.app import create_app
-from scorer.applications.rows import MAX_ROWS
+from scorer.applications.arrow import TableCodec
+from scorer.applications.rows import MAX_ROWS, Column
 from scorer.metrics import Metrics
 from scorer.model.bundle import Model, ModelSlot, load_model
 from scorer.model.identity import Identity
@@ -152,6 +154,28 @@ async def test_an_empty_table_is_answered_with_an_empty_table(
     answer = await client.post(BATCH, content=as_arrow(loans.head(0), kind), headers={"Content-Type": kind})
     assert answer.status_code == 200, answer.text
     assert from_arrow(answer.content, kind)["probability_of_default"] == []
+
+
+async def test_a_table_that_takes_long_to_read_delays_no_other_batch(
+    client: httpx.AsyncClient, loans: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A corrupt one can end the sandbox, and a new one takes half a second to start."""
+    read, may_read = TableCodec.read, threading.Event()
+
+    def read_late(*arguments: Any) -> dict[str, Column]:
+        may_read.wait(30)
+        return read(*arguments)
+
+    monkeypatch.setattr(TableCodec, "read", read_late)
+    headers = {"Content-Type": ARROW_STREAM}
+    table = asyncio.create_task(client.post(BATCH, content=as_arrow(loans.head(5), ARROW_STREAM), headers=headers))
+    try:
+        answer = await asyncio.wait_for(client.post(BATCH, json=loans.head(5).to_dict("records")), 10)
+        assert answer.status_code == 200
+        assert not table.done()
+    finally:
+        may_read.set()
+    assert (await table).status_code == 200
 
 
 def with_invalid_rows(loans: pd.DataFrame) -> pd.DataFrame:

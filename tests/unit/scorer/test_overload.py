@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from unit.scorer.test_connection_limits import GET, Serve, Server, answer, ended, serve  # noqa: F401 - a fixture
+from scorer.http.connection_limits import ConnectionLimits
+from unit.scorer.test_connection_limits import GET, LIMITS, Serve, Server, answer, ended, serve  # noqa: F401 - a fixture
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70_000
 
@@ -106,3 +108,18 @@ async def test_a_refusal_of_head_has_no_body(serve: Serve) -> None:  # noqa: F81
         assert b" 503 " in head
         writer.write(GET)
         assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 503")
+
+
+async def test_an_answered_request_makes_room_before_the_loop_has_collected_its_task() -> None:
+    """Its client may send the next one at once: as many clients as may run at once are never refused."""
+    limiter, loop = ConnectionLimits(LIMITS, CollectorRegistry()), asyncio.get_running_loop()
+    tasks = {asyncio.create_task(asyncio.Event().wait()) for _ in range(LIMITS.requests)}
+    assert limiter.full(tasks)
+    for _ in tasks:
+        limiter.count_answered(loop)
+        assert not limiter.full(tasks)
+    # By now the loop has collected them.
+    await asyncio.sleep(0)
+    assert limiter.full(tasks)
+    for task in tasks:
+        task.cancel()

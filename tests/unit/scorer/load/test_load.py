@@ -46,8 +46,10 @@ def overload(model_folder: Path) -> dict[str, Any]:
 def test_overload_is_refused_at_once_and_the_rest_is_scored(overload: dict[str, Any]) -> None:
     found = overload["overload"]
     over, normal = found["overload"], found["capacity"]
-    # The processor time of refusals is what is missing: a service that only refuses scores nothing.
-    assert over["refused"] > over["scored"] > normal["scored"] / 10, found
+    assert normal["refused"] == 0, found
+    # Refusals cost processor time too; a service that only refuses scores next to nothing.
+    assert over["refused"] > 0, found
+    assert over["scored"] > normal["scored"] / 4, found
     assert found["promise"]["other"] == 0, found
     assert over["all_p50"] <= 2 * normal["p99"], found
     assert found["promise"]["p99_ratio"] <= 2, found

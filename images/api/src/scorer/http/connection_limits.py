@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -64,6 +64,8 @@ class ConnectionLimits:
         self.draining = False
         # Requests still waiting for their bodies, which are no load; the sweep counts them.
         self.arriving = 0
+        # Requests that are answered while their tasks still wait to be collected by the event loop.
+        self._answered = 0
         # Connections refused because of overload. They are not read until there is room: clients that retry at once
         # would otherwise take the time needed to score accepted requests.
         self.paused: set[LimitedProtocol] = set()
@@ -90,17 +92,26 @@ class ConnectionLimits:
         """End each connection that takes too long, and count the requests whose bodies are still arriving."""
         self.arriving = sum(connection.check(now) for connection in connections)
 
-    def full(self, tasks: Collection[asyncio.Task[None]]) -> bool:
+    def full(self, tasks: Sized) -> bool:
         """Return whether the maximum number of requests is running."""
-        return len(tasks) - self.arriving >= self.limits.requests
+        return len(tasks) - self._answered - self.arriving >= self.limits.requests
 
-    def resume_soon(self, loop: asyncio.AbstractEventLoop, tasks: Collection[asyncio.Task[None]]) -> None:
+    def count_answered(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop counting the request of the current task, which the event loop collects in its next turn."""
+        if not self._answered:
+            loop.call_soon(self._forget_answered)
+        self._answered += 1
+
+    def _forget_answered(self) -> None:
+        self._answered = 0
+
+    def resume_soon(self, loop: asyncio.AbstractEventLoop, tasks: Sized) -> None:
         """Resume paused connections if there is room once the event loop has collected finished tasks."""
         if not self._resuming:
             self._resuming = True
             loop.call_soon(loop.call_soon, self.resume, tasks)
 
-    def resume(self, tasks: Collection[asyncio.Task[None]]) -> None:
+    def resume(self, tasks: Sized) -> None:
         """Resume paused connections if there is room."""
         self._resuming = False
         if self.paused and not self.full(tasks):
@@ -200,7 +211,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(_OVERLOADED_BYTES)
         # uvicorn ignores the rest of a request that has been answered.
         self.cycle = cast("RequestResponseCycle", _ANSWERED)
-        self.on_response_complete()
+        super().on_response_complete()
         if not self.transport.is_closing():
             self.flow.pause_reading()
             self.limiter.paused.add(self)
@@ -208,6 +219,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Start the next pipelined request, and resume paused connections now that there may be room."""
+        self.limiter.count_answered(self.loop)
         if self.pipeline:
             self.running = self.pipeline[-1][0]
         super().on_response_complete()

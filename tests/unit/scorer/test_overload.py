@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from scorer.http import connection_limits
 from scorer.http.connection_limits import ConnectionLimits
 from unit.scorer.test_connection_limits import GET, LIMITS, Serve, Server, answer, ended, serve  # noqa: F401 - a fixture
 
@@ -33,7 +34,11 @@ async def full(serve: Serve) -> AsyncIterator[Server]:  # noqa: F811
         server.may_answer.set()
 
 
-async def test_a_refused_connection_is_not_read_until_there_is_room(serve: Serve) -> None:  # noqa: F811
+async def test_a_refused_connection_is_not_read_until_there_is_room(
+    serve: Serve,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_limits, "MAX_PAUSE_SECONDS", 60)
     async with full(serve) as server:
         reader, writer = await server.connect()
         writer.write(GET)
@@ -48,6 +53,15 @@ async def test_a_refused_connection_is_not_read_until_there_is_room(serve: Serve
         assert server.refused("overload") == 2
         server.may_answer.set()
         assert (await second)[0] == 200
+
+
+async def test_a_refused_client_that_retries_at_once_is_refused_again_after_a_moment(serve: Serve) -> None:  # noqa: F811
+    async with full(serve) as server:
+        reader, writer = await server.connect()
+        for _ in range(3):
+            writer.write(GET)
+            assert (await answer(reader))[0] == 503
+        assert server.refused("overload") == 3
 
 
 async def test_a_refused_connection_is_read_again_when_those_before_it_hung_up(serve: Serve) -> None:  # noqa: F811

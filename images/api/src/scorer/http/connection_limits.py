@@ -30,6 +30,11 @@ LINGER_SECONDS = 2.0
 MIN_BODY_RATE = 16384
 
 
+# How long a client that retries at once waits at most for its next refusal. Shorter pauses take more of the time for
+# scoring; longer ones let single clients starve on a busy node.
+MAX_PAUSE_SECONDS = 0.1
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits of one connection and of all together.
@@ -105,6 +110,12 @@ class ConnectionLimits:
     def _forget_answered(self) -> None:
         self._answered = 0
 
+    def pause(self, connection: LimitedProtocol) -> None:
+        """Resume a connection that was refused and is not read when there is room, and soon in any case."""
+        if not self.paused:
+            connection.loop.call_later(MAX_PAUSE_SECONDS, self.resume_all)
+        self.paused.add(connection)
+
     def resume_soon(self, loop: asyncio.AbstractEventLoop, tasks: Sized) -> None:
         """Resume paused connections if there is room once the event loop has collected finished tasks."""
         if not self._resuming:
@@ -115,10 +126,14 @@ class ConnectionLimits:
         """Resume paused connections if there is room."""
         self._resuming = False
         if self.paused and not self.full(tasks):
-            for connection in self.paused:
-                if not connection.transport.is_closing():
-                    connection.flow.resume_reading()
-            self.paused.clear()
+            self.resume_all()
+
+    def resume_all(self) -> None:
+        """Resume all paused connections."""
+        for connection in self.paused:
+            if not connection.transport.is_closing():
+                connection.flow.resume_reading()
+        self.paused.clear()
 
     async def drain(self, state: ServerState, seconds: float) -> None:
         """Close each connection after its next answer, until requests stop coming or the time is up."""
@@ -214,7 +229,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self.transport.is_closing():
             self.flow.pause_reading()
-            self.limiter.paused.add(self)
+            self.limiter.pause(self)
         return True
 
     def on_response_complete(self) -> None:

@@ -25,6 +25,7 @@ from scorer.model.bundle import Model, ModelSlot, load_model
 from scorer.model.loader import keep_loading
 from scorer.model.readiness import ArtifactRejectedError, RegistryUnavailableError, VersionNotFoundError
 from scorer.model.registry import Registry
+from scorer.model.version_cache import VersionCache
 from scorer.settings import Settings
 from trainer.data.synthetic import generate
 from trainer.evaluation.gates import GateLimits
@@ -83,7 +84,7 @@ async def test_the_production_version_is_found_and_scores_as_in_mlflow(
     found = await registry.find(NAME, version="", alias="production", stage="Production")
     assert found.identity.version == version
     assert found.identity.metrics["roc_auc"] > 0.7
-    model = load_model(await registry.fetch(found, tmp_path), found.identity)
+    model = load_model(await registry.fetch(found, VersionCache(tmp_path)), found.identity)
     applications = generate(500, seed=5)[[feature.name for feature in model.contract.features]]
     rows = [model.decoder.decode(json.dumps(row).encode()) for row in applications.to_dict("records")]
     answered = model.network.score(
@@ -119,7 +120,7 @@ async def test_files_that_do_not_match_their_digests_are_refused(
     try:
         found = await registry.find(NAME, version=version, alias="", stage="")
         with pytest.raises(ArtifactRejectedError, match="its tag says 0000"):
-            await registry.fetch(found, tmp_path)
+            await registry.fetch(found, VersionCache(tmp_path))
         assert list(tmp_path.iterdir()) == []
     finally:
         client.set_model_version_tag(NAME, version, "sha256.model.onnx", true_digest)
@@ -127,10 +128,10 @@ async def test_files_that_do_not_match_their_digests_are_refused(
 
 async def test_downloaded_files_are_not_downloaded_again(registry: Registry, version: str, tmp_path: Path) -> None:
     found = await registry.find(NAME, version=version, alias="", stage="")
-    folder = await registry.fetch(found, tmp_path)
+    folder = await registry.fetch(found, VersionCache(tmp_path))
     async with aiohttp.ClientSession() as session:
         away = Registry(session, "http://127.0.0.1:1")
-        assert await away.fetch(found, tmp_path) == folder
+        assert await away.fetch(found, VersionCache(tmp_path)) == folder
 
 
 async def test_an_unreachable_registry_is_an_outage() -> None:
@@ -203,4 +204,4 @@ async def test_a_team_with_other_columns_changes_a_file_and_no_code(
 async def served(registry: Registry, name: str, version: str, folder: Path) -> Model:
     """The model as the service loads it."""
     found = await registry.find(name, version=version, alias="", stage="")
-    return load_model(await registry.fetch(found, folder), found.identity)
+    return load_model(await registry.fetch(found, VersionCache(folder)), found.identity)

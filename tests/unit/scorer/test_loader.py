@@ -22,6 +22,7 @@ from scorer.model.readiness import (
     VersionNotFoundError,
 )
 from scorer.model.registry import Version
+from scorer.model.version_cache import VersionCache
 from scorer.settings import Settings
 from unit.scorer.contracts import agreement, validator
 
@@ -42,7 +43,7 @@ class FailingRegistry:
             raise self.errors.pop(0)
         return VERSION
 
-    async def fetch(self, version: Version, cache: Path) -> Path:
+    async def fetch(self, version: Version, cache: VersionCache) -> Path:
         return self.folder
 
 

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     # If the file is absent, there is no operator and this pod answers everything.
     route_file: Path = Path("/etc/creditrisk/route/route.json")
     route_poll_seconds: float = Field(default=0.1, gt=0)
+    # The copy of the version's files that the operator keeps in the cluster; without one, the registry has them.
+    artifacts_dir: Path = Path("/etc/creditrisk/model")
     cache_dir: Path = Path("/var/cache/scorer")
     pod_name: str = ""
     host: str = "0.0.0.0"  # noqa: S104 - a container serves its whole network

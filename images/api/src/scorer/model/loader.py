@@ -6,12 +6,21 @@ import asyncio
 import gc
 import json
 import logging
+from pathlib import Path
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
+from scorer.model.artifact_copy import restore_copy
 from scorer.model.bundle import Model, ModelSlot, load_model
-from scorer.model.readiness import LoadingError
+from scorer.model.identity import Identity
+from scorer.model.readiness import (
+    ArtifactRejectedError,
+    LoadingError,
+    RegistryUnavailableError,
+    VersionNotFoundError,
+)
 from scorer.model.registry import Registry
+from scorer.model.version_cache import VersionCache
 from scorer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -40,11 +49,32 @@ async def keep_loading(slot: ModelSlot, registry: Registry, settings: Settings) 
 
 
 async def _load(registry: Registry, settings: Settings) -> Model:
-    version = await registry.find(
-        settings.model_name,
-        version=settings.model_version,
-        alias=settings.model_alias,
-        stage=settings.model_stage,
-    )
-    folder = await registry.fetch(version, settings.cache_dir)
-    return await asyncio.to_thread(load_model, folder, version.identity)
+    """Load from the copy in the cluster, else from the registry, else from what this pod verified before."""
+    cache, refusal = VersionCache(settings.cache_dir), None
+    try:
+        found = restore_copy(settings.artifacts_dir, cache, settings.model_name, settings.model_version)
+    except ArtifactRejectedError as error:
+        log.error("not served: %s; trying the registry", error)  # noqa: TRY400 - the message says it all
+        found, refusal = None, error
+    identity, folder = found or await _fetch(registry, settings, cache, refusal)
+    return await asyncio.to_thread(load_model, folder, identity)
+
+
+async def _fetch(
+    registry: Registry, settings: Settings, cache: VersionCache, refusal: ArtifactRejectedError | None
+) -> tuple[Identity, Path]:
+    try:
+        version = await registry.find(
+            settings.model_name,
+            version=settings.model_version,
+            alias=settings.model_alias,
+            stage=settings.model_stage,
+        )
+        return version.identity, await registry.fetch(version, cache)
+    except (RegistryUnavailableError, VersionNotFoundError) as error:
+        # A pointer that names nothing is an answer; a deleted version that this pod is told to serve is not.
+        may_serve = isinstance(error, RegistryUnavailableError) or settings.model_version
+        if may_serve and (known := cache.last_verified(settings.model_name, settings.model_version)):
+            log.warning("serving version %s, which this pod verified before: %s", known[0].version, error)
+            return known
+        raise refusal or error from error

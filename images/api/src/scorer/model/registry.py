@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -13,8 +10,8 @@ import aiohttp
 
 from scorer.model.identity import Identity
 from scorer.model.readiness import ArtifactRejectedError, RegistryUnavailableError, VersionNotFoundError
+from scorer.model.version_cache import FILES, VersionCache
 
-FILES = ("model.onnx", "contract.json")
 # MLflow's error codes if there is no such model, version or alias.
 NOT_FOUND = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
@@ -61,27 +58,17 @@ class Registry:
             )
         return Version(_identity(described), location["artifact_uri"])
 
-    async def fetch(self, version: Version, cache: Path) -> Path:
-        """Download the version's files into a folder under `cache`, all or none, and return the folder.
+    async def fetch(self, version: Version, cache: VersionCache) -> Path:
+        """Return the folder of the version's files in the cache, downloading them if need be.
 
         Raises:
             RegistryUnavailableError: If a file cannot be downloaded.
             ArtifactRejectedError: If a file's SHA-256 differs from the version's tag.
         """
-        target = cache / f"{version.identity.name}-{version.identity.version}"
-        if target.exists() and all(_digest(target / name) == version.identity.digests.get(name) for name in FILES):
-            return target
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=cache))
-        try:
-            for name in FILES:
-                (partial / name).write_bytes(await self._download(version, name))
-                _check_digest(version.identity, partial / name)
-            shutil.rmtree(target, ignore_errors=True)
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        return target
+        if folder := cache.find(version.identity):
+            return folder
+        files = {name: await self._download(version, name) for name in FILES}
+        return cache.store(version.identity, files)
 
     async def _latest(self, name: str, stage: str) -> dict[str, dict[str, str]] | None:
         body = {"name": name, "stages": [stage]}
@@ -127,17 +114,3 @@ def _identity(described: dict) -> Identity:  # type: ignore[type-arg]
     metrics = {key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")}
     digests = {key.removeprefix("sha256."): value for key, value in tags.items() if key.startswith("sha256.")}
     return Identity(described["name"], str(described["version"]), described.get("run_id", ""), digests, metrics)
-
-
-def _digest(file: Path) -> str | None:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
-
-
-def _check_digest(identity: Identity, file: Path) -> None:
-    expected = identity.digests.get(file.name)
-    if expected is None:
-        raise ArtifactRejectedError(f"version {identity.version} of {identity.name} has no tag sha256.{file.name}")
-    if (found := _digest(file)) != expected:
-        raise ArtifactRejectedError(
-            f"{file.name} of version {identity.version} of {identity.name} has SHA-256 {found}, its tag says {expected}"
-        )

@@ -37,7 +37,7 @@ async def run(settings: Settings) -> None:
         kube = KubeClient(login, settings.request_timeout_seconds)
         stack.push_async_callback(kube.close)
         registry = MlflowRegistry(session, settings.registry_url)
-        poller = Poller(registry.desired_version, settings.poll_seconds, settings.poll_max_seconds, time.monotonic)
+        poller = Poller(registry, settings.poll_seconds, settings.poll_max_seconds, time.monotonic)
         adapters = Adapters(KubernetesCluster(kube), registry, HttpMetrics(session), poller, Telemetry(), time.time)
         scheduler = Scheduler(
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds

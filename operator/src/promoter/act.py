@@ -5,20 +5,25 @@ from __future__ import annotations
 import dataclasses
 import logging
 
+from promoter.api.resource import ArtifactsReason
 from promoter.api.spec import Spec
-from promoter.api.status import RESTING, Event, State
+from promoter.api.status import RESTING, ArtifactCopy, Event, State
 from promoter.decision.actions import (
     Action,
     ApplyCanary,
     ApplyRoute,
     ClearAction,
+    DeleteArtifacts,
     DeleteCanary,
+    KeepArtifacts,
     SetStableVersion,
     TagVersion,
 )
+from promoter.decision.artifacts import with_problem
+from promoter.decision.copies import recorded_copy
 from promoter.decision.observation import Observation
-from promoter.errors import PermanentError, RetryableError
-from promoter.ports import Snapshot
+from promoter.errors import ArtifactsError, PermanentError, RetryableError
+from promoter.ports import Snapshot, VersionFiles
 from promoter.promotion import Adapters, Promotion
 
 log = logging.getLogger(__name__)
@@ -77,12 +82,16 @@ def with_outdated_pods(snapshot: Snapshot, observed: Observation, generation: in
 async def _perform(adapters: Adapters, promotion: Promotion, spec: Spec, snapshot: Snapshot, action: Action) -> None:
     cluster, owner, target = adapters.cluster, promotion.owner, spec.target_ref.name
     match action:
-        case ApplyCanary(version, replicas):
-            await cluster.apply_canary(owner, snapshot.deployment, version, replicas)
+        case ApplyCanary():
+            await cluster.apply_canary(owner, snapshot.deployment, action)
         case DeleteCanary():
             await cluster.delete_canary(owner, target)
-        case SetStableVersion(version):
-            await cluster.set_stable_version(owner, target, version)
+        case SetStableVersion():
+            await cluster.set_stable_version(owner, snapshot.deployment, action)
+        case KeepArtifacts(version):
+            await _keep_artifacts(adapters, promotion, spec, version)
+        case DeleteArtifacts(config_maps):
+            await cluster.delete_artifacts(owner, config_maps)
         case ClearAction(value):
             await cluster.clear_action(owner, value)
         case TagVersion(version, tags):
@@ -104,3 +113,54 @@ async def _tag(adapters: Adapters, promotion: Promotion, spec: Spec, version: st
     pending = {key: value for key, value in state.pending_tags.items() if key != version}
     changes = {"pending_tags": pending, "pending_events": (*state.pending_events, *refused)}
     await save(adapters, promotion, state.model_copy(update=changes))
+
+
+async def _keep_artifacts(adapters: Adapters, promotion: Promotion, spec: Spec, version: str) -> None:
+    """Copy a version's files into the cluster; the status then says where they are, or why they are not.
+
+    Raises:
+        RetryableError: the API server did not answer.
+    """
+    owner, state = promotion.owner, promotion.state
+    try:
+        files = await adapters.registry.download(spec.model.name, version)
+        _check_recorded(state, files)
+    except RetryableError as error:
+        await _report_artifacts_problem(adapters, promotion, version, "RegistryUnavailable", error)
+        return
+    except PermanentError as error:
+        reason: ArtifactsReason = error.reason if isinstance(error, ArtifactsError) else "Refused"
+        await _report_artifacts_problem(adapters, promotion, version, reason, error)
+        return
+    try:
+        names = await adapters.cluster.keep_artifacts(owner, spec.target_ref.name, files)
+    except PermanentError as error:
+        await _report_artifacts_problem(adapters, promotion, version, "Refused", error)
+        return
+    others = tuple(copy for copy in state.artifacts if copy.version != version)
+    copy = ArtifactCopy(version=version, digests=files.digests, config_maps=names)
+    known = state.artifacts_problem
+    problem = None if known and known.version == version else known
+    await save(
+        adapters, promotion, state.model_copy(update={"artifacts": (copy, *others), "artifacts_problem": problem})
+    )
+    log.info("%s: the files of version %s are kept in %s", owner, version, ", ".join(names))
+
+
+def _check_recorded(state: State, files: VersionFiles) -> None:
+    """Refuse files that differ from those that were copied before, though the registry's tags agree with them."""
+    known = recorded_copy(state, files.version)
+    recorded = known.digests if known else files.digests
+    for name, digest in files.digests.items():
+        if digest != recorded.get(name):
+            raise ArtifactsError(
+                "Rejected", f"{name} has SHA-256 {digest}, but {recorded.get(name)} when it was first copied"
+            )
+
+
+async def _report_artifacts_problem(
+    adapters: Adapters, promotion: Promotion, version: str, reason: ArtifactsReason, error: Exception
+) -> None:
+    log.warning("%s: the files of version %s are not kept: %s", promotion.owner, version, error)
+    state = with_problem(promotion.state, version, reason, str(error), adapters.now())
+    await save(adapters, promotion, state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from promoter.api.resource import ArtifactsReason
+
 
 class RetryableError(Exception):
     """Another system did not answer or was busy; a retry may help."""
@@ -21,6 +23,15 @@ class InvalidRequestError(PermanentError):
 
 class ForbiddenError(PermanentError):
     """The API server refused for lack of permission (403)."""
+
+
+class ArtifactsError(PermanentError):
+    """A version's files cannot be kept in the cluster; the reason is one of status.artifactsProblem's."""
+
+    def __init__(self, reason: ArtifactsReason, message: str) -> None:
+        """Take the reason, for programs, and the message, for people."""
+        super().__init__(message)
+        self.reason: ArtifactsReason = reason
 
 
 class TargetForbiddenError(PermanentError):

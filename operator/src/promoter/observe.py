@@ -16,15 +16,17 @@ from promoter.promotion import Adapters, Promotion
 
 
 async def observe(adapters: Adapters, promotion: Promotion, spec: Spec, now: float) -> tuple[Snapshot, Observation]:
-    """Return what is there now; pods are read only during a rollout.
+    """Return what is there now; pods are read only during a rollout, or while some are unavailable.
 
     Raises:
         RetryableError: the API server did not answer.
         PermanentError: it refused, or the objects found cannot be worked with.
     """
     state, target = promotion.state, spec.target_ref.name
-    registry = await adapters.poller.view(spec.model)
-    snapshot = await adapters.cluster.snapshot(promotion.owner, target, with_pods=state.phase not in RESTING)
+    # Listing pods is expensive: not for a promotion at rest whose pods are all available.
+    with_pods = state.phase not in RESTING or state.capacity_low_since is not None
+    registry = await adapters.poller.view(spec.model, state.stable_version)
+    snapshot = await adapters.cluster.snapshot(promotion.owner, target, with_pods=with_pods)
     ready = [pod for pod in snapshot.stable_pods if pod.ready]
     readings = await asyncio.gather(*(
         adapters.metrics.read(pod, state.stable_version, state.canary_version) for pod in ready
@@ -37,6 +39,8 @@ async def observe(adapters: Adapters, promotion: Promotion, spec: Spec, now: flo
         pods=tuple(readings),
         queries=await _queries(adapters, promotion, spec, now),
         action=promotion.action,
+        artifacts=snapshot.artifacts,
+        artifacts_error=snapshot.artifacts_error,
     )
 
 

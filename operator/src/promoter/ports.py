@@ -9,6 +9,7 @@ from promoter.api.resource import Owner
 from promoter.api.route import Route
 from promoter.api.spec import ModelRef
 from promoter.api.status import Event
+from promoter.decision.actions import ApplyCanary, SetStableVersion
 from promoter.decision.observation import CanaryView, PodReading, StableView
 from promoter.decision.readiness import Readiness
 
@@ -28,6 +29,27 @@ class Pod:
 
 
 @dataclass(frozen=True)
+class VersionFiles:
+    """A version's files, verified, and what a pod needs to know of the version.
+
+    Attributes:
+        name: The registered model.
+        version: The version.
+        run_id: The training run that made it.
+        digests: SHA-256 in hex by file name, from the version's tags.
+        metrics: Test metrics by name, from the version's tags.
+        content: The files by name.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    digests: dict[str, str]
+    metrics: dict[str, float]
+    content: dict[str, bytes]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What the cluster has of one promotion."""
 
@@ -37,6 +59,8 @@ class Snapshot:
     stable_pods: tuple[Pod, ...] = ()
     canary_pods: tuple[Pod, ...] = ()
     deployment: Document = field(default_factory=dict)
+    artifacts: frozenset[str] = frozenset()
+    artifacts_error: str = ""
 
 
 class Cluster(Protocol):
@@ -54,14 +78,25 @@ class Cluster(Protocol):
     async def nudge(self, owner: Owner, pods: tuple[Pod, ...], generation: int) -> None:
         """Make the kubelets of these pods sync their volumes now."""
 
-    async def apply_canary(self, owner: Owner, stable: Document, version: str, replicas: int) -> None:
+    async def apply_canary(self, owner: Owner, stable: Document, canary: ApplyCanary) -> None:
         """Create or update the canary's Deployment and Service."""
 
     async def delete_canary(self, owner: Owner, target: str) -> None:
         """Delete the canary's Deployment and Service."""
 
-    async def set_stable_version(self, owner: Owner, target: str, version: str) -> None:
+    async def set_stable_version(self, owner: Owner, stable: Document, wanted: SetStableVersion) -> None:
         """Make the stable pods serve a version."""
+
+    async def keep_artifacts(self, owner: Owner, target: str, files: VersionFiles) -> tuple[str, ...]:
+        """Create the ConfigMaps that hold a version's files, and return their names.
+
+        Raises:
+            RetryableError: the API server did not answer.
+            PermanentError: it refused them.
+        """
+
+    async def delete_artifacts(self, owner: Owner, names: tuple[str, ...]) -> None:
+        """Delete ConfigMaps."""
 
     async def clear_action(self, owner: Owner, value: str) -> None:
         """Remove the annotation of a handled action, unless its value has changed."""
@@ -75,6 +110,18 @@ class Registry(Protocol):
 
     async def desired_version(self, model: ModelRef) -> str | None:
         """Return the version that the pointer names, None if it names none."""
+
+    async def version_exists(self, model: str, version: str) -> bool:
+        """Return whether the registry has a version."""
+
+    async def download(self, model: str, version: str) -> VersionFiles:
+        """Return a version's files, verified against its tags.
+
+        Raises:
+            RetryableError: the registry did not answer.
+            ArtifactsError: they are too large to be kept, not those of the tags, or gone.
+            PermanentError: the registry refused.
+        """
 
     async def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
         """Write tags on a version."""

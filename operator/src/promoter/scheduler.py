@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from promoter.api.resource import Owner
 from promoter.api.rules import InvalidSpecError, parse_spec
-from promoter.api.spec import ModelRef
 from promoter.api.status import RESTING, State
 from promoter.errors import PermanentError, RetryableError
+from promoter.poll import Query
 from promoter.promotion import Adapters, Promotion
 
 log = logging.getLogger(__name__)
@@ -172,17 +172,17 @@ class Scheduler:
         state = promotion.state
         if state.phase not in RESTING or state.pending_tags or state.pending_events:
             return self._tick_seconds
-        model = _model(promotion)
+        query = _query(promotion)
         # With the poll, whose times are spread; but the cluster is observed even while the registry is unavailable.
-        return min(self._poll_seconds, self._adapters.poller.due_in(model)) if model else self._poll_seconds
+        return min(self._poll_seconds, self._adapters.poller.due_in(query)) if query else self._poll_seconds
 
     def _forget_unused_pointers(self) -> None:
-        self._adapters.poller.retain({model for loop in self._loops.values() if (model := _model(loop.promotion))})
+        self._adapters.poller.retain({query for loop in self._loops.values() if (query := _query(loop.promotion))})
 
 
-def _model(promotion: Promotion) -> ModelRef | None:
+def _query(promotion: Promotion) -> Query | None:
     try:
-        return parse_spec(promotion.document.get("spec")).model
+        return parse_spec(promotion.document.get("spec")).model, promotion.state.stable_version
     except InvalidSpecError:
         return None
 

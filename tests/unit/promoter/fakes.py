@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from promoter.api.resource import Owner
 from promoter.api.route import Route
 from promoter.api.spec import ModelRef
-from promoter.api.status import Event, Phase, RouteState, State
+from promoter.api.status import ArtifactCopy, Event, Phase, RouteState, State
+from promoter.decision.actions import ApplyCanary, SetStableVersion
 from promoter.decision.observation import CanaryView, PodReading, StableView
 from promoter.decision.readiness import Readiness
 from promoter.errors import PermanentError, RetryableError
 from promoter.poll import Poller
-from promoter.ports import Pod, Snapshot
+from promoter.ports import Pod, Snapshot, VersionFiles
 from promoter.promotion import Adapters
 from promoter.telemetry import Telemetry
 
@@ -29,6 +31,10 @@ def document(action: str = "", **spec: Any) -> Document:
     return {"metadata": metadata, "spec": {"model": {"name": "credit-risk"}, **spec}}
 
 
+# For tests of something else: copies that are there, because they consist of nothing.
+COPIES = tuple(ArtifactCopy(version=version, digests={}, config_maps=()) for version in ("1", "2"))
+
+
 class Cluster:
     """A cluster that records calls; those named in `refuse` are refused, those in `fail` fail."""
 
@@ -38,6 +44,7 @@ class Cluster:
         self.saved_by: list[tuple[Owner, Document]] = []
         self.recorded: list[tuple[Owner, Event]] = []
         self.snapshots: list[tuple[Owner, str]] = []
+        self.stable_versions: list[SetStableVersion] = []
         self.refuse: set[str] = set()
         self.fail: set[str] = set()
 
@@ -73,14 +80,25 @@ class Cluster:
     async def nudge(self, owner: Owner, pods: tuple[Pod, ...], generation: int) -> None:
         self._note("nudge")
 
-    async def apply_canary(self, owner: Owner, stable: Document, version: str, replicas: int) -> None:
+    async def apply_canary(self, owner: Owner, stable: Document, canary: ApplyCanary) -> None:
         self._note("apply_canary")
 
     async def delete_canary(self, owner: Owner, target: str) -> None:
         self._note("delete_canary")
 
-    async def set_stable_version(self, owner: Owner, target: str, version: str) -> None:
+    async def set_stable_version(self, owner: Owner, stable: Document, wanted: SetStableVersion) -> None:
         self._note("set_stable_version")
+        self.stable_versions.append(wanted)
+
+    async def keep_artifacts(self, owner: Owner, target: str, files: VersionFiles) -> tuple[str, ...]:
+        self._note("keep_artifacts")
+        names = (f"{target}-model-{files.version}",)
+        self.found = replace(self.found, artifacts=self.found.artifacts.union(names))
+        return names
+
+    async def delete_artifacts(self, owner: Owner, names: tuple[str, ...]) -> None:
+        self._note("delete_artifacts")
+        self.found = replace(self.found, artifacts=self.found.artifacts.difference(names))
 
     async def clear_action(self, owner: Owner, value: str) -> None:
         self._note("clear_action")
@@ -91,15 +109,27 @@ class Cluster:
 
 
 class Registry:
-    """A registry whose pointers name `version`; tags raise `fault` if there is one."""
+    """A registry whose pointers name `version`; tags raise `fault`, and downloads `download_fault`, if there is one."""
 
     def __init__(self) -> None:
         self.version: str | None = "2"
         self.tags: dict[str, dict[str, str]] = {}
         self.fault: Exception | None = None
+        self.digest = "d" * 64
+        self.downloads: list[str] = []
+        self.download_fault: Exception | None = None
 
     async def desired_version(self, model: ModelRef) -> str | None:
         return self.version
+
+    async def version_exists(self, model: str, version: str) -> bool:
+        return True
+
+    async def download(self, model: str, version: str) -> VersionFiles:
+        self.downloads.append(version)
+        if self.download_fault:
+            raise self.download_fault
+        return VersionFiles(model, version, "run", {"model.onnx": self.digest}, {}, {"model.onnx": b"graph"})
 
     async def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
         if self.fault:
@@ -139,14 +169,14 @@ class Fakes(NamedTuple):
     metrics: Metrics
 
 
-STABLE = StableView(exists=True, version="1", rolled_out=True, template="t")
+STABLE = StableView(exists=True, version="1", rolled_out=True, template="t", wanted=2, available=2)
 AT_REST = Snapshot(stable=STABLE, stable_pods=(POD,))
 ROLLING_OUT = Snapshot(stable=STABLE, canary=CanaryView("2", "t", 1, 1), stable_pods=(POD,))
 
 
 def fakes_for(snapshot: Snapshot = AT_REST) -> Fakes:
     cluster, registry, metrics = Cluster(snapshot), Registry(), Metrics()
-    poller = Poller(registry.desired_version, 10, 60, time.monotonic)
+    poller = Poller(registry, 10, 60, time.monotonic)
     adapters = Adapters(cluster, registry, metrics, poller, Telemetry(), time.time)
     return Fakes(adapters, cluster, registry, metrics)
 
@@ -156,6 +186,6 @@ def in_first_step(**changes: Any) -> State:
     state = State(
         phase=Phase.PROGRESSING, stable_version="1", canary_version="2", desired_version="2", step="1/3", weight=5,
         phase_started_at=time.time(), step_started_at=time.time() - 5, analyzed_at=time.time(), target="scoring",
-        route=RouteState(generation=1, stable_version="1", canary_version="2", weight=5),
+        route=RouteState(generation=1, stable_version="1", canary_version="2", weight=5), artifacts=COPIES,
     )  # fmt: skip
     return state.model_copy(update=changes)

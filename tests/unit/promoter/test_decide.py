@@ -16,6 +16,7 @@ from promoter.decision.analysis import analysis_due
 from promoter.decision.decide import DRAIN_SECONDS, LINGER_SECONDS, decide
 from promoter.decision.observation import CanaryView, Observation, PodReading, RegistryView, StableView
 from promoter.decision.routing import route_document
+from unit.promoter.fakes import COPIES
 
 NOW = 10_000.0
 BASE: dict[str, Any] = {
@@ -44,7 +45,7 @@ def rollout(phase: Phase, **changes: Any) -> State:
         step="" if phase == Phase.PROMOTING else f"{index + 1}/3", weight=weight, phase_started_at=NOW - 90,
         step_started_at=NOW - 90 if live else None, analyzed_at=NOW - 20, window=Window(opened_at=NOW - 90),
         route=RouteState(generation=5, stable_version="1", canary_version="2" if live else None, weight=weight),
-        target="scoring",
+        target="scoring", artifacts=COPIES,
     )  # fmt: skip
     return state.model_copy(update=changes)
 
@@ -53,7 +54,7 @@ def observe(state: State, *, ok: float = 0, errors: float = 0, **changes: Any) -
     counters = {"canary/outcome/ok": ok, "canary/outcome/error": errors}
     observed = Observation(
         registry=RegistryView("2"),
-        stable=StableView(True, state.stable_version, True, "t", "2 of 2"),
+        stable=StableView(True, state.stable_version, True, "t", "2 of 2", wanted=2, available=2),
         canary=CanaryView("2", "t", 1, 1),
         route=route_document(SPEC, state.route),
         pods=(PodReading("pod-0", NOW - 1, 5, counters),),

@@ -15,16 +15,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from promoter.api.route import LEAD_SECONDS, Route
 from promoter.api.rules import parse_spec
 from promoter.api.spec import Spec
-from promoter.api.status import Phase, State, Verdict
+from promoter.api.status import ArtifactCopy, Phase, State, Verdict
 from promoter.decision.actions import (
     Action,
     ApplyCanary,
     ApplyRoute,
     ClearAction,
+    DeleteArtifacts,
     DeleteCanary,
+    KeepArtifacts,
     SetStableVersion,
     TagVersion,
 )
+from promoter.decision.artifacts import with_problem
 from promoter.decision.decide import decide
 from promoter.decision.observation import CanaryView, Observation, PodReading, RegistryView, StableView
 
@@ -48,7 +51,9 @@ SPECS = [
 GUIDE = (Path(__file__).parents[3] / "docs" / "promotion.md").read_text()
 ARROWS = set(re.findall(r"^ +(\w+) --> (\w+)", GUIDE, re.MULTILINE))
 # What a promotion that makes no progress may be waiting for.
-PENDING = re.compile(r"wait|until resumed|suspended|updating the stable pods|not passed|does not exist|no version")
+PENDING = re.compile(
+    r"wait|copying the files|until resumed|suspended|updating the stable pods|not passed|does not exist|no version"
+)
 VERSIONS = ["1", "2", "3", "4"]
 
 
@@ -69,34 +74,58 @@ class Environment:
     pods: int = 2
     action: str = ""
     counters: dict[str, float] = field(default_factory=dict)
+    # The object store is down though the registry answers; versions that are too large; the ConfigMaps that exist.
+    store_down: bool = False
+    too_large: set[str] = field(default_factory=set)
+    copies: set[str] = field(default_factory=set)
+    stable_maps: tuple[str, ...] = ()
+    canary_maps: tuple[str, ...] = ()
 
     def observe(self) -> Observation:
         return Observation(
             registry=RegistryView(error="down") if self.registry_down else RegistryView(self.desired),
-            stable=StableView(True, self.stable_version, self.stable_rolled, "template", "0/2"),
+            stable=StableView(True, self.stable_version, self.stable_rolled, "template", "0/2", wanted=2,
+                              available=min(self.pods, 2), config_maps=self.stable_maps),
             canary=CanaryView(self.canary_version, "template" if self.canary_version else "",
-                              1 if self.canary_version else 0, int(self.canary_ready), "pulling", self.canary_failure),
+                              1 if self.canary_version else 0, int(self.canary_ready), "pulling", self.canary_failure,
+                              self.canary_maps),
             route=self.route,
             pods=tuple(PodReading(f"pod-{n}", 0.0, self.seen_generation, self.counters) for n in range(self.pods)),
             action=self.action,
+            artifacts=frozenset(self.copies),
         )  # fmt: skip
 
     def act(self, action: Action) -> None:
         match action:
             case ApplyRoute(route):
                 self.route = route
-            case ApplyCanary(version, _):
-                if version != self.canary_version:
+            case ApplyCanary(version, _, config_maps):
+                if (version, config_maps) != (self.canary_version, self.canary_maps):
                     self.canary_version, self.canary_ready, self.canary_failure = version, False, ""
+                    self.canary_maps = config_maps
             case DeleteCanary():
                 self.canary_version, self.canary_ready, self.canary_failure = None, False, ""
-            case SetStableVersion(version):
-                if version != self.stable_version:
-                    self.stable_version, self.stable_rolled = version, False
+                self.canary_maps = ()
+            case SetStableVersion(version, config_maps):
+                if (version, config_maps) != (self.stable_version, self.stable_maps):
+                    self.stable_version, self.stable_rolled, self.stable_maps = version, False, config_maps
+            case DeleteArtifacts(config_maps):
+                self.copies -= set(config_maps)
             case ClearAction(value):
                 self.action = "" if self.action == value else self.action
             case TagVersion():
                 pass
+
+    def keep(self, state: State, version: str) -> State:
+        """Copy a version's files as far as that works now, and return the state that reports it."""
+        if self.registry_down or self.store_down:
+            return with_problem(state, version, "RegistryUnavailable", "down", self.now)
+        if version in self.too_large:
+            return with_problem(state, version, "TooLarge", "9 MiB", self.now)
+        self.copies.add(name_of(version))
+        copy = ArtifactCopy(version=version, digests={}, config_maps=(name_of(version),))
+        others = (found for found in state.artifacts if found.version != version)
+        return state.model_copy(update={"artifacts": (copy, *others)})
 
 
 class Promotion(RuleBasedStateMachine):
@@ -120,7 +149,15 @@ class Promotion(RuleBasedStateMachine):
         # The state goes through the status and back, as across a restart.
         self.state = State.model_validate(decision.state.to_document())
         for action in decision.actions[:executed]:
-            environment.act(action)
+            if isinstance(action, KeepArtifacts):
+                self.state = State.model_validate(environment.keep(self.state, action.version).to_document())
+            else:
+                environment.act(action)
+        if executed is not None:
+            for action in decision.actions[executed : executed + 1]:
+                if isinstance(action, KeepArtifacts):
+                    # Killed after the ConfigMaps were created, and before the status said so.
+                    environment.keep(self.state, action.version)
 
     @rule(turns=st.integers(1, 25), requests=st.sampled_from([0, 30]))
     def all_goes_well_for_a_while(self, turns: int, requests: int) -> None:
@@ -147,7 +184,7 @@ class Promotion(RuleBasedStateMachine):
     def all_goes_well(self, requests: int) -> None:
         environment = self.environment
         environment.now += 3
-        environment.stable_rolled = True
+        environment.stable_rolled, environment.store_down = True, False
         environment.canary_ready = environment.canary_version is not None and not environment.canary_failure
         environment.seen_generation = environment.route.generation if environment.route else 0
         count(environment.counters, requests, good=True)
@@ -164,6 +201,7 @@ class Promotion(RuleBasedStateMachine):
             if isinstance(action, ApplyCanary):
                 failed_before = before.failed(action.version)
                 assert not failed_before or action.version in self.retried, "a failed version is tried unasked"
+            self.check_artifacts(action, after)
         if after.route.weight:
             assert environment.canary_ready, "a version that is not ready has a weight"
             assert environment.canary_version == after.canary_version
@@ -197,6 +235,27 @@ class Promotion(RuleBasedStateMachine):
     def the_operator_is_killed_in_the_middle_of_its_actions(self, executed: int) -> None:
         self.reconcile(executed)
 
+    def check_artifacts(self, action: Action, after: State) -> None:
+        """No pod template loses its version or its copy, and none changes for nothing."""
+        environment = self.environment
+        if isinstance(action, SetStableVersion):
+            own = (name_of(action.version),)
+            assert action.version, "the stable pods lose their version"
+            assert action.config_maps in {(), own}, "the stable pods get the files of another version"
+            if action.version == environment.stable_version:
+                assert not environment.stable_maps, "stable pods restart though they have the copy"
+                assert set(own) <= environment.copies, "stable pods restart without a copy to gain"
+        if isinstance(action, ApplyCanary) and action.version != environment.canary_version:
+            problem = after.artifacts_problem
+            permanent = problem and problem.version == action.version and problem.reason != "RegistryUnavailable"
+            assert permanent or set(action.config_maps) == {name_of(action.version)} & environment.copies != set(), (
+                "a canary starts before its files are copied"
+            )
+        if isinstance(action, DeleteArtifacts):
+            mounted = {*environment.stable_maps, *environment.canary_maps}
+            needed = {name_of(version) for version in (after.stable_version, after.canary_version) if version}
+            assert not set(action.config_maps) & (mounted | needed), "a copy is deleted that a pod may want"
+
     @rule(version=st.sampled_from([*VERSIONS, None]))
     def the_pointer_moves(self, version: str | None) -> None:
         self.environment.desired = version
@@ -205,6 +264,22 @@ class Promotion(RuleBasedStateMachine):
     @rule(down=st.booleans())
     def the_registry_comes_and_goes(self, down: bool) -> None:
         self.environment.registry_down = down
+        self.reconcile()
+
+    @rule(down=st.booleans())
+    def the_object_store_comes_and_goes(self, down: bool) -> None:
+        self.environment.store_down = down
+        self.reconcile()
+
+    @rule(version=st.sampled_from(VERSIONS))
+    def the_copy_of_a_version_is_deleted(self, version: str) -> None:
+        self.environment.copies.discard(name_of(version))
+        self.reconcile()
+
+    @rule(version=st.sampled_from(VERSIONS))
+    def a_version_turns_out_to_be_too_large(self, version: str) -> None:
+        if name_of(version) not in self.environment.copies:
+            self.environment.too_large.add(version)
         self.reconcile()
 
     @precondition(lambda self: self.environment.canary_version)
@@ -274,6 +349,17 @@ class Promotion(RuleBasedStateMachine):
         assert bool(failed) or self.state.stable_version == environment.desired == environment.stable_version
         assert environment.canary_version is None
         assert environment.route is None or environment.route.canary is None
+        stable, previous = self.state.stable_version or "", self.state.stable_history[:1]
+        if stable not in environment.too_large:
+            assert environment.stable_maps == (name_of(stable),), "the stable pods have no copy"
+            assert set(environment.stable_maps) <= environment.copies
+            assert self.state.artifacts_problem is None
+        assert environment.copies <= {name_of(version) for version in (stable, *previous)}, "copies are left over"
+
+
+def name_of(version: str) -> str:
+    """Return the name of the ConfigMap with a version's files."""
+    return f"model-{version}"
 
 
 def answers(counters: dict[str, float]) -> float:

@@ -21,6 +21,7 @@ from promoter.errors import (
 
 Document = dict[str, Any]
 OWNER = Owner("bank", "loans", "u-1")
+CONFIG_MAPS = "/api/v1/namespaces/bank/configmaps"
 
 
 class Kube:
@@ -29,6 +30,20 @@ class Kube:
     def __init__(self, **objects: Document) -> None:
         self.objects, self.posted = objects, list[Document]()
         self.forbidden: set[str] = set()
+        # The ConfigMaps that hold files, by name, with their owner's uid; None if the operator did not make them.
+        self.copies: dict[str, str | None] = {}
+        self.applied: list[Document] = []
+
+    async def names(self, path: str, label_selector: str) -> frozenset[str]:
+        assert path == CONFIG_MAPS
+        if "configmaps" in self.forbidden:
+            raise ForbiddenError("GET configmaps: 403 no")
+        label, _, uid = label_selector.partition("=")
+        assert label == "creditrisk.io/artifacts-of"
+        return frozenset(name for name, owner in self.copies.items() if owner and uid in {"", owner})
+
+    async def apply(self, path: str, document: Document) -> None:
+        self.applied.append(document)
 
     async def get(self, path: str, **_: str) -> Document | None:
         name = path.rpartition("/")[2]
@@ -36,7 +51,17 @@ class Kube:
             raise ForbiddenError(f"GET {path}: 403 no")
         return self.objects.get(name.replace("-", "_"))
 
-    async def request(self, method: str, path: str, body: Document, *_: object) -> Document:
+    async def request(self, method: str, path: str, body: Document | None = None, *_: object) -> Document:
+        if method == "DELETE":
+            del self.copies[path.removeprefix(f"{CONFIG_MAPS}/")]
+            return {}
+        assert body
+        if path == CONFIG_MAPS:
+            if body["metadata"]["name"] in self.copies:
+                raise ConflictError("409 exists")
+            self.copies[body["metadata"]["name"]] = body["metadata"]["labels"]["creditrisk.io/artifacts-of"]
+            self.posted.append(body)
+            return {}
         assert (method, path) == ("POST", "/api/v1/namespaces/bank/events")
         if body["metadata"]["name"] in {event["metadata"]["name"] for event in self.posted}:
             raise ConflictError("409 exists")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 import json
 import os
 import re
@@ -25,7 +26,20 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/bank/deployments"
 CORE = "/api/v1/namespaces/bank"
 INCOME = {"name": "income", "kind": "numeric", "unit": "USD", "minimum": 0, "maximum": 9, "reason_code": "R01"}
 CONTRACT = {"format_version": 2, "features": [INCOME], "ignored": []}
+FILES = {"model.onnx": b"graph", "contract.json": b"{}"}
 SOURCES = Path(__file__).parents[3] / "operator" / "src"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def copied(backend: Backend, name: str) -> str:
+    """Return the version whose files the pods of a Deployment mount."""
+    volumes = backend.objects[f"{DEPLOYMENTS}/{name}"]["spec"]["template"]["spec"].get("volumes", [])
+    names = [source["configMap"]["name"] for volume in volumes for source in volume["projected"]["sources"]]
+    return ", ".join(backend.objects[f"{CORE}/configmaps/{n}"]["metadata"]["labels"]["creditrisk.io/model-version"]
+                     for n in names)  # fmt: skip
 
 
 def merge(old: Document, new: Document) -> Document:
@@ -33,9 +47,20 @@ def merge(old: Document, new: Document) -> Document:
     for key, value in new.items():
         if value is None:
             result.pop(key, None)
+        elif isinstance(value, dict):
+            result[key] = merge(result.get(key) or {}, value)
+        elif key in {"containers", "volumes", "volumeMounts"}:
+            result[key] = merge_by_name(result.get(key) or [], value)
         else:
-            result[key] = merge(result.get(key) or {}, value) if isinstance(value, dict) else value
+            result[key] = value
     return result
+
+
+def merge_by_name(old: list[Document], new: list[Document]) -> list[Document]:
+    """Merge lists whose items a server-side apply tells apart by their names."""
+    changes = {item["name"]: item for item in new}
+    merged = [merge(item, changes.pop(item["name"], {})) for item in old]
+    return [*merged, *changes.values()]
 
 
 class Backend:
@@ -64,6 +89,11 @@ class Backend:
         app.router.add_get("/v1/model", self.model)
         app.router.add_get("/api/2.0/mlflow/registered-models/alias", self.pointer)
         app.router.add_post("/api/2.0/mlflow/model-versions/set-tag", self.tag)
+        app.router.add_get("/api/2.0/mlflow/model-versions/get", self.version)
+        app.router.add_get("/api/2.0/mlflow/model-versions/get-download-uri", self.location)
+        app.router.add_get("/api/2.0/mlflow-artifacts/artifacts/{path:.*}", self.artifact)
+        app.router.add_get(f"{CORE}/configmaps", self.config_maps)
+        app.router.add_post(f"{CORE}/configmaps", self.config_map)
         app.router.add_route("*", "/{path:.*}", self.object)
         return app
 
@@ -104,6 +134,29 @@ class Backend:
 
     async def pointer(self, _: web.Request) -> web.Response:
         return web.json_response({"model_version": {"name": "credit-risk", "version": self.alias}})
+
+    async def version(self, request: web.Request) -> web.Response:
+        tags = [{"key": f"sha256.{name}", "value": sha256(text)} for name, text in FILES.items()]
+        found = {"name": "credit-risk", "version": request.query["version"], "run_id": "run", "tags": tags}
+        return web.json_response({"model_version": found})
+
+    async def location(self, request: web.Request) -> web.Response:
+        return web.json_response({"artifact_uri": "mlflow-artifacts:/1/model"})
+
+    async def artifact(self, request: web.Request) -> web.Response:
+        return web.Response(body=FILES[request.match_info["path"].rpartition("/")[2]])
+
+    async def config_maps(self, request: web.Request) -> web.Response:
+        label, _, uid = request.query["labelSelector"].partition("=")
+        found = [item for path, item in self.objects.items() if path.startswith(f"{CORE}/configmaps/")]
+        return web.json_response({"items": [
+            item for item in found if item["metadata"].get("labels", {}).get(label) == uid
+        ]})  # fmt: skip
+
+    async def config_map(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.objects[f"{CORE}/configmaps/{body['metadata']['name']}"] = body
+        return web.json_response(body, status=201)
 
     async def tag(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -293,6 +346,7 @@ async def test_a_version_is_promoted_although_the_operator_is_killed_in_between(
     canary = backend.objects[f"{DEPLOYMENTS}/scoring-canary"]
     assert canary["spec"]["template"]["metadata"]["annotations"]["creditrisk.io/model-version"] == "2"
     assert canary["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+    assert (copied(backend, "scoring"), copied(backend, "scoring-canary")) == ("1", "2")
     assert backend.objects[f"{CORE}/services/scoring-canary"]["spec"]["selector"]["creditrisk.io/track"] == "canary"
     process.kill()
     await process.wait()
@@ -304,6 +358,8 @@ async def test_a_version_is_promoted_although_the_operator_is_killed_in_between(
     await operator.until("idle", lambda t: t.status["phase"] == "Idle" and t.status["stableVersion"] == "2")
     annotations = backend.objects[f"{DEPLOYMENTS}/scoring"]["spec"]["template"]["metadata"]["annotations"]
     assert annotations["creditrisk.io/model-version"] == "2"
+    assert copied(backend, "scoring") == "2"
+    assert {copy["version"] for copy in backend.status["artifacts"]} == {"1", "2"}
     assert f"{DEPLOYMENTS}/scoring-canary" not in backend.objects
     assert "canary" not in backend.route()
     assert backend.tags["2/creditrisk.io.rollout"] == "promoted"

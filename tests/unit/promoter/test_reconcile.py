@@ -16,7 +16,7 @@ from promoter.errors import PermanentError, RetryableError, TargetForbiddenError
 from promoter.ports import Snapshot
 from promoter.promotion import Promotion
 from promoter.reconcile import reconcile, report_fault
-from unit.promoter.fakes import OWNER, POD, ROLLING_OUT, document, fakes_for, in_first_step
+from unit.promoter.fakes import COPIES, OWNER, POD, ROLLING_OUT, document, fakes_for, in_first_step
 
 Document = dict[str, Any]
 
@@ -85,7 +85,8 @@ async def test_a_refused_action_is_reported_and_the_status_does_not_alternate() 
     adapters, cluster, *_ = fakes_for()
     cluster.refuse = {"apply_canary"}
     started = State(stable_version="1", canary_version="2", desired_version="2", phase=Phase.STARTING, target="scoring",
-                    phase_started_at=time.time(), route=RouteState(generation=1, stable_version="1"))  # fmt: skip
+                    phase_started_at=time.time(), route=RouteState(generation=1, stable_version="1"),
+                    artifacts=COPIES)  # fmt: skip
     promotion = Promotion(OWNER, document(), started)
     await reconcile(adapters, promotion)
     degraded = next(c for c in promotion.state.conditions if c.type == "Degraded")
@@ -202,7 +203,7 @@ async def test_only_a_permanent_readiness_code_fails_a_canary(code: ReadinessCod
         assert promotion.state.message == "pod scoring-canary-0: not ready: ArtifactRejected"
 
 
-IDLE = State(phase=Phase.IDLE, stable_version="1", desired_version="1", target="scoring")
+IDLE = State(phase=Phase.IDLE, stable_version="1", desired_version="1", target="scoring", artifacts=COPIES)
 FALLING = [{"weight": 50, "duration": "1m"}, {"weight": 5, "duration": "1m"}]
 
 

@@ -44,14 +44,18 @@ class Promotions:
         return self.stuck
 
 
-async def never_called(_: object) -> str | None:
-    raise NotImplementedError
+class NeverPolled:
+    async def desired_version(self, model: object) -> str | None:
+        raise NotImplementedError
+
+    async def version_exists(self, model: object, version: object) -> bool:
+        raise NotImplementedError
 
 
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[aiohttp.ClientSession, Promotions, asyncio.Event]]:
     promotions, ready, telemetry = Promotions(), asyncio.Event(), Telemetry()
-    poller = Poller(never_called, 10, 60, time.monotonic)
+    poller = Poller(NeverPolled(), 10, 60, time.monotonic)
     settings = Settings(webhook_secret=SECRET)
     runner = web.AppRunner(create_app(settings, promotions, poller, telemetry, ready))
     await runner.setup()

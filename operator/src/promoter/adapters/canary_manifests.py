@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from typing import Any
 
-from promoter.api.resource import API_VERSION, GROUP, KIND, VERSION_ANNOTATION, Owner, canary_name
+from promoter.adapters.artifact_volume import with_volume, without_volume
+from promoter.adapters.owner import owner_reference
+from promoter.api.resource import GROUP, VERSION_ANNOTATION, Owner, canary_name
+from promoter.decision.actions import ApplyCanary
 
 Document = dict[str, Any]
 TEMPLATE_ANNOTATION = f"{GROUP}/stable-template"
 TRACK_LABEL = f"{GROUP}/track"
 
 
-def owner_reference(owner: Owner) -> Document:
-    """Return the owner reference, by which the cluster cleans up after a deleted ModelPromotion."""
-    return {"apiVersion": API_VERSION, "kind": KIND, "name": owner.name, "uid": owner.uid,
-            "controller": True, "blockOwnerDeletion": False}  # fmt: skip
-
-
 def template_digest(deployment: Document) -> str:
     """Return a digest that identifies a pod template regardless of the version it serves."""
-    template = copy.deepcopy(deployment["spec"]["template"])
+    template = without_volume(deployment["spec"]["template"])
     (template.get("metadata", {}).get("annotations") or {}).pop(VERSION_ANNOTATION, None)
     return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -41,13 +37,13 @@ def canary_labels(deployment: Document) -> Document:
     return {**labels, TRACK_LABEL: "canary"}
 
 
-def canary_deployment(owner: Owner, stable: Document, version: str, replicas: int) -> Document:
+def canary_deployment(owner: Owner, stable: Document, canary: ApplyCanary) -> Document:
     """Return the canary's Deployment."""
-    template = copy.deepcopy(stable["spec"]["template"])
+    template = with_volume(stable["spec"]["template"], canary.config_maps, scoring_container(stable))
     labels = canary_labels(stable)
     template["metadata"] = {
         "labels": labels,
-        "annotations": {**(template["metadata"].get("annotations") or {}), VERSION_ANNOTATION: version},
+        "annotations": {**(template["metadata"].get("annotations") or {}), VERSION_ANNOTATION: canary.version},
     }
     name = canary_name(stable["metadata"]["name"])
     return {
@@ -61,7 +57,7 @@ def canary_deployment(owner: Owner, stable: Document, version: str, replicas: in
             "ownerReferences": [owner_reference(owner)],
         },
         "spec": {
-            "replicas": replicas,
+            "replicas": canary.replicas,
             "selector": {"matchLabels": _selector(stable, labels)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": template,
@@ -98,6 +94,13 @@ def container_port(deployment: Document, names: set[str], default: int) -> int:
             if port.get("name") in names:
                 return int(port["containerPort"])
     return default
+
+
+def scoring_container(deployment: Document) -> str:
+    """Return the name of the container that serves: the first with a port named http, else the first."""
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    serving = (c for c in containers if any(port.get("name") == "http" for port in c.get("ports", [])))
+    return str(next(serving, containers[0])["name"])
 
 
 def _selector(stable: Document, labels: Document) -> Document:

@@ -11,7 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from promoter.adapters import pods
-from promoter.adapters.canary_manifests import TRACK_LABEL, canary_deployment, canary_service, owner_reference
+from promoter.adapters.artifact_copies import OWNER_LABEL, config_maps
+from promoter.adapters.artifact_volume import volume, volume_mount
+from promoter.adapters.canary_manifests import TRACK_LABEL, canary_deployment, canary_service, scoring_container
+from promoter.adapters.owner import owner_reference
 from promoter.adapters.rest import FIELD_MANAGER, JSON_PATCH, MERGE, KubeClient
 from promoter.api.resource import (
     ACTION_ANNOTATION,
@@ -28,6 +31,7 @@ from promoter.api.resource import (
 from promoter.api.route import Route
 from promoter.api.status import Event
 from promoter.api.timestamps import to_whole_seconds_text
+from promoter.decision.actions import ApplyCanary, SetStableVersion
 from promoter.errors import (
     ConflictError,
     ForbiddenError,
@@ -35,7 +39,7 @@ from promoter.errors import (
     PermanentError,
     TargetForbiddenError,
 )
-from promoter.ports import Pod, Snapshot
+from promoter.ports import Pod, Snapshot, VersionFiles
 
 Document = dict[str, Any]
 
@@ -56,10 +60,12 @@ class KubernetesCluster:
             PermanentError: canary or route belong to something else, or the target has no labels to select by.
         """
         stable, canary, route = await self._target_objects(owner, target)
+        artifacts, artifacts_error = await self._artifacts(owner)
         for found in (canary, route):
             _check_owner(owner, found)
         if stable is None:
-            return Snapshot(canary=pods.canary_view(canary, []), route=_route(route))
+            return Snapshot(canary=pods.canary_view(canary, []), route=_route(route), artifacts=artifacts,
+                            artifacts_error=artifacts_error)  # fmt: skip
         selector = pods.selector_of(stable)
         stable_pods: list[Document] = []
         canary_pods: list[Document] = []
@@ -71,12 +77,14 @@ class KubernetesCluster:
             stable_pods = [pod for pod in found_pods[0] if not _is_canary(pod)]
             canary_pods = found_pods[1] if canary is not None else []
         return Snapshot(
-            stable=pods.stable_view(stable),
+            stable=pods.stable_view(stable, stable_pods),
             canary=pods.canary_view(canary, canary_pods),
             route=_route(route),
             stable_pods=tuple(pods.pod_of(pod, stable) for pod in stable_pods),
             canary_pods=tuple(pods.pod_of(pod, stable) for pod in canary_pods),
             deployment=stable,
+            artifacts=artifacts,
+            artifacts_error=artifacts_error,
         )
 
     async def save_status(self, owner: Owner, status: Document) -> None:
@@ -105,12 +113,12 @@ class KubernetesCluster:
             self._kube.request("PATCH", _core(owner.namespace, "pods", pod.name), patch, MERGE) for pod in late
         ))  # fmt: skip
 
-    async def apply_canary(self, owner: Owner, stable: Document, version: str, replicas: int) -> None:
+    async def apply_canary(self, owner: Owner, stable: Document, canary: ApplyCanary) -> None:
         """Create or update the canary's Deployment and Service."""
         service = canary_service(owner, stable)
         name = service["metadata"]["name"]
         await self._kube.apply(_core(owner.namespace, "services", name), service)
-        deployment = canary_deployment(owner, stable, version, replicas)
+        deployment = canary_deployment(owner, stable, canary)
         await self._kube.apply(_deployment(owner.namespace, name), deployment)
 
     async def delete_canary(self, owner: Owner, target: str) -> None:
@@ -119,14 +127,44 @@ class KubernetesCluster:
         await self._kube.request("DELETE", _deployment(owner.namespace, name), options)
         await self._kube.request("DELETE", _core(owner.namespace, "services", name), options)
 
-    async def set_stable_version(self, owner: Owner, target: str, version: str) -> None:
-        """Apply the annotation that names the version of the stable pods; the operator owns no other field there."""
-        await self._kube.apply(_deployment(owner.namespace, target), {
+    async def set_stable_version(self, owner: Owner, stable: Document, wanted: SetStableVersion) -> None:
+        """Apply what the operator owns of the stable pods: the annotation with their version, the volume of its files.
+
+        An apply without the volume removes it.
+        """
+        name = stable["metadata"]["name"]
+        template: Document = {"metadata": {"annotations": {VERSION_ANNOTATION: wanted.version}}}
+        if wanted.config_maps:
+            template["spec"] = {
+                "volumes": [volume(wanted.config_maps)],
+                "containers": [{"name": scoring_container(stable), "volumeMounts": [volume_mount()]}],
+            }
+        await self._kube.apply(_deployment(owner.namespace, name), {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": target},
-            "spec": {"template": {"metadata": {"annotations": {VERSION_ANNOTATION: version}}}},
+            "metadata": {"name": name},
+            "spec": {"template": template},
         })  # fmt: skip
+
+    async def keep_artifacts(self, owner: Owner, target: str, files: VersionFiles) -> tuple[str, ...]:
+        """Create the ConfigMaps that hold a version's files; those that exist have the same content by their name.
+
+        Raises:
+            RetryableError: the API server did not answer.
+            PermanentError: it refused, or something else has one of the names.
+        """
+        documents = config_maps(owner, target, files)
+        for document in documents:
+            try:
+                await self._kube.request("POST", _core(owner.namespace, "configmaps"), document)
+            except ConflictError:
+                await self._take_over(owner, document)
+        return tuple(document["metadata"]["name"] for document in documents)
+
+    async def delete_artifacts(self, owner: Owner, names: tuple[str, ...]) -> None:
+        """Delete ConfigMaps."""
+        for name in names:
+            await self._kube.request("DELETE", _core(owner.namespace, "configmaps", name))
 
     async def clear_action(self, owner: Owner, value: str) -> None:
         """Remove the annotation of a handled action; one that was set meanwhile stays."""
@@ -151,6 +189,27 @@ class KubernetesCluster:
         }  # fmt: skip
         with contextlib.suppress(ConflictError):
             await self._kube.request("POST", f"/api/v1/namespaces/{owner.namespace}/events", document)
+
+    async def _artifacts(self, owner: Owner) -> tuple[frozenset[str], str]:
+        """Return the ConfigMaps with files of a promotion's versions, and why they could not be listed."""
+        try:
+            return await self._kube.names(_core(owner.namespace, "configmaps"), f"{OWNER_LABEL}={owner.uid}"), ""
+        except ForbiddenError as error:
+            # A Role of an older chart: rollouts work as before, by the registry.
+            return frozenset(), (
+                "the operator has no permission to list ConfigMaps; upgrade its chart, or the Role "
+                f"model-promotion-operator in namespace {owner.namespace} ({error})"
+            )
+
+    async def _take_over(self, owner: Owner, document: Document) -> None:
+        """Replace a ConfigMap that an earlier ModelPromotion of the same target left, if this one does not own it."""
+        path, name = _core(owner.namespace, "configmaps"), document["metadata"]["name"]
+        if name in await self._kube.names(path, f"{OWNER_LABEL}={owner.uid}"):
+            return
+        if name not in await self._kube.names(path, OWNER_LABEL):
+            raise PermanentError(f"ConfigMap {name} exists and was not created by the operator; delete or rename it")
+        await self._kube.request("DELETE", f"{path}/{name}")
+        await self._kube.request("POST", path, document)
 
     async def _target_objects(
         self, owner: Owner, target: str
@@ -205,5 +264,5 @@ def _deployment(namespace: str, name: str) -> str:
     return f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
 
 
-def _core(namespace: str, kind: str, name: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/{kind}/{name}"
+def _core(namespace: str, kind: str, name: str = "") -> str:
+    return f"/api/v1/namespaces/{namespace}/{kind}" + (f"/{name}" if name else "")

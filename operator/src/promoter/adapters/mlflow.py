@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import math
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
 from promoter.api.spec import ModelRef
-from promoter.errors import PermanentError, RetryableError
+from promoter.errors import ArtifactsError, PermanentError, RetryableError
+from promoter.ports import VersionFiles
 
+FILES = ("model.onnx", "contract.json")
+# Three versions are kept per promotion; etcd's default quota for everything is 2 GiB.
+MAX_BYTES = 8 << 20
+_TOO_LARGE = f"the files take more than {MAX_BYTES >> 20} MiB, the most that is kept in the cluster"
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
@@ -41,6 +50,41 @@ class MlflowRegistry:
         except (KeyError, TypeError) as error:
             raise RetryableError(f"{self._url} answered {answer}, without a version") from error
 
+    async def version_exists(self, model: str, version: str) -> bool:
+        """Return whether the registry has a version.
+
+        Raises:
+            RetryableError: the server did not answer.
+            PermanentError: the server refused the request.
+        """
+        return bool(await self._call("GET", "model-versions/get", params={"name": model, "version": version}))
+
+    async def download(self, model: str, version: str) -> VersionFiles:
+        """Return a version's files, verified against the digests in its tags.
+
+        Raises:
+            RetryableError: the server did not answer.
+            ArtifactsError: the version is gone, its files are too large to be kept, or they differ from their digests.
+        """
+        key = {"name": model, "version": version}
+        found = (await self._call("GET", "model-versions/get", params=key)).get("model_version")
+        location = (await self._call("GET", "model-versions/get-download-uri", params=key)).get("artifact_uri")
+        if not found or not location:
+            raise ArtifactsError("VersionNotFound", f"the registry has no version {version} of {model}")
+        tags = {tag["key"]: tag.get("value", "") for tag in found.get("tags", [])}
+        content: dict[str, bytes] = {}
+        for name in FILES:
+            content[name] = await self._file(location, name, MAX_BYTES - sum(map(len, content.values())))
+            _check_digest(name, content[name], tags.get(f"sha256.{name}"))
+        return VersionFiles(
+            name=model,
+            version=version,
+            run_id=found.get("run_id", ""),
+            digests={name: tags[f"sha256.{name}"] for name in FILES},
+            metrics=_metrics(tags),
+            content=content,
+        )
+
     async def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
         """Write tags on a version; a deleted version is ignored.
 
@@ -51,6 +95,30 @@ class MlflowRegistry:
         for key, value in tags.items():
             body = {"name": model, "version": version, "key": key, "value": value}
             await self._call("POST", "model-versions/set-tag", json=body)
+
+    async def _file(self, location: str, name: str, limit: int) -> bytes:
+        place = urlsplit(location)
+        if place.scheme != "mlflow-artifacts":
+            raise ArtifactsError(
+                "Refused", f"{name} is stored at {location}, which MLflow does not proxy; run it with --serve-artifacts"
+            )
+        url = f"{self._url}/api/2.0/mlflow-artifacts/artifacts/{quote(place.path.strip('/'))}/{name}"
+        try:
+            async with self._session.get(url) as response:
+                if response.status == 404:
+                    raise ArtifactsError("Rejected", f"{url}: there is no such file")
+                if response.status != 200:
+                    raise RetryableError(f"{url} answered {response.status}")
+                content = bytearray()
+                if (response.content_length or 0) > limit:
+                    raise ArtifactsError("TooLarge", _TOO_LARGE)
+                async for chunk in response.content.iter_chunked(1 << 16):
+                    content += chunk
+                    if len(content) > limit:
+                        raise ArtifactsError("TooLarge", _TOO_LARGE)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise RetryableError(f"{url}: {error or type(error).__name__}") from error
+        return bytes(content)
 
     async def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
         """Return the answer, empty if the object does not exist."""
@@ -68,3 +136,20 @@ class MlflowRegistry:
             raise RetryableError(f"{url} did not answer with a JSON object")
         failure = RetryableError if response.status >= 500 or response.status == 429 else PermanentError
         raise failure(f"{url} answered {response.status}")
+
+
+def _metrics(tags: dict[str, str]) -> dict[str, float]:
+    """Return the metrics among a version's tags; anybody can write tags, and JSON has no NaN."""
+    metrics = {}
+    for key, value in tags.items():
+        with contextlib.suppress(ValueError):
+            if key.startswith("metric.") and math.isfinite(number := float(value)):
+                metrics[key.removeprefix("metric.")] = number
+    return metrics
+
+
+def _check_digest(name: str, content: bytes, expected: str | None) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        said = f"its tag says {expected}" if expected else f"the version has no tag sha256.{name}"
+        raise ArtifactsError("Rejected", f"{name} has SHA-256 {found}, {said}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from promoter.adapters.artifact_volume import mounted
 from promoter.adapters.canary_manifests import TEMPLATE_ANNOTATION, container_port, template_digest
 from promoter.api.resource import GROUP, VERSION_ANNOTATION
 from promoter.decision.observation import CanaryView, StableView
@@ -18,7 +20,7 @@ _TERMINAL_REASONS = {"InvalidImageName", "ErrImageNeverPull", "CrashLoopBackOff"
 _MAX_RESTARTS = 2
 
 
-def stable_view(deployment: Document | None) -> StableView:
+def stable_view(deployment: Document | None, stable_pods: Sequence[Document] = ()) -> StableView:
     """Return what a decision needs of the stable Deployment."""
     if deployment is None:
         return StableView()
@@ -26,8 +28,17 @@ def stable_view(deployment: Document | None) -> StableView:
     counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
     seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     progress = f"{counts[1]} of {wanted} updated, {counts[2]} available, {counts[0]} in total"
-    return StableView(True, version_of(deployment["spec"]["template"]), seen and counts == [wanted] * 3,
-                      template_digest(deployment), progress)  # fmt: skip
+    return StableView(
+        exists=True,
+        version=version_of(deployment["spec"]["template"]),
+        rolled_out=seen and counts == [wanted] * 3,
+        template=template_digest(deployment),
+        progress=progress,
+        wanted=wanted,
+        available=counts[2],
+        config_maps=mounted(deployment["spec"]["template"]),
+        waiting=next(filter(None, map(waiting, stable_pods)), ""),
+    )
 
 
 def selector_of(deployment: Document) -> str:
@@ -60,6 +71,7 @@ def canary_view(deployment: Document | None, pods: list[Document]) -> CanaryView
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         replicas=deployment["spec"].get("replicas", 1),
         ready=sum(is_ready(pod) for pod in own),
+        config_maps=mounted(deployment["spec"]["template"]),
         waiting="; ".join(filter(None, map(waiting, own))) or ("" if own else _replica_failure(deployment)),
         failure=next(filter(None, map(failure, own)), ""),
     )

@@ -25,6 +25,7 @@ MERGE, APPLY, JSON_PATCH = (
     "application/apply-patch+yaml",
     "application/json-patch+json",
 )
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 FIELD_MANAGER = "model-promotion"
 
 
@@ -49,6 +50,11 @@ class KubeClient:
         """Return a document, None if there is none."""
         return await self.request("GET", path, query=query)
 
+    async def names(self, path: str, label_selector: str) -> frozenset[str]:
+        """Return the names of the objects in a list, without fetching their content."""
+        found = await self.request("GET", path, query={"labelSelector": label_selector}, accept=METADATA_ONLY)
+        return frozenset(item["metadata"]["name"] for item in (found or {}).get("items", []))
+
     async def apply(self, path: str, document: Document) -> None:
         """Create or update these fields by server-side apply, and own them."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
@@ -61,6 +67,7 @@ class KubeClient:
         body: object = None,
         content_type: str = "application/json",
         query: dict[str, str] | None = None,
+        accept: str = "application/json",
     ) -> Document | None:
         """Send a request; None for 404.
 
@@ -73,7 +80,7 @@ class KubeClient:
         """
         data = None if body is None else json.dumps(body)
         for attempt in range(2):
-            headers = {"Content-Type": content_type, "Accept": "application/json"}
+            headers = {"Content-Type": content_type, "Accept": accept}
             if self._info.token:
                 headers["Authorization"] = f"Bearer {self._info.token}"
             try:

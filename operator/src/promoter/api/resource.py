@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -13,6 +14,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 ACTION_ANNOTATION = f"{GROUP}/action"
 # On pod templates and pods: the model version to serve.
 VERSION_ANNOTATION = f"{GROUP}/model-version"
+
+# Why the files of a version are not kept in the cluster.
+ArtifactsReason = Literal["TooLarge", "Rejected", "VersionNotFound", "RegistryUnavailable", "Refused"]
 
 
 class Base(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from promoter.api.resource import Base
+from promoter.api.resource import ArtifactsReason, Base
 from promoter.api.timestamps import OptionalTimestamp, Timestamp
 
 # `kubectl get mp` then fits in 120 columns with names of up to 17 characters.
@@ -135,6 +135,24 @@ class RouteState(StatusPart):
         return self.effective_at is None or now >= self.effective_at
 
 
+class ArtifactCopy(StatusPart):
+    """A version whose files are kept in the cluster."""
+
+    version: str
+    digests: dict[str, str] = Field(description="SHA-256 in hex by file, as recorded when the files were copied.")
+    config_maps: tuple[str, ...] = Field(description="The immutable ConfigMaps that hold the files.")
+
+
+class ArtifactsProblem(StatusPart):
+    """Why the files of a version are not kept in the cluster."""
+
+    version: str
+    reason: ArtifactsReason
+    message: str
+    since: Timestamp = Field(description="When this reason first occurred.")
+    at: Timestamp = Field(description="When it was last tried.")
+
+
 class Window(StatusPart):
     """What was counted since a step began: the last reading of each pod, and the sum of all increases."""
 
@@ -179,6 +197,13 @@ class State(StatusPart):
     pending_tags: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Tags still to be written to the registry, by version.")  # fmt: skip
     pending_events: tuple[Event, ...] = Field(default=(), description="Events still to be recorded.")
+    artifacts: tuple[ArtifactCopy, ...] = Field(default=(), description=(
+        "Versions whose files are kept in the cluster, so that pods start without the registry."))  # fmt: skip
+    artifacts_problem: ArtifactsProblem | None = Field(default=None, description="Why a version's files are not kept.")
+    capacity_low_since: OptionalTimestamp = Field(default=None, description=(
+        "Since when fewer stable pods are available than wanted."))  # fmt: skip
+    registry_unreachable_since: OptionalTimestamp = Field(default=None, description=(
+        "Since when the registry does not answer."))  # fmt: skip
     conditions: tuple[Condition, ...] = Field(default=(), description="Conditions as metav1.Condition.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})  # fmt: skip
 

@@ -17,10 +17,14 @@ class ApplyRoute:
 
 @dataclass(frozen=True)
 class ApplyCanary:
-    """Create or update the canary's Deployment and Service, from the stable pods' template and this version."""
+    """Create or update the canary's Deployment and Service, from the stable pods' template and this version.
+
+    `config_maps` hold the version's files; without them its pods ask the registry.
+    """
 
     version: str
     replicas: int
+    config_maps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,24 @@ class DeleteCanary:
 
 @dataclass(frozen=True)
 class SetStableVersion:
-    """Make the stable Deployment serve this version."""
+    """Make the stable Deployment serve this version; `config_maps` as for the canary."""
 
     version: str
+    config_maps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeepArtifacts:
+    """Copy a version's files from the registry into the cluster."""
+
+    version: str
+
+
+@dataclass(frozen=True)
+class DeleteArtifacts:
+    """Delete ConfigMaps whose versions no pod can need anymore."""
+
+    config_maps: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -50,4 +69,7 @@ class ClearAction:
     value: str
 
 
-Action = ApplyRoute | ApplyCanary | DeleteCanary | SetStableVersion | TagVersion | ClearAction
+Action = (
+    ApplyRoute | ApplyCanary | DeleteCanary | SetStableVersion | KeepArtifacts | DeleteArtifacts | TagVersion
+    | ClearAction
+)  # fmt: skip

@@ -6,11 +6,14 @@ from typing import Literal
 
 from promoter.api.status import RESTING, Condition, Event, Phase, State
 from promoter.api.timestamps import to_whole_seconds_text
-from promoter.decision.observation import Observation
+from promoter.decision.copies import copy_of
+from promoter.decision.observation import Observation, StableView
 
 Status = Literal["True", "False", "Unknown"]
 StallReason = Literal["InvalidSpec", "TargetTaken", "TargetForbidden", "Blocked"]
 TARGET_NOT_FOUND = "TargetNotFound"
+# Shorter than these, a pod that restarts or a registry that rolls is nothing to report.
+CAPACITY_GRACE_SECONDS, REGISTRY_GRACE_SECONDS = 15.0, 60.0
 # Type, status, reason and message.
 Row = tuple[str, Status, str, str]
 _FAULT_PREFIXES = {"Refused": "refused", "Retrying": "retrying"}
@@ -19,7 +22,8 @@ _FAULT_PREFIXES = {"Refused": "refused", "Retrying": "retrying"}
 def conditions(state: State, observed: Observation, now: float) -> tuple[Condition, ...]:
     """Return the conditions for a state and what was observed."""
     rows = (
-        _ready(state, observed), _progressing(state), _promoted(state), _degraded(state, observed), _registry(observed),
+        _ready(state, observed), _progressing(state), _promoted(state), _degraded(state, observed, now),
+        _registry(observed), _artifacts(state, observed),
     )  # fmt: skip
     return tuple(_condition(state, now, row) for row in rows)
 
@@ -70,7 +74,10 @@ def _ready(state: State, observed: Observation) -> Row:
         return "Ready", "False", TARGET_NOT_FOUND, state.message
     if state.stable_version is None:
         return "Ready", "False", "NoVersion", state.message
-    return "Ready", "True", "Serving", f"version {state.stable_version} is served"
+    message = f"version {state.stable_version} is served by {_pods(observed.stable)}"
+    if not observed.stable.available:
+        return "Ready", "False", "NoPodAvailable", message
+    return "Ready", "True", "Serving", message
 
 
 def _progressing(state: State) -> Row:
@@ -87,12 +94,62 @@ def _promoted(state: State) -> Row:
     return "Promoted", "False", "NotYet", state.message
 
 
-def _degraded(state: State, observed: Observation) -> Row:
-    if failed := state.failed(state.desired_version):
-        return "Degraded", "True", failed.reason, failed.message
+def _degraded(state: State, observed: Observation, now: float) -> Row:
     if not observed.stable.exists:
         return "Degraded", "True", TARGET_NOT_FOUND, state.message
+    if problem := _capacity(state, observed, now) or _outage(state, observed, now):
+        return "Degraded", "True", *problem
+    if failed := state.failed(state.desired_version):
+        return "Degraded", "True", failed.reason, failed.message
+    if problem := _not_kept(state, now):
+        return "Degraded", "True", *problem
     return "Degraded", "False", "AsExpected", "no problem is known"
+
+
+def _capacity(state: State, observed: Observation, now: float) -> tuple[str, str] | None:
+    since, stable = state.capacity_low_since, observed.stable
+    if since is None or now - since < CAPACITY_GRACE_SECONDS:
+        return None
+    why = f": {stable.waiting}" if stable.waiting else ""
+    return "CapacityLow", f"version {state.stable_version} is served by {_pods(stable)} only{why}"
+
+
+def _outage(state: State, observed: Observation, now: float) -> tuple[str, str] | None:
+    """Return what keeps the next rollout, or the next pod, from working, though requests are answered."""
+    since, version = state.registry_unreachable_since, state.stable_version
+    if since is not None and now - since >= REGISTRY_GRACE_SECONDS:
+        return "RegistryUnreachable", (
+            f"the registry has not answered since {to_whole_seconds_text(since)}: {observed.registry.error}"
+        )
+    if observed.registry.stable_missing:
+        kept = copy_of(state, observed, version)
+        pods = "pods start from the copy in the cluster" if kept else "no new pod can start"
+        return "StableVersionMissing", f"the registry no longer has version {version}; {pods}"
+    return None
+
+
+def _not_kept(state: State, now: float) -> tuple[str, str] | None:
+    problem = state.artifacts_problem
+    if problem is None or (problem.reason == "RegistryUnavailable" and now - problem.since < REGISTRY_GRACE_SECONDS):
+        return None
+    return "ArtifactsNotKept", f"version {problem.version}: {problem.message}"
+
+
+def _artifacts(state: State, observed: Observation) -> Row:
+    problem, stable = state.artifacts_problem, state.stable_version
+    if problem:
+        return "ArtifactsKept", "False", problem.reason, f"version {problem.version}: {problem.message}"
+    kept = [copy.version for copy in state.artifacts if copy_of(state, observed, copy.version)]
+    if stable not in kept:
+        lost = any(copy.version == stable for copy in state.artifacts)
+        why = f"a ConfigMap of version {stable} was deleted" if lost else "no files are kept in the cluster yet"
+        return "ArtifactsKept", "False", "Incomplete" if lost else "NotYet", why
+    return "ArtifactsKept", "True", "Kept", f"kept in the cluster: the files of version {', '.join(kept)}"
+
+
+def _pods(stable: StableView) -> str:
+    # During a rolling update more pods than wanted are available.
+    return f"{min(stable.available, stable.wanted)} of {stable.wanted} pods"
 
 
 def _registry(observed: Observation) -> Row:

@@ -22,7 +22,9 @@ from promoter.api.spec import OnInsufficientData, Spec
 from promoter.api.status import INTERRUPTIBLE, Phase, State, Verdict
 from promoter.decision.actions import Action, ApplyCanary, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
 from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
+from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
 from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
+from promoter.decision.copies import copy_of
 from promoter.decision.draft import Draft
 from promoter.decision.manual_actions import handle_manual_action, manual_actions
 from promoter.decision.observation import Observation
@@ -98,6 +100,8 @@ def _settle(draft: Draft) -> None:
     draft.actions += [TagVersion(version, tags) for version, tags in draft.state.pending_tags.items()]
     if draft.state.phase in {Phase.IDLE, Phase.FAILED}:
         draft.update(canary_version=None, step="")
+    settle_artifacts(draft)
+    _note_outages(draft)
     draft.update(conditions=conditions(draft.state, draft.observed, draft.now))
 
 
@@ -159,9 +163,12 @@ def _resting(draft: Draft) -> None:
 
 
 def _starting(draft: Draft) -> None:
-    _ensure_canary(draft)
     _ensure_stable_version(draft)
-    canary = draft.observed.canary
+    canary, version = draft.observed.canary, draft.state.canary_version or ""
+    if not ensure_artifacts(draft, version) and canary.version != version:
+        _wait_for_artifacts(draft, version)
+        return
+    _ensure_canary(draft)
     if draft.canary_ready and canary.ready >= draft.spec.canary.replicas:
         if draft.spec.suspend:
             draft.set_message("suspended; the canary is ready")
@@ -249,8 +256,11 @@ def _promoting(draft: Draft) -> None:
     version = draft.state.canary_version or ""
     if state.weight and not draft.canary_ready:
         draft.update(weight=0)
-    if stable.version != version:
-        draft.actions.append(SetStableVersion(version))
+    config_maps = config_maps_for(draft, version)
+    if stable.version != version and not ensure_artifacts(draft, version):
+        _wait_for_artifacts(draft, version)
+    elif (stable.version, stable.config_maps) != (version, config_maps):
+        draft.actions.append(SetStableVersion(version, config_maps))
         draft.set_message(f"updating the stable pods to version {version}")
     elif stable.rolled_out:
         draft.finish()
@@ -299,16 +309,45 @@ PHASES: dict[Phase, Callable[[Draft], None]] = {
 
 
 def _ensure_canary(draft: Draft) -> None:
-    wanted = (draft.state.canary_version, draft.spec.canary.replicas, draft.observed.stable.template)
+    version, replicas = draft.state.canary_version or "", draft.spec.canary.replicas
     canary = draft.observed.canary
-    if wanted != (canary.version, canary.replicas, canary.template):
-        draft.actions.append(ApplyCanary(draft.state.canary_version or "", draft.spec.canary.replicas))
+    copy = copy_of(draft.state, draft.observed, version)
+    # A copy that was deleted meanwhile is no reason to restart the pods that have it.
+    kept = canary.config_maps if canary.version == version else ()
+    config_maps = copy.config_maps if copy else kept
+    wanted = (version, replicas, draft.observed.stable.template, config_maps)
+    if wanted != (canary.version, canary.replicas, canary.template, canary.config_maps):
+        draft.actions.append(ApplyCanary(version, replicas, config_maps))
 
 
 def _ensure_stable_version(draft: Draft) -> None:
-    version = draft.state.stable_version
-    if version and draft.observed.stable.version != version:
-        draft.actions.append(SetStableVersion(version))
+    version, stable = draft.state.stable_version, draft.observed.stable
+    config_maps = config_maps_for(draft, version)
+    if version and (stable.version, stable.config_maps) != (version, config_maps):
+        draft.actions.append(SetStableVersion(version, config_maps))
+
+
+def _wait_for_artifacts(draft: Draft, version: str) -> None:
+    """Wait until a version's files are copied; a rollout gives up after its deadline, the first version never does."""
+    problem, error = draft.state.artifacts_problem, draft.observed.registry.error
+    why = f": {problem.message}" if problem and problem.version == version else f": {error}" if error else ""
+    if draft.overdue and draft.state.stable_version is not None:
+        draft.roll_back("ProgressDeadlineExceeded", (
+            f"its files could not be copied into the cluster within {draft.waited:.0f} s{why}"))  # fmt: skip
+    else:
+        draft.set_message(f"copying the files of version {version} into the cluster{why}")
+
+
+def _note_outages(draft: Draft) -> None:
+    """Note since when capacity is low and the registry does not answer; conditions report it after a while."""
+    state, stable = draft.state, draft.observed.stable
+    low = stable.exists and stable.available < stable.wanted
+    draft.update(
+        capacity_low_since=(state.capacity_low_since or draft.now) if low else None,
+        registry_unreachable_since=(
+            (state.registry_unreachable_since or draft.now) if draft.observed.registry.error else None
+        ),
+    )
 
 
 def _missing_version_message(draft: Draft) -> str:

@@ -10,21 +10,33 @@ from promoter.api.route import Route
 
 @dataclass(frozen=True)
 class RegistryView:
-    """The version that the pointer names; `error` if the registry could not be queried."""
+    """The version that the pointer names; `error` if the registry could not be queried.
+
+    `stable_missing` is set if the registry no longer has the stable version.
+    """
 
     desired: str | None = None
     error: str = ""
+    stable_missing: bool = False
 
 
 @dataclass(frozen=True)
 class StableView:
-    """The stable Deployment. `rolled_out`: every pod runs its newest template and is available."""
+    """The stable Deployment. `rolled_out`: every pod runs its newest template and is available.
+
+    `config_maps` are those of the pod template that hold the version's files. `waiting` says what the first pod that
+    is not ready is waiting for, if pods were listed.
+    """
 
     exists: bool = False
     version: str | None = None
     rolled_out: bool = False
     template: str = ""
     progress: str = ""
+    wanted: int = 0
+    available: int = 0
+    config_maps: tuple[str, ...] = ()
+    waiting: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class CanaryView:
     ready: int = 0
     waiting: str = ""
     failure: str = ""
+    config_maps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,3 +77,6 @@ class Observation:
     pods: tuple[PodReading, ...] = ()
     queries: Mapping[str, float | str] = field(default_factory=dict)
     action: str = ""
+    # All ConfigMaps in the cluster that hold files of this promotion's versions; the error if they could not be listed.
+    artifacts: frozenset[str] = frozenset()
+    artifacts_error: str = ""

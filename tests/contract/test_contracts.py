@@ -22,6 +22,7 @@ GOLDEN = {
     "route-without-canary.json": "route",
     "readiness-ready.json": "readiness",
     "readiness-artifact-rejected.json": "readiness",
+    "artifact-copy.json": "artifact-copy",
 }
 
 

@@ -1,8 +1,12 @@
-"""Loading at start: retries with readiness codes until the registry has a version that can be served."""
+"""Loading at start: the copy in the cluster, the registry, what the pod had before; retries with readiness codes."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -22,7 +26,7 @@ from scorer.model.readiness import (
     VersionNotFoundError,
 )
 from scorer.model.registry import Version
-from scorer.model.version_cache import VersionCache
+from scorer.model.version_cache import FILES, VersionCache
 from scorer.settings import Settings
 from unit.scorer.contracts import agreement, validator
 
@@ -47,8 +51,128 @@ class FailingRegistry:
         return self.folder
 
 
-def settings(**changed: float) -> Settings:
+def settings(**changed: object) -> Settings:
     return Settings(**{"retry_min_seconds": 0.02, "retry_max_seconds": 0.1, **changed})  # type: ignore[arg-type]
+
+
+class Outage(FailingRegistry):
+    """A registry that never answers with a version."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(Path(), *[error] * 1000)
+
+
+@dataclass
+class Pod:
+    """A pod's volumes, with the files of version 4 as the operator and the registry have them."""
+
+    folder: Path
+    files: dict[str, bytes]
+
+    @property
+    def identity(self) -> Identity:
+        digests = {name: sha256(content).hexdigest() for name, content in self.files.items()}
+        return Identity("credit-risk", "4", "run", digests, {})
+
+    @property
+    def cache(self) -> VersionCache:
+        return VersionCache(self.folder / "cache")
+
+    def mount_copy(self, *, version: str = "4", broken: bool = False) -> None:
+        volume = self.folder / "copy"
+        volume.mkdir()
+        pieces = {name: [f"{name}.000"] for name in self.files}
+        identity = self.identity
+        manifest = {"name": identity.name, "version": version, "run_id": "run", "digests": identity.digests,
+                    "metrics": {}, "files": pieces}  # fmt: skip
+        (volume / "manifest.json").write_text(json.dumps(manifest))
+        for name, content in self.files.items():
+            (volume / f"{name}.000").write_bytes(b"other" if broken else content)
+
+    def settings(self, version: str = "4") -> Settings:
+        return settings(model_version=version, artifacts_dir=self.folder / "copy", cache_dir=self.folder / "cache")
+
+    async def load(self, registry: FailingRegistry, version: str = "4") -> ModelSlot:
+        """Return the slot after a short while, loaded or not."""
+        slot = ModelSlot()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(keep_loading(slot, registry, self.settings(version)), 1)  # type: ignore[arg-type]
+        return slot
+
+
+@pytest.fixture
+def pod(tmp_path: Path, model_folder: Path) -> Pod:
+    return Pod(tmp_path, {name: (model_folder / name).read_bytes() for name in FILES})
+
+
+DOWN = RegistryUnavailableError("refused")
+
+
+async def test_a_pod_with_a_copy_of_its_version_does_not_ask_the_registry(pod: Pod) -> None:
+    pod.mount_copy()
+    registry = Outage(DOWN)
+    slot = await pod.load(registry)
+    assert slot.model
+    assert (slot.model.identity, registry.attempts) == (pod.identity, [])
+
+
+async def test_a_copy_of_another_version_is_ignored(pod: Pod, model_folder: Path) -> None:
+    pod.mount_copy(version="3")
+    registry = FailingRegistry(model_folder)
+    slot = await pod.load(registry)
+    assert slot.model
+    assert (slot.model.identity, len(registry.attempts)) == (VERSION.identity, 1)
+
+
+async def test_a_broken_copy_is_reported_and_the_registry_is_asked(
+    pod: Pod, model_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pod.mount_copy(broken=True)
+    registry = FailingRegistry(model_folder)
+    slot = await pod.load(registry)
+    assert slot.model
+    assert slot.model.identity == VERSION.identity
+    assert "of the copy of version 4 of credit-risk in the cluster has SHA-256" in caplog.text
+    assert "trying the registry" in caplog.text
+
+
+async def test_a_broken_copy_is_never_served_and_is_the_reason_while_the_registry_is_down(pod: Pod) -> None:
+    pod.mount_copy(broken=True)
+    slot = await pod.load(Outage(DOWN))
+    assert slot.model is None
+    assert slot.code == ReadinessCode.ARTIFACT_REJECTED
+    assert "the operator recorded" in slot.reason
+
+
+@pytest.mark.parametrize("version", ["4", ""])
+async def test_a_restarted_container_serves_what_its_pod_verified_before_while_the_registry_is_down(
+    pod: Pod, version: str
+) -> None:
+    pod.cache.store(pod.identity, pod.files)
+    slot = await pod.load(Outage(DOWN), version)
+    assert slot.model
+    assert slot.model.identity == pod.identity
+
+
+async def test_a_pod_does_not_serve_another_version_than_its_own_from_before(pod: Pod) -> None:
+    pod.cache.store(pod.identity, pod.files)
+    slot = await pod.load(Outage(DOWN), "5")
+    assert (slot.model, slot.code) == (None, ReadinessCode.REGISTRY_UNAVAILABLE)
+
+
+async def test_a_version_that_was_deleted_in_the_registry_is_served_from_before_but_no_deleted_pointer(
+    pod: Pod,
+) -> None:
+    pod.cache.store(pod.identity, pod.files)
+    gone = VersionNotFoundError("no version 4")
+    assert (await pod.load(Outage(gone), "4")).model
+    slot = await pod.load(Outage(gone), "")
+    assert (slot.model, slot.code) == (None, ReadinessCode.VERSION_NOT_FOUND)
+
+
+async def test_files_on_the_pods_disk_that_changed_are_not_served(pod: Pod) -> None:
+    (pod.cache.store(pod.identity, pod.files) / "model.onnx").write_bytes(b"other")
+    assert (await pod.load(Outage(DOWN))).model is None
 
 
 async def readyz(slot: ModelSlot) -> httpx.Response:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from promoter.adapters.artifact_volume import mounted
 from promoter.adapters.kubernetes import KubernetesCluster
 from promoter.adapters.rest import _checked
 from promoter.api.resource import Owner
 from promoter.api.status import Event
+from promoter.decision.actions import SetStableVersion
 from promoter.errors import (
     ConflictError,
     ForbiddenError,
@@ -18,6 +21,7 @@ from promoter.errors import (
     RetryableError,
     TargetForbiddenError,
 )
+from promoter.ports import VersionFiles
 
 Document = dict[str, Any]
 OWNER = Owner("bank", "loans", "u-1")
@@ -133,3 +137,75 @@ async def test_a_route_of_an_older_operator_is_read_as_none_and_thereby_rewritte
                   "data": {"route.json": route}}  # fmt: skip
     snapshot = await cluster_of(Kube(scoring_route=config_map)).snapshot(OWNER, "scoring", with_pods=False)
     assert (snapshot.route, snapshot.stable.exists) == (None, False)
+
+
+FILES = VersionFiles("credit-risk", "7", "run", {"model.onnx": "d" * 64}, {}, {"model.onnx": b"graph"})
+
+
+async def test_a_copy_is_created_once_and_completed_if_a_part_is_missing() -> None:
+    kube = Kube()
+    large = replace(FILES, content={"model.onnx": b"x" * 1_000_000})
+    names = await cluster_of(kube).keep_artifacts(OWNER, "scoring", large)
+    assert (len(names), set(kube.copies)) == (2, set(names))
+    del kube.copies[names[1]]
+    assert await cluster_of(kube).keep_artifacts(OWNER, "scoring", large) == names
+    assert [found["metadata"]["name"] for found in kube.posted] == [*names, names[1]]
+    await cluster_of(kube).delete_artifacts(OWNER, names)
+    assert kube.copies == {}
+
+
+async def test_a_copy_that_a_deleted_modelpromotion_left_is_replaced() -> None:
+    kube = Kube()
+    (name,) = await cluster_of(kube).keep_artifacts(Owner("bank", "loans", "u-0"), "scoring", FILES)
+    assert await cluster_of(kube).keep_artifacts(OWNER, "scoring", FILES) == (name,)
+    assert kube.copies == {name: "u-1"}
+
+
+async def test_a_configmap_of_somebody_else_is_left_alone_and_named() -> None:
+    kube = Kube()
+    (name,) = await cluster_of(kube).keep_artifacts(OWNER, "scoring", FILES)
+    kube.copies = {name: None}
+    with pytest.raises(PermanentError, match=f"ConfigMap {name} exists and was not created by the operator; delete or"):
+        await cluster_of(kube).keep_artifacts(OWNER, "scoring", FILES)
+    assert kube.copies == {name: None}
+
+
+async def test_the_snapshot_lists_the_copies_of_this_promotion() -> None:
+    kube = Kube()
+    kube.copies = {"mine": "u-1", "another's": "u-2", "nobody's": None}
+    snapshot = await cluster_of(kube).snapshot(OWNER, "scoring", with_pods=False)
+    assert (snapshot.artifacts, snapshot.artifacts_error) == (frozenset({"mine"}), "")
+
+
+async def test_a_role_without_permission_to_list_configmaps_blocks_nothing_and_is_reported() -> None:
+    kube = Kube()
+    kube.forbidden = {"configmaps"}
+    snapshot = await cluster_of(kube).snapshot(OWNER, "scoring", with_pods=False)
+    assert snapshot.artifacts == frozenset()
+    assert snapshot.artifacts_error.startswith("the operator has no permission to list ConfigMaps; upgrade its chart")
+    assert "the Role model-promotion-operator in namespace bank" in snapshot.artifacts_error
+
+
+STABLE: Document = {
+    "kind": "Deployment",
+    "metadata": {"name": "scoring"},
+    "spec": {"template": {"spec": {"containers": [{"name": "proxy"}, {"name": "api", "ports": [{"name": "http"}]}]}}},
+}
+
+
+async def test_the_stable_pods_get_their_version_and_the_volume_of_its_files_in_one_apply() -> None:
+    kube = Kube()
+    await cluster_of(kube).set_stable_version(OWNER, STABLE, SetStableVersion("7", ("m-0", "m-1")))
+    (applied,) = kube.applied
+    template = applied["spec"]["template"]
+    assert template["metadata"] == {"annotations": {"creditrisk.io/model-version": "7"}}
+    assert mounted(template) == ("m-0", "m-1")
+    mount = {"name": "model-artifacts", "mountPath": "/etc/creditrisk/model", "readOnly": True}
+    assert template["spec"]["containers"] == [{"name": "api", "volumeMounts": [mount]}]
+
+
+async def test_without_a_copy_the_operator_owns_the_annotation_alone() -> None:
+    kube = Kube()
+    await cluster_of(kube).set_stable_version(OWNER, STABLE, SetStableVersion("7"))
+    assert kube.applied[0]["spec"] == {
+        "template": {"metadata": {"annotations": {"creditrisk.io/model-version": "7"}}}}  # fmt: skip

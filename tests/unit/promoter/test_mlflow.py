@@ -1,8 +1,9 @@
-"""The Registry port: one call per pointer, and three kinds of answers."""
+"""The Registry port: one call per pointer, three kinds of answers, and downloads that are verified."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 import aiohttp
 import pytest
@@ -10,7 +11,7 @@ from aiohttp import web
 
 from promoter.adapters.mlflow import MlflowRegistry
 from promoter.api.spec import ModelRef
-from promoter.errors import PermanentError, RetryableError
+from promoter.errors import ArtifactsError, PermanentError, RetryableError
 
 
 @pytest.fixture
@@ -33,6 +34,44 @@ async def mlflow() -> AsyncIterator[tuple[MlflowRegistry, list[tuple[str, dict[s
     await runner.cleanup()
 
 
+FILES = {"model.onnx": b"graph" * 1000, "contract.json": b"{}"}
+
+
+class Store:
+    """An MLflow server with one version; `answers` override what it answers by the last part of the path."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, web.Response] = {}
+        self.tags = {f"sha256.{name}": sha256(content).hexdigest() for name, content in FILES.items()}
+        self.location = "mlflow-artifacts:/1/a b/model"
+        self.paths: list[str] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.paths.append(request.path)
+        last = request.path.rpartition("/")[2]
+        if last in self.answers:
+            return self.answers[last]
+        if last in FILES:
+            return web.Response(body=FILES[last])
+        if last == "get-download-uri":
+            return web.json_response({"artifact_uri": self.location})
+        tags = [{"key": key, "value": value} for key, value in self.tags.items()]
+        return web.json_response({"model_version": {"version": "7", "run_id": "run", "tags": tags}})
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[tuple[MlflowRegistry, Store]]:
+    found, app = Store(), web.Application()
+    app.router.add_route("*", "/{path:.*}", found.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as session:
+        yield MlflowRegistry(session, f"http://127.0.0.1:{runner.addresses[0][1]}"), found
+    await runner.cleanup()
+
+
+StoredVersion = tuple[MlflowRegistry, Store]
 Mlflow = tuple[MlflowRegistry, list[tuple[str, dict[str, str]]], dict[str, web.Response]]
 
 
@@ -81,3 +120,84 @@ async def test_absent_unavailable_and_refused_are_three_different_answers(
     else:
         with pytest.raises(outcome):
             await registry.desired_version(ModelRef(name="loans"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "exists"),
+    [({"model_version": {"version": "7"}}, True), ({"error_code": "RESOURCE_DOES_NOT_EXIST"}, False)],
+)
+async def test_a_version_exists_or_not(mlflow: Mlflow, answer: dict[str, object], exists: bool) -> None:
+    registry, calls, answers = mlflow
+    answers["next"] = web.json_response(answer, status=200 if exists else 404)
+    assert await registry.version_exists("loans", "7") is exists
+    assert calls == [("model-versions/get", {"name": "loans", "version": "7"})]
+
+
+async def test_an_unreachable_registry_does_not_mean_that_a_version_is_gone(mlflow: Mlflow) -> None:
+    registry, _, answers = mlflow
+    answers["next"] = web.json_response({}, status=503)
+    with pytest.raises(RetryableError, match="503"):
+        await registry.version_exists("loans", "7")
+
+
+async def test_a_download_has_the_files_and_what_a_pod_needs_to_know(store: StoredVersion) -> None:
+    registry, found = store
+    found.tags |= {"metric.roc_auc": "0.81", "metric.broken": "much", "metric.nan": "nan", "note": ""}
+    files = await registry.download("loans", "7")
+    assert (files.name, files.version, files.run_id, files.content) == ("loans", "7", "run", FILES)
+    assert files.digests == {name: sha256(content).hexdigest() for name, content in FILES.items()}
+    assert files.metrics == {"roc_auc": 0.81}
+    assert "/api/2.0/mlflow-artifacts/artifacts/1/a b/model/model.onnx" in found.paths
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [("0" * 64, "its tag says 0000"), (None, r"the version has no tag sha256\.model\.onnx")],
+)
+async def test_files_that_differ_from_their_digest_are_rejected(
+    store: StoredVersion, tag: str | None, said: str
+) -> None:
+    registry, found = store
+    del found.tags["sha256.model.onnx"]
+    if tag:
+        found.tags["sha256.model.onnx"] = tag
+    with pytest.raises(ArtifactsError, match=f"model.onnx has SHA-256 [0-9a-f]+, {said}") as raised:
+        await registry.download("loans", "7")
+    assert raised.value.reason == "Rejected"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_files_that_are_too_large_are_not_downloaded(store: StoredVersion, chunked: bool) -> None:
+    registry, found = store
+    found.answers["contract.json"] = web.Response(body=b"x" * (8 << 20))
+    if chunked:
+        found.answers["contract.json"].enable_chunked_encoding()
+    with pytest.raises(ArtifactsError, match="the files take more than 8 MiB") as raised:
+        await registry.download("loans", "7")
+    assert raised.value.reason == "TooLarge"
+
+
+@pytest.mark.parametrize(
+    ("last", "answer", "reason"),
+    [
+        ("get", (404, {"error_code": "RESOURCE_DOES_NOT_EXIST"}), "VersionNotFound"),
+        ("model.onnx", (404, {}), "Rejected"),
+        ("get-download-uri", (200, {"artifact_uri": "s3://bucket/1"}), "Refused"),
+    ],
+)
+async def test_what_is_gone_or_out_of_reach_has_its_own_reason(
+    store: StoredVersion, last: str, answer: tuple[int, object], reason: str
+) -> None:
+    registry, found = store
+    found.answers[last] = web.json_response(answer[1], status=answer[0])
+    with pytest.raises(ArtifactsError) as raised:
+        await registry.download("loans", "7")
+    assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize("last", ["get", "get-download-uri", "model.onnx", "contract.json"])
+async def test_a_busy_registry_or_object_store_is_retried(store: StoredVersion, last: str) -> None:
+    registry, found = store
+    found.answers[last] = web.json_response({}, status=503)
+    with pytest.raises(RetryableError, match="503"):
+        await registry.download("loans", "7")

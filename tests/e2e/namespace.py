@@ -35,6 +35,9 @@ class ScenarioNamespace:
     environment: Environment
     name: str
     own_operator: bool = False
+    # Further arguments of helm for the two charts.
+    api_values: tuple[str, ...] = ()
+    operator_values: tuple[str, ...] = ()
     champion: str = field(init=False, default="")
     # Set after a failed scenario, whose leftovers must not fail the next one.
     needs_reinstall: bool = field(init=False, default=False)
@@ -64,7 +67,7 @@ class ScenarioNamespace:
         self.install_api()
         if self.own_operator:
             poll = f"--set=pollSeconds={poll_seconds:g}"
-            self.environment.helm_install("operator", self.name, "--set=crd.install=false", poll)
+            self.environment.helm_install("operator", self.name, "--set=crd.install=false", poll, *self.operator_values)
             self.wait_for_rollouts("operator")
         self.wait_for_rollouts(TARGET)
 
@@ -72,7 +75,7 @@ class ScenarioNamespace:
         """Install or upgrade the API's chart, with the small requests of a test."""
         self.environment.helm_install(
             "api", self.name, f"--set=model.name={self.model}", f"--set=ingress.host={self.host}",
-            "--set=resources.requests.cpu=20m", *self._ingress_values(), *values, program=program,
+            "--set=resources.requests.cpu=20m", *self._ingress_values(), *self.api_values, *values, program=program,
         )  # fmt: skip
 
     def reinstall(self, program: str = "helm") -> None:

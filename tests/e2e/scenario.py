@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from e2e.clients import Clients, failed, left_canary
+from e2e.kubernetes_api import Document
 from e2e.model_versions import Files
 from e2e.namespace import TARGET, ScenarioNamespace
 from e2e.promotion import EndedRollout, Promotion
@@ -43,21 +44,30 @@ class Scenario:
         self.namespace.move_pointer(self.namespace.served() or self.namespace.champion)
         self.promotion.apply(**spec)
         status = self.promotion.wait_for("a promotion at rest", lambda s: (
-            s.get("phase") == "Idle" and s.get("stableVersion")))  # fmt: skip
+            s.get("phase") == "Idle" and s.get("stableVersion") and s.get("artifacts")))  # fmt: skip
         self.stable = str(status["stableVersion"])
+        # Pods that did not have the copy of their files yet are replaced once.
+        self.namespace.wait_until("the stable pods mount the copy of their files", lambda: (
+            mounted_copy(self.namespace.deployment(TARGET)) == status["artifacts"][0]["configMaps"]))  # fmt: skip
+        self.namespace.wait_for_rollouts(TARGET)
 
     @contextmanager
     def steady_clients(self, rate: float = 30.0) -> Iterator[Self]:
         """Let clients send requests for the duration of the block; afterwards each of them must have got a score."""
-        environment = self.namespace.environment
-        key = environment.stack_in(self.namespace.name).api_key
-        url, host = environment.stack.url, self.namespace.host
-        self.clients = Clients(url, host, key, environment.applications, rate)
-        with self.clients:
+        with self.recorded_clients(rate):
             yield self
         assert len(self.clients.answers) > 20
         bad = failed(self.clients.answers)
         assert not bad, f"{len(bad)} of {len(self.clients.answers)} requests failed, the first: {bad[:3]}"
+
+    @contextmanager
+    def recorded_clients(self, rate: float = 30.0) -> Iterator[Clients]:
+        """Let clients send requests for the duration of the block, for tests that judge the answers themselves."""
+        environment = self.namespace.environment
+        key = environment.stack_in(self.namespace.name).api_key
+        self.clients = Clients(environment.stack.url, self.namespace.host, key, environment.applications, rate)
+        with self.clients:
+            yield self.clients
 
     # --- when
 
@@ -148,3 +158,10 @@ class Scenario:
     def _wait_for_tag(self, version: str, outcome: str) -> None:
         self.namespace.wait_until("the registry's tag", lambda: (
             self.namespace.tags(version).get("creditrisk.io.rollout") == outcome))  # fmt: skip
+
+
+def mounted_copy(deployment: Document) -> list[str]:
+    """Return the ConfigMaps with a version's files that the pods of a Deployment mount."""
+    volumes = deployment["spec"]["template"]["spec"].get("volumes") or []
+    sources = [volume["projected"]["sources"] for volume in volumes if volume["name"] == "model-artifacts"]
+    return [source["configMap"]["name"] for found in sources for source in found]

@@ -89,7 +89,10 @@ async def _perform(adapters: Adapters, promotion: Promotion, spec: Spec, snapsho
         case SetStableVersion():
             await cluster.set_stable_version(owner, snapshot.deployment, action)
         case KeepArtifacts(version):
-            await _keep_artifacts(adapters, promotion, spec, version)
+            # Otherwise in a later turn: waiting here would delay everything else of this promotion.
+            if not adapters.copying.locked():
+                async with adapters.copying:
+                    await _keep_artifacts(adapters, promotion, spec, version)
         case DeleteArtifacts(config_maps):
             await cluster.delete_artifacts(owner, config_maps)
         case ClearAction(value):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from promoter.api.resource import ACTION_ANNOTATION, Owner
@@ -63,6 +64,8 @@ class Adapters:
     poller: Poller
     telemetry: Telemetry
     clock: Callable[[], float]
+    # Held while a version's files are in memory: one at a time, however many promotions need a copy.
+    copying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def now(self) -> float:
         """Return the seconds since 1970, to the millisecond as the status stores times."""

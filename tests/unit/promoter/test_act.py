@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -111,3 +112,12 @@ async def test_files_that_changed_together_with_their_tags_do_not_replace_a_lost
     assert problem.message == f"model.onnx has SHA-256 {'d' * 64}, but {'e' * 64} when it was first copied"
     assert promotion.state.artifacts == (recorded,)
     assert "keep_artifacts" not in fakes.cluster.calls
+
+
+async def test_one_copy_is_made_at_a_time_and_nobody_waits_for_it(fakes: Fakes) -> None:
+    promotion = resting()
+    async with fakes.adapters.copying:
+        await asyncio.wait_for(reconcile(fakes.adapters, promotion), 1)
+    assert fakes.registry.downloads == []
+    await reconcile(fakes.adapters, promotion)
+    assert fakes.registry.downloads == ["1"]

@@ -151,6 +151,14 @@ def test_copies_that_are_deleted_during_a_rollout_are_recreated(phase: Phase) ->
         assert of_artifacts(found) == [KeepArtifacts(lost)]
 
 
+@pytest.mark.parametrize(("age", "expected"), [(RETRY_SECONDS - 1, []), (RETRY_SECONDS, [KeepArtifacts("1")])])
+def test_a_running_rollout_rarely_waits_for_a_store_that_does_not_answer(age: float, expected: list[Action]) -> None:
+    state = starting("1", "2", phase=Phase.PROGRESSING, artifacts_problem=problem("1", "RegistryUnavailable", age))
+    canary = CanaryView("2", "t", 1, 1, config_maps=copy_of("2").config_maps)
+    found = turn(state, observe(mounted="1", exist=maps("2"), canary=canary, registry=RegistryView("2")))
+    assert of_artifacts(found) == expected
+
+
 def test_nothing_changes_in_pod_templates_while_the_registry_is_down() -> None:
     for mounted in ("1", ""):
         found = turn(at_rest("1"), observe(mounted=mounted, registry=DOWN))

@@ -79,6 +79,13 @@ def test_low_capacity_degrades_after_a_while_with_the_reason_of_a_pod() -> None:
     assert after(state, HEALTHY).capacity_low_since is None
 
 
+def test_pods_that_cannot_start_degrade_at_once_though_capacity_is_not_low_yet() -> None:
+    assert row(after(idle(), pods(3, stalled="exceeded quota")), "Degraded") == (
+        "True", "PodsCannotStart", "exceeded quota")  # fmt: skip
+    low = after(idle(), pods(1, stalled="exceeded quota", waiting="pod x"), CAPACITY_GRACE_SECONDS)
+    assert row(low, "Degraded")[1:] == ("CapacityLow", "version 1 is served by 1 of 3 pods only: exceeded quota")
+
+
 def test_an_unreachable_registry_degrades_after_a_while() -> None:
     down = replace(HEALTHY, registry=DOWN)
     assert row(after(idle(), down, REGISTRY_GRACE_SECONDS - 1), "Degraded")[0] == "False"

@@ -87,3 +87,27 @@ def test_a_deployment_that_selects_by_expressions_alone_is_refused() -> None:
     deployment = selecting(matchExpressions=[{"key": "app", "operator": "Exists"}])
     with pytest.raises(PermanentError, match="Deployment scoring selects its pods by matchExpressions alone"):
         selector_of(deployment)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "stalled"),
+    [
+        ([("Progressing", "True", "progressed"), ("Available", "False", "too few")], ""),
+        ([("Progressing", "False", "has timed out progressing")], "has timed out progressing"),
+        ([("Progressing", "False", "timed out"), ("ReplicaFailure", "True", "exceeded quota")], "exceeded quota"),
+        ([("ReplicaFailure", "False", "over")], ""),
+    ],
+)
+def test_a_deployment_whose_pods_cannot_start_says_why(conditions: list[tuple[str, str, str]], stalled: str) -> None:
+    found = deployment(2, 2, 2)
+    found["status"]["conditions"] = [dict(zip(("type", "status", "message"), c, strict=True)) for c in conditions]
+    assert stable_view(found).stalled == stalled
+
+
+def test_the_stable_view_counts_pods_and_says_what_one_is_waiting_for() -> None:
+    found = deployment(2, 2, 1)
+    starting = {**pod(restartCount=0, state={"waiting": {"reason": "ImagePullBackOff"}})}
+    view = stable_view(found, [starting])
+    assert (view.wanted, view.available) == (2, 1)
+    assert view.waiting.endswith(": ImagePullBackOff")
+    assert stable_view(None, [starting]).waiting == ""

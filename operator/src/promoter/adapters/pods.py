@@ -38,6 +38,7 @@ def stable_view(deployment: Document | None, stable_pods: Sequence[Document] = (
         available=counts[2],
         config_maps=mounted(deployment["spec"]["template"]),
         waiting=next(filter(None, map(waiting, stable_pods)), ""),
+        stalled=_stalled(deployment),
     )
 
 
@@ -144,6 +145,14 @@ def _expression(expression: Document) -> str:
 
 
 def _replica_failure(deployment: Document) -> str:
+    return _message(deployment, "ReplicaFailure", "True") or "no pod yet"
+
+
+def _stalled(deployment: Document) -> str:
+    """Return why pods cannot be created, or that a rolling update has exceeded the Deployment's deadline."""
+    return _message(deployment, "ReplicaFailure", "True") or _message(deployment, "Progressing", "False")
+
+
+def _message(deployment: Document, kind: str, status: str) -> str:
     found = deployment.get("status", {}).get("conditions") or []
-    failed = [item.get("message", "") for item in found if item["type"] == "ReplicaFailure"]
-    return failed[0] if failed else "no pod yet"
+    return next((item.get("message", kind) for item in found if (item["type"], item["status"]) == (kind, status)), "")

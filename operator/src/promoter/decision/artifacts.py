@@ -11,7 +11,8 @@ from promoter.decision.actions import DeleteArtifacts, KeepArtifacts
 from promoter.decision.copies import copy_of, recorded_copy
 from promoter.decision.draft import EVENTS_KEPT, Draft
 
-# Between attempts to copy files: a registry may be back soon, any other problem waits for somebody to solve it.
+# Between attempts to copy files: a registry may be back soon, any other problem waits for somebody to solve it. Copies
+# lost during a rollout always wait the longer time: an attempt may take many seconds, and the canary must be watched.
 REGISTRY_RETRY_SECONDS, RETRY_SECONDS = 5.0, 300.0
 
 
@@ -51,7 +52,7 @@ def settle_artifacts(draft: Draft) -> None:
     for version in (draft.state.stable_version, draft.state.canary_version):
         wanted = recorded_copy(draft.state, version) or draft.state.phase in RESTING
         # One at a time, because the status has room for one problem; a rollout's own attempt goes first.
-        if version and wanted and not _recent(draft.state.artifacts_problem, draft.now) and not _copying(draft):
+        if version and wanted and not _copying(draft) and not _tried(draft):
             ensure_artifacts(draft, version)
     state = draft.state
     needed = {state.stable_version, state.canary_version, *state.stable_history[:1]} - {None}
@@ -86,6 +87,13 @@ def _recent(problem: ArtifactsProblem | None, now: float) -> bool:
         return False
     pause = REGISTRY_RETRY_SECONDS if problem.reason == "RegistryUnavailable" else RETRY_SECONDS
     return now - problem.at < pause
+
+
+def _tried(draft: Draft) -> bool:
+    problem = draft.state.artifacts_problem
+    if draft.state.phase in RESTING or problem is None:
+        return _recent(problem, draft.now)
+    return draft.now - problem.at < RETRY_SECONDS
 
 
 def _copying(draft: Draft) -> bool:

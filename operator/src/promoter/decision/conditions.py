@@ -108,10 +108,11 @@ def _degraded(state: State, observed: Observation, now: float) -> Row:
 
 def _capacity(state: State, observed: Observation, now: float) -> tuple[str, str] | None:
     since, stable = state.capacity_low_since, observed.stable
-    if since is None or now - since < CAPACITY_GRACE_SECONDS:
-        return None
-    why = f": {stable.waiting}" if stable.waiting else ""
-    return "CapacityLow", f"version {state.stable_version} is served by {_pods(stable)} only{why}"
+    if since is not None and now - since >= CAPACITY_GRACE_SECONDS:
+        why = stable.stalled or stable.waiting
+        served = f"version {state.stable_version} is served by {_pods(stable)} only"
+        return "CapacityLow", f"{served}: {why}" if why else served
+    return ("PodsCannotStart", stable.stalled) if stable.stalled else None
 
 
 def _outage(state: State, observed: Observation, now: float) -> tuple[str, str] | None:

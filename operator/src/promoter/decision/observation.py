@@ -25,7 +25,7 @@ class StableView:
     """The stable Deployment. `rolled_out`: every pod runs its newest template and is available.
 
     `config_maps` are those of the pod template that hold the version's files. `waiting` says what the first pod that
-    is not ready is waiting for, if pods were listed.
+    is not ready is waiting for, if pods were listed. `stalled` is the Deployment's own word that pods cannot start.
     """
 
     exists: bool = False
@@ -37,6 +37,7 @@ class StableView:
     available: int = 0
     config_maps: tuple[str, ...] = ()
     waiting: str = ""
+    stalled: str = ""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ REQUEST = 96
 # The canary's only pod is deleted twice, each of which counts as a failure.
 PATIENT: Document = {**ANALYSIS, "failureLimit": 5}
 # The operator polls an unavailable registry at least this often.
-POLL = '--set=extraEnv[0].name=PROMOTER_POLL_MAX_SECONDS,extraEnv[0].value="3"'
+POLL = "--set-string=extraEnv[0].name=PROMOTER_POLL_MAX_SECONDS,extraEnv[0].value=3"
 
 
 @dataclass

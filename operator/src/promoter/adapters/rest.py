@@ -53,7 +53,7 @@ class KubeClient:
     async def names(self, path: str, label_selector: str) -> frozenset[str]:
         """Return the names of the objects in a list, without fetching their content."""
         found = await self.request("GET", path, query={"labelSelector": label_selector}, accept=METADATA_ONLY)
-        return frozenset(item["metadata"]["name"] for item in (found or {}).get("items", []))
+        return frozenset(item["metadata"]["name"] for item in (found or {}).get("items") or ())
 
     async def apply(self, path: str, document: Document) -> None:
         """Create or update these fields by server-side apply, and own them."""

@@ -24,7 +24,9 @@ def test_every_scenario_passes_helm_lint(scenario: str) -> None:
 
 @pytest.mark.parametrize(("scenario", "version"), list(itertools.product(SCENARIOS, SCHEMAS)))
 def test_every_scenario_is_valid_for_old_and_new_kubernetes_schemas(scenario: str, version: str) -> None:
-    for document in render(scenario, "--kube-version", version):
+    documents = render(scenario, "--kube-version", version)
+    assert documents
+    for document in documents:
         if version == "1.25" and document["kind"] == "Job":
             # This schema requires onPodConditions in addition to onExitCodes; no API server does.
             document["spec"].pop("podFailurePolicy", None)

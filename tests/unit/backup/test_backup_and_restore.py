@@ -272,9 +272,12 @@ def test_the_second_backup_stores_only_what_is_new(site: Site, caplog: pytest.Lo
 def test_a_content_that_was_lost_is_stored_again_by_the_next_backup(site: Site) -> None:
     publish(site, "healed", versions=1)
     site.back_up()
-    for key in site.keys(BACKUPS, f"{PREFIX}/objects/"):
+    lost = site.keys(BACKUPS, f"{PREFIX}/objects/")
+    assert lost
+    for key in lost:
         site.s3.delete_object(Bucket=BACKUPS, Key=key)
     site.back_up()
+    assert site.keys(BACKUPS, f"{PREFIX}/objects/") == lost
     site.empty_bucket()
     site.restore()
 

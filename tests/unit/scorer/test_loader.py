@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from dataclasses import dataclass
 from hashlib import sha256
@@ -93,10 +92,16 @@ class Pod:
         return settings(model_version=version, artifacts_dir=self.folder / "copy", cache_dir=self.folder / "cache")
 
     async def load(self, registry: FailingRegistry, version: str = "4") -> ModelSlot:
-        """Return the slot after a short while, loaded or not."""
+        """Return the slot once it has a model, or the reason why it has none."""
         slot = ModelSlot()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(keep_loading(slot, registry, self.settings(version)), 1)  # type: ignore[arg-type]
+        loading = asyncio.create_task(keep_loading(slot, registry, self.settings(version)))  # type: ignore[arg-type]
+        async with asyncio.timeout(60):
+            while not loading.done() and slot.readiness == ReadinessCode.STARTING:
+                await asyncio.sleep(0.01)
+        if not loading.done():
+            loading.cancel()
+            return slot
+        await loading
         return slot
 
 

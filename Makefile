@@ -53,9 +53,11 @@ images: $(STAMP) ## build changed images and load them into the running cluster
 .PHONY: test test-fast test-e2e test-soak lint format
 test: lint test-all ## lint and all tests, the end-to-end ones on a cluster (LOANS=loans.csv: use real loans)
 
+# One process for what shares an applied Terraform or a cluster; the scenarios there run in parallel by themselves.
 .PHONY: test-all
 test-all: $(STAMP) tools
-	$(PYTHON) -m pytest -m "not soak" --hypothesis-profile thorough
+	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --hypothesis-profile thorough
+	$(PYTHON) -m pytest -m "(e2e or terraform) and not soak"
 
 test-fast: lint ## lint and the tests that need no cluster and take no minutes
 	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --hypothesis-profile quick

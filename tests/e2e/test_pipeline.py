@@ -116,11 +116,14 @@ def test_restarted_servers_keep_their_data_and_scoring_never_stops(stack: Stack,
 
 def test_a_new_pod_waits_for_the_registry_and_reports_why(stack: Stack) -> None:
     stack.kubectl("scale", "deployment/mlflow", "--replicas=0")
-    stack.kubectl("rollout", "status", "deployment/mlflow", "--timeout=120s")
+    stack.kubectl("wait", "pod", "-l", "app.kubernetes.io/name=mlflow", "--for=delete", "--timeout=120s")
+    before = _scoring_pods(stack)
     try:
         stack.kubectl("scale", "deployment/scoring", "--replicas=3")
-        pod = _newest_scoring_pod(stack)
         deadline = time.monotonic() + 60
+        while not (created := _scoring_pods(stack) - before) and time.monotonic() < deadline:
+            time.sleep(1)
+        (pod,) = created
         while "registry-unavailable" not in (seen := _readiness(stack, pod)) and time.monotonic() < deadline:
             time.sleep(1)
         assert "registry-unavailable" in seen
@@ -128,14 +131,16 @@ def test_a_new_pod_waits_for_the_registry_and_reports_why(stack: Stack) -> None:
         assert _ready(stack, pod) == "False"
         assert stack.get("/v1/model")["name"] == NAME
     finally:
+        # Whatever happens here, the tests after this one need the registry.
         stack.kubectl("scale", "deployment/mlflow", "--replicas=1")
+        stack.kubectl("rollout", "status", "deployment/mlflow", "--timeout=180s")
     stack.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=180s")
     stack.kubectl("scale", "deployment/scoring", "--replicas=2")
 
 
-def _newest_scoring_pod(stack: Stack) -> str:
-    selector = ["-l", "app.kubernetes.io/name=api", "--sort-by=.metadata.creationTimestamp"]
-    return stack.kubectl("get", "pods", *selector, "-o", "jsonpath={.items[-1:].metadata.name}")
+def _scoring_pods(stack: Stack) -> set[str]:
+    names = "jsonpath={.items[*].metadata.name}"
+    return set(stack.kubectl("get", "pods", "-l", "app.kubernetes.io/name=api", "-o", names).split())
 
 
 def _readiness(stack: Stack, pod: str) -> str:

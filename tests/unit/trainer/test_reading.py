@@ -111,7 +111,7 @@ def test_an_s3_url_is_read(
         client.create_bucket(Bucket="loans")
         client.upload_file(str(folder / "loans.csv.gz"), "loans", "2026/loans.csv.gz")
         assert len(read("s3://loans/2026/loans.csv.gz", declaration, tmp_path).frame) == 1_000
-        with pytest.raises(BadInputError, match="404|NoSuchKey"):
+        with pytest.raises(BadInputError, match=r"404|NoSuchKey"):
             read("s3://loans/none.csv", declaration, tmp_path)
     finally:
         server.stop()

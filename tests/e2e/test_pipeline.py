@@ -44,6 +44,7 @@ def test_the_service_scores_exactly_like_the_onnx_model(
 
 
 def test_the_ingress_spreads_requests_over_both_pods(stack: Stack, loans: list[dict[str, Any]]) -> None:
+    stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=120s")
     assert len({stack.post("/v1/score", loans[0])["served_by"] for _ in range(40)}) == 2
 
 

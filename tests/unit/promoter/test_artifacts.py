@@ -220,6 +220,13 @@ def test_a_problem_is_forgotten_once_the_files_are_kept_or_not_needed_anymore() 
     assert turn(at_rest(artifacts_problem=known), observe()).state.artifacts_problem == known
 
 
+def test_a_problem_of_the_version_before_is_forgotten_once_the_next_one_is_stable() -> None:
+    state = at_rest("2", stable_version="2", desired_version="2", stable_history=("1",),
+                    artifacts_problem=problem("1", "TooLarge"))  # fmt: skip
+    observed = observe("2", mounted="2", exist=maps("2"), registry=RegistryView("2"))
+    assert turn(state, observed).state.artifacts_problem is None
+
+
 def test_a_problem_is_an_event_once_and_keeps_the_time_it_began() -> None:
     first = with_problem(State(), "1", "RegistryUnavailable", "refused", NOW)
     again = with_problem(first, "1", "RegistryUnavailable", "timeout", NOW + 5)

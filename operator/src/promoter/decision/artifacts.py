@@ -58,7 +58,9 @@ def settle_artifacts(draft: Draft) -> None:
     needed = {state.stable_version, state.canary_version, *state.stable_history[:1]} - {None}
     kept = tuple(copy for copy in state.artifacts if copy.version in needed)
     problem = state.artifacts_problem
-    if problem and (problem.version not in needed or copy_of(state, draft.observed, problem.version)):
+    # The previous version's files are kept if they were, but never copied anew: their lack is nothing to report.
+    copied = {state.stable_version, state.canary_version}
+    if problem and (problem.version not in copied or copy_of(state, draft.observed, problem.version)):
         problem = None
     draft.update(artifacts=kept, artifacts_problem=problem)
     # While pods are being replaced, old ones may still mount what the template no longer names. ConfigMaps that are not

@@ -50,6 +50,15 @@ def test_the_error_rate_fails_only_beyond_chance(ok: int, errors: int, verdict: 
     assert verdict_of("ErrorRate", totals("canary", outcomes={"ok": ok, "timeout": errors})).verdict == verdict
 
 
+@pytest.mark.parametrize("answers", range(10, 400))
+def test_a_limit_of_zero_fails_no_version_without_errors(answers: int) -> None:
+    strict = {"limit": 0}
+    found = verdict_of("ErrorRate", totals("canary", outcomes={"ok": answers}), metric=strict)
+    assert found.verdict == (Verdict.SUCCESSFUL if answers >= 100 else Verdict.INCONCLUSIVE)
+    bad = verdict_of("ErrorRate", totals("canary", outcomes={"ok": answers, "error": 5}), metric=strict)
+    assert bad.verdict == Verdict.FAILED
+
+
 def test_a_message_has_value_limit_samples_and_kinds_of_errors() -> None:
     found = verdict_of("ErrorRate", totals("canary", outcomes={"ok": 300, "timeout": 60, "error": 40}))
     assert found.message == "error rate 0.250 > 0.02 over 400 requests (40 error, 60 timeout)"

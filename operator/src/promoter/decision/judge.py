@@ -145,6 +145,9 @@ def _merge(expected: Sequence[float], actual: Sequence[float]) -> list[tuple[flo
 
 def lower_bound(count: float, total: float) -> float:
     """Return the lower bound of the Wilson score interval of a share."""
+    if not count:
+        # Exactly 0: rounding would leave a little more, which is above a limit of 0.
+        return 0.0
     share, z2 = count / total, _Z_99 * _Z_99
     center = share + z2 / (2 * total)
     spread = _Z_99 * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))

@@ -45,7 +45,11 @@ def test_the_service_scores_exactly_like_the_onnx_model(
 
 def test_the_ingress_spreads_requests_over_both_pods(stack: Stack, loans: list[dict[str, Any]]) -> None:
     stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=120s")
-    assert len({stack.post("/v1/score", loans[0])["served_by"] for _ in range(40)}) == 2
+    # The ingress controller learns of the second pod a moment after it became ready.
+    deadline, answered_by = time.monotonic() + 30, set[str]()
+    while len(answered_by) < 2 and time.monotonic() < deadline:
+        answered_by = {stack.post("/v1/score", loans[0])["served_by"] for _ in range(40)}
+    assert len(answered_by) == 2
 
 
 def test_the_production_model_meets_its_quality_targets_and_its_run_is_tracked(stack: Stack) -> None:

@@ -50,7 +50,10 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def stack(cluster: Cluster, loans_file: Path) -> Iterator[Stack]:
-    """The charts installed in their own namespace, with a model trained on a file in the object store."""
+    """The charts installed in their own namespace, with a model trained on a file in the object store.
+
+    With CREDIT_RISK_E2E_KEEP in the environment they stay, and the next run need not install them and train again.
+    """
     installed = Stack(cluster, namespace=NAMESPACE, host=HOST)
     images = cluster.images()
     installed.install(images, train=False)
@@ -60,7 +63,8 @@ def stack(cluster: Cluster, loans_file: Path) -> Iterator[Stack]:
     installed.wait_for_training()
     installed.wait_for_scoring()
     yield installed
-    installed.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    if not os.environ.get("CREDIT_RISK_E2E_KEEP"):
+        installed.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.fixture(scope="session")

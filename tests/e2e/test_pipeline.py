@@ -18,9 +18,10 @@ import pytest
 
 from e2e.pods import management
 from e2e.registry_client import registry_client
-from localcluster.console import ClusterError, output
+from localcluster.console import ClusterError, output, wait_for
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import CHART, Stack
+from promoter.adapters.artifact_volume import MOUNT_PATH, VOLUME
 from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -120,6 +121,7 @@ def test_restarted_servers_keep_their_data_and_scoring_never_stops(stack: Stack,
 
 
 def test_a_new_pod_waits_for_the_registry_and_reports_why(stack: Stack) -> None:
+    _without_artifact_copy(stack)
     stack.kubectl("scale", "deployment/mlflow", "--replicas=0")
     stack.kubectl("wait", "pod", "-l", "app.kubernetes.io/name=mlflow", "--for=delete", "--timeout=120s")
     before = _scoring_pods(stack)
@@ -141,6 +143,25 @@ def test_a_new_pod_waits_for_the_registry_and_reports_why(stack: Stack) -> None:
         stack.kubectl("rollout", "status", "deployment/mlflow", "--timeout=180s")
     stack.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=180s")
     stack.kubectl("scale", "deployment/scoring", "--replicas=2")
+
+
+def _without_artifact_copy(stack: Stack) -> None:
+    """Let new pods load their version from the registry alone.
+
+    A ModelPromotion that managed the Deployment leaves the volume with the version's files in its pod template. The
+    ConfigMaps go with the ModelPromotion, but the kubelet keeps immutable ones while a running pod mounts them, so new
+    pods on the same node would still start from them.
+    """
+    remove = [{"$patch": "delete", "name": VOLUME}]
+    unmount = [{"name": "scorer", "volumeMounts": [{"$patch": "delete", "mountPath": MOUNT_PATH}]}]
+    patch = {"spec": {"template": {"spec": {"volumes": remove, "containers": unmount}}}}
+    stack.kubectl("patch", "deployment/scoring", "--patch", json.dumps(patch))
+    stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=120s")
+
+    def too_many() -> str | None:
+        return None if len(pods := _scoring_pods(stack)) == 2 else f"pods: {', '.join(sorted(pods))}"
+
+    wait_for("the end of the old pods", too_many, timeout_seconds=120)
 
 
 def _scoring_pods(stack: Stack) -> set[str]:

@@ -1,7 +1,9 @@
 {{/* The trainer's arguments, as a YAML list. */}}
 {{- define "training.arguments" -}}
 - --data={{ .Values.data }}
-- --production-pointer={{ .Values.productionPointer }}
+{{- /* Releases before 0.2 called it `promote`, which `helm upgrade --reuse-values` keeps. */}}
+{{- $pointer := .Values.productionPointer | default "auto" }}
+- --production-pointer={{ eq $pointer "auto" | ternary (.Values.promote | default $pointer) $pointer }}
 {{- if .Values.excludeProtected }}
 - --exclude-protected
 {{- end }}

@@ -336,6 +336,15 @@ async def operator(backend: Backend, tmp_path: Path) -> AsyncIterator[Operator]:
 
 
 @pytest.mark.slow
+async def test_a_proxy_for_the_outside_is_not_used_for_the_api_server_and_the_registry(
+    backend: Backend, operator: Operator
+) -> None:
+    await operator.start(HTTP_PROXY="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="")
+    await operator.until("paused", lambda t: t.status.get("phase") == "Paused")
+    assert backend.status["verifiedWeight"] == 10
+
+
+@pytest.mark.slow
 async def test_a_version_is_promoted_although_the_operator_is_killed_in_between(
     backend: Backend, operator: Operator
 ) -> None:

@@ -173,6 +173,7 @@ def _search_hyperparameters(settings: Settings, inputs: TrainingInputs, *, paren
         storage_url=settings.study_storage or f"sqlite:///{settings.work_dir.resolve()}/study.db",
         seed=settings.seed,
         worker=settings.worker,
+        workers=settings.workers,
         parent_run=parent_run,
         wait_seconds=settings.wait_seconds,
     )

@@ -34,6 +34,7 @@ class Settings:
         trials: Hyperparameter trials before the final training, across all parallel workers.
         study_storage: SQLAlchemy URL of the Optuna study; a file in work_dir if empty.
         worker: Index of this worker; only worker 0 trains the final model.
+        workers: How many workers share the study; they begin together.
         job: Name of the Kubernetes Job, the same for each of its attempts; empty outside of a Job.
         wait_seconds: How long to wait for the tracking server.
         git_revision: Revision of the code, or `unknown`.
@@ -57,6 +58,7 @@ class Settings:
     trials: int = 0
     study_storage: str = ""
     worker: int = 0
+    workers: int = 1
     job: str = ""
     wait_seconds: float = 300.0
     git_revision: str = "unknown"
@@ -69,6 +71,8 @@ class Settings:
             raise BadInputError(f"--test-share {self.test_share}: must be between 0 and 1")
         if min(self.synthetic_rows, self.minimum_rows, self.trials, self.seed, self.split_seed) < 0:
             raise BadInputError("rows, trials and seeds must not be negative")
+        if self.workers < 1:
+            raise BadInputError(f"--workers {self.workers}: must be at least 1")
 
 
 _HELP = {
@@ -88,6 +92,7 @@ _HELP = {
     "trials": "hyperparameter trials before the final training, across all workers",
     "study_storage": "SQLAlchemy URL of the Optuna study; prefer TRAINER_STUDY_STORAGE, which `ps` does not show",
     "worker": "index of this worker; only worker 0 trains the final model; also JOB_COMPLETION_INDEX",
+    "workers": "how many workers share the trials; each waits up to two minutes for the others before its first trial",
     "job": "name of the Kubernetes Job; another attempt of it does not retrain a refused model; also TRAINER_JOB",
     "wait_seconds": "how long to wait for MLflow",
     "git_revision": "revision of the code, for the run's tags; also GIT_REVISION",

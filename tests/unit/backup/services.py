@@ -29,6 +29,10 @@ SCRIPTS = REPOSITORY / "charts" / "backup" / "files"
 ARTIFACTS = "mlflow"
 BACKUPS = "backups"
 PREFIX = "credit-risk"
+# The chart's settings of the database: the options of its URI, and what the server is told beside it.
+URI_OPTIONS = "connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=25000"
+FOR_WRITING = "&target_session_attrs=read-write"
+SERVER_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
 _USER = "mlflow"
 _PASSWORD = "secret"
 
@@ -60,8 +64,13 @@ class Postgres:
 
     @property
     def uri(self) -> str:
-        """How SQLAlchemy reaches it, with the environment above."""
-        return f"postgresql+psycopg2://127.0.0.1:{self.port}/"
+        """How SQLAlchemy reaches it for writing, with the environment above."""
+        return self.uri_for_reading + FOR_WRITING
+
+    @property
+    def uri_for_reading(self) -> str:
+        """The same for connections that only read."""
+        return f"postgresql+psycopg2://127.0.0.1:{self.port}/?{URI_OPTIONS}"
 
     def start(self) -> None:
         """Start it, on an empty database if it has none."""
@@ -94,6 +103,21 @@ class Postgres:
         result = subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         return result.stdout.splitlines()
+
+    def refuse_writes(self) -> None:
+        """Accept no writes in new sessions and in those that exist, as a server during a failover."""
+        self.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+        self.sql("SELECT pg_reload_conf()")
+
+    def accept_writes(self) -> None:
+        """Accept writes again."""
+        self.sql("ALTER SYSTEM RESET default_transaction_read_only")
+        self.sql("SELECT pg_reload_conf()")
+
+    def cut_connections(self) -> None:
+        """End every other session of the database."""
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                 "WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
 
     @property
     def version(self) -> int:
@@ -193,7 +217,8 @@ def s3_client(variables: Mapping[str, str]) -> Any:
 @contextmanager
 def mlflow_server(folder: Path, postgres: Postgres, store: Mapping[str, str]) -> Iterator[str]:
     """Run the tracking server as the chart does, and yield its address."""
-    environment = {**postgres.environment, **store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**postgres.environment, **store, **SERVER_ENVIRONMENT,
+                   "MLFLOW_READ_REPLICA_BACKEND_STORE_URI": postgres.uri_for_reading}  # fmt: skip
     subprocess.run(
         [sys.executable, "-m", "mlflow", "db", "upgrade", postgres.uri],
         env={**os.environ, **environment}, check=True, capture_output=True,

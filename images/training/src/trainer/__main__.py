@@ -34,6 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     from trainer.data.validation import InvalidDataError  # noqa: PLC0415
     from trainer.pipeline import run  # noqa: PLC0415
     from trainer.settings import from_process  # noqa: PLC0415
+    from trainer.tracking.retries import log_retries  # noqa: PLC0415
+
+    log_retries()
 
     as_json = "--json" in arguments
     try:

@@ -107,7 +107,7 @@ def test_pods_that_are_deleted_all_at_once_come_back_during_an_outage(
     scenario: Scenario, record_testsuite_property: Any
 ) -> None:
     with scenario.recorded_clients() as clients:
-        time.sleep(2)
+        clients.wait_for_answers()
         delete_every_pod(scenario, clients, record_testsuite_property)
 
 
@@ -143,7 +143,7 @@ def test_pods_start_without_alias_version_and_artifacts_in_the_registry(
     promotion.wait_for("the missing version is reported", lambda _: (
         promotion.conditions()["Degraded"] == ("True", "StableVersionMissing")))  # fmt: skip
     with scenario.recorded_clients() as clients:
-        time.sleep(2)
+        clients.wait_for_answers()
         delete_every_pod(scenario, clients, record_testsuite_property)
         assert scenario.recent_versions(2) == {version}
     assert mounted_copy(namespace.deployment(TARGET)) == before

@@ -213,11 +213,15 @@ async def test_load_above_the_limit_is_shed_at_once_and_the_connection_stays_ope
 
 
 async def test_slow_bodies_do_not_count_as_load(serve: Serve) -> None:
-    async with serve(request_seconds=5) as server:
-        for _ in range(4):
-            _, writer = await server.connect()
-            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfew")
-            await asyncio.sleep(0.15)
+    async with serve(request_seconds=60) as server:
+        slow = []
+        for number in range(4):
+            # A writer that nothing refers to closes its connection.
+            slow.append(await server.connect())
+            slow[-1][1].write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfew")
+            async with asyncio.timeout(5):
+                while server.limits.arriving <= number:
+                    await asyncio.sleep(0.01)
         reader, writer = await server.connect()
         writer.write(GET)
         assert (await answer(reader))[0] == 200

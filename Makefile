@@ -50,7 +50,7 @@ images: $(STAMP) ## build changed images and load them into the running cluster
 	@$(LOCAL) images
 
 ##@ checks
-.PHONY: test test-fast test-e2e test-soak lint format
+.PHONY: test test-fast test-e2e test-soak scan lint format
 test: lint test-all ## lint and all tests, the end-to-end ones on a cluster (LOANS=loans.csv: use real loans)
 
 # One process for what shares an applied Terraform or a cluster; the scenarios there run in parallel by themselves.
@@ -68,6 +68,9 @@ test-e2e: $(STAMP) tools ## only the end-to-end tests
 test-soak: $(STAMP) tools ## rollouts under faults, 100,000 hostile requests, overload and steady load (CONTRIBUTING.md)
 	$(PYTHON) -m pytest -m soak
 
+scan: $(STAMP) tools ## secrets in the history and in rendered manifests
+	$(PYTHON) -m pytest tests/security
+
 lint: $(STAMP) ## ruff, mypy, import-linter, hadolint, shellcheck, actionlint
 	ruff check .
 	ruff format --check .
@@ -82,7 +85,7 @@ format: $(STAMP) ## format the code
 	ruff format .
 
 ##@ benchmarks
-.PHONY: bench-routing bench-operator bench-cluster bench-training bench-serving bench-ingress bench-overload
+.PHONY: bench-routing bench-registry bench-operator bench-cluster bench-training bench-serving bench-ingress bench-overload
 MODEL ?= $(CACHE)/benchmark-model
 $(CACHE)/benchmark-model: $(shell git ls-files images/training/src) | $(STAMP)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/training/model.py "$@"
@@ -104,6 +107,9 @@ bench-ingress: $(STAMP) tools $(MODEL) ## the API behind the running cluster's i
 
 bench-routing: $(STAMP) ## cost of canary routing, idle and per forwarded request (needs wrk)
 	$(PYTHON) benchmarks/routing/cost.py
+
+bench-registry: $(STAMP) ## MLflow with fifty clients at once, by how it reaches its database
+	$(PYTHON) benchmarks/registry/parallel_clients.py
 
 bench-operator: $(STAMP) ## cost of the operator with ten idle ModelPromotions, and its reaction time
 	$(PYTHON) benchmarks/operator/idle.py

@@ -402,13 +402,8 @@ async def test_probes_answer_and_an_invalid_spec_is_reported_and_left_alone(
     # It is reported once, whatever else happens to the object until it is corrected.
     for number in range(3):
         backend.put(MP, merge(backend.objects[MP], {"metadata": {"labels": {"number": str(number)}}}))
-    backend.put(
-        MP,
-        merge(
-            backend.objects[MP],
-            {"metadata": {"generation": 2}, "spec": {"steps": [{"weight": 10, "duration": "1s"}, {"pause": {}}]}},
-        ),
-    )
+    steps = [{"weight": 10, "duration": "1s"}, {"pause": {}}]
+    backend.put(MP, merge(backend.objects[MP], {"metadata": {"generation": 2}, "spec": {"steps": steps}}))
     await operator.until("corrected", lambda t: t.status.get("phase") == "Paused")
     assert [event["reason"] for event in backend.events].count("InvalidSpec") == 1
     process.terminate()

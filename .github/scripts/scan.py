@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "cluster" / "src")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster" / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from aws.programs import TRIVY, program
+from localcluster.paths import REPOSITORY as ROOT
 
 SEVERE = ["--scanners", "vuln", "--severity", "HIGH,CRITICAL", "--ignore-unfixed", "--exit-code", "1",
           "--ignorefile", str(ROOT / ".trivyignore.yaml"), "--disable-telemetry", "--skip-version-check"]  # fmt: skip

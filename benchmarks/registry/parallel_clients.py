@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("tests", "cluster/src", "images/mlflow/src")
+SOURCES = ("tests", "cluster/src", "images/mlflow/src", "images/training/src")
 sys.path[:0] = [str(ROOT / source) for source in SOURCES]
 
 
@@ -43,9 +43,10 @@ def main():
                     with services.mlflow_server(base, postgres, store, workers=workers, settings=environment) as server:
                         for clients in (1, options.clients):
                             load = work(server, clients, options.epochs)
-                            print(f"{name:38} {clients:>7} {load.errors.total():>6} "
-                                  f"{len(load.seconds) / load.elapsed:>6.0f} {load.quantile(0.5) * 1e3:>7.0f} "
-                                  f"{load.quantile(0.99) * 1e3:>7.0f} {load.peak_bytes >> 20:>8}", flush=True)  # fmt: skip
+                            rate = len(load.seconds) / load.elapsed
+                            p50, p99 = (load.quantile(share) * 1000 for share in (0.5, 0.99))
+                            print(f"{name:38} {clients:>7} {load.errors.total():>6} {rate:>6.0f} {p50:>7.0f} "
+                                  f"{p99:>7.0f} {load.peak_bytes >> 20:>8}", flush=True)  # fmt: skip
         finally:
             postgres.stop()
 

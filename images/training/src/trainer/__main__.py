@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     # Imported here because it takes seconds, during which SIGTERM must already be handled.
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-    from trainer.data.validation import InvalidDataError  # noqa: PLC0415
+    from trainer.data.problems import InvalidDataError  # noqa: PLC0415
     from trainer.pipeline import run  # noqa: PLC0415
     from trainer.settings import from_process  # noqa: PLC0415
     from trainer.tracking.retries import log_retries  # noqa: PLC0415

@@ -90,7 +90,7 @@ class Contract(_Strict):
 def feature_contracts(declaration: FeatureDeclaration) -> tuple[FeatureContract, ...]:
     """Return the declared features without the fields that only training needs."""
     return tuple(
-        NumericContract(**feature.model_dump())
+        NumericContract(**feature.model_dump(exclude={"parse", "date_format", "reference_date"}))
         if isinstance(feature, NumericFeature)
         else CategoricalContract(**feature.model_dump(exclude={"ordered"}))
         for feature in declaration.features

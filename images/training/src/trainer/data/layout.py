@@ -73,7 +73,9 @@ def detect_layout(beginning: bytes, file: FileFormat, wanted: Collection[str], *
         for delimiter in ([file.delimiter] if file.delimiter else DELIMITERS)
     ]
     best = max(candidates, key=lambda layout: _fit(layout, file, wanted))
-    if repeated := sorted({name for name in best.names if name and best.names.count(name) > 1}):
+    # A row of data that is mistaken for the header may have a value twice; whoever needs the header says so.
+    repeated = sorted({name for name in best.names if name and best.names.count(name) > 1})
+    if repeated and not looks_like_data(best.names):
         raise ValueError(f"duplicate column: {', '.join(repeated)}")
     return best
 

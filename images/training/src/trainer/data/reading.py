@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,6 +18,7 @@ from trainer.data import sources
 from trainer.data.cells import MISSING
 from trainer.data.csv_file import TEXT, CsvFile, read_csv
 from trainer.data.declaration import FeatureDeclaration
+from trainer.data.file_format import FileFormat
 from trainer.data.file_kinds import BYTES_NEEDED, GZIP, PARQUET, refuse_other_kinds
 from trainer.data.layout import Layout, detect_layout, looks_like_data, near_name
 from trainer.data.problems import InvalidDataError, Problem
@@ -68,34 +70,86 @@ def read_table(
         found = [name for name in declaration.columns if name in frame.columns]
         undeclared = tuple(name for name in frame.columns if name not in found)
         return _logged(RawTable(frame[found], undeclared, f"synthetic ({synthetic_rows} rows, seed {seed})", digest))
+    with _on_disk(source, scratch) as path, _readable(source):
+        return _read_file(path, source, declaration)
+
+
+def read_as_text(source: str, *, scratch: Path) -> tuple[FileFormat, str, pd.DataFrame]:
+    """Read all named columns of a file as text, whatever they hold; columns of a CSV file without a header get names.
+
+    Args:
+        source: A path or URL, as for `read_table`.
+        scratch: Folder for the downloaded file, which is deleted after reading.
+
+    Returns:
+        The columns' names if the file has no header, a CSV file's delimiter ("" for Parquet), and the columns as pandas
+        Categoricals; cells without a value are missing.
+
+    Raises:
+        BadInputError: `source` cannot be read, or is neither CSV nor Parquet.
+    """
+    with _on_disk(source, scratch) as path, _readable(source):
+        with path.open("rb") as opened:
+            beginning = opened.read(BYTES_NEEDED)
+        if beginning.startswith(PARQUET):
+            file, delimiter, table = FileFormat(), "", pq.read_table(path)
+        else:
+            refuse_other_kinds(beginning, source)
+            data = CsvFile(path, beginning.startswith(GZIP))
+            file, layout = _with_names(*data.beginning())
+            types = {name: TEXT for name in layout.names if name}
+            delimiter, table = layout.delimiter, read_csv(data, layout, types, decimal=file.decimal, source=source)
+        flat = [name for name in table.column_names if not pa.types.is_nested(table.column(name).type)]
+        text = {name: _text(name, table.column(name), frozenset()) for name in flat}
+        return file, delimiter, pd.DataFrame(text, copy=False)
+
+
+def _with_names(beginning: bytes, whole: bool) -> tuple[FileFormat, Layout]:
+    file = FileFormat()
+    layout = detect_layout(beginning, file, (), whole=whole)
+    if looks_like_data(layout.names):
+        file = FileFormat(columns=tuple(f"column_{index + 1}" for index in range(len(layout.names))))
+        layout = detect_layout(beginning, file, (), whole=whole)
+    return file, layout
+
+
+@contextmanager
+def _on_disk(source: str, scratch: Path) -> Iterator[Path]:
+    """Provide the file of a path or URL."""
     if not sources.is_remote(source):
-        return _read_file(Path(source), source, declaration)
+        yield Path(source)
+        return
     downloaded = scratch / "downloaded-data"
     try:
         sources.download(source, downloaded)
-        return _read_file(downloaded, source, declaration)
+        yield downloaded
     finally:
         downloaded.unlink(missing_ok=True)
 
 
-def _read_file(path: Path, source: str, declaration: FeatureDeclaration) -> RawTable:
+@contextmanager
+def _readable(source: str) -> Iterator[None]:
+    """Raise what libraries say about a file as the one error that this module documents."""
     try:
-        with path.open("rb") as file:
-            beginning = file.read(BYTES_NEEDED)
-            digest = _sha256(file, beginning)
-        if beginning.startswith(PARQUET):
-            header, table = _read_parquet(path, source, declaration)
-        else:
-            refuse_other_kinds(beginning, source)
-            header, table = _read_csv(CsvFile(path, beginning.startswith(GZIP)), source, declaration)
-        frame = _frame(table, declaration)
+        yield
     except (OSError, pa.ArrowException, ValueError, csv.Error) as error:
         # Arrow's errors about broken files are OSErrors, too, but not the operating system's.
         if isinstance(error, OSError) and error.strerror:
             raise BadInputError(f"{source}: {error.strerror}") from error
         raise BadInputError(f"{source}: neither a CSV (plain or gzipped) nor a Parquet file: {error}") from error
+
+
+def _read_file(path: Path, source: str, declaration: FeatureDeclaration) -> RawTable:
+    with path.open("rb") as file:
+        beginning = file.read(BYTES_NEEDED)
+        digest = _sha256(file, beginning)
+    if beginning.startswith(PARQUET):
+        header, table = _read_parquet(path, source, declaration)
+    else:
+        refuse_other_kinds(beginning, source)
+        header, table = _read_csv(CsvFile(path, beginning.startswith(GZIP)), source, declaration)
     undeclared = tuple(name for name in header if name not in declaration.columns)
-    return _logged(RawTable(frame, undeclared, source, digest))
+    return _logged(RawTable(_frame(table, declaration), undeclared, source, digest))
 
 
 def _sha256(file: IO[bytes], beginning: bytes) -> str:
@@ -106,13 +160,15 @@ def _sha256(file: IO[bytes], beginning: bytes) -> str:
 
 
 def _read_parquet(path: Path, source: str, declaration: FeatureDeclaration) -> tuple[Sequence[str], pa.Table]:
-    with pq.ParquetFile(path) as file:
-        header = file.schema_arrow.names
-        wanted = [name for name in declaration.columns if name in header]
-        if not wanted:
-            raise _nothing_found(
-                source, declaration, f"The file has {len(header)} columns: {', '.join(header[:8])}", ""
-            )
+    schema = pq.read_schema(path)
+    header: list[str] = schema.names
+    if not (wanted := [name for name in declaration.columns if name in header]):
+        found = f"The file has {len(header)} columns: {', '.join(header[:8])}"
+        raise _nothing_found(source, declaration, found, "")
+    if repeated := [name for name in wanted if header.count(name) > 1]:
+        raise ValueError(f"duplicate column: {', '.join(repeated)}")
+    words = [name for name in wanted if pa.types.is_string(schema.field(name).type)]
+    with pq.ParquetFile(path, read_dictionary=words) as file:
         return header, file.read(columns=wanted)
 
 

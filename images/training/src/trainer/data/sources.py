@@ -14,8 +14,15 @@ _RETRIES = 5
 
 
 def is_remote(source: str) -> bool:
-    """Return whether a source is an `s3://`, `http://` or `https://` URL."""
-    return urlsplit(source).scheme in {"s3", "http", "https"}
+    """Return whether a source is an `s3://`, `http://` or `https://` URL.
+
+    Raises:
+        BadInputError: It looks like a URL, but is none.
+    """
+    try:
+        return urlsplit(source).scheme in {"s3", "http", "https"}
+    except ValueError as error:
+        raise BadInputError(f"{source}: {error}") from error
 
 
 def download(source: str, target: Path) -> None:

@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/credit-risk
 PYTHON := .venv/bin/python
-STAMP := .venv/.lock-$(shell sha256sum requirements/dev.txt | cut -c1-12)
+STAMP := .venv/.lock-$(shell cat requirements/dev.txt requirements/sources.pth | sha256sum | cut -c1-12)
 LOCAL := PYTHONPATH=cluster/src $(PYTHON) -m localcluster
 export PATH := $(CURDIR)/.venv/bin:$(CACHE)/tools/bin:$(PATH)
 
@@ -16,17 +16,17 @@ help: ## list all targets
 
 ##@ stack
 .PHONY: up kind-up embedded-up train backup backups restore down status env images
-up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv: train on your own data)
-	@$(LOCAL) up --data "$(DATA)"
+up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv FEATURES=features.json: train on your own data)
+	@$(LOCAL) up --data "$(DATA)" --features "$(FEATURES)"
 
 kind-up: $(STAMP) ## the same on kind (needs Docker)
-	@$(LOCAL) --cluster kind up --data "$(DATA)"
+	@$(LOCAL) --cluster kind up --data "$(DATA)" --features "$(FEATURES)"
 
 embedded-up: $(STAMP) ## the same on the embedded cluster (needs root on Debian 12)
-	@$(LOCAL) --cluster embedded up --data "$(DATA)"
+	@$(LOCAL) --cluster embedded up --data "$(DATA)" --features "$(FEATURES)"
 
-train: $(STAMP) ## train another model and follow its log (DATA=loans.csv ARGS="--epochs 12")
-	@$(LOCAL) train --data "$(DATA)" --args="$(ARGS)"
+train: $(STAMP) ## train another model and follow its log (DATA=loans.csv FEATURES=features.json ARGS="--epochs 12")
+	@$(LOCAL) train --data "$(DATA)" --features "$(FEATURES)" --args="$(ARGS)"
 
 backup: $(STAMP) ## back up MLflow's database and artifacts now, and follow the log
 	@$(LOCAL) backup
@@ -124,13 +124,14 @@ bench-cluster: $(STAMP) tools ## reaction time of the operator and cost of the h
 venv: $(STAMP) ## create the Python environment in .venv
 
 # Only uv itself is installed without a hash; it verifies the hashes of everything else.
-$(STAMP): requirements/dev.txt
+$(STAMP): requirements/dev.txt requirements/sources.pth
 	@python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null \
 	    || { echo "python3-venv is not installed; run: apt-get install python3-venv"; exit 1; }
 	@echo "-> Install the Python environment into .venv"
 	@test -x .venv/bin/uv || { python3 -m venv .venv && .venv/bin/pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements/dev.txt)"; }
 	@.venv/bin/uv pip install --quiet --python $(PYTHON) --require-hashes --compile-bytecode \
 	    $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --requirement requirements/dev.txt
+	@cp requirements/sources.pth "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/credit-risk.pth"
 	@rm -f .venv/.lock-* && touch $@
 
 tools: $(STAMP) ## install the pinned helm and kubectl into the cache

@@ -87,7 +87,7 @@ def metric_names(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         # Not letters of other scripts: some stores of MLflow refuse them.
         safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)[:_NAME_LENGTH]
-        if safe != name and (safe in found.values() or not safe.strip("_")):
+        if safe in found.values() or not safe.strip("_"):
             safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
         found[name] = safe
     return found

@@ -42,7 +42,7 @@ def test_names_are_derived_that_mlflow_accepts(names: list[str], expected: list[
     assert list(found) == names
     assert list(found.values()) == expected
     for name in expected:
-        _validate_metric_name(f"importance.{name}")
+        _validate_metric_name(f"importance.{name}")  # type: ignore[no-untyped-call]
 
 
 def test_a_long_name_is_cut_and_stays_unique() -> None:
@@ -66,7 +66,8 @@ def test_features_may_have_any_name(settings: Settings, tmp_path: Path) -> None:
     importance = {name for name in logged.data.metrics if name.startswith("importance.")}
     assert len(importance) == len(document["features"])
     assert "importance.Income__EUR_" in importance
+    assert logged.inputs is not None
     (data,) = logged.inputs.dataset_inputs
-    columns = {column["name"]: column["type"] for column in json.loads(data.dataset.schema)["mlflow_colspec"]}
+    columns = {column["name"]: column["type"] for column in json.loads(str(data.dataset.schema))["mlflow_colspec"]}
     assert columns["Größe"] == "double"
     assert columns["loan_paid_back"] == "string"

@@ -19,6 +19,7 @@ from scorer.endpoints.ndjson import StreamLimits
 from scorer.endpoints.openapi import describe
 from scorer.endpoints.pages import PAGES, add_pages
 from scorer.http.asgi import App
+from scorer.http.content_coding import CodedBodies
 from scorer.http.dispatcher import Admission, BodyBudget, DirectRoute, Dispatcher
 from scorer.metrics import Metrics
 from scorer.model.bundle import ModelSlot
@@ -77,8 +78,9 @@ def create_app(
     _add_model(app, slot)
     add_pages(app)
     _complete_openapi(app, slot)
+    direct = DirectRoute("POST", score.PATH, score_one, metrics.answered)
     budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_batch_bytes, metrics.load.bodies.inc)
-    return Dispatcher(app, DirectRoute("POST", score.PATH, score_one, metrics.answered), admission, budget)
+    return Dispatcher(app, direct, admission, budget, CodedBodies(settings.max_batch_bytes))
 
 
 def create_management_app(slot: ModelSlot, metrics: Metrics) -> App:

@@ -21,7 +21,7 @@ PARQUET = "application/vnd.apache.parquet"
 OCTET_STREAM = "application/octet-stream"
 BATCH, INVOCATIONS, INFER = "/v1/score/batch", "/invocations", "/v2/models/credit-risk/infer"
 Rows = Sequence[Mapping[str, Any]]
-PROTOCOLS = ["single", "records", "columns", "lines", "arrow-stream", "arrow-file", "parquet", "split",
+PROTOCOLS = ["single", "records", "columns", "lines", "csv", "arrow-stream", "arrow-file", "parquet", "split",
              "frame-records", "instances", "inputs", "invocations-csv", "tensors", "binary-tensors"]  # fmt: skip
 # Those whose body is text, so that it has a charset.
 TEXTS = [name for name in PROTOCOLS if name not in {"arrow-stream", "arrow-file", "parquet", "binary-tensors"}]

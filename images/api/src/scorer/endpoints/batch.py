@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,6 +12,7 @@ import msgspec
 
 from scorer.answers import BatchByColumn, BatchByRow, RefusedRow, RowProblem, RowScore
 from scorer.applications.arrow import OutputColumn, TableCodec, TableSchema
+from scorer.applications.csv_tables import csv_columns
 from scorer.applications.decoder import read_json
 from scorer.applications.rows import MAX_ROWS
 from scorer.applications.tables import Rows
@@ -26,14 +29,14 @@ from scorer.http.asgi import (
     read_body,
     send_answer,
 )
-from scorer.http.media_types import JSON, NDJSON, TABLES
+from scorer.http.media_types import CSV, JSON, NDJSON, TABLES
 from scorer.model.bundle import Model
 from scorer.problems import Problem
 from scorer.scoring.context import ScoringContext
 from scorer.scoring.interface import BatchScoring, ScoredRows
 
 PATH = "/v1/score/batch"
-_TYPES = (JSON, NDJSON, *TABLES)
+_TYPES = (JSON, NDJSON, CSV, *TABLES)
 # The label of this endpoint's rows in metrics and audit log.
 _LABEL = "batch"
 
@@ -66,6 +69,11 @@ class BatchEndpoint:
         by_row = body[:64].lstrip(b" \t\r\n").startswith(b"[")
         if given in TABLES:
             encoded = await self._answer_table(body, given)
+        elif given == CSV:
+            rows = await self._batches.score(
+                _LABEL, lambda model: model.tables.from_columns(csv_columns(body, model.contract))
+            )
+            encoded = await self._batches.run(lambda: _encode_csv(rows))
         else:
             rows = await self._batches.score(_LABEL, lambda model: self._read(model, body, by_row=by_row))
             encoded = await self._batches.run(lambda: self._encode(rows, request_id, by_row=by_row))
@@ -124,13 +132,27 @@ def _columns(rows: ScoredRows) -> dict[str, list[Any]]:
     return columns
 
 
+def _encode_csv(rows: ScoredRows) -> bytes:
+    """Return the results as CSV with a header line; the values of a refused row are empty."""
+    text = io.StringIO()
+    columns = {**_columns(rows), "problem": _problems(rows)}
+    csv.writer(text).writerows([columns, *zip(*columns.values(), strict=True)])
+    return text.getvalue().encode()
+
+
 def _table_columns(rows: ScoredRows) -> dict[str, OutputColumn]:
-    columns, errors = _columns(rows), [None] * len(rows)
-    for row, problem in rows.problems.items():
-        errors[row] = msgspec.json.encode(RowProblem.of(problem)).decode()  # type: ignore[call-overload]
+    columns = _columns(rows)
     kinds = {"probability_of_default": "float32", "score_points": "int32", "decision": "string"}
     table = {name: OutputColumn(kind, columns[name]) for name, kind in kinds.items()}
-    return {**table, "problem": OutputColumn("string", errors)}
+    return {**table, "problem": OutputColumn("string", _problems(rows))}
+
+
+def _problems(rows: ScoredRows) -> list[str | None]:
+    """Return each row's problem as JSON, for answers whose rows hold text only."""
+    errors: list[str | None] = [None] * len(rows)
+    for row, problem in rows.problems.items():
+        errors[row] = msgspec.json.encode(RowProblem.of(problem)).decode()
+    return errors
 
 
 def operation(contract: Contract | None) -> Document:
@@ -149,6 +171,7 @@ def operation(contract: Contract | None) -> Document:
             "content": {
                 **json_content({"anyOf": [rows, reference("Columns")]}, example),
                 NDJSON: {"schema": {"type": "string", "description": "One application per line"}},
+                CSV: {"schema": {"type": "string", "description": "With a header line; commas, semicolons or tabs"}},
                 **tables,
             },
         },
@@ -158,6 +181,7 @@ def operation(contract: Contract | None) -> Document:
                 "content": {
                     **json_content({"anyOf": [reference("BatchByRow"), reference("BatchByColumn")]}),
                     NDJSON: {"schema": {"type": "string", "description": "One RowScore or RefusedRow per line"}},
+                    CSV: {"schema": {"type": "string", "description": "A header line, then a line for each row"}},
                     **tables,
                 },
             },

@@ -25,7 +25,7 @@ _SCHEMAS = "#/components/schemas/"
 _IGNORED = "Accepted and ignored"
 _ABOUT = (
     f"Bodies of requests may have a Content-Encoding: {ACCEPTED}. Limits count their bytes after inflation. "
-    "Text must be UTF-8."
+    "Text must be UTF-8. Wherever there is a GET, HEAD is answered too."
 )
 _PROBLEMS = {
     "400": "The body is not valid JSON, or not valid in its Content-Encoding",
@@ -43,6 +43,7 @@ def describe(
     contract: Contract | None,
     operations: Mapping[str, Document],
     examples: Mapping[str, Document],
+    root_path: str = "",
 ) -> Document:
     """Complete FastAPI's document.
 
@@ -51,7 +52,10 @@ def describe(
         contract: The loaded model's, if there is one.
         operations: POST operations that FastAPI does not know, by path.
         examples: Request bodies by the end of their path; only with a model.
+        root_path: The prefix of all paths.
     """
+    # The scheme and host are those from which the document was read.
+    document["servers"] = [{"url": root_path or "/"}]
     document["info"]["description"] = _ABOUT
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(_components())

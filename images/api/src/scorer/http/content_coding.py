@@ -186,10 +186,8 @@ def coding_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         Problem: 415 for a coding that is not supported, and for several: they multiply what a bomb can hold, and nobody
             gains from them.
     """
-    for name, _ in headers:
-        if name == CONTENT_ENCODING:
-            return _coding_of(b",".join(value for name, value in headers if name == CONTENT_ENCODING))
-    return None
+    given = b",".join(value for name, value in headers if name == CONTENT_ENCODING)
+    return _coding_of(given) if given else None
 
 
 @lru_cache(maxsize=64)

@@ -12,11 +12,13 @@ from typing import Protocol
 from starlette.exceptions import HTTPException
 
 from scorer.http.asgi import App, BodyTooLargeError, ClientGoneError, Message, Receive, Scope, Send, send_problem
-from scorer.http.content_coding import CodedBodies, coding_of
+from scorer.http.content_coding import CONTENT_ENCODING, CodedBodies, coding_of
 from scorer.http.lingering import Lingering
 from scorer.problems import Problem
 
 log = logging.getLogger(__name__)
+# Where the direct route's endpoint finds the request's headers by name; of those that are there twice, the last.
+HEADERS = "scorer.headers"
 # Where an endpoint leaves the perf_counter of when its request's body was complete.
 BODY_COMPLETE = "scorer.body_complete"
 # Clients of the Open Inference Protocol read an error from a member of their own.
@@ -121,7 +123,8 @@ class Dispatcher:
             if self._admission is not None:
                 send = await self._admission.admit(scope, send)
             admitted = True
-            coding = coding_of(scope["headers"])
+            headers = scope[HEADERS] = dict(scope["headers"])
+            coding = coding_of(scope["headers"]) if CONTENT_ENCODING in headers else None
             if coding is None:
                 await direct.endpoint(scope, receive, send)
             else:

@@ -194,3 +194,31 @@ async def test_lines_are_answered_while_the_rest_of_a_coded_body_is_arriving(por
     connection.send(chunk(encoder.flush()) + b"0\r\n\r\n")
     assert await connection._reader.readuntil(b"0\r\n\r\n") == b"0\r\n\r\n"
     connection.close()
+
+
+async def test_a_body_beyond_the_budget_of_all_is_refused_while_it_arrives(
+    model_folder: Path, tmp_path: Path, scored: Request
+) -> None:
+    async with service(model_folder, tmp_path, max_batch_bytes=4096) as running:
+        port = int(running.url.rpartition(":")[2])
+
+        async def begin(sent: int) -> Connection:
+            connection = await Connection.open(port)
+            head = Request("POST", BATCH, b"", {"Content-Type": "application/json"}).head("Content-Length: 4000")
+            connection.send(head + b" " * sent)
+            await connection.writer.drain()
+            return connection
+
+        # Four times the largest body, less some bytes.
+        others = [await begin(4000 - 1) for _ in range(4)]
+        refused = await begin(2000)
+        answer = await refused.answer()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        refused.send(b" " * 2000)
+        assert (await refused.ask(scored)).status == 200
+        # Those that wait are not affected.
+        for connection in others:
+            connection.send(b"]")
+            assert (await connection.answer()).status == 400
+            connection.close()
+        refused.close()

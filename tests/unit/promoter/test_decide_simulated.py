@@ -85,7 +85,8 @@ class Environment:
         return Observation(
             registry=RegistryView(error="down") if self.registry_down else RegistryView(self.desired),
             stable=StableView(True, self.stable_version, self.stable_rolled, "template", "0/2", wanted=2,
-                              available=min(self.pods, 2), config_maps=self.stable_maps),
+                              available=min(self.pods, 2), config_maps=self.stable_maps,
+                              outdated=() if self.stable_rolled else ("pod-0",)),
             canary=CanaryView(self.canary_version, "template" if self.canary_version else "",
                               1 if self.canary_version else 0, int(self.canary_ready), "pulling", self.canary_failure,
                               self.canary_maps),

@@ -52,7 +52,9 @@ class KubernetesCluster:
         self._kube = kube
 
     async def snapshot(self, owner: Owner, target: str, *, with_pods: bool) -> Snapshot:
-        """Return the current objects of a promotion; pods only if asked for, since listing them is expensive.
+        """Return the current objects of a promotion.
+
+        Listing pods is expensive: only if asked for, or while the stable ones are being replaced.
 
         Raises:
             RetryableError: the API server did not answer.
@@ -69,7 +71,7 @@ class KubernetesCluster:
         selector = pods.selector_of(stable)
         stable_pods: list[Document] = []
         canary_pods: list[Document] = []
-        if with_pods:
+        if with_pods or not pods.stable_view(stable).rolled_out:
             listed = [self._pods(owner.namespace, selector)]
             if canary is not None:
                 listed.append(self._pods(owner.namespace, pods.selector_of(canary)))

@@ -23,6 +23,7 @@ from promoter.api.status import INTERRUPTIBLE, Phase, State, Verdict
 from promoter.decision.actions import Action, ApplyCanary, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
 from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
 from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
+from promoter.decision.capacity import scale_in_problem, settle_autoscalers
 from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
 from promoter.decision.copies import copy_of
 from promoter.decision.draft import Draft
@@ -104,6 +105,7 @@ def _settle(draft: Draft) -> None:
     if draft.state.phase in {Phase.IDLE, Phase.FAILED}:
         draft.update(canary_version=None, step="")
     settle_artifacts(draft)
+    settle_autoscalers(draft)
     _note_outages(draft)
     draft.update(conditions=conditions(draft.state, draft.observed, draft.now))
 
@@ -176,13 +178,21 @@ def _starting(draft: Draft) -> None:
         if draft.spec.suspend:
             draft.set_message("suspended; the canary is ready")
         elif not _promote_without_analysis(draft):
-            enter_step(draft, 0)
+            _enter_first_step(draft)
     elif draft.overdue:
         draft.roll_back(
             "ProgressDeadlineExceeded", f"the canary is not ready after {draft.waited:.0f} s: {_lack(draft)}"
         )
     else:
         draft.set_message(f"waiting for the canary: {_lack(draft)}")
+
+
+def _enter_first_step(draft: Draft) -> None:
+    """Enter the first step, but not while a rollback could find fewer stable pods than there are now."""
+    if problem := scale_in_problem(draft):
+        draft.set_message(f"the canary is ready; waiting until no autoscaler scales the stable pods in: {problem}")
+    else:
+        enter_step(draft, 0)
 
 
 def _lack(draft: Draft) -> str:

@@ -61,6 +61,20 @@ class CanaryView:
 
 
 @dataclass(frozen=True)
+class AutoscalerView:
+    """A HorizontalPodAutoscaler of the stable Deployment.
+
+    `scale_in_disabled`: it does not scale in, because this promotion keeps it from that (`held`) or by its own spec.
+    `policy` is the one to restore.
+    """
+
+    name: str
+    scale_in_disabled: bool
+    held: bool
+    policy: str
+
+
+@dataclass(frozen=True)
 class PodReading:
     """The metrics of one stable pod; `error` if they could not be read."""
 
@@ -82,6 +96,9 @@ class Observation:
     pods: tuple[PodReading, ...] = ()
     queries: Mapping[str, float | str] = field(default_factory=dict)
     action: str = ""
+    # Those of the stable Deployment; the error if they could not be listed.
+    autoscalers: tuple[AutoscalerView, ...] = ()
+    autoscalers_error: str = ""
     # All ConfigMaps in the cluster that hold files of this promotion's versions; the error if they could not be listed.
     artifacts: frozenset[str] = frozenset()
     artifacts_error: str = ""

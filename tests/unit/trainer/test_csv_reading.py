@@ -279,3 +279,15 @@ def test_dates_of_another_format_are_told(tmp_path: Path) -> None:
     declaration = declared(amount={"parse": "date", "reference_date": "2026-01-01"})
     message = refusal("amount,home,bad\n31.12.2025,own,0\n2025-01-01,rent,1\n", declaration, tmp_path)
     assert "column amount: no date (such as 31.12.2025): 1 rows: 1; dates are read as ISO 8601" in message
+
+
+def test_a_line_break_in_a_value_far_below_is_read(tmp_path: Path) -> None:
+    plain, rows = "12345.25,own,0,\n", 80_000
+    content = "amount,home,bad,note\n" + plain * rows + '1,rent,1,"a\nb"\n' + plain
+    found = rows_of(content, declared(), tmp_path)
+    assert (len(found["home"]), found["amount"][rows : rows + 2]) == (rows + 2, [1.0, 12345.25])
+
+
+def test_a_quote_that_is_never_closed_far_below_is_told(tmp_path: Path) -> None:
+    content = "amount,home,bad,note\n" + "12345.25,own,0,\n" * 80_000 + '1,rent,1,"a\n' + "12345.25,own,0,\n" * 3
+    assert "the row that begins in line 80002: unexpected end of data" in refusal(content, declared(), tmp_path)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trainer.data.declaration import FeatureDeclaration, NumericFeature
+from trainer.data.declaration import Feature, FeatureDeclaration, NumericFeature
 
 MODEL_FILE = "model.onnx"
 CONTRACT_FILE = "contract.json"
@@ -158,28 +158,24 @@ def _upgraded(feature: Any) -> Any:  # noqa: ANN401 - whatever the file holds
     return {"missing": False, "missing_values": (), **reach, **feature}
 
 
-def feature_contracts(declaration: FeatureDeclaration) -> tuple[FeatureContract, ...]:
-    """Return the declared features without the fields that only training needs."""
-    complete: dict[str, Any] = {"missing": False, "missing_values": ()}
-    return tuple(
-        NumericContract(
-            **feature.model_dump(),
-            **complete,
-            training_minimum=feature.minimum,
-            training_maximum=feature.maximum,
-        )
-        if isinstance(feature, NumericFeature)
-        else CategoricalContract(**feature.model_dump(exclude={"ordered"}), **complete, other=False)
-        for feature in declaration.features
-    )
+def feature_contracts(declaration: FeatureDeclaration, training: pd.DataFrame) -> tuple[FeatureContract, ...]:
+    """Return a resolved declaration's features without what only training needs, and with the training rows' ranges."""
+    return tuple(_feature_contract(feature, training[feature.name]) for feature in declaration.features)
+
+
+def _feature_contract(feature: Feature, values: pd.Series) -> FeatureContract:
+    shared = feature.model_dump(exclude={"missing", "ordered", "other"}) | {"missing": feature.may_be_missing}
+    if isinstance(feature, NumericFeature):
+        return NumericContract(**shared, training_minimum=float(values.min()), training_maximum=float(values.max()))
+    return CategoricalContract(**shared, other=bool(feature.other))
 
 
 def reference_applicant(frame: pd.DataFrame, declaration: FeatureDeclaration) -> dict[str, float | str]:
-    """Return each numeric feature's median and each categorical feature's most frequent category."""
+    """Return each numeric feature's median and each categorical feature's most frequent category, never missing."""
     return {
         feature.name: float(frame[feature.name].median())
         if isinstance(feature, NumericFeature)
-        else str(frame[feature.name].mode()[0])
+        else str(frame[feature.name][frame[feature.name].isin(feature.categories)].mode()[0])
         for feature in declaration.features
     }
 

@@ -1,10 +1,14 @@
 """The feature declaration: the one file that a team with different columns has to change."""
 
+import datetime as dt
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from trainer.data.fields import Label, Labels, Name, Strict
+from trainer.data.file_format import FileFormat
 from trainer.data.inputs import CategoryInput, Inputs
 from trainer.errors import BadInputError
 
@@ -13,11 +17,16 @@ BUILT_IN_DECLARATION = Path(__file__).parent / "declarations" / "loans.json"
 LARGEST_NUMBER = 1e38
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Parse(StrEnum):
+    """How the text of a numeric column becomes a number, if it is not written as one."""
+
+    PERCENT = "percent"
+    MONTHS = "months"
+    THOUSANDS = "thousands"
+    DATE = "date"
 
 
-class _Missing(_Strict):
+class _Missing(Strict):
     """Whether a feature's value may be missing; if left open, it may if the training data has missing values."""
 
     missing: Literal["allowed", "refused"] | None = None
@@ -28,13 +37,28 @@ class _Missing(_Strict):
         return self.missing == "allowed"
 
 
+def _check_missing_values(name: str, missing: str | None, values: tuple[float, ...] | tuple[str, ...]) -> None:
+    if missing == "refused" and values:
+        raise ValueError(f"{name}: missing_values, but missing is refused; remove one of the two")
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name}: a value is listed more than once under missing_values")
+
+
 class NumericFeature(_Missing):
     """A number with a unit and an inclusive range of valid values.
 
     `missing_values` are numbers that mean that the value is missing, whether within the range or not.
+
+    The last three fields concern only the training data; clients of the model send the number.
+
+    Attributes:
+        parse: `percent` ("13.5%"), `months` ("36 months", "2 years 1 month"), `thousands` ("$1,234.50"), or `date`,
+            which becomes its age in completed months; None for numbers and booleans.
+        date_format: strptime's format of the dates; "" for ISO 8601.
+        reference_date: The day at which ages are taken: an ISO date, or the column with each row's day.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     kind: Literal["numeric"]
     unit: str
     minimum: float
@@ -43,6 +67,9 @@ class NumericFeature(_Missing):
     description: str
     reason_code: str = Field(min_length=1)
     protected: bool = False
+    parse: Parse | None = None
+    date_format: str = ""
+    reference_date: str = ""
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> Self:
@@ -56,15 +83,41 @@ class NumericFeature(_Missing):
         _check_missing_values(self.name, self.missing, self.missing_values)
         return self
 
+    @field_validator("date_format")
+    @classmethod
+    def _date_format_is_valid(cls, form: str) -> str:
+        try:
+            dt.datetime.strptime(dt.datetime(2026, 1, 31, tzinfo=dt.UTC).strftime(form), form)  # noqa: DTZ007
+        except ValueError as error:
+            raise ValueError(f"{form!r} is not a format of strptime, such as %d.%m.%Y: {error}") from error
+        return form
 
-def _check_missing_values(name: str, missing: str | None, values: tuple[float, ...] | tuple[str, ...]) -> None:
-    if missing == "refused" and values:
-        raise ValueError(f"{name}: missing_values, but missing is refused; remove one of the two")
-    if len(set(values)) != len(values):
-        raise ValueError(f"{name}: a value is listed more than once under missing_values")
+    @model_validator(mode="after")
+    def _dates_have_a_reference(self) -> Self:
+        if (self.parse is Parse.DATE) != bool(self.reference_date):
+            raise ValueError(
+                f'{self.name}: "parse": "date" requires "reference_date", a day such as 2026-01-31 or a column of '
+                "days; nothing else has one"
+            )
+        if self.date_format and self.parse is not Parse.DATE:
+            raise ValueError(f'{self.name}: date_format is only for "parse": "date"')
+        return self
+
+    @property
+    def reference_column(self) -> str | None:
+        """The column with each row's reference date, if it is not one day for all rows."""
+        return self.reference_date if self.reference_date and self.reference_day is None else None
+
+    @property
+    def reference_day(self) -> dt.date | None:
+        """The reference date, if it is one day for all rows."""
+        try:
+            return dt.date.fromisoformat(self.reference_date)
+        except ValueError:
+            return None
 
 
-class OtherCategories(_Strict):
+class OtherCategories(Strict):
     """When a category is learned as "other": it is rarer in the training rows than either limit, or not listed."""
 
     minimum_rows: int = Field(default=20, ge=1)
@@ -79,10 +132,10 @@ class CategoricalFeature(_Missing):
     information (grades, for example); only the network's encoding uses it.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     kind: Literal["categorical"]
-    categories: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    missing_values: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    categories: tuple[Label, ...] = ()
+    missing_values: tuple[Label, ...] = ()
     other: OtherCategories | None = None
     ordered: bool = False
     description: str
@@ -111,21 +164,37 @@ class CategoricalFeature(_Missing):
 Feature = Annotated[NumericFeature | CategoricalFeature, Field(discriminator="kind")]
 
 
-class Target(_Strict):
-    """The column with a loan's outcome, and its value for each outcome."""
+class Target(Strict):
+    """The column with a loan's outcome, and its labels for each outcome.
+
+    Attributes:
+        default: One or several labels of loans that defaulted.
+        repaid: One or several labels of loans that were repaid.
+        ignored: Labels of loans whose outcome is open; their rows are dropped and counted.
+    """
 
     column: str
-    default: str | int
-    repaid: str | int
+    default: Labels = Field(min_length=1)
+    repaid: Labels = Field(min_length=1)
+    ignored: Labels = ()
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """All labels."""
+        return frozenset((*self.default, *self.repaid, *self.ignored))
 
     @model_validator(mode="after")
     def _outcomes_differ(self) -> Self:
-        if str(self.default) == str(self.repaid):
-            raise ValueError("target: default and repaid must be different values")
+        labels = [*self.default, *self.repaid, *self.ignored]
+        if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ValueError(
+                "target: default and repaid must be different values, and a label must be listed once; listed more "
+                f"than once: {', '.join(repeated)}"
+            )
         return self
 
 
-class FeatureDeclaration(_Strict):
+class FeatureDeclaration(Strict):
     """The columns a model learns from and their valid values.
 
     Attributes:
@@ -134,8 +203,10 @@ class FeatureDeclaration(_Strict):
         features: In the order of the model contract.
         ignored: Fields that clients may keep sending although the model does not use them, such as features of an
             older model; they go into the model contract.
+        file: How a CSV file of such data is written.
     """
 
+    file: FileFormat = FileFormat()
     id_column: str | None = None
     target: Target
     features: tuple[Feature, ...] = Field(min_length=1)
@@ -154,7 +225,16 @@ class FeatureDeclaration(_Strict):
             raise ValueError(f"the target {self.target.column} is also a feature")
         if both := [name for name in self.ignored if name in {*self.names, self.target.column}]:
             raise ValueError(f"ignored, but also a feature or the target: {', '.join(both)}")
+        if self.file.columns and (absent := [name for name in self.columns if name not in self.file.columns]):
+            raise ValueError(f"file.columns lacks declared columns: {', '.join(absent)}")
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that training reads, each once: identifier, features, target, and reference dates."""
+        identifiers = [self.id_column] if self.id_column else []
+        dates = [feature.reference_column for feature in self.numeric if feature.reference_column]
+        return tuple(dict.fromkeys([*identifiers, *self.names, self.target.column, *dates]))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -202,9 +282,11 @@ def load_declaration(path: Path) -> FeatureDeclaration:
         BadInputError: The file cannot be read or is not a valid declaration; the message lists every problem.
     """
     try:
-        return FeatureDeclaration.model_validate_json(path.read_bytes())
+        return FeatureDeclaration.model_validate_json(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise BadInputError(f"feature declaration {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"feature declaration {path}: not UTF-8: {error}") from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"

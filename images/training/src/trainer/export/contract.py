@@ -15,6 +15,8 @@ MODEL_FILE = "model.onnx"
 CONTRACT_FILE = "contract.json"
 
 _HISTOGRAM_BINS = 20
+# Fields of declared features that the contract lacks or writes in another way.
+_TRAINING_ONLY = {"missing", "other", "ordered", "parse", "date_format", "reference_date"}
 # Of models whose contract does not say: their sigmoid's own limits are hardly wider.
 _UNLIMITED = {"floor": 1e-9, "ceiling": 1 - 1e-9}
 
@@ -164,7 +166,7 @@ def feature_contracts(declaration: FeatureDeclaration, training: pd.DataFrame) -
 
 
 def _feature_contract(feature: Feature, values: pd.Series) -> FeatureContract:
-    shared = feature.model_dump(exclude={"missing", "ordered", "other"}) | {"missing": feature.may_be_missing}
+    shared = feature.model_dump(exclude=_TRAINING_ONLY) | {"missing": feature.may_be_missing}
     if isinstance(feature, NumericFeature):
         return NumericContract(**shared, training_minimum=float(values.min()), training_maximum=float(values.max()))
     return CategoricalContract(**shared, other=bool(feature.other))

@@ -1,6 +1,6 @@
-"""Accuracy of the trainer's network, CatBoost, a plain loop and MLPClassifier on seeded 80/20 splits.
+"""Accuracy of the trainer's network and of alternatives on seeded 80/20 splits.
 
-python benchmarks/training/accuracy.py [loans.csv] --seeds 5 --first-seed 200
+python benchmarks/training/accuracy.py [loans.csv] --seeds 5 --first-seed 200 --models ours catboost
 """
 
 import argparse
@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from contenders import catboost, mlp_classifier, plain_loop
+from contenders import catboost, gradient_boosting, mlp_classifier, plain_loop, without_gaps
 
 from trainer.data.dataset import Dataset, encode
 from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
 from trainer.data.reading import read_table
+from trainer.data.resolution import resolve
 from trainer.data.validation import validate
 from trainer.evaluation.metrics import Metrics, measure
-from trainer.learning.calibration import calibrate
+from trainer.learning.calibration import calibrate, find_limits
 from trainer.learning.fitting import fit
 from trainer.learning.hyperparameters import Hyperparameters
 
@@ -30,23 +31,30 @@ def ours(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed
     """Return the test rows' probabilities of default from the trainer with its defaults."""
     fitted = fit(
         training,
-        categories=declaration.category_counts,
-        ordered=declaration.ordered,
+        inputs=declaration.inputs,
         hyperparameters=Hyperparameters().for_rows(len(training)),
         seed=seed,
         on_epoch=lambda _: None,
     )
-    calibration = calibrate(fitted.out_of_fold_logit, training.target[fitted.out_of_fold_rows].astype(np.float64))
+    outcome = training.target[fitted.out_of_fold_rows].astype(np.float64)
+    calibration, limits = calibrate(fitted.out_of_fold_logit, outcome), find_limits(fitted.out_of_fold_logit, outcome)
     with torch.no_grad():
         logit = fitted.network(torch.from_numpy(test.numeric), torch.from_numpy(test.categorical)).mean(dim=0)
-    return calibration.apply(logit.numpy().astype(np.float64))
+    return limits.apply(calibration.apply(logit.numpy().astype(np.float64)))
 
 
 def with_catboost(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
     """Return the same from CatBoost with its defaults."""
     names = list(declaration.names)
-    model = catboost(declaration, seed=seed).fit(training.frame[names], training.target)
-    return np.asarray(model.predict_proba(test.frame[names])[:, 1], dtype=np.float64)
+    learned, asked = (without_gaps(rows.frame[names], declaration) for rows in (training, test))
+    model = catboost(declaration, seed=seed).fit(learned, training.target)
+    return np.asarray(model.predict_proba(asked)[:, 1], dtype=np.float64)
+
+
+def with_gradient_boosting(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
+    """Return the same from scikit-learn's HistGradientBoosting with its defaults, which know missing values."""
+    model = gradient_boosting(declaration, seed=seed).fit(training.frame, training.target)
+    return np.asarray(model.predict_proba(test.frame)[:, 1], dtype=np.float64)
 
 
 def with_mlp_classifier(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
@@ -74,6 +82,7 @@ Contender = Callable[[Dataset, Dataset, FeatureDeclaration, int], Vector]
 CONTENDERS: dict[str, Contender] = {
     "ours": ours,
     "catboost": with_catboost,
+    "HistGradientBoosting": with_gradient_boosting,
     "plain loop": with_plain_loop,
     "MLPClassifier": with_mlp_classifier,
 }
@@ -85,27 +94,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=200, help="seed of the first split and of all contenders")
     parser.add_argument("--features", type=Path, default=BUILT_IN_DECLARATION)
+    parser.add_argument("--models", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     arguments = parser.parse_args()
     declaration = load_declaration(arguments.features)
     table = read_table(arguments.data, declaration, scratch=Path(), synthetic_rows=20_000, seed=0)
-    data = encode(validate(table, declaration, minimum_rows=500), declaration)
+    frame = validate(table, declaration, minimum_rows=500)
+    declaration = resolve(declaration, frame, np.ones(len(frame), dtype=bool))
+    data = encode(frame, declaration)
     names = [field.name for field in fields(Metrics)]
     print("| seed | model | " + " | ".join(names) + " | seconds |\n|" + "---|" * (len(names) + 3))
-    results: dict[str, list[tuple[float, ...]]] = {name: [] for name in CONTENDERS}
+    results: dict[str, list[tuple[float, ...]]] = {name: [] for name in arguments.models}
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         order = np.random.default_rng(seed).permutation(len(data))
         test, training = data.take(order[: len(data) // 5]), data.take(order[len(data) // 5 :])
-        for model, run in CONTENDERS.items():
+        for model in arguments.models:
             started = time.perf_counter()
-            metrics = measure(test.target, run(training, test, declaration, seed))
+            metrics = measure(test.target, CONTENDERS[model](training, test, declaration, seed))
             seconds = time.perf_counter() - started
             results[model].append((*astuple(metrics), seconds))
             print(f"| {seed} | {model} | " + " | ".join(f"{v:.4f}" for v in results[model][-1]) + " |", flush=True)
     means = {model: np.mean(rows, axis=0) for model, rows in results.items()}
     for model, mean in means.items():
         print(f"| mean | {model} | " + " | ".join(f"{v:.4f}" for v in mean) + " |")
-    ratio = means["ours"] / means["catboost"]
-    print("| ours / catboost | | " + " | ".join(f"{v:.4f}" for v in ratio) + " |")
+    if {"ours", "catboost"} <= means.keys():
+        ratio = means["ours"] / means["catboost"]
+        print("| ours / catboost | | " + " | ".join(f"{v:.4f}" for v in ratio) + " |")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""The alternatives: a plain training loop, scikit-learn's MLPClassifier, and CatBoost."""
+"""The alternatives: a plain training loop, scikit-learn's MLPClassifier and HistGradientBoosting, and CatBoost."""
 
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
 import torch
 from catboost import CatBoostClassifier
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
@@ -25,7 +29,7 @@ def plain_loop(training: Dataset, declaration: FeatureDeclaration, *, seed: int)
     """
     torch.manual_seed(seed)
     chosen = Hyperparameters().for_rows(len(training))
-    encoding = Encoding.fit(training.numeric, declaration.category_counts, declaration.ordered, bins=chosen.bins)
+    encoding = Encoding.fit(training.numeric, declaration.inputs, bins=chosen.bins)
     network = RiskNetwork(encoding, chosen.architecture)
     data = TensorDataset(*(torch.from_numpy(a) for a in (training.numeric, training.categorical, training.target)))
     learned, held = random_split(data, [1 - 1 / chosen.folds, 1 / chosen.folds])
@@ -52,11 +56,34 @@ def plain_loop(training: Dataset, declaration: FeatureDeclaration, *, seed: int)
 def mlp_classifier(declaration: FeatureDeclaration, *, seed: int, batch_rows: int) -> Pipeline:
     """Return an MLPClassifier on scaled numbers and one-hot categories, with its own early stopping."""
     columns = make_column_transformer(
-        (StandardScaler(), [feature.name for feature in declaration.numeric]),
+        (
+            make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()),
+            [feature.name for feature in declaration.numeric],
+        ),
         (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), [f.name for f in declaration.categorical]),
     )
     model = MLPClassifier((64, 64), batch_size=batch_rows, early_stopping=True, n_iter_no_change=4, random_state=seed)
     return make_pipeline(columns, model)
+
+
+def gradient_boosting(declaration: FeatureDeclaration, *, seed: int) -> Pipeline:
+    """Return HistGradientBoosting with its defaults; missing values of either kind stay missing."""
+    columns = make_column_transformer(
+        ("passthrough", [feature.name for feature in declaration.numeric]),
+        (
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan),
+            [feature.name for feature in declaration.categorical],
+        ),
+    )
+    numbers = len(declaration.numeric)
+    categorical = list(range(numbers, numbers + len(declaration.categorical)))
+    return make_pipeline(columns, HistGradientBoostingClassifier(categorical_features=categorical, random_state=seed))
+
+
+def without_gaps(frame: pd.DataFrame, declaration: FeatureDeclaration) -> pd.DataFrame:
+    """Return the rows with a category of its own for missing ones, which CatBoost does not take."""
+    names = [feature.name for feature in declaration.categorical]
+    return frame.assign(**{name: frame[name].astype(object).where(frame[name].notna(), "missing") for name in names})
 
 
 def catboost(declaration: FeatureDeclaration, *, seed: int) -> CatBoostClassifier:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.learning.calibration import calibrate
+from trainer.learning.calibration import calibrate, find_limits
 
 
 @settings(deadline=None, max_examples=20)
@@ -23,3 +23,46 @@ def test_an_inverted_ranking_is_calibrated_to_the_base_rate() -> None:
     fitted = calibrate(-target + 0.01 * rng.random(200), target)
     assert fitted.slope == 0
     assert fitted.apply(np.zeros(1))[0] == pytest.approx(target.mean())
+
+
+def test_the_floor_is_the_rate_at_which_the_safest_rows_would_as_likely_as_not_have_no_default() -> None:
+    target = np.zeros(1_000)
+    target[500:] = 1
+    found = find_limits(np.arange(1_000.0), target)
+    # 1 - .5 ** (1 / 500): Clopper and Pearson's bound without defaults, on either side.
+    assert found.floor == pytest.approx(1 - 0.5 ** (1 / 500), rel=1e-2)
+    assert found.ceiling == pytest.approx(0.5 ** (1 / 500), rel=1e-4)
+    assert found.apply(np.array([1e-9, 0.5, 1 - 1e-9])).tolist() == [found.floor, 0.5, found.ceiling]
+
+
+def test_defaults_among_the_safest_rows_raise_the_floor() -> None:
+    target = np.zeros(1_000)
+    target[[100, 300, *range(500, 1_000)]] = 1
+    # The first 500 rows, with two defaults, are better evidence than the first 100 without any: .0069.
+    assert find_limits(np.arange(1_000.0), target).floor == pytest.approx(2.67 / 500, rel=1e-2)
+
+
+def test_rows_with_the_same_score_are_one_group() -> None:
+    target = np.tile([0.0, 0.0, 0.0, 1.0], 250)
+    sorted_target = np.sort(target)
+    for outcome in (target, sorted_target):
+        found = find_limits(np.zeros(1_000), outcome)
+        assert (found.floor, found.ceiling) == (0.125, 0.625)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 400), st.floats(0, 1), st.floats(0, 5), st.integers(0, 1000))
+def test_the_limits_are_on_either_side_of_the_default_rate(rows: int, share: float, signal: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = (rng.random(rows) < share).astype(float)
+    target[:2] = 0, 1
+    found = find_limits(signal * target + rng.normal(size=rows), target)
+    assert 0 < found.floor < target.mean() < found.ceiling < 1
+
+
+def test_a_floor_from_elsewhere_counts_if_it_is_higher() -> None:
+    target = np.repeat([0.0, 1.0], 50_000)
+    logit = np.arange(100_000.0)
+    assert find_limits(logit, target).floor < 0.0005
+    assert find_limits(logit, target, minimum=0.0005).floor == 0.0005
+    assert find_limits(logit, target, minimum=1e-9) == find_limits(logit, target)

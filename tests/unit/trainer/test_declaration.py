@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
+from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration, OtherCategories, load_declaration
 from trainer.errors import BadInputError
 
 
@@ -26,6 +26,12 @@ def load(document: dict[str, Any], folder: Path) -> FeatureDeclaration:
         ({"minimum": 9e9}, "not below maximum"),
         ({"reason_code": "R02"}, "used more than once: R02"),
         ({"colour": "red"}, "colour"),
+        ({"maximum": 1e300}, r"minimum and maximum must be within -1e\+38 to 1e\+38"),
+        ({"minimum": -1e300}, r"minimum and maximum must be within -1e\+38 to 1e\+38"),
+        ({"missing": "sometimes"}, "missing: Input should be 'allowed' or 'refused'"),
+        ({"missing": "refused", "missing_values": [999]}, "annual_income: missing_values, but missing is refused"),
+        ({"missing_values": [999, 999.0]}, "annual_income: a value is listed more than once under missing_values"),
+        ({"other": True}, "other"),
     ],
 )
 def test_an_invalid_feature_is_reported(
@@ -34,6 +40,41 @@ def test_an_invalid_feature_is_reported(
     document["features"][0].update(change)
     with pytest.raises(BadInputError, match=message):
         load(document, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"categories": ["A1"]}, "grade_subgrade: list at least 2 categories, or declare `other`"),
+        ({"missing_values": ["A1"]}, "grade_subgrade: a category, but also under missing_values: A1"),
+        ({"categories": [], "other": True}, "grade_subgrade: ordered, but no categories are listed"),
+        ({"other": {"minimum_rows": 0}}, "other.minimum_rows: Input should be greater than or equal to 1"),
+        ({"other": {"minimum_share": 1}}, "other.minimum_share: Input should be less than 1"),
+    ],
+)
+def test_an_invalid_category_is_reported(
+    change: dict[str, Any], message: str, document: dict[str, Any], tmp_path: Path
+) -> None:
+    next(feature for feature in document["features"] if feature["name"] == "grade_subgrade").update(change)
+    with pytest.raises(BadInputError, match=message):
+        load(document, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (False, None),
+        (True, OtherCategories(minimum_rows=20, minimum_share=0.0)),
+        ({"minimum_share": 0.01}, OtherCategories(minimum_rows=20, minimum_share=0.01)),
+    ],
+)
+def test_other_is_a_switch_or_says_what_is_rare(
+    written: object, read: OtherCategories | None, document: dict[str, Any], tmp_path: Path
+) -> None:
+    document["features"][-1].update({"other": written})
+    declaration = load(document, tmp_path)
+    assert declaration.categorical[-1].other == read
+    assert [column.other for column in declaration.inputs.categories] == [False] * 5 + [read is not None]
 
 
 @pytest.mark.parametrize(

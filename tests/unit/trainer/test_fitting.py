@@ -23,8 +23,7 @@ def train(data: Dataset, declaration: FeatureDeclaration, *, seed: int = 0, **re
     arguments = {"hyperparameters": SMALL, "on_epoch": lambda _: None, **rest}
     return fit(
         data,
-        categories=declaration.category_counts,
-        ordered=declaration.ordered,
+        inputs=declaration.inputs,
         seed=seed,
         **arguments,  # type: ignore[arg-type]
     )

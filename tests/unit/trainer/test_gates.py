@@ -1,8 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from trainer.data.declaration import FeatureDeclaration
+from trainer.data.declaration import FeatureDeclaration, OtherCategories
+from trainer.data.synthetic import generate
 from trainer.evaluation.comparison import Comparison
 from trainer.evaluation.fairness import assess_groups, minimum_adverse_impact_ratio
 from trainer.evaluation.gates import (
@@ -15,19 +18,24 @@ from trainer.evaluation.gates import (
     quality_gates,
 )
 from trainer.evaluation.metrics import measure
-from trainer.export.contract import Contract, ScoreHistogram, feature_contracts
+from trainer.export.contract import Contract, ProbabilityLimits, ScoreHistogram, feature_contracts
 
 LIMITS = GateLimits()
 
 
 def contract_of(declaration: FeatureDeclaration) -> Contract:
+    training = generate(200, seed=0)
+    ranges = {
+        feature.name: training[feature.name].clip(feature.minimum, feature.maximum) for feature in declaration.numeric
+    }
     return Contract(
         model_name="m",
-        features=feature_contracts(declaration),
+        features=feature_contracts(declaration, training.assign(**ranges)),
         ignored=declaration.ignored,
         reference_applicant={},
         score_histogram=ScoreHistogram(edges=(0, 1), counts=(1,)),
         decision_threshold=0.5,
+        probability_limits=ProbabilityLimits(floor=0.001, ceiling=0.99),
         training_data_sha256="x",
     )
 
@@ -148,3 +156,19 @@ def test_edge_cases_reach_every_bound_and_every_category(declaration: FeatureDec
     assert numeric.max(axis=0).tolist() == [f.maximum for f in declaration.numeric]
     for index, feature in enumerate(declaration.categorical):
         assert set(categorical[:, index]) == set(range(len(feature.categories)))
+
+
+def test_edge_cases_leave_out_what_may_be_missing_and_nothing_else(declaration: FeatureDeclaration) -> None:
+    lenient: dict[str, dict[str, Any]] = {
+        "credit_score": {"missing": "allowed"},
+        "gender": {"missing": "allowed", "other": OtherCategories()},
+    }
+    features = tuple(feature.model_copy(update=lenient.get(feature.name, {})) for feature in declaration.features)
+    typical = np.array([4e4, 0.1, 680, 1e4, 12], dtype=np.float32)
+    numeric, categorical = edge_cases(
+        declaration.model_copy(update={"features": features}), typical, np.zeros(6, dtype=np.int64)
+    )
+    assert np.isnan(numeric).any(axis=0).tolist() == [False, False, True, False, False]
+    assert set(categorical[:, 0]) == {0, 1, 2, 3, 4}
+    assert set(categorical[:, 1]) == {0, 1, 2, 3}
+    assert (np.isnan(numeric[:, 2]) & (categorical[:, 0] == 3)).any()

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -56,7 +57,7 @@ def test_a_version_is_self_contained_and_all_ways_to_load_it_agree(settings: Set
     assert not [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle", ".pt", ".data"}]
     contract = json.loads((folder / "contract.json").read_text())
     jsonschema.validate(contract, json.loads((REPOSITORY / "contracts/model-contract.schema.json").read_text()))
-    assert (contract["format_version"], contract["ignored"]) == (2, [])
+    assert (contract["format_version"], contract["ignored"]) == (3, [])
     frame = generate(200, 5)
     by_pyfunc = mlflow.pyfunc.load_model("models:/credit-risk@production").predict(frame)
     session = onnxruntime.InferenceSession(mlflow.onnx.load_model("models:/credit-risk@production").SerializeToString())
@@ -237,13 +238,55 @@ def test_excluded_protected_attributes_are_ignored_fields_and_still_monitored(se
     result = run(replace(settings, exclude_protected=True))
     folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
     contract = json.loads((folder / "contract.json").read_text())
-    assert contract["format_version"] == 2
+    assert contract["format_version"] == 3
     assert contract["ignored"] == ["gender", "marital_status"]
     assert len(contract["features"]) == 9
     assert not {feature["name"] for feature in contract["features"]} & set(contract["ignored"])
     logged = mlflow.get_run(result.run_id).data
     assert "group.gender.Female.approval_rate" in logged.metrics
     assert "the service discards them: gender, marital_status." in logged.tags["mlflow.note.content"]
+
+
+def without_some(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return loans without a credit score for those who have defaulted before: a fact, not an error."""
+    known = np.random.default_rng(1).random(len(frame)) < np.where(frame["loan_paid_back"] == 1, 0.95, 0.5)
+    gaps = frame["credit_score"].where(known, np.nan)
+    return frame.assign(credit_score=gaps, loan_purpose=frame["loan_purpose"].where(frame.index % 50 != 0, None))
+
+
+def test_missing_values_are_learned_and_every_later_model_is_compared_on_what_the_champion_accepts(
+    settings: Settings,
+) -> None:
+    first = run(settings)
+    second = run(with_data(settings, without_some(generate(3_000, 0))))
+    assert (second.replaced, production()) == (first.version, "2")
+    folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
+    contract = json.loads((folder / "contract.json").read_text())
+    jsonschema.validate(contract, json.loads((REPOSITORY / "contracts/model-contract.schema.json").read_text()))
+    assert [feature["name"] for feature in contract["features"] if feature["missing"]] == [
+        "credit_score",
+        "loan_purpose",
+    ]
+    model = mlflow.pyfunc.load_model("models:/credit-risk@production")
+    test = generate(500, seed=9)
+    without = model.predict(test.drop(columns="credit_score"))
+    assert without.mean() > 1.5 * model.predict(test).mean()
+    limits = contract["probability_limits"]
+    assert limits["floor"] <= without.min() + 1e-6
+    card = str(MlflowClient().get_model_version("credit-risk", "2").description)
+    assert re.search(r"\| loan_purpose \| [12]\.\d% \| - \| - \|", card)
+    assert "| annual_income | not allowed | - | - |" in card
+    gates = mlflow.artifacts.load_dict(f"runs:/{second.run_id}/gates.json")
+    assert "test rows that it can score" in gates["not_worse_than_production"]["detail"]
+    with pytest.raises(GateRefusedError, match="credit_score: missing-refused"):
+        run(settings)
+
+
+def test_a_probability_of_default_has_a_floor_that_a_setting_can_raise(settings: Settings) -> None:
+    run(replace(settings, pd_floor=0.05))
+    folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
+    assert json.loads((folder / "contract.json").read_text())["probability_limits"]["floor"] == 0.05
+    assert mlflow.pyfunc.load_model(str(folder)).predict(generate(500, seed=9)).min() == pytest.approx(0.05)
 
 
 def test_worker_0_searches_then_trains_the_final_model_and_the_others_only_search(

@@ -85,3 +85,9 @@ def test_an_unknown_pointer_mode_is_refused(capsys: pytest.CaptureFixture[str]) 
         parse(["--data", "x", "--production-pointer", "always"], {})
     assert caught.value.code == 2
     assert "--production-pointer: 'always' is not one of auto, manual, never" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("floor", ["-0.1", "0.5"])
+def test_a_floor_of_the_probability_must_leave_room_above_it(floor: str) -> None:
+    with pytest.raises(BadInputError, match=r"--pd-floor .*: must be at least 0 and below 0\.5"):
+        parse(["--data", "x", f"--pd-floor={floor}"], {})

@@ -1,7 +1,9 @@
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,9 +22,17 @@ def written_and_read(
     return read_table(str(path), declaration, scratch=folder, synthetic_rows=0, seed=0)
 
 
+def declared(declaration: FeatureDeclaration, **changes: Mapping[str, object]) -> FeatureDeclaration:
+    """Return the declaration with changed features."""
+    features = [{**item.model_dump(), **changes.get(item.name, {})} for item in declaration.features]
+    return FeatureDeclaration.model_validate({**declaration.model_dump(), "features": features})
+
+
 def problems_of(
     frame: pd.DataFrame, declaration: FeatureDeclaration, folder: Path, *, form: str = "csv"
 ) -> tuple[Problem, ...]:
+    """Return what is wrong where nothing may be missing."""
+    declaration = declared(declaration, **{name: {"missing": "refused"} for name in declaration.names})
     table = written_and_read(frame, declaration, folder, form=form)
     with pytest.raises(InvalidDataError) as caught:
         validate(table, declaration, minimum_rows=100)
@@ -157,3 +167,62 @@ def test_a_file_that_is_not_a_table_is_refused(content: bytes, declaration: Feat
 def test_a_missing_file_is_refused(declaration: FeatureDeclaration, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="No such file"):
         read_table(str(tmp_path / "none.csv"), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_missing_values_are_taken_unless_they_are_refused(
+    form: str, loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    loans = loans.astype({"credit_score": float})
+    loans.loc[[1, 2], "credit_score"] = [float("nan"), 9999]
+    loans.loc[[3, 4], "gender"] = [None, "n/a"]
+    lenient = declared(
+        declaration, credit_score={"missing_values": [9999]}, gender={"missing_values": ["n/a"], "missing": "allowed"}
+    )
+    checked = validate(written_and_read(loans, lenient, tmp_path, form=form), lenient, minimum_rows=100)
+    assert checked.index[checked["credit_score"].isna()].tolist() == [1, 2]
+    assert checked.index[checked["gender"].isna()].tolist() == [3, 4]
+    assert checked["credit_score"].dtype == "float64"
+
+
+def test_other_categories_are_taken_where_they_are_declared(
+    loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    loans.loc[[6, 7], "loan_purpose"] = "Yacht"
+    lenient = declared(declaration, loan_purpose={"other": True})
+    checked = validate(written_and_read(loans, lenient, tmp_path), lenient, minimum_rows=100)
+    assert (checked["loan_purpose"] == "Yacht").sum() == 2
+
+
+def test_a_feature_without_any_value_is_refused(
+    loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    table = written_and_read(loans.assign(credit_score=None), declaration, tmp_path)
+    with pytest.raises(InvalidDataError, match="credit_score: no row has a value"):
+        validate(table, declaration, minimum_rows=100)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "refused"),
+    [
+        (20_240_101, 20_240_160, True),
+        (20_200_101, 20_241_231, False),
+        (10**15, 10**15 + 1_000, True),
+        (1_600_000_000, 1_700_000_000, False),
+        (0, 1e-30, False),
+        (10**15, 10**15, False),
+    ],
+    ids=["dates of two months", "dates of years", "large integers", "seconds since 1970", "tiny numbers", "a constant"],
+)
+def test_numbers_that_float32_cannot_tell_apart_are_refused_with_the_way_out(
+    low: float, high: float, *, refused: bool, loans: pd.DataFrame, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    wide = declared(declaration, credit_score={"minimum": -1e16, "maximum": 1e16})
+    numbers = np.random.default_rng(0).uniform(low, high, len(loans))
+    table = written_and_read(loans.assign(credit_score=numbers.round() if high > 1 else numbers), wide, tmp_path)
+    if not refused:
+        validate(table, wide, minimum_rows=100)
+        return
+    with pytest.raises(InvalidDataError, match=r"credit_score: the model reads float32.*Subtract a constant") as caught:
+        validate(table, wide, minimum_rows=100)
+    assert len(caught.value.problems) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import numpy.typing as npt
 import torch
 from mlflow import MlflowClient
 from sklearn.metrics import log_loss
@@ -113,6 +114,7 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
             "rows": len(inputs.training) + len(inputs.test),
             "seed": settings.seed,
             "split_seed": settings.split_seed,
+            "pd_floor": settings.pd_floor,
             "exclude_protected": settings.exclude_protected,
             "features": ",".join(inputs.declaration.names),
         }
@@ -128,6 +130,7 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
             declaration=inputs.declaration,
             full_declaration=inputs.full_declaration,
             limits=settings.limits,
+            pd_floor=settings.pd_floor,
             model_name=settings.model_name,
             data_sha256=inputs.table.sha256,
             folder=folder / "model",
@@ -144,8 +147,7 @@ def _fit(settings: Settings, inputs: TrainingInputs, hyperparameters: Hyperparam
 
         return fit(
             inputs.training,
-            categories=inputs.declaration.category_counts,
-            ordered=inputs.declaration.ordered,
+            inputs=inputs.declaration.inputs,
             hyperparameters=hyperparameters,
             seed=settings.seed,
             on_epoch=on_epoch,
@@ -157,8 +159,7 @@ def _search_hyperparameters(settings: Settings, inputs: TrainingInputs, *, paren
     def objective(hyperparameters: Hyperparameters, on_epoch: Callable[[EpochReport], None]) -> float:
         fitted = fit(
             inputs.training,
-            categories=inputs.declaration.category_counts,
-            ordered=inputs.declaration.ordered,
+            inputs=inputs.declaration.inputs,
             hyperparameters=hyperparameters,
             seed=settings.seed,
             on_epoch=on_epoch,
@@ -266,16 +267,26 @@ def _against_production(
     with tempfile.TemporaryDirectory() as scratch:
         try:
             champion = registry.fetch(version, Path(scratch))
-            champion_pd = CreditRiskModel(champion.folder).predict(inputs.test.frame).astype(np.float64)
+            model = CreditRiskModel(champion.folder)
+            # It may refuse what the challenger accepts, such as missing values.
+            rows = _comparable(model, inputs)
+            champion_pd = model.predict(inputs.test.frame[rows]).astype(np.float64)
         except (TrackingError, ValueError) as error:
             return (champion_gate(None, settings.limits, reason=f"Production version {version}: {error}"),)
     comparison = compare_auc(
-        inputs.test.target.astype(np.float64), champion_pd, evaluation.probability, seed=settings.seed
+        inputs.test.target[rows].astype(np.float64), champion_pd, evaluation.probability[rows], seed=settings.seed
     )
+    scored = "" if rows.all() else f" on the {rows.sum()} of {len(rows)} test rows that it can score"
     return (
         contract_gate(champion.contract, evaluation.contract, settings.limits),
-        champion_gate(comparison, settings.limits, reason=f"Production version {version}"),
+        champion_gate(comparison, settings.limits, reason=f"Production version {version}{scored}"),
     )
+
+
+def _comparable(champion: CreditRiskModel, inputs: TrainingInputs) -> npt.NDArray[np.bool_]:
+    """Return the test rows on which the champion can be compared: those that it accepts, or all to learn the reason."""
+    rows = champion.accepts(inputs.test.frame)
+    return rows if len(np.unique(inputs.test.target[rows])) == 2 else np.ones(len(rows), dtype=bool)
 
 
 def _create(work_dir: Path) -> None:

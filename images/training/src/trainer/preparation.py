@@ -13,6 +13,7 @@ from trainer.data.dataset import Dataset, encode, held_out
 from trainer.data.declaration import FeatureDeclaration, load_declaration
 from trainer.data.problems import InvalidDataError, Problem
 from trainer.data.reading import RawTable, read_table
+from trainer.data.resolution import missing_shares, resolve
 from trainer.data.validation import validate
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.settings import Settings
@@ -52,7 +53,6 @@ def prepare(settings: Settings) -> TrainingInputs:
         BadInputError: The data or the feature declaration is invalid.
     """
     full = load_declaration(settings.features)
-    declaration = full.without_protected() if settings.exclude_protected else full
     with tempfile.TemporaryDirectory() as scratch:
         table = read_table(
             settings.data,
@@ -63,6 +63,8 @@ def prepare(settings: Settings) -> TrainingInputs:
         )
     frame = validate(table, full, minimum_rows=settings.minimum_rows)
     in_test = held_out(frame, full.names, share=settings.test_share, seed=settings.split_seed)
+    full = resolve(full, frame, ~in_test)
+    declaration = full.without_protected() if settings.exclude_protected else full
     data = encode(frame, declaration)
     training, test = data.take(np.flatnonzero(~in_test)), data.take(np.flatnonzero(in_test))
     for name, part in (("training", training), ("test", test)):
@@ -77,6 +79,8 @@ def prepare(settings: Settings) -> TrainingInputs:
         len(test),
         100 * float(data.target.mean()),
     )
+    if shares := ", ".join(f"{name} {share:.1%}" for name, share in missing_shares(full, frame).items() if share):
+        logger.info("missing values: %s", shares)
     return TrainingInputs(
         declaration=declaration,
         full_declaration=full,
@@ -105,6 +109,7 @@ def _fingerprint(
         "model": settings.model_name,
         "seeds": [settings.seed, settings.split_seed],
         "test_share": settings.test_share,
+        "pd_floor": settings.pd_floor,
         "trials": trials,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

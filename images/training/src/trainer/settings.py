@@ -14,6 +14,8 @@ from trainer.evaluation.gates import GateLimits
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.tracking.production_pointer import PointerMode
 
+# Below every ceiling: those are above one half.
+_HIGHEST_PD_FLOOR = 0.5
 # NumPy's and PyTorch's generators take more; scikit-learn's and Optuna's do not.
 _MAXIMUM_SEED = 2**32 - 1
 
@@ -34,6 +36,7 @@ class Settings:
         test_share: Share of rows to hold out.
         seed: Seed of the sample, initial weights, folds, batches and dropout.
         split_seed: Seed of the train/test split; keep it, so that models can be compared.
+        pd_floor: The lowest probability of default to answer; the one that the calibration data support may be higher.
         production_pointer: Who moves the Production pointer.
         trials: Hyperparameter trials before the final training, across all parallel workers.
         study_storage: SQLAlchemy URL of the Optuna study; a file in work_dir if empty.
@@ -59,6 +62,7 @@ class Settings:
     test_share: float = 0.2
     seed: int = 0
     split_seed: int = 0
+    pd_floor: float = 0.0
     production_pointer: PointerMode = PointerMode.AUTO
     trials: int = 0
     study_storage: str = ""
@@ -75,6 +79,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.test_share < 1:
             raise BadInputError(f"--test-share {self.test_share}: must be between 0 and 1")
+        if not 0 <= self.pd_floor < _HIGHEST_PD_FLOOR:
+            raise BadInputError(f"--pd-floor {self.pd_floor}: must be at least 0 and below {_HIGHEST_PD_FLOOR}")
         if min(self.synthetic_rows, self.minimum_rows, self.trials, self.seed, self.split_seed) < 0:
             raise BadInputError("rows, trials and seeds must not be negative")
         if self.workers < 1:
@@ -99,6 +105,8 @@ _HELP = {
     "test_share": "share of rows to hold out",
     "seed": "seed of the sample, initial weights, folds, batches and dropout",
     "split_seed": "seed of the train/test split; keep it, so that models can be compared",
+    "pd_floor": "lowest probability of default to answer, such as Basel's 0.0005; the one that the calibration data "
+    "support may be higher",
     "production_pointer": "who moves the Production pointer to a version that passed its gates: auto (this run), "
     "manual (a person; the version gets the alias candidate) or never",
     "trials": "hyperparameter trials before the final training, across all workers",

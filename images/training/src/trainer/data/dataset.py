@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainer.data.declaration import FeatureDeclaration
+from trainer.data.inputs import CategoryInput
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -22,8 +23,8 @@ class Dataset:
 
     Attributes:
         frame: All declared columns in their original form, including those the model may not use; N rows.
-        numeric: float32 [N, numeric features].
-        categorical: int64 [N, categorical features], indices into the declared categories.
+        numeric: float32 [N, numeric features]; NaN for a missing value.
+        categorical: int64 [N, categorical features], codes as `CategoryInput` defines them.
         target: 1 for default, 0 for repaid; float32 [N].
     """
 
@@ -46,11 +47,11 @@ class Dataset:
 
 
 def encode(frame: pd.DataFrame, declaration: FeatureDeclaration) -> Dataset:
-    """Encode validated rows (see `validation.validate`) as arrays of the declared features."""
+    """Encode validated rows (see `validation.validate`) as arrays of a resolved declaration's features."""
     numeric = [frame[feature.name].to_numpy(dtype=np.float32) for feature in declaration.numeric]
     categorical = [
-        pd.Categorical(frame[feature.name], categories=feature.categories).codes.astype(np.int64)
-        for feature in declaration.categorical
+        _codes(frame[feature.name], feature.categories, codes)
+        for feature, codes in zip(declaration.categorical, declaration.inputs.categories, strict=True)
     ]
     return Dataset(
         frame=frame,
@@ -58,6 +59,12 @@ def encode(frame: pd.DataFrame, declaration: FeatureDeclaration) -> Dataset:
         categorical=_columns(categorical, len(frame), np.int64),
         target=frame[declaration.target.column].to_numpy(dtype=np.float32),
     )
+
+
+def _codes(values: pd.Series, categories: tuple[str, ...], codes: CategoryInput) -> Integers:
+    positions = pd.Index(categories).get_indexer(pd.Index(values.astype(object))).astype(np.int64)
+    outside = np.where(values.isna(), codes.missing_code, codes.other_code)
+    return np.where(positions < 0, outside, positions)
 
 
 def _columns(columns: list[npt.NDArray[Scalar]], rows: int, dtype: type[Scalar]) -> npt.NDArray[Scalar]:
@@ -93,7 +100,6 @@ def protected_groups(frame: pd.DataFrame, declaration: FeatureDeclaration) -> di
             continue
         values = frame[feature.name]
         banded = feature.kind == "numeric"
-        groups[feature.name] = (
-            pd.qcut(values, _PROTECTED_BANDS, duplicates="drop").astype(str) if banded else values.astype(str)
-        )
+        grouped = pd.qcut(values, _PROTECTED_BANDS, duplicates="drop") if banded else values
+        groups[feature.name] = grouped.astype(str).mask(values.isna(), "missing")
     return groups

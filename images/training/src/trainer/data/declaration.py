@@ -9,9 +9,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainer.data.fields import Label, Labels, Name, Strict
 from trainer.data.file_format import FileFormat
+from trainer.data.inputs import CategoryInput, Inputs
 from trainer.errors import BadInputError
 
 BUILT_IN_DECLARATION = Path(__file__).parent / "declarations" / "loans.json"
+# The network reads float32, and 1e38 leaves it room for differences.
+LARGEST_NUMBER = 1e38
 
 
 class Parse(StrEnum):
@@ -23,8 +26,28 @@ class Parse(StrEnum):
     DATE = "date"
 
 
-class NumericFeature(Strict):
+class _Missing(Strict):
+    """Whether a feature's value may be missing; if left open, it may if the training data has missing values."""
+
+    missing: Literal["allowed", "refused"] | None = None
+
+    @property
+    def may_be_missing(self) -> bool:
+        """Whether an application may lack the value. Only `resolution.resolve` knows it if it was left open."""
+        return self.missing == "allowed"
+
+
+def _check_missing_values(name: str, missing: str | None, values: tuple[float, ...] | tuple[str, ...]) -> None:
+    if missing == "refused" and values:
+        raise ValueError(f"{name}: missing_values, but missing is refused; remove one of the two")
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name}: a value is listed more than once under missing_values")
+
+
+class NumericFeature(_Missing):
     """A number with a unit and an inclusive range of valid values.
+
+    `missing_values` are numbers that mean that the value is missing, whether within the range or not.
 
     The last three fields concern only the training data; clients of the model send the number.
 
@@ -40,6 +63,7 @@ class NumericFeature(Strict):
     unit: str
     minimum: float
     maximum: float
+    missing_values: tuple[float, ...] = ()
     description: str
     reason_code: str = Field(min_length=1)
     protected: bool = False
@@ -51,6 +75,12 @@ class NumericFeature(Strict):
     def _range_is_not_empty(self) -> Self:
         if self.minimum >= self.maximum:
             raise ValueError(f"{self.name}: minimum {self.minimum} is not below maximum {self.maximum}")
+        if max(abs(self.minimum), abs(self.maximum)) > LARGEST_NUMBER:
+            raise ValueError(
+                f"{self.name}: minimum and maximum must be within -{LARGEST_NUMBER:g} to {LARGEST_NUMBER:g}: the model "
+                "reads float32"
+            )
+        _check_missing_values(self.name, self.missing, self.missing_values)
         return self
 
     @field_validator("date_format")
@@ -87,25 +117,47 @@ class NumericFeature(Strict):
             return None
 
 
-class CategoricalFeature(Strict):
-    """One of a closed list of categories.
+class OtherCategories(Strict):
+    """When a category is learned as "other": it is rarer in the training rows than either limit, or not listed."""
 
-    `ordered` means that the order of the list carries information (grades, for example); only the network's encoding
-    uses it.
+    minimum_rows: int = Field(default=20, ge=1)
+    minimum_share: float = Field(default=0.0, ge=0, lt=1)
+
+
+class CategoricalFeature(_Missing):
+    """One of a list of categories.
+
+    `missing_values` are texts that mean that the value is missing. `other` accepts categories outside the list, all as
+    one; without a list, it is learned from the training rows. `ordered` means that the order of the list carries
+    information (grades, for example); only the network's encoding uses it.
     """
 
     name: Name
     kind: Literal["categorical"]
-    categories: tuple[Label, ...] = Field(min_length=2)
+    categories: tuple[Label, ...] = ()
+    missing_values: tuple[Label, ...] = ()
+    other: OtherCategories | None = None
     ordered: bool = False
     description: str
     reason_code: str = Field(min_length=1)
     protected: bool = False
 
+    @field_validator("other", mode="before")
+    @classmethod
+    def _other_may_be_a_switch(cls, value: object) -> object:
+        return ({} if value else None) if isinstance(value, bool) else value
+
     @model_validator(mode="after")
     def _categories_are_unique(self) -> Self:
         if len(set(self.categories)) != len(self.categories):
             raise ValueError(f"{self.name}: a category is listed more than once")
+        if len(self.categories) < 2 and not self.other:
+            raise ValueError(f"{self.name}: list at least 2 categories, or declare `other` to learn them from the data")
+        if both := [value for value in self.missing_values if value in self.categories]:
+            raise ValueError(f"{self.name}: a category, but also under missing_values: {', '.join(both)}")
+        if self.ordered and not self.categories:
+            raise ValueError(f"{self.name}: ordered, but no categories are listed")
+        _check_missing_values(self.name, self.missing, self.missing_values)
         return self
 
 
@@ -200,14 +252,15 @@ class FeatureDeclaration(Strict):
         return tuple(feature for feature in self.features if isinstance(feature, CategoricalFeature))
 
     @property
-    def category_counts(self) -> tuple[int, ...]:
-        """Number of categories per categorical feature."""
-        return tuple(len(feature.categories) for feature in self.categorical)
-
-    @property
-    def ordered(self) -> tuple[bool, ...]:
-        """Whether the categories of each categorical feature are ordered."""
-        return tuple(feature.ordered for feature in self.categorical)
+    def inputs(self) -> Inputs:
+        """What the columns of the network's inputs may hold; only meaningful after `resolution.resolve`."""
+        return Inputs(
+            missing=tuple(feature.may_be_missing for feature in self.numeric),
+            categories=tuple(
+                CategoryInput(len(feature.categories), feature.ordered, feature.may_be_missing, bool(feature.other))
+                for feature in self.categorical
+            ),
+        )
 
     def without_protected(self) -> "FeatureDeclaration":
         """Return this declaration with the protected attributes moved from the features to the ignored fields.

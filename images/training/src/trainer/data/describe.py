@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from trainer.data import cells, names
-from trainer.data.declaration import FeatureDeclaration, Parse
+from trainer.data.declaration import LARGEST_NUMBER, FeatureDeclaration, Parse
 from trainer.data.fields import RESERVED_NAMES
 from trainer.data.file_format import FileFormat
 from trainer.data.reading import read_as_text
@@ -293,8 +293,8 @@ def _unit(column: Column) -> str:
 
 
 def _rounded_up(number: float) -> float:
-    """Return 1, 2 or 5 times a power of ten that is at least 1.5 times a positive number; at least 1."""
-    wanted = max(1.5 * number, 1.0)
+    """Return 1, 2 or 5 times a power of ten that is at least 1.5 times a positive number; at least 1, at most 1e38."""
+    wanted = min(max(1.5 * number, 1.0), LARGEST_NUMBER)
     power = 10.0 ** math.floor(math.log10(wanted))
     return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= wanted)
 

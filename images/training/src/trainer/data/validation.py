@@ -12,6 +12,7 @@ from pandera.errors import SchemaErrors
 from trainer.data import cells
 from trainer.data.declaration import FeatureDeclaration, NumericFeature, Parse
 from trainer.data.layout import near_name
+from trainer.data.precision import NOISE_LIMIT, rounding_noise
 from trainer.data.problems import InvalidDataError, Problem, in_rows
 from trainer.data.reading import RawTable
 
@@ -22,7 +23,11 @@ _TEXTS_LOOKED_AT = 1_000
 
 
 def validate(table: RawTable, declaration: FeatureDeclaration, *, minimum_rows: int) -> pd.DataFrame:
-    """Validate the table and return it with numeric features as float64 and the target as 1 (default) or 0 (repaid).
+    """Validate the table and return it in one form for all sources.
+
+    Returns:
+        Numeric features as float64, missing values as NaN (also those that a declaration's `missing_values` name), and
+        the target as 1 (default) or 0 (repaid).
 
     Rows whose outcome is open (see `Target.ignored`) are dropped, and counted in the log.
 
@@ -38,8 +43,13 @@ def validate(table: RawTable, declaration: FeatureDeclaration, *, minimum_rows: 
     if len(frame) < minimum_rows:
         problems.append(Problem(None, f"{len(frame)} rows are too few; at least {minimum_rows} are required"))
     frame, type_problems = _with_numbers(frame, declaration)
-    frame = _with_categories(frame, declaration)
-    problems += [*type_problems, *_schema_problems(frame, declaration), *target_problems]
+    frame = _without_missing_values(_with_categories(frame, declaration), declaration)
+    problems += [
+        *type_problems,
+        *_unlearnable(frame, declaration),
+        *_schema_problems(frame, declaration),
+        *target_problems,
+    ]
     if problems:
         raise InvalidDataError(table.source, all_rows, tuple(problems))
     return frame if len(frame) == all_rows else frame.reset_index(drop=True)
@@ -112,6 +122,34 @@ def _with_numbers(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tuple
     return frame.assign(**converted), problems
 
 
+def _without_missing_values(frame: pd.DataFrame, declaration: FeatureDeclaration) -> pd.DataFrame:
+    """Return the table without the values that mean missing: they become NaN, or None."""
+    return frame.assign(
+        **{
+            feature.name: frame[feature.name].mask(frame[feature.name].isin(feature.missing_values))
+            for feature in declaration.features
+            if feature.missing_values and feature.name in frame.columns
+        }
+    )
+
+
+def _unlearnable(frame: pd.DataFrame, declaration: FeatureDeclaration) -> Iterator[Problem]:
+    """Find features without any value, and numbers that float32 cannot tell apart."""
+    for feature in declaration.features:
+        values = frame[feature.name].dropna() if feature.name in frame.columns else None
+        if values is not None and len(frame) and values.empty:
+            yield Problem(feature.name, "no row has a value, so there is nothing to learn; remove it")
+        elif values is not None and isinstance(feature, NumericFeature):
+            values = values[values.between(feature.minimum, feature.maximum)]
+            if (noise := rounding_noise(values.to_numpy(dtype=np.float64))) > NOISE_LIMIT:
+                yield Problem(
+                    feature.name,
+                    f"the model reads float32, and rounding to it blurs {min(noise, 1):.1%} of the standard deviation "
+                    f"{values.std():.3g} of values around {values.mean():.6g} (at most {NOISE_LIMIT:.1%}). Subtract a "
+                    "constant, or give a date as an age in days or months",
+                )
+
+
 def _numbers(raw: pd.Series, feature: NumericFeature, declaration: FeatureDeclaration) -> npt.NDArray[np.float64]:
     if pd.api.types.is_numeric_dtype(raw) and not isinstance(raw.dtype, pd.CategoricalDtype):
         return raw.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -161,7 +199,9 @@ def _with_categories(frame: pd.DataFrame, declaration: FeatureDeclaration) -> pd
         return _renamed(frame[name], lambda text: cells.category_of(text, allowed, trim=trim))
 
     present = (feature for feature in declaration.categorical if feature.name in frame.columns)
-    return frame.assign(**{feature.name: matched(feature.name, feature.categories) for feature in present})
+    return frame.assign(
+        **{feature.name: matched(feature.name, (*feature.categories, *feature.missing_values)) for feature in present}
+    )
 
 
 def _distinct(raw: pd.Series) -> tuple[list[str], npt.NDArray[np.int64]]:
@@ -186,11 +226,11 @@ def _schema(frame: pd.DataFrame, declaration: FeatureDeclaration) -> pa.DataFram
     for feature in declaration.features:
         if isinstance(feature, NumericFeature):
             allowed = f"outside {feature.minimum:g} to {feature.maximum:g} {feature.unit}"
-            check = pa.Check.in_range(feature.minimum, feature.maximum, error=allowed)
+            checks = [pa.Check.in_range(feature.minimum, feature.maximum, error=allowed)]
         else:
             allowed = f"unknown category; allowed: {', '.join(feature.categories)}"
-            check = pa.Check.isin(feature.categories, error=allowed)
-        columns[feature.name] = pa.Column(None, check, nullable=False, required=False)
+            checks = [] if feature.other else [pa.Check.isin(feature.categories, error=allowed)]
+        columns[feature.name] = pa.Column(None, checks, nullable=feature.missing != "refused", required=False)
     if declaration.id_column:
         columns[declaration.id_column] = pa.Column(None, nullable=False, unique=True, required=False)
     return pa.DataFrameSchema({name: column for name, column in columns.items() if name in frame.columns})

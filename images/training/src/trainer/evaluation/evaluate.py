@@ -1,6 +1,6 @@
 """Calibrate, export and measure a trained model."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import roc_auc_score
 
-from trainer.data.dataset import Dataset, protected_groups
+from trainer.data.dataset import Dataset, Floats, Integers, protected_groups
 from trainer.data.declaration import FeatureDeclaration
+from trainer.data.resolution import missing_shares, other_shares
 from trainer.evaluation.fairness import GroupResult, assess_groups
 from trainer.evaluation.gates import PARITY_ROWS, Gate, GateLimits, edge_cases, finite_gate, parity_gate, quality_gates
 from trainer.evaluation.metrics import Metrics, decision_threshold, measure
@@ -18,13 +19,14 @@ from trainer.export.contract import (
     CONTRACT_FILE,
     MODEL_FILE,
     Contract,
+    ProbabilityLimits,
     feature_contracts,
     reference_applicant,
     score_histogram,
 )
 from trainer.export.onnx_graph import export_onnx
 from trainer.export.served.credit_risk_model import CreditRiskModel
-from trainer.learning.calibration import calibrate
+from trainer.learning.calibration import calibrate, find_limits
 from trainer.learning.fitting import Fitted
 from trainer.learning.network import CalibratedNetwork
 
@@ -43,6 +45,8 @@ class Evaluation:
         probability: Probability of default per test row, from the exported model, float64 [N].
         metrics: On the test rows.
         groups: Results per protected group.
+        missing_share: Share of training rows without a value, per feature.
+        other_share: Share of training rows with a category outside the list, per feature that accepts those.
         importance: Permutation importance on the test rows: AUC lost per shuffled feature.
         gates: All gates that do not depend on another model.
     """
@@ -52,6 +56,8 @@ class Evaluation:
     probability: npt.NDArray[np.float64]
     metrics: Metrics
     groups: tuple[GroupResult, ...]
+    missing_share: dict[str, float]
+    other_share: dict[str, float]
     importance: dict[str, float]
     gates: tuple[Gate, ...]
 
@@ -64,6 +70,7 @@ def evaluate(
     declaration: FeatureDeclaration,
     full_declaration: FeatureDeclaration,
     limits: GateLimits,
+    pd_floor: float,
     model_name: str,
     data_sha256: str,
     folder: Path,
@@ -77,27 +84,31 @@ def evaluate(
         declaration: The features it uses.
         full_declaration: Those, and the protected attributes it may not use.
         limits: Gate limits.
+        pd_floor: The lowest probability of default to answer, however low the data would allow.
         model_name: Name of the registered model.
         data_sha256: Digest of the training data.
         folder: Folder to write `model.onnx` and `contract.json` to.
     """
     target_out_of_fold = training.target[fitted.out_of_fold_rows].astype(np.float64)
     calibration = calibrate(fitted.out_of_fold_logit, target_out_of_fold)
-    network = CalibratedNetwork(fitted.network, slope=calibration.slope, intercept=calibration.intercept).eval()
+    supported = find_limits(fitted.out_of_fold_logit, target_out_of_fold, minimum=pd_floor)
+    network = CalibratedNetwork(fitted.network, **asdict(calibration), **asdict(supported)).eval()
     export_onnx(network, folder / MODEL_FILE)
     reference = reference_applicant(training.frame, declaration)
-    threshold = decision_threshold(target_out_of_fold, calibration.apply(fitted.out_of_fold_logit))
+    threshold = decision_threshold(target_out_of_fold, supported.apply(calibration.apply(fitted.out_of_fold_logit)))
     contract = Contract(
         model_name=model_name,
-        features=feature_contracts(declaration),
+        features=feature_contracts(declaration, training.frame),
         ignored=declaration.ignored,
         reference_applicant=reference,
         score_histogram=score_histogram(np.zeros(0)),
         decision_threshold=threshold,
+        probability_limits=ProbabilityLimits(**asdict(supported)),
         training_data_sha256=data_sha256,
     )
     _write(contract, folder)
     served = CreditRiskModel(folder)
+    extremes = edge_cases(declaration, np.nanmedian(training.numeric, axis=0), training.categorical[0])
     probability = predict(served, test).astype(np.float64)
     contract = contract.model_copy(update={"score_histogram": score_histogram(probability)})
     _write(contract, folder)
@@ -110,11 +121,13 @@ def evaluate(
         probability=probability,
         metrics=metrics,
         groups=groups,
+        missing_share=missing_shares(declaration, training.frame),
+        other_share=other_shares(declaration, training.frame),
         importance=permutation_importance(served, test, declaration),
         gates=(
-            finite_gate(_score_edge_cases(served, training, declaration)),
+            finite_gate(served.run({"numeric": extremes[0], "categorical": extremes[1]})),
             *quality_gates(metrics, groups, limits),
-            _measure_parity(network, served, test),
+            _measure_parity(network, served, test, extremes),
         ),
     )
 
@@ -160,15 +173,12 @@ def _write(contract: Contract, folder: Path) -> None:
     (folder / CONTRACT_FILE).write_text(contract.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _score_edge_cases(
-    model: CreditRiskModel, training: Dataset, declaration: FeatureDeclaration
-) -> npt.NDArray[np.float32]:
-    numeric, categorical = edge_cases(declaration, np.median(training.numeric, axis=0), training.categorical[0])
-    return model.run({"numeric": numeric, "categorical": categorical})
-
-
-def _measure_parity(network: CalibratedNetwork, served: CreditRiskModel, test: Dataset) -> Gate:
+def _measure_parity(
+    network: CalibratedNetwork, served: CreditRiskModel, test: Dataset, extremes: tuple[Floats, Integers]
+) -> Gate:
     rows = test.take(np.arange(min(len(test), PARITY_ROWS)))
+    numeric = np.concatenate([rows.numeric, extremes[0]])
+    categorical = np.concatenate([rows.categorical, extremes[1]])
     with torch.no_grad():
-        trained = network(torch.from_numpy(rows.numeric), torch.from_numpy(rows.categorical)).numpy()
-    return parity_gate(trained, predict(served, rows))
+        trained = network(torch.from_numpy(numeric), torch.from_numpy(categorical)).numpy()
+    return parity_gate(trained, served.run({"numeric": numeric, "categorical": categorical}))

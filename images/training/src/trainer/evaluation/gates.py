@@ -18,6 +18,7 @@ from trainer.export.contract import Contract
 PARITY_LIMIT = 1e-5
 PARITY_ROWS = 1_000
 _RANDOM_EDGE_ROWS = 256
+_HIDDEN_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ def finite_gate(probability: npt.NDArray[np.float32]) -> Gate:
 def parity_gate(trained: npt.NDArray[np.float32], exported: npt.NDArray[np.float32]) -> Gate:
     """Require the same scores from the exported graph and the trained network; both [N]."""
     distance = float(np.abs(trained.astype(np.float64) - exported).max())
-    return at_most("export_parity", distance, PARITY_LIMIT, f"largest difference on {len(trained)} rows")
+    return at_most(
+        "export_parity", distance, PARITY_LIMIT, f"largest difference on {len(trained)} rows, edge cases among them"
+    )
 
 
 def contract_gate(production: Contract | None, challenger: Contract, limits: GateLimits) -> Gate:
@@ -149,29 +152,32 @@ def edge_cases(declaration: FeatureDeclaration, rows: Floats, positions: Integer
     Args:
         declaration: The valid values.
         rows: One typical row of numbers, float32 [numeric].
-        positions: One typical row of category indices, int64 [categorical].
+        positions: One typical row of category codes, int64 [categorical].
 
     Returns:
-        float32 [M, numeric] and int64 [M, categorical]: each numeric feature at both ends of its range, all of them
-        together at each end, each category once, and random rows from the whole range.
+        float32 [M, numeric] and int64 [M, categorical]: each numeric feature at both ends of its range and missing, all
+        of them together at each, each category code once, everything missing at once, and random rows from the whole
+        range, with missing values and other categories.
     """
-    numeric, categorical = declaration.numeric, declaration.categorical
-    low = np.array([feature.minimum for feature in numeric], dtype=np.float32)
-    high = np.array([feature.maximum for feature in numeric], dtype=np.float32)
-    numbers, categories = [low, high], [positions, positions]
-    for index in range(len(numeric)):
-        for end in (low, high):
-            numbers.append(np.where(np.arange(len(numeric)) == index, end, rows))
+    inputs = declaration.inputs
+    low = np.array([feature.minimum for feature in declaration.numeric], dtype=np.float32)
+    high = np.array([feature.maximum for feature in declaration.numeric], dtype=np.float32)
+    absent = np.where(inputs.missing, np.float32(np.nan), low) if len(low) else low
+    unknown = np.array([codes.missing_code if codes.missing else 0 for codes in inputs.categories], dtype=np.int64)
+    numbers, categories = [low, high, absent, absent], [positions, positions, positions, unknown]
+    for index in range(len(low)):
+        for end in (low, high, absent):
+            numbers.append(np.where(np.arange(len(low)) == index, end, rows))
             categories.append(positions)
-    for index, feature in enumerate(categorical):
-        for position in range(len(feature.categories)):
+    for index, column in enumerate(inputs.categories):
+        for code in column.codes:
             numbers.append(rows)
-            categories.append(np.where(np.arange(len(categorical)) == index, position, positions))
+            categories.append(np.where(np.arange(len(positions)) == index, code, positions))
     rng = np.random.default_rng(0)
-    random_numbers = rng.uniform(low, high, (_RANDOM_EDGE_ROWS, len(numeric))).astype(np.float32)
-    counts = np.array(declaration.category_counts, dtype=np.int64)
-    random_positions = rng.integers(0, counts, (_RANDOM_EDGE_ROWS, len(categorical)))
+    random_numbers = rng.uniform(low, high, (_RANDOM_EDGE_ROWS, len(low))).astype(np.float32)
+    hidden = (rng.random(random_numbers.shape) < _HIDDEN_SHARE) & np.array(inputs.missing, dtype=bool)
+    random_positions = [rng.choice(column.codes, _RANDOM_EDGE_ROWS) for column in inputs.categories]
     return (
-        np.concatenate([np.stack(numbers).astype(np.float32), random_numbers]),
-        np.concatenate([np.stack(categories).astype(np.int64), random_positions]),
+        np.concatenate([np.stack(numbers), np.where(hidden, np.nan, random_numbers)]).astype(np.float32),
+        np.concatenate([np.stack(categories), np.reshape(random_positions, (-1, _RANDOM_EDGE_ROWS)).T], dtype=np.int64),
     )

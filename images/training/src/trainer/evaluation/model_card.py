@@ -47,6 +47,8 @@ def write_card(
         f"{source}: {rows[0]} training and {rows[1]} test rows, split by content. SHA-256 "
         f"`{contract.training_data_sha256}`; code revision `{git_revision}`.",
         "",
+        *_missing_values(declaration, evaluation),
+        "",
         "## Metrics on the test rows",
         *_table(("metric", "value"), ((k, f"{v:.4f}") for k, v in asdict(evaluation.metrics).items())),
         "",
@@ -83,11 +85,27 @@ def write_card(
         "",
         "## Limits",
         "Trained only on loans that were granted (no reject inference), on the economic conditions in which the data "
-        "was collected, and on values within the declared ranges. Groups of fewer than 50 test rows are too small for "
-        "an adverse-impact ratio.",
+        "was collected, and on values within the declared ranges; numbers beyond the training data's range are read as "
+        f"its nearer end. Probabilities stay within {contract.probability_limits.floor:g} to "
+        f"{contract.probability_limits.ceiling:g}, the most that the out-of-fold predictions support. Groups of fewer "
+        "than 50 test rows are too small for an adverse-impact ratio.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _missing_values(declaration: FeatureDeclaration, evaluation: Evaluation) -> list[str]:
+    """Return what may be missing or other, and how much of it there was in the training rows."""
+    lines = []
+    for feature in declaration.features:
+        missing = f"{evaluation.missing_share[feature.name]:.1%}" if feature.may_be_missing else "not allowed"
+        values = ", ".join(f"{value:g}" if isinstance(value, float) else value for value in feature.missing_values)
+        other = evaluation.other_share.get(feature.name)
+        lines.append((feature.name, missing, values or "-", "-" if other is None else f"{other:.1%}"))
+    return [
+        "### Missing values",
+        *_table(("feature", "missing in the training rows", "values that mean missing", "other categories"), lines),
+    ]
 
 
 def _number(value: float | None) -> str:

@@ -8,10 +8,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainer.learning.network import CLIPPED_AT, CalibratedNetwork, Encoder, PackedLinear
+from trainer.learning.network import CalibratedNetwork, Encoder, PackedLinear
 
 # Categorical features share a table with one row per combination, up to this many rows.
 _TABLE_ROWS = 64
+# What the graph reads in place of a missing number, and the ramp of the indicator, which falls from 1 there to 0 before
+# the least number that a declaration allows. All other ramps are 0 there.
+MISSING = -3e38
+_INDICATOR_START, _INDICATOR_WIDTH = -1.7e38, -1e38
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
@@ -21,7 +25,8 @@ class FirstLayer:
     """Encoder and first layer of all heads side by side: `units` is the number of heads times the layer's width.
 
     Each table row is the product of the layer's weights and one encoded combination of categories, so the one-hot codes
-    are never computed. A clipped z-score and the code of a bin are both ramps from 0 to 1 over one number.
+    are never computed. A clipped z-score, the code of a bin and the indicator of a missing number are all ramps from 0
+    to 1 over one number.
 
     Attributes:
         strides: How many rows of each table one step in each categorical feature moves, int64 [categorical, tables].
@@ -30,6 +35,7 @@ class FirstLayer:
         start: Where each number's ramps start to rise, float32 [numeric, ramps].
         width: The distance over which they rise, float32 [numeric, ramps].
         ramps: The weights of each ramp, float32 [numeric * ramps, units].
+        substitute: What is read in place of NaN, float32 [numeric]; None if no number may be missing.
     """
 
     strides: Integers
@@ -38,6 +44,7 @@ class FirstLayer:
     start: Floats
     width: Floats
     ramps: Floats
+    substitute: Floats | None
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,14 @@ class Folded:
         hidden: Weights of each further hidden layer, float32 [heads, in + 1, out + 1]; of the last, [.., .., out].
         last: Output weights, including the mean over heads and the calibration's slope, [heads, in, 1].
         shift: Sum of all biases after the last hidden layer, float32 [].
+        limits: The lowest and the highest probability, float32 [2].
     """
 
     first: FirstLayer
     hidden: tuple[Floats, ...]
     last: Floats
     shift: Floats
+    limits: Floats
 
 
 @torch.no_grad()
@@ -73,6 +82,7 @@ def fold(calibrated: CalibratedNetwork) -> Folded:
         hidden=tuple(map(_single, weights[1:])),
         last=_single(network.output.weight.double() * slope / network.heads),
         shift=_single(network.output.bias.double().mean() * slope + intercept),
+        limits=_single(torch.stack([calibrated.get_buffer("floor"), calibrated.get_buffer("ceiling")])),
     )
 
 
@@ -85,26 +95,30 @@ def _with_one(weight: Tensor) -> Tensor:
 
 def _fold_first(encoder: Encoder, weight: Tensor) -> FirstLayer:
     """Fold the layer's weights and, as the last row, its biases: float64 [in + 1, units]."""
-    mean, scale = encoder.get_buffer("mean"), encoder.get_buffer("scale")
-    numeric, bins = encoder.numeric_features, len(encoder.get_buffer("lower"))
-    scores, pieces, codes, bias = torch.split(weight, [numeric, bins, len(weight) - numeric - bins - 1, 1])
+    numeric, bins, missing = encoder.numeric_features, encoder.get_buffer("lower"), encoder.get_buffer("may_be_missing")
+    sizes = [numeric, len(bins), len(missing), len(weight) - numeric - len(bins) - len(missing) - 1, 1]
+    scores, pieces, indicators, codes, bias = torch.split(weight, sizes)
     tables = [encoder.get_buffer(f"codes_{index}").double() for index in range(encoder.categorical_features)]
     parts = torch.split(codes, [table.shape[1] for table in tables])
     strides, joint = _joint([table @ part for table, part in zip(tables, parts, strict=True)])
-    # clip(z) is a ramp of height 2 * CLIPPED_AT, minus CLIPPED_AT. Every application uses exactly one row of the first
-    # table, so constant terms are added there.
-    constant = bias - CLIPPED_AT * scores.sum(0, keepdim=True)
+    # A z-score is a ramp from its lowest to its highest value. Every application uses exactly one row of the first
+    # table, so the lowest values are added there; a missing number, whose z-score is 0, takes them back.
+    lowest = scores * encoder.get_buffer("score_low").double()[:, None]
+    constant = bias + lowest.sum(0, keepdim=True)
     joint = [joint[0] + constant, *joint[1:]] if joint else [constant]
-    column = torch.cat([torch.arange(numeric), encoder.get_buffer("column")])
-    starts = torch.cat([mean - CLIPPED_AT * scale, encoder.get_buffer("lower")])
-    widths = torch.cat([2 * CLIPPED_AT * scale, encoder.get_buffer("width")])
+    heights = encoder.get_buffer("score_high").double() - encoder.get_buffer("score_low").double()
+    column = torch.cat([torch.arange(numeric), encoder.get_buffer("column"), missing])
+    starts = [encoder.get_buffer("low"), bins, torch.full(missing.shape, _INDICATOR_START)]
+    widths = [encoder.get_buffer("distance"), encoder.get_buffer("width"), torch.full(missing.shape, _INDICATOR_WIDTH)]
+    ramps = [scores * heights[:, None], pieces, indicators - lowest[missing]]
     return FirstLayer(
         strides=strides,
         offset=np.cumsum([0, *map(len, joint[:-1])], dtype=np.int64),
         table=_single(torch.cat(joint)),
-        start=_single(_by_column(starts, column, 0.0)),
-        width=_single(_by_column(widths, column, 1.0)),
-        ramps=_single(_by_column(torch.cat([2 * CLIPPED_AT * scores, pieces]), column, 0.0).flatten(0, 1)),
+        start=_single(_by_column(torch.cat(starts), column, 0.0)),
+        width=_single(_by_column(torch.cat(widths), column, 1.0)),
+        ramps=_single(_by_column(torch.cat(ramps), column, 0.0).flatten(0, 1)),
+        substitute=_single(torch.full((numeric,), torch.nan).index_fill(0, missing, MISSING)) if len(missing) else None,
     )
 
 

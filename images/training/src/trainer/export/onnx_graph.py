@@ -82,7 +82,9 @@ def _build(folded: Folded, *, numeric: bool, categorical: bool) -> _GraphBuilder
     logits = graph.add("MatMul", units, graph.constant("last", folded.last))
     logit = graph.add("ReduceSum", logits, graph.constant("heads_and_one", np.array([0, 2])), keepdims=0)
     logit = graph.add("Add", logit, graph.constant("shift", folded.shift))
-    graph.add("Sigmoid", logit, output="probability_of_default")
+    probability = graph.add("Sigmoid", logit)
+    limits = [graph.constant(name, value) for name, value in zip(("floor", "ceiling"), folded.limits, strict=True)]
+    graph.add("Clip", probability, *limits, output="probability_of_default")
     return graph
 
 
@@ -95,7 +97,11 @@ def _first_layer(graph: _GraphBuilder, first: FirstLayer, *, numeric: bool, cate
         units = graph.add("Gather", units, lines, axis=0)
         units = graph.add("ReduceSum", units, graph.constant("tables", np.array([1])), keepdims=0)
     if numeric:
-        ramps = graph.add("Unsqueeze", "numeric", graph.constant("last_axis", np.array([2])))
+        numbers = "numeric"
+        if first.substitute is not None:
+            missing = graph.add("IsNaN", numbers)
+            numbers = graph.add("Where", missing, graph.constant("missing", first.substitute), numbers)
+        ramps = graph.add("Unsqueeze", numbers, graph.constant("last_axis", np.array([2])))
         ramps = graph.add("Sub", ramps, graph.constant("start", first.start))
         ramps = graph.add("Div", ramps, graph.constant("width", first.width))
         limits = [graph.constant(name, np.float32(value)) for name, value in (("zero", 0), ("one", 1))]

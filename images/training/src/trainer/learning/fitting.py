@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trainer.data.dataset import Dataset
+from trainer.data.inputs import Inputs
 from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.masking import mask
 from trainer.learning.network import Encoder, Encoding, RiskNetwork
 from trainer.learning.optimizer import FusedAdamW
 from trainer.termination import sigterm_deferred
@@ -120,8 +122,7 @@ def choose_device() -> torch.device:
 def fit(
     data: Dataset,
     *,
-    categories: tuple[int, ...],
-    ordered: tuple[bool, ...],
+    inputs: Inputs,
     hyperparameters: Hyperparameters,
     seed: int,
     on_epoch: Callable[[EpochReport], None],
@@ -131,8 +132,7 @@ def fit(
 
     Args:
         data: Training rows.
-        categories: Number of categories per categorical feature.
-        ordered: Whether each categorical feature's categories are ordered.
+        inputs: What the columns of the rows may hold; what they may but hardly do is masked in (see `mask`).
         hyperparameters: Fully resolved hyperparameters (see `Hyperparameters.for_rows`).
         seed: Seed of the initial weights, folds, batches and dropout.
         on_epoch: Called after each epoch, but not for epochs restored from a checkpoint.
@@ -140,7 +140,8 @@ def fit(
     """
     device = choose_device()
     torch.manual_seed(seed)
-    encoding = Encoding.fit(data.numeric, categories, ordered, bins=hyperparameters.bins)
+    data = mask(data, inputs, seed=seed)
+    encoding = Encoding.fit(data.numeric, inputs, bins=hyperparameters.bins)
     network = RiskNetwork(encoding, hyperparameters.architecture).to(device)
     rows = _load_rows(data, network.encoder, hyperparameters, seed, device)
     head_fold = torch.arange(hyperparameters.heads, device=device) % hyperparameters.folds

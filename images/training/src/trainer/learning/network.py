@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.data.inputs import CategoryInput, Inputs
+
 # Z-scores are clipped here: beyond it, a number is just "very large".
 CLIPPED_AT = 4.0
 
@@ -36,55 +38,49 @@ class Encoding:
     """What the encoder takes from the training rows before training starts.
 
     Attributes:
-        mean: Mean per numeric feature, float32 [numeric].
-        scale: Standard deviation per numeric feature, never zero, float32 [numeric].
-        edges: Ascending bin edges per numeric feature; their number varies because ties are merged.
-        categories: Number of categories per categorical feature.
-        ordered: Whether the categories of each categorical feature are ordered.
+        mean: Mean per numeric feature, float64 [numeric].
+        scale: Standard deviation per numeric feature, never zero, float64 [numeric].
+        low: The value from which the z-score rises, float32 [numeric]: the training data's minimum, or four standard
+            deviations below the mean if that is higher.
+        high: The value up to which it rises, float32 [numeric]; equal to `low` for a constant.
+        edges: Ascending bin edges per numeric feature, the first and last of which are the training data's minimum and
+            maximum; their number varies because ties are merged, and a constant has one.
+        inputs: What the columns of both inputs may hold.
     """
 
-    mean: npt.NDArray[np.float32]
-    scale: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
     edges: tuple[npt.NDArray[np.float32], ...]
-    categories: tuple[int, ...]
-    ordered: tuple[bool, ...]
+    inputs: Inputs
 
     @classmethod
-    def fit(
-        cls,
-        numeric: npt.NDArray[np.float32],
-        categories: tuple[int, ...],
-        ordered: tuple[bool, ...],
-        *,
-        bins: int,
-    ) -> "Encoding":
-        """Compute mean, scale and quantile bin edges of the training rows, float32 [N, numeric]."""
+    def fit(cls, numeric: npt.NDArray[np.float32], inputs: Inputs, *, bins: int) -> "Encoding":
+        """Compute mean, scale and quantile bin edges of the training rows, float32 [N, numeric], NaN if missing."""
+        columns = [column[~np.isnan(column)].astype(np.float64) for column in numeric.T]
         quantiles = np.linspace(0.0, 1.0, bins + 1)
-        edges = tuple(
-            _distinct(np.quantile(column.astype(np.float64), quantiles).astype(np.float32)) for column in numeric.T
-        )
-        scale = numeric.std(axis=0, dtype=np.float64).astype(np.float32)
+        mean = np.array([column.mean() for column in columns])
+        spread = np.array([column.std() for column in columns])
+        scale = np.where(spread > 0, spread, 1)
         return cls(
-            mean=numeric.mean(axis=0, dtype=np.float64).astype(np.float32),
-            scale=np.where(scale > 0, scale, 1).astype(np.float32),
-            edges=edges,
-            categories=categories,
-            ordered=ordered,
+            mean=mean,
+            scale=scale,
+            low=np.maximum(mean - CLIPPED_AT * scale, [column.min() for column in columns]).astype(np.float32),
+            high=np.minimum(mean + CLIPPED_AT * scale, [column.max() for column in columns]).astype(np.float32),
+            edges=tuple(np.unique(np.quantile(column, quantiles).astype(np.float32)) for column in columns),
+            inputs=inputs,
         )
-
-
-def _distinct(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    distinct = np.unique(edges)
-    # A constant column still needs one bin with a positive width.
-    return distinct if len(distinct) > 1 else np.array([distinct[0], distinct[0] + 1], dtype=np.float32)
 
 
 class Encoder(nn.Module):
-    """Encodes raw numbers and category indices as one float32 row; has no trained weights.
+    """Encodes raw numbers and category codes as one float32 row; has no trained weights.
 
     A numeric feature becomes its clipped z-score and a piecewise-linear code (Gorishniy et al., "On Embeddings for
-    Numerical Features", 2022). A category becomes a one-hot code or, if the categories are ordered, a thermometer code,
-    with which neighboring grades share what is learned about them.
+    Numerical Features", 2022); beyond the training data's range, both stay what they are at its end. Where a number may
+    be missing, a further column says whether it is, and the others are zero then. A category becomes a one-hot code or,
+    if the categories are ordered, a thermometer code, with which neighboring grades share what is learned about them;
+    missing and other have a column of their own in either.
     """
 
     def __init__(self, encoding: Encoding) -> None:
@@ -93,37 +89,56 @@ class Encoder(nn.Module):
         column = np.repeat(np.arange(len(pieces)), pieces)
         lower = np.concatenate([edges[:-1] for edges in encoding.edges] or [np.empty(0, np.float32)])
         width = np.concatenate([np.diff(edges) for edges in encoding.edges] or [np.empty(0, np.float32)])
-        self.register_buffer("mean", torch.as_tensor(encoding.mean))
-        self.register_buffer("scale", torch.as_tensor(encoding.scale))
+        distance = encoding.high - encoding.low
+        self.register_buffer("low", torch.as_tensor(encoding.low))
+        # A constant has no z-score to rise to: any positive distance will do.
+        self.register_buffer("distance", torch.as_tensor(np.where(distance > 0, distance, np.float32(1))))
+        for name, end in (("score_low", encoding.low), ("score_high", encoding.high)):
+            score = (end.astype(np.float64) - encoding.mean) / encoding.scale
+            self.register_buffer(name, torch.as_tensor(score.astype(np.float32)))
         self.register_buffer("column", torch.as_tensor(column))
         self.register_buffer("lower", torch.as_tensor(lower))
         self.register_buffer("width", torch.as_tensor(width))
-        codes = [_codes(n, ordered=o) for n, o in zip(encoding.categories, encoding.ordered, strict=True)]
+        self.register_buffer("may_be_missing", torch.tensor(np.flatnonzero(encoding.inputs.missing)))
+        codes = [_codes(column) for column in encoding.inputs.categories]
         for index, table in enumerate(codes):
             self.register_buffer(f"codes_{index}", table)
         self.numeric_features = len(encoding.edges)
         self.categorical_features = len(codes)
-        self.out_features = self.numeric_features + sum(pieces) + sum(table.shape[1] for table in codes)
+        indicators = sum(encoding.inputs.missing)
+        self.out_features = self.numeric_features + sum(pieces) + indicators + sum(table.shape[1] for table in codes)
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Encode float32 [N, numeric] and int64 [N, categorical] as float32 [N, out_features]."""
-        parts = []
-        if self.numeric_features:
-            standard = (numeric - self.get_buffer("mean")) / self.get_buffer("scale")
-            spread = torch.index_select(numeric, 1, self.get_buffer("column"))
-            pieces = ((spread - self.get_buffer("lower")) / self.get_buffer("width")).clamp(0.0, 1.0)
-            parts += [standard.clamp(-CLIPPED_AT, CLIPPED_AT), pieces]
+        parts = self._numbers(numeric) if self.numeric_features else []
         parts += [
             functional.embedding(categorical[:, index], self.get_buffer(f"codes_{index}"))
             for index in range(self.categorical_features)
         ]
         return torch.cat(parts, dim=1)
 
+    def _numbers(self, numeric: Tensor) -> list[Tensor]:
+        low, high = self.get_buffer("score_low"), self.get_buffer("score_high")
+        height = ((numeric - self.get_buffer("low")) / self.get_buffer("distance")).clamp(0.0, 1.0)
+        spread = torch.index_select(numeric, 1, self.get_buffer("column"))
+        pieces = ((spread - self.get_buffer("lower")) / self.get_buffer("width")).clamp(0.0, 1.0)
+        parts = [torch.lerp(low, high, height), pieces]
+        if not len(may_be_missing := self.get_buffer("may_be_missing")):
+            return parts
+        missing = torch.isnan(torch.index_select(numeric, 1, may_be_missing)).float()
+        return [*(part.nan_to_num(nan=0.0) for part in parts), missing]
 
-def _codes(count: int, *, ordered: bool) -> Tensor:
-    if not ordered:
-        return torch.eye(count)
-    return torch.tril(torch.ones(count, count))[:, 1:].contiguous()
+
+def _codes(column: CategoryInput) -> Tensor:
+    """Return the encoding of each code of a categorical column, float32 [codes, columns]."""
+    count = column.count
+    known = torch.tril(torch.ones(count, count))[:, 1:] if column.ordered else torch.eye(count)
+    more = [code for code in column.codes if code >= count]
+    table = torch.zeros(max(column.codes) + 1, known.shape[1] + len(more))
+    table[:count, : known.shape[1]] = known
+    for place, code in enumerate(more):
+        table[code, known.shape[1] + place] = 1
+    return table
 
 
 class PackedLinear(nn.Module):
@@ -189,15 +204,16 @@ class RiskNetwork(nn.Module):
 
 
 class CalibratedNetwork(nn.Module):
-    """The network to export: the heads' mean logit, calibrated, as a probability of default."""
+    """The network to export: the heads' mean logit, calibrated and limited, as a probability of default."""
 
-    def __init__(self, network: RiskNetwork, *, slope: float, intercept: float) -> None:
+    def __init__(self, network: RiskNetwork, *, slope: float, intercept: float, floor: float, ceiling: float) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("slope", torch.tensor(slope, dtype=torch.float32))
-        self.register_buffer("intercept", torch.tensor(intercept, dtype=torch.float32))
+        for name, value in {"slope": slope, "intercept": intercept, "floor": floor, "ceiling": ceiling}.items():
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float32))
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Return the probability of default, float32 [N]."""
         logit = self.network(numeric, categorical).mean(dim=0)
-        return torch.sigmoid(logit * self.get_buffer("slope") + self.get_buffer("intercept"))
+        probability = torch.sigmoid(logit * self.get_buffer("slope") + self.get_buffer("intercept"))
+        return probability.clamp(self.get_buffer("floor"), self.get_buffer("ceiling"))

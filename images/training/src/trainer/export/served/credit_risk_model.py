@@ -29,28 +29,48 @@ class CreditRiskModel:
         """Score rows.
 
         Args:
-            model_input: One column per feature of the contract, in any order; other columns are ignored.
+            model_input: One column per feature of the contract, in any order; other columns are ignored. The column of
+                a feature that may be missing may be absent, and its cells NaN, None, or one of its `missing_values`.
             params: Unused; part of MLflow's interface.
 
         Returns:
             Probability of default, float32 [N].
 
         Raises:
-            ValueError: A column is missing, or a value is not a number or not an allowed category.
+            ValueError: A column is missing, or a value is missing, not a number or not an allowed category.
         """
         features = self.contract["features"]
-        if missing := [feature["name"] for feature in features if feature["name"] not in model_input.columns]:
-            raise ValueError(f"missing columns: {', '.join(missing)}")
-        numeric = [_numbers(model_input, f["name"]) for f in features if f["kind"] == "numeric"]
-        categorical = [
-            _positions(model_input, f["name"], f["categories"]) for f in features if f["kind"] == "categorical"
-        ]
-        feeds = {
-            name: np.stack(columns, axis=1)
-            for name, columns in (("numeric", numeric), ("categorical", categorical))
-            if name in self._inputs
-        }
+        absent = [f["name"] for f in features if f["name"] not in model_input.columns and not f.get("missing")]
+        if absent:
+            raise ValueError(f"missing columns: {', '.join(absent)}")
+        feeds, refused = self._encode(model_input)
+        if problem := next((text for rows, text in refused if rows.any()), None):
+            raise ValueError(problem)
         return self.run(feeds)
+
+    def accepts(self, model_input: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which rows `predict` can score, bool [N]; none of them if a column is missing."""
+        features = self.contract["features"]
+        if any(f["name"] not in model_input.columns and not f.get("missing") for f in features):
+            return np.zeros(len(model_input), dtype=bool)
+        accepted = np.ones(len(model_input), dtype=bool)
+        for rows, _ in self._encode(model_input)[1]:
+            accepted &= ~rows
+        return accepted
+
+    def _encode(
+        self, frame: pd.DataFrame
+    ) -> tuple[dict[str, npt.NDArray[Any]], list[tuple[npt.NDArray[np.bool_], str]]]:
+        """Return the inputs of the graph, and per column the rows that cannot be scored and why."""
+        columns: dict[str, list[npt.NDArray[Any]]] = {"numeric": [], "categorical": []}
+        refused = []
+        for feature in self.contract["features"]:
+            name = feature["name"]
+            values = frame[name] if name in frame.columns else pd.Series(np.nan, index=frame.index)
+            encoded, wrong, problem = (_numbers if feature["kind"] == "numeric" else _codes)(values, feature)
+            columns[feature["kind"]].append(encoded)
+            refused.append((wrong, f"column {name}: {problem}"))
+        return {name: np.stack(arrays, axis=1) for name, arrays in columns.items() if arrays}, refused
 
     def run(self, feeds: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         """Score encoded rows: `numeric` float32 [N, numeric features], `categorical` int64 [N, categorical features].
@@ -63,19 +83,31 @@ class CreditRiskModel:
         return np.asarray(probability, dtype=np.float32)
 
 
-def _numbers(frame: pd.DataFrame, name: str) -> npt.NDArray[np.float32]:
-    numbers = frame[name].to_numpy(dtype=np.float32)
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"column {name}: missing or infinite values")
-    return numbers
+# A column's part of an input, the rows that cannot be scored, and why.
+_Column = tuple[npt.NDArray[Any], npt.NDArray[np.bool_], str]
 
 
-def _positions(frame: pd.DataFrame, name: str, categories: list[str]) -> npt.NDArray[np.int64]:
-    positions = pd.Index(categories).get_indexer(pd.Index(frame[name].astype(str)))
-    if (positions < 0).any():
-        unknown = sorted({str(value) for value in frame[name][positions < 0]})
-        raise ValueError(f"column {name}: {', '.join(unknown)} is not one of {', '.join(categories)}")
-    return positions.astype(np.int64)
+def _numbers(values: pd.Series, feature: dict[str, Any]) -> _Column:
+    """Return numbers as the graph reads them, NaN for missing, float32 [N]."""
+    numbers = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = np.where(np.isin(numbers, feature.get("missing_values", ())), np.nan, numbers)
+    missing = np.isnan(numbers)
+    refused = np.isinf(numbers) if feature.get("missing") else ~np.isfinite(numbers)
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32), refused, "missing or infinite values" if missing.any() else "infinite values"
+
+
+def _codes(values: pd.Series, feature: dict[str, Any]) -> _Column:
+    """Return category codes as the graph reads them, int64 [N]."""
+    categories = feature["categories"]
+    texts = values.astype(str)
+    codes = pd.Index(categories).get_indexer(pd.Index(texts)).astype(np.int64)
+    missing = values.isna().to_numpy() | texts.isin(feature.get("missing_values", ())).to_numpy()
+    other = ~missing & (codes < 0)
+    codes[missing], codes[other] = len(categories), len(categories) + 1
+    refused = (missing & (not feature.get("missing"))) | (other & (not feature.get("other")))
+    unknown = sorted({str(value) for value in values[refused]})
+    return codes, refused, f"{', '.join(unknown)} is not one of {', '.join(categories)}"
 
 
 def _load_pyfunc(path: str) -> CreditRiskModel:

@@ -1,0 +1,49 @@
+"""What the columns of the network's two inputs may hold."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CategoryInput:
+    """One column of the input `categorical`.
+
+    Attributes:
+        count: Number of categories; their codes are 0 to count - 1.
+        ordered: Whether the order of the categories carries information.
+        missing: Whether the code `count`, for a missing value, may occur.
+        other: Whether the code `count + 1`, for any category outside the list, may occur.
+    """
+
+    count: int
+    ordered: bool = False
+    missing: bool = False
+    other: bool = False
+
+    @property
+    def missing_code(self) -> int:
+        """The code of a missing value."""
+        return self.count
+
+    @property
+    def other_code(self) -> int:
+        """The code of a category outside the list."""
+        return self.count + 1
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """All codes that may occur."""
+        more = ((self.missing_code, self.missing), (self.other_code, self.other))
+        return (*range(self.count), *(code for code, allowed in more if allowed))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The columns of both inputs, in the order of the features.
+
+    Attributes:
+        missing: Whether each column of the input `numeric` may be missing (NaN).
+        categories: The columns of the input `categorical`.
+    """
+
+    missing: tuple[bool, ...]
+    categories: tuple[CategoryInput, ...]

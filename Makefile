@@ -109,7 +109,7 @@ bench-routing: $(STAMP) ## cost of canary routing, idle and per forwarded reques
 	$(PYTHON) benchmarks/routing/cost.py
 
 bench-registry: $(STAMP) ## MLflow with fifty clients at once, by how it reaches its database
-	$(PYTHON) benchmarks/registry/parallel_clients.py
+	$(PYTHON) benchmarks/tracking/parallel_clients.py
 
 bench-operator: $(STAMP) ## cost of the operator with ten idle ModelPromotions, and its reaction time
 	$(PYTHON) benchmarks/operator/idle.py

@@ -85,7 +85,8 @@ def describe(source: str, *, target: str = "", scratch: Path) -> Proposal:
         if column.name == outcome["column"]:
             continue
         if reason := _unusable(column, frame[column.name], defaulted):
-            warnings.append(f"{column.name}: left out: {reason}")
+            shown = column.name if column.name.isprintable() else repr(column.name)
+            warnings.append(f"{shown}: left out: {reason}")
             if id_column is None and "identifier" in reason and not column.missing:
                 id_column = column.name
             continue
@@ -213,6 +214,8 @@ def _unusable(column: Column, values: pd.Series, defaulted: npt.NDArray[np.float
     """Return why a column is left out, or None."""
     if column.name in RESERVED_NAMES:
         return "the service keeps this name for itself"
+    if not column.name.isprintable():
+        return "its name has control characters: rename it"
     if len(column.texts) < 2:
         return f"it is constant: {column.texts[0]}" if column.texts else "it is empty"
     if _is_identifier(column):

@@ -13,12 +13,12 @@ from charts.rendering import NAMES, SCENARIOS, pod_templates, render
 from e2e import model_versions as versions
 from e2e.environment import Environment
 from e2e.kubernetes_api import Document
-from e2e.namespace import TARGET, ScenarioNamespace
+from e2e.namespace import LONGEST_WAIT_SECONDS, TARGET, ScenarioNamespace
 from e2e.parallel import promotion_scenario
 from e2e.pods import CANARY, OPERATOR, STABLE
 from e2e.promotion import STAYS_AT_30_PERCENT
 from e2e.scenario import Scenario
-from localcluster.console import ClusterError, say
+from localcluster.console import ClusterError, say, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 # From the command to the last object that is gone.
@@ -122,36 +122,56 @@ def test_install_upgrade_and_rollout_in_a_namespace_with_quota_and_limits(scenar
         assert used["status"]["used"]["limits.cpu"] != "0"
     finally:
         namespace.kubectl("delete", "resourcequota/quota", "limitrange/limits")
+        # New pods, without the CPU limit.
+        namespace.install_api()
+        namespace.wait_for_rollouts(TARGET)
 
 
 @pytest.mark.parametrize("chart", [name for name in NAMES if name != "credit-risk"])
 def test_quota_and_limits_admit_the_pods_of_every_chart(chart: str, environment: Environment, limited: str) -> None:
     """Without a LimitRange, each container needs the limits that the quota counts: the CPU's by a value."""
-    documents = [
-        dry_run_pod(template)
-        for scenario in SCENARIOS if scenario.startswith(f"{chart}/")
-        for template in pod_templates(render(scenario, "--set=resources.limits.cpu=500m")).values()
-    ]  # fmt: skip
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-    created = environment.kubectl(limited, "create", "--dry-run=server", "-f", "-", text=text)
+    with environment.charts:
+        templates = [
+            template
+            for scenario in SCENARIOS
+            if scenario.startswith(f"{chart}/")
+            for template in pod_templates(render(scenario, "--set=resources.limits.cpu=500m")).values()
+        ]
+    documents = [dry_run_pod(template) for template in templates]
+    created = dry_run(environment, limited, {"apiVersion": "v1", "kind": "List", "items": documents})
     assert created.count("created (server dry run)") == len(documents)
 
 
 def test_the_quota_refuses_a_pod_without_the_limit_that_it_counts(environment: Environment, limited: str) -> None:
-    (pod,) = (dry_run_pod(template) for template in pod_templates(render("postgres/ci/default-values.yaml")).values())
+    with environment.charts:
+        (template,) = pod_templates(render("postgres/ci/default-values.yaml")).values()
     with pytest.raises(ClusterError, match=r"must specify limits\.cpu"):
-        environment.kubectl(limited, "create", "--dry-run=server", "-f", "-", text=json.dumps(pod))
+        dry_run(environment, limited, dry_run_pod(template))
 
 
 @pytest.fixture(scope="module")
 def limited(environment: Environment) -> Iterator[str]:
     """A namespace with a quota on requests and limits, and no LimitRange."""
+    environment.kubectl("default", "delete", "namespace", LIMITED, "--ignore-not-found")
     environment.kubectl("default", "create", "namespace", LIMITED)
     try:
         environment.kubectl(LIMITED, "apply", "-f", "-", text=yaml.safe_dump(QUOTA))
+        # Until its controller has counted, the quota refuses everything.
+        path = f"/api/v1/namespaces/{LIMITED}/resourcequotas/quota"
+        wait_for(
+            "the quota's status",
+            lambda: None if environment.api.get(path).get("status", {}).get("hard") else "it has none",
+            timeout_seconds=LONGEST_WAIT_SECONDS,
+        )
         yield LIMITED
     finally:
         environment.kubectl("default", "delete", "namespace", LIMITED, "--wait=false")
+
+
+def dry_run(environment: Environment, namespace: str, document: Document) -> str:
+    """Let the API server admit objects without creating them; return what kubectl prints."""
+    options = ["--dry-run=server", "--validate=false", "-f", "-"]
+    return environment.kubectl(namespace, "create", *options, text=json.dumps(document))
 
 
 def dry_run_pod(template: Document) -> Document:

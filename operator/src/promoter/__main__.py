@@ -47,14 +47,15 @@ async def run(settings: Settings) -> None:
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
         )
         stack.push_async_callback(scheduler.close)
-        leftovers = Leftovers(cluster, settings.watched, scheduler.followed, time.monotonic)
-        task = asyncio.create_task(leftovers.run(settings.poll_seconds), name="leftovers")
-        stack.callback(task.cancel)
         await _listen(stack, settings.port, create_app(settings, scheduler, poller, adapters.telemetry, ready))
         if lease:
             await _hold(lease, stack, stop, ready)
         if stop.is_set():
             return
+        # Not while it stands by: it would know of no ModelPromotion, and take every autoscaler for a leftover.
+        leftovers = Leftovers(cluster, settings.watched, scheduler.followed, time.monotonic)
+        task = asyncio.create_task(leftovers.run(settings.poll_seconds), name="leftovers")
+        stack.callback(task.cancel)
         await kopf.operator(
             registry=create_registry(scheduler),
             settings=create_settings(),

@@ -25,7 +25,7 @@ def test_the_golden_contracts_of_both_versions_are_read(version: int, ignored: t
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"format_version": 3}, "Invalid enum value 3"),
+        ({"format_version": 4}, "Invalid enum value 4"),
         ({"colour": "red"}, "unknown field"),
         ({"features": []}, "length >= 1"),
         ({"features": [DOCUMENT["features"][0]] * 2}, "income appears twice"),

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from scorer.answers import BatchByColumn, BatchByRow, Predictions, RefusedRow, RowScore, Score
-from scorer.applications.decoder import allowed_values
+from scorer.applications.features import allowed_values
 from scorer.applications.rows import MAX_ROWS
 from scorer.contract import APPLICANT_ID, CategoricalFeature, Contract, Feature
 from scorer.endpoints.tensors import InferRequest, InferResponse

@@ -18,6 +18,7 @@ CASES = json.loads((CONTRACTS / "cases/compatibility.json").read_text("utf-8"))
 GOLDEN = {
     "model-contract-1.json": "model-contract",
     "model-contract-2.json": "model-contract",
+    "model-contract-3.json": "model-contract",
     "route.json": "route",
     "route-without-canary.json": "route",
     "readiness-ready.json": "readiness",
@@ -51,16 +52,39 @@ def test_every_golden_document_is_checked() -> None:
     assert {file.name for file in (CONTRACTS / "golden").glob("*.json")} == set(GOLDEN)
 
 
-@pytest.mark.parametrize("key", ["ignored", "features", "score_histogram", "training_data_sha256"])
+@pytest.mark.parametrize(
+    "key", ["ignored", "features", "score_histogram", "training_data_sha256", "probability_limits"]
+)
 def test_a_model_contract_without_one_of_its_keys_is_refused(key: str) -> None:
-    document = read("golden/model-contract-2.json")
+    document = read("golden/model-contract-3.json")
     del document[key]
     assert not validator("model-contract").is_valid(document)
 
 
 def test_a_model_contract_with_an_unknown_key_is_refused() -> None:
-    assert not validator("model-contract").is_valid({**read("golden/model-contract-2.json"), "extra": 1})
-    assert not validator("model-contract").is_valid({**read("golden/model-contract-1.json"), "ignored": []})
+    newest = read("golden/model-contract-3.json")
+    older = read("golden/model-contract-2.json")
+    for document in (
+        {**newest, "extra": 1},
+        {**older, "extra": 1},
+        {**older, "probability_limits": newest["probability_limits"]},
+        {**older, "features": newest["features"]},
+        {**read("golden/model-contract-1.json"), "ignored": []},
+    ):
+        assert not validator("model-contract").is_valid(document)
+
+
+@pytest.mark.parametrize("key", ["missing", "missing_values", "other", "training_minimum", "training_maximum"])
+def test_a_feature_of_version_3_without_one_of_its_keys_is_refused(key: str) -> None:
+    document = read("golden/model-contract-3.json")
+    del next(feature for feature in reversed(document["features"]) if key in feature)[key]
+    assert not validator("model-contract").is_valid(document)
+
+
+def test_values_that_mean_missing_are_refused_where_nothing_may_be_missing() -> None:
+    document = read("golden/model-contract-3.json")
+    next(feature for feature in document["features"] if feature["missing_values"])["missing"] = False
+    assert not validator("model-contract").is_valid(document)
 
 
 @pytest.mark.parametrize("case", CASES["cases"], ids=lambda case: str(case["name"]))

@@ -45,7 +45,7 @@ def test_the_shared_cases_cover_every_code() -> None:
         (contract(numeric("income")),
          "purpose: feature-dropped: clients still send it; list it under `ignored` in the feature declaration"),
         (contract(numeric("income"), PURPOSE, numeric("age")),
-         "age: feature-added: clients do not send it; train without it"),
+         "age: feature-added: clients do not send it; train without it, or allow it to be missing"),
         (contract(numeric("income"), numeric("purpose", reason="R02")),
          "purpose: kind-changed: categorical in the champion, numeric in the canary"),
         (contract(numeric("income", unit="EUR"), PURPOSE),
@@ -63,16 +63,42 @@ def test_a_problem_names_feature_and_code_and_what_to_do(challenger: Document, m
     assert describe(problems(read_contract(CHAMPION), read_contract(challenger))) == message
 
 
+@pytest.mark.parametrize(
+    ("champion", "challenger", "message"),
+    [
+        (numeric("income") | {"missing": True}, numeric("income"),
+         "income: missing-refused: it may be missing for the champion, not for the canary; declare `missing` as "
+         "`allowed`"),
+        (numeric("income") | {"missing": True, "missing_values": [999, -1]},
+         numeric("income") | {"missing": True, "missing_values": [-1.0]},
+         "income: missing-value-removed: 999.0 means missing for the champion only; keep it under `missing_values`"),
+        (PURPOSE | {"other": True}, PURPOSE,
+         "purpose: other-refused: the canary refuses categories outside its list, the champion does not; declare "
+         "`other` for it"),
+    ],
+    ids=lambda value: value.split(": ")[1] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_may_be_missing_or_other_may_stay_so(champion: Document, challenger: Document, message: str) -> None:
+    assert describe(problems(*(read_contract(contract(side)) for side in (champion, challenger)))) == message
+
+
+def test_a_new_feature_that_may_be_missing_is_compatible_unless_clients_send_it_as_an_ignored_field() -> None:
+    challenger = read_contract(contract(numeric("income"), numeric("age", reason="R03") | {"missing": True}))
+    assert not problems(read_contract(contract(numeric("income"))), challenger)
+    (found,) = problems(read_contract(contract(numeric("income"), ignored=("age",))), challenger)
+    assert str(found) == "age: feature-added: clients may send any value for it; train without it"
+
+
 def test_several_problems_are_one_message() -> None:
     found = problems(read_contract(CHAMPION), read_contract(contract(numeric("age"))))
     assert [problem.partition(": ")[0] for problem in describe(found).split("; ")[::2]] == ["age", "income", "purpose"]
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_both_format_versions_are_read(version: int) -> None:
+@pytest.mark.parametrize(("version", "more"), [(1, []), (2, []), (3, ["bureau_score"])])
+def test_every_format_version_is_read(version: int, more: list[str]) -> None:
     document = json.loads((CONTRACTS / "golden" / f"model-contract-{version}.json").read_text())
     accepted = read_contract(document).accepted
-    assert sorted(accepted) == ["gender", "income", "purpose", "rate"]
+    assert sorted(accepted) == sorted(["gender", "income", "purpose", "rate", *more])
 
 
 @pytest.mark.parametrize(
@@ -81,7 +107,8 @@ def test_both_format_versions_are_read(version: int) -> None:
         ({"features": None}, "contract.features: Input should be a valid tuple"),
         ({"features": [{"kind": "numeric", "name": "income", "minimum": 0}]}, "features.0.numeric.reason_code: Field"),
         ({"features": [{"kind": "image", "name": "face"}]}, "does not match any of the expected tags"),
-        ({"format_version": 3}, "contract.format_version: Input should be 1 or 2"),
+        ({"format_version": 4}, "contract.format_version: Input should be 1, 2 or 3"),
+        ({"format_version": 3}, "contract: Value error, income: `missing` is required in format version 3"),
         ({"ignored": None}, "contract: Value error, `ignored` is required in format version 2"),
     ],
 )  # fmt: skip

@@ -5,38 +5,50 @@ import pytest
 from pydantic import ValidationError
 
 from conftest import REPOSITORY
-from trainer.export.contract import Contract
+from trainer.export.contract import Contract, NumericContract
 
 GOLDEN = REPOSITORY / "contracts/golden"
 
 
 @pytest.fixture
 def document() -> Any:
-    return json.loads((GOLDEN / "model-contract-2.json").read_text(encoding="utf-8"))
+    return json.loads((GOLDEN / "model-contract-3.json").read_text(encoding="utf-8"))
 
 
-def test_format_version_2_is_read_and_written_unchanged(document: dict[str, Any]) -> None:
-    contract = Contract.model_validate_json((GOLDEN / "model-contract-2.json").read_bytes())
+def test_format_version_3_is_read_and_written_unchanged(document: dict[str, Any]) -> None:
+    contract = Contract.model_validate_json((GOLDEN / "model-contract-3.json").read_bytes())
     assert contract.ignored == tuple(document["ignored"])
     assert contract.model_dump(mode="json") == document
 
 
-def test_format_version_1_is_read_as_a_contract_that_ignores_no_field() -> None:
-    contract = Contract.model_validate_json((GOLDEN / "model-contract-1.json").read_bytes())
-    assert (contract.format_version, contract.ignored) == (2, ())
-    assert contract.features
+@pytest.mark.parametrize(("version", "ignored"), [(1, ()), (2, ("gender",))])
+def test_an_older_format_is_read_as_a_contract_that_refuses_what_it_refused(
+    version: int, ignored: tuple[str, ...]
+) -> None:
+    contract = Contract.model_validate_json((GOLDEN / f"model-contract-{version}.json").read_bytes())
+    assert (contract.format_version, contract.ignored) == (3, ignored)
+    assert not any(feature.missing or feature.missing_values for feature in contract.features)
+    for feature in contract.features:
+        if isinstance(feature, NumericContract):
+            assert (feature.training_minimum, feature.training_maximum) == (feature.minimum, feature.maximum)
+        else:
+            assert not feature.other
+    assert 0 < contract.probability_limits.floor < 1e-8
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 3}, "format_version"),
+        ({"format_version": 4}, "format_version"),
+        ({"format_version": 2}, "format_version"),
         ({"format_version": 1}, "format_version"),
         ({"colour": "red"}, "colour"),
         ({"ignored": ["a", "a"]}, "more than once under `features` and `ignored`: a"),
         ({"ignored": [""]}, "ignored"),
+        ({"probability_limits": {"floor": 0.5, "ceiling": 0.5}}, "floor 0.5 is not below ceiling 0.5"),
+        ({"probability_limits": {"floor": 0, "ceiling": 0.5}}, "probability_limits.floor"),
     ],
-    ids=["a newer version", "version 1 with ignored fields", "an unknown key", "a duplicate", "an empty name"],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_an_invalid_contract_is_refused(change: dict[str, Any], message: str, document: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=message):
@@ -49,7 +61,24 @@ def test_an_ignored_field_cannot_be_a_feature(document: dict[str, Any]) -> None:
         Contract.model_validate({**document, "ignored": [name]})
 
 
-def test_version_2_must_list_its_ignored_fields(document: dict[str, Any]) -> None:
+def test_version_3_must_list_its_ignored_fields(document: dict[str, Any]) -> None:
     del document["ignored"]
     with pytest.raises(ValidationError, match="ignored"):
         Contract.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("bureau_score", {"training_minimum": 299.0}, "bureau_score: the range of the training data is not within"),
+        ("bureau_score", {"missing": False}, "bureau_score: `missing_values` without `missing`"),
+        ("purpose", {"missing": False}, "purpose: `missing_values` without `missing`"),
+        ("purpose", {"missing_values": ["Car"]}, "purpose: means missing, but is also a category: Car"),
+    ],
+)
+def test_a_feature_that_contradicts_itself_is_refused(
+    name: str, change: dict[str, Any], message: str, document: dict[str, Any]
+) -> None:
+    features = [{**feature, **(change if feature["name"] == name else {})} for feature in document["features"]]
+    with pytest.raises(ValidationError, match=message):
+        Contract.model_validate({**document, "features": features})

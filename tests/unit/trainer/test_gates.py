@@ -15,7 +15,7 @@ from trainer.evaluation.gates import (
     quality_gates,
 )
 from trainer.evaluation.metrics import measure
-from trainer.export.contract import Contract, ScoreHistogram, feature_contracts
+from trainer.export.contract import Contract, ProbabilityLimits, ScoreHistogram, feature_contracts
 
 LIMITS = GateLimits()
 
@@ -28,6 +28,7 @@ def contract_of(declaration: FeatureDeclaration) -> Contract:
         reference_applicant={},
         score_histogram=ScoreHistogram(edges=(0, 1), counts=(1,)),
         decision_threshold=0.5,
+        probability_limits=ProbabilityLimits(floor=0.001, ceiling=0.99),
         training_data_sha256="x",
     )
 

@@ -24,6 +24,8 @@ class _Part(BaseModel):
 class _Feature(_Part):
     name: str
     reason_code: str
+    # Format versions 1 and 2 do not have it: nothing may be missing.
+    missing: bool = False
 
 
 class NumericFeature(_Feature):
@@ -33,13 +35,16 @@ class NumericFeature(_Feature):
     unit: str
     minimum: float
     maximum: float
+    missing_values: tuple[float, ...] = ()
 
 
 class CategoricalFeature(_Feature):
-    """One of a closed list of categories."""
+    """One of a list of categories; with `other`, every other text is accepted too."""
 
     kind: Literal["categorical"]
     categories: tuple[str, ...]
+    missing_values: tuple[str, ...] = ()
+    other: bool = False
 
 
 Feature = NumericFeature | CategoricalFeature
@@ -48,15 +53,23 @@ Feature = NumericFeature | CategoricalFeature
 class Contract(_Part):
     """The part of a model contract that says which requests the model accepts."""
 
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
     features: tuple[Annotated[Feature, Field(discriminator="kind")], ...]
     # Fields of older models that the service accepts and discards; format version 1 has none.
     ignored: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
-    def _version_2_lists_ignored_fields(self) -> Self:
-        if self.format_version == 2 and self.ignored is None:
-            raise ValueError("`ignored` is required in format version 2")
+    def _later_versions_list_ignored_fields(self) -> Self:
+        if self.format_version > 1 and self.ignored is None:
+            raise ValueError(f"`ignored` is required in format version {self.format_version}")
+        return self
+
+    @model_validator(mode="after")
+    def _version_3_says_what_may_be_missing(self) -> Self:
+        for feature in self.features if self.format_version > 2 else ():
+            required = {"missing", "missing_values"} | ({"other"} if feature.kind == "categorical" else set())
+            if absent := sorted(required - feature.model_fields_set):
+                raise ValueError(f"{feature.name}: `{absent[0]}` is required in format version {self.format_version}")
         return self
 
     @property
@@ -99,8 +112,12 @@ def problems(champion: Contract, challenger: Contract) -> tuple[Problem, ...]:
     for feature in challenger.features:
         if feature.name in known:
             found += _changed(known[feature.name], feature)
-        else:
-            found.append(Problem(feature.name, "feature-added", "clients do not send it; train without it"))
+        elif feature.name in (champion.ignored or ()):
+            detail = "clients may send any value for it; train without it"
+            found.append(Problem(feature.name, "feature-added", detail))
+        elif not feature.missing:
+            detail = "clients do not send it; train without it, or allow it to be missing"
+            found.append(Problem(feature.name, "feature-added", detail))
     still_accepted = set(challenger.accepted)
     return (*found, *map(_dropped, (name for name in champion.accepted if name not in still_accepted)))
 
@@ -119,10 +136,10 @@ def _changed(old: Feature, new: Feature) -> Iterator[Problem]:
     match old, new:
         case NumericFeature(), NumericFeature():
             yield from _changed_number(old, new)
+            yield from _changed_missing(old, new)
         case CategoricalFeature(), CategoricalFeature():
-            if missing := [category for category in old.categories if category not in new.categories]:
-                detail = f"the canary refuses {', '.join(missing)}; keep every category of the champion"
-                yield Problem(new.name, "category-removed", detail)
+            yield from _changed_categories(old, new)
+            yield from _changed_missing(old, new)
         case _:
             yield Problem(new.name, "kind-changed", f"{old.kind} in the champion, {new.kind} in the canary")
     if old.reason_code != new.reason_code:
@@ -137,3 +154,24 @@ def _changed_number(old: NumericFeature, new: NumericFeature) -> Iterator[Proble
         detail = (f"the canary accepts {new.minimum:g} to {new.maximum:g}, the champion {old.minimum:g} to "
                   f"{old.maximum:g}; keep at least the champion's range")  # fmt: skip
         yield Problem(new.name, "range-narrowed", detail)
+
+
+def _changed_categories(old: CategoricalFeature, new: CategoricalFeature) -> Iterator[Problem]:
+    if new.other:
+        return
+    accepted = {*new.categories, *new.missing_values}
+    if refused := [category for category in old.categories if category not in accepted]:
+        detail = f"the canary refuses {', '.join(refused)}; keep every category of the champion"
+        yield Problem(new.name, "category-removed", detail)
+    if old.other:
+        detail = "the canary refuses categories outside its list, the champion does not; declare `other` for it"
+        yield Problem(new.name, "other-refused", detail)
+
+
+def _changed_missing(old: Feature, new: Feature) -> Iterator[Problem]:
+    if old.missing and not new.missing:
+        detail = "it may be missing for the champion, not for the canary; declare `missing` as `allowed`"
+        yield Problem(new.name, "missing-refused", detail)
+    elif removed := [str(value) for value in old.missing_values if value not in new.missing_values]:
+        detail = f"{', '.join(removed)} means missing for the champion only; keep it under `missing_values`"
+        yield Problem(new.name, "missing-value-removed", detail)

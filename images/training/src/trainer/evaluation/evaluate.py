@@ -18,6 +18,7 @@ from trainer.export.contract import (
     CONTRACT_FILE,
     MODEL_FILE,
     Contract,
+    ProbabilityLimits,
     feature_contracts,
     reference_applicant,
     score_histogram,
@@ -94,6 +95,7 @@ def evaluate(
         reference_applicant=reference,
         score_histogram=score_histogram(np.zeros(0)),
         decision_threshold=threshold,
+        probability_limits=ProbabilityLimits(floor=1e-9, ceiling=1 - 1e-9),
         training_data_sha256=data_sha256,
     )
     _write(contract, folder)

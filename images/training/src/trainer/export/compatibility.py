@@ -16,16 +16,22 @@ class Code(StrEnum):
     UNIT_CHANGED = "unit-changed"
     RANGE_NARROWED = "range-narrowed"
     CATEGORY_REMOVED = "category-removed"
+    OTHER_REFUSED = "other-refused"
+    MISSING_REFUSED = "missing-refused"
+    MISSING_VALUE_REMOVED = "missing-value-removed"
     REASON_CODE_CHANGED = "reason-code-changed"
 
 
 REMEDIES = {
-    Code.FEATURE_ADDED: "remove it from the feature declaration",
+    Code.FEATURE_ADDED: "remove it from the feature declaration, or allow it to be missing",
     Code.FEATURE_DROPPED: "list it under `ignored` in the feature declaration",
     Code.KIND_CHANGED: "declare it with the old kind, or under a new name",
     Code.UNIT_CHANGED: "declare it with the old unit, or under a new name",
     Code.RANGE_NARROWED: "declare a range that includes the old one",
     Code.CATEGORY_REMOVED: "keep the category in the feature declaration",
+    Code.OTHER_REFUSED: "declare `other` for it",
+    Code.MISSING_REFUSED: "declare it with `missing` as `allowed`",
+    Code.MISSING_VALUE_REMOVED: "keep the value under `missing_values`",
     Code.REASON_CODE_CHANGED: "declare the old reason code",
 }
 
@@ -58,10 +64,12 @@ def incompatibilities(champion: Contract, challenger: Contract) -> tuple[Incompa
     found: list[Incompatibility] = []
     for feature in challenger.features:
         before = known.get(feature.name)
-        if before is None:
-            found.append(Incompatibility(feature.name, Code.FEATURE_ADDED, "clients do not send it yet"))
-        else:
+        if before is not None:
             found += (Incompatibility(feature.name, code, detail) for code, detail in _changes(before, feature))
+        elif feature.name in champion.ignored:
+            found.append(Incompatibility(feature.name, Code.FEATURE_ADDED, "clients may send any value for it"))
+        elif not feature.missing:
+            found.append(Incompatibility(feature.name, Code.FEATURE_ADDED, "clients do not send it yet"))
     accepted = {*(feature.name for feature in challenger.features), *challenger.ignored}
     found += (
         Incompatibility(name, Code.FEATURE_DROPPED, "clients still send it")
@@ -74,9 +82,10 @@ def incompatibilities(champion: Contract, challenger: Contract) -> tuple[Incompa
 def _changes(before: FeatureContract, now: FeatureContract) -> Iterator[tuple[Code, str]]:
     if isinstance(before, NumericContract) and isinstance(now, NumericContract):
         yield from _numeric_changes(before, now)
+        yield from _missing_changes(before, now)
     elif isinstance(before, CategoricalContract) and isinstance(now, CategoricalContract):
-        if removed := [category for category in before.categories if category not in now.categories]:
-            yield Code.CATEGORY_REMOVED, f"no longer allowed: {', '.join(removed)}"
+        yield from _categorical_changes(before, now)
+        yield from _missing_changes(before, now)
     else:
         yield Code.KIND_CHANGED, f"was {before.kind}, is {now.kind}"
     if before.reason_code != now.reason_code:
@@ -91,3 +100,18 @@ def _numeric_changes(before: NumericContract, now: NumericContract) -> Iterator[
             Code.RANGE_NARROWED,
             f"was {before.minimum:g} to {before.maximum:g}, is {now.minimum:g} to {now.maximum:g}",
         )
+
+
+def _categorical_changes(before: CategoricalContract, now: CategoricalContract) -> Iterator[tuple[Code, str]]:
+    accepted = {*now.categories, *now.missing_values}
+    if not now.other and (removed := [category for category in before.categories if category not in accepted]):
+        yield Code.CATEGORY_REMOVED, f"no longer allowed: {', '.join(removed)}"
+    if before.other and not now.other:
+        yield Code.OTHER_REFUSED, "categories outside the list are no longer allowed"
+
+
+def _missing_changes(before: FeatureContract, now: FeatureContract) -> Iterator[tuple[Code, str]]:
+    if before.missing and not now.missing:
+        yield Code.MISSING_REFUSED, "it may no longer be missing"
+    elif removed := [str(value) for value in before.missing_values if value not in now.missing_values]:
+        yield Code.MISSING_VALUE_REMOVED, f"no longer mean missing: {', '.join(removed)}"

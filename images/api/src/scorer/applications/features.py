@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
-from scorer.applications.rows import Column
+from scorer.applications.rows import CodeRows, Column, FloatRows
 from scorer.contract import CategoricalFeature, Contract, Feature, NumericFeature
 from scorer.problems import FieldProblem
 
+# How many rows `probes_of` returns.
+PROBES = 3
 _NAN, _NOT_A_NUMBER = float("nan"), float("inf")
 # Half of the distance between neighboring float32 numbers, relative to them: a table of float32 holds a number that
 # means missing no more exactly than that.
@@ -118,6 +120,22 @@ Reader = NumberReader | CategoryReader
 def readers_of(contract: Contract) -> tuple[Reader, ...]:
     """Return a reader for each column of the model's inputs: the numeric features, then the categorical ones."""
     return (*map(NumberReader, contract.numeric), *map(CategoryReader, contract.categorical))
+
+
+def probes_of(contract: Contract, numeric: FloatRows, codes: CodeRows) -> tuple[FloatRows, CodeRows]:
+    """Return a row three times: as it is, with all missing that may be, and with all other categories that may be.
+
+    Args:
+        contract: Says what may be missing or another category.
+        numeric: float32 [1, numeric features].
+        codes: int64 [1, categorical features].
+    """
+    numbers, categories = np.repeat(numeric, PROBES, axis=0), np.repeat(codes, PROBES, axis=0)
+    numbers[1, [bool(feature.missing) for feature in contract.numeric]] = _NAN
+    for column, feature in enumerate(contract.categorical):
+        categories[1, column] = feature.missing_code if feature.missing else categories[1, column]
+        categories[2, column] = feature.other_code if feature.other else categories[2, column]
+    return numbers, categories
 
 
 def problem_of(reader: Reader, value: Any) -> FieldProblem | None:  # noqa: ANN401 - any JSON value

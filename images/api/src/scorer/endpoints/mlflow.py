@@ -12,7 +12,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from scorer.answers import Predictions
-from scorer.applications.decoder import check_value_count, read_json
+from scorer.applications.decoder import check_value_count
+from scorer.applications.missing import read_json_with_nan, with_missing
 from scorer.applications.rows import Column
 from scorer.applications.tables import Rows, refuse_duplicate_columns, refuse_invalid_rows
 from scorer.contract import Contract
@@ -95,8 +96,8 @@ def example(contract: Contract) -> Document:
 
 def _read(model: Model, body: bytes, given: str) -> Rows:
     if given == CSV:
-        return model.tables.from_columns(_csv_columns(model.contract, body), lenient=True)
-    document = read_json(body)
+        return model.tables.from_columns(with_missing(_csv_columns(model.contract, body), model.contract), lenient=True)
+    document = read_json_with_nan(body)
     forms = [form for form in FORMS if isinstance(document, dict) and form in document]
     if len(forms) != 1:
         raise Problem(422, f"the body must be an object with exactly one of {', '.join(FORMS)}")

@@ -7,21 +7,28 @@ import json
 import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import numpy as np
 import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
 from jsonschema import Draft202012Validator
+from prometheus_client import CollectorRegistry
 
 from scorer.app import create_app
 from scorer.applications.decoder import ApplicationDecoder
 from scorer.applications.missing import CSV_MISSING, read_json_with_nan
 from scorer.applications.tables import TableReader
+from scorer.canary.arm_metrics import ArmMetrics
+from scorer.canary.route import CanaryRoute, Route
+from scorer.canary.router import Router
 from scorer.contract import read_contract
 from scorer.http.asgi import App
 from scorer.metrics import Metrics
@@ -214,7 +221,7 @@ FORMS: dict[str, Callable[[Applicant], Request]] = {
     "arrow stream, absent": lambda row: table(present(row), "arrow.stream", pa.float64()),
     "parquet, null": lambda row: table(row, "parquet", pa.float64()),
     "parquet, NaN": lambda row: table(row, "parquet", pa.float32(), nan=True),
-    **{f"csv, {text!r}": lambda row, text=text: csv(row, text) for text in sorted(CSV_MISSING - {"None"})},
+    **{f"csv, {text!r}": partial(csv, text=text) for text in sorted(CSV_MISSING - {"None"})},
     "csv, absent": lambda row: csv(present(row), ""),
     "dataframe_split, null": split,
     "dataframe_split, NaN": lambda row: split(with_nan(row)),
@@ -246,7 +253,8 @@ def first_row(answer: httpx.Response) -> Applicant:
         buffer = io.BytesIO(answer.content)
         stream = pa.ipc.open_stream if "stream" in kind else pa.ipc.open_file
         rows = (pq.read_table(buffer) if "parquet" in kind else stream(buffer).read_all()).to_pylist()
-        return rows[0] | {"warnings": json.loads(rows[0].get("warnings") or "[]")}
+        first: Applicant = rows[0]
+        return first | {"warnings": json.loads(rows[0].get("warnings") or "[]")}
     if "ndjson" in kind:
         return {"warnings": [], **json.loads(answer.text.splitlines()[0])}
     document = answer.json()
@@ -402,6 +410,44 @@ async def test_refused_rows_are_not_warned_about(client: httpx.AsyncClient, metr
     assert ["problem" in result for result in results] == [True, False, True]
     assert ["warnings" in result for result in results] == [False, True, False]
     assert warned(metrics, "purpose", UNSEEN) == before
+
+
+async def test_a_canarys_answers_carry_warnings_and_it_is_told_whether_to(folder: Path, slot: ModelSlot) -> None:
+    challenger = ModelSlot(load_model(folder, Identity("credit-risk", "8", "run", {}, {})))
+    transport = httpx.ASGITransport(create_app(Settings(), challenger, Metrics()))
+
+    async def canary(request: web.Request) -> web.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://canary") as http:
+            answer = await http.post(str(request.rel_url), content=await request.read())
+        return web.Response(body=answer.content, status=answer.status_code, content_type="application/json")
+
+    runner = web.AppRunner(served := web.Application())
+    served.router.add_post("/v1/score", canary)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as session:
+        router = Router(session, ArmMetrics(CollectorRegistry()), "stable-pod")
+        route = CanaryRoute("8", f"http://127.0.0.1:{runner.addresses[0][1]}", 100, "live", 30_000)
+        router.apply(Route(1, "salt", None, route))
+        stable = httpx.ASGITransport(create_app(Settings(), slot, Metrics(), router))
+        async with httpx.AsyncClient(transport=stable, base_url="http://stable") as http:
+            sent = CASES["other category"].application
+            told, off = [(await http.post(f"/v1/score{query}", json=sent)).json() for query in ("", "?warnings=false")]
+    await runner.cleanup()
+    assert told["model"]["version"] == off["model"]["version"] == "8"
+    assert [warning["code"] for warning in told["warnings"]] == [UNSEEN]
+    assert "warnings" not in off
+
+
+async def test_the_audit_log_says_nothing_of_warnings(
+    slot: ModelSlot, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    audited = httpx.ASGITransport(create_app(Settings(audit_log=True), slot, Metrics()))
+    async with httpx.AsyncClient(transport=audited, base_url="http://scoring") as http:
+        for case in ("complete", "outside training"):
+            await http.post("/v1/score", json=CASES[case].application)
+    usual, unusual = map(json.loads, capfdbinary.readouterr().out.splitlines())
+    assert usual.keys() == unusual.keys()
 
 
 async def test_a_missing_value_is_a_reason_that_says_so(client: httpx.AsyncClient) -> None:

@@ -56,8 +56,9 @@ class SingleScorer:
 
 def _logged(score: Score) -> dict[str, object]:
     """Return what the audit log keeps of an answer; of reasons only codes, since sentences contain applicant data."""
-    codes = UNSET if isinstance(score.reasons, UnsetType) else [reason.code for reason in score.reasons]
+    given = score.reasons
+    codes = {} if isinstance(given, UnsetType) else {"reasons": [reason.code for reason in given]}
     return {
         "request_id": score.request_id, "model": score.model, "served_by": score.served_by, "decision": score.decision,
-        "probability_of_default": score.probability_of_default, "score_points": score.score_points, "reasons": codes,
+        "probability_of_default": score.probability_of_default, "score_points": score.score_points, **codes,
     }  # fmt: skip

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from scorer.app import create_app
 from scorer.applications.decoder import ApplicationDecoder
-from scorer.applications.missing import CSV_MISSING, read_json_with_nan
+from scorer.applications.missing import read_json_with_nan
 from scorer.applications.tables import TableReader
 from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.route import CanaryRoute, Route
@@ -38,11 +36,9 @@ from scorer.model.readiness import ModelError
 from scorer.problems import Problem
 from scorer.settings import Settings
 from unit.scorer.missing_model import CONTRACT, FEATURES, REFERENCE, write_model
+from unit.scorer.protocol_forms import BATCH, NAN, Applicant, as_json, csv, first_row, forms_of, present, send
 
-BATCH, INFER = "/v1/score/batch", "/v2/models/credit-risk/infer"
 OUTSIDE, UNSEEN = "outside-training-range", "unseen-category"
-Applicant = dict[str, Any]
-NAN = float("nan")
 NUMBERS = [feature["name"] for feature in FEATURES if feature["kind"] == "numeric"]
 OPTIONAL = [feature["name"] for feature in FEATURES if feature["missing"]]
 
@@ -89,7 +85,7 @@ CASES = {
     ),
     "at the ends of training": Case({"income": 400_000.0, "debt_ratio": 0.9}, (400_000, 680, 0.9)),
 }  # fmt: skip
-Request = tuple[str, bytes, str]
+FORMS = forms_of(NUMBERS, REFERENCE)
 
 
 @pytest.fixture(scope="module")
@@ -136,137 +132,6 @@ def graph(folder: Path) -> Graph:
 
 def warned(metrics: Metrics, field: str, code: str) -> float:
     return metrics.registry.get_sample_value("scorer_input_warnings_total", {"field": field, "code": code}) or 0
-
-
-def present(row: Applicant) -> Applicant:
-    return {name: value for name, value in row.items() if value is not None}
-
-
-def with_nan(row: Applicant) -> Applicant:
-    return {name: NAN if value is None else value for name, value in row.items()}
-
-
-def columns(row: Applicant) -> Applicant:
-    return {name: [value] for name, value in row.items()}
-
-
-def as_json(path: str, document: object) -> Request:
-    """As Python's own json writes it: NaN for NaN."""
-    return path, json.dumps(document).encode(), "application/json"
-
-
-def lines(*rows: Applicant) -> Request:
-    return BATCH, b"\n".join(json.dumps(row).encode() for row in rows), "application/x-ndjson"
-
-
-def table(row: Applicant, kind: str, number: pa.DataType, *, dictionaries: bool = False, nan: bool = False) -> Request:
-    arrays = {}
-    for name, value in row.items():
-        given = NAN if nan and value is None and name in NUMBERS else value
-        array = pa.array([given], number if name in NUMBERS else pa.string(), from_pandas=False)
-        arrays[name] = array.dictionary_encode() if dictionaries and name not in NUMBERS else array
-    whole, buffer = pa.table(arrays), io.BytesIO()
-    if kind == "parquet":
-        pq.write_table(whole, buffer)
-    else:
-        with (pa.ipc.new_file if kind == "arrow.file" else pa.ipc.new_stream)(buffer, whole.schema) as writer:
-            writer.write_table(whole)
-    return BATCH, buffer.getvalue(), f"application/vnd.apache.{kind}"
-
-
-def csv(row: Applicant, text: str) -> Request:
-    values = [text if value is None else str(value) for value in row.values()]
-    return "/invocations", f"{','.join(row)}\n{','.join(values)}\n".encode(), "text/csv"
-
-
-def tensors(row: Applicant) -> list[Applicant]:
-    return [
-        {"name": name, "shape": [1], "datatype": "FP64" if name in NUMBERS else "BYTES", "data": [value]}
-        for name, value in row.items()
-    ]
-
-
-def binary_tensors(row: Applicant, datatype: str) -> Request:
-    """NaN for a missing number; a missing text has no tensor."""
-    packed, code = b"", "<d" if datatype == "FP64" else "<f"
-    inputs = tensors(present({**row, **with_nan({name: row[name] for name in NUMBERS if name in row})}))
-    for tensor in inputs:
-        value = tensor.pop("data")[0]
-        raw = struct.pack(code, value) if tensor["name"] in NUMBERS else struct.pack("<I", len(value)) + value.encode()
-        tensor |= {"datatype": datatype if tensor["name"] in NUMBERS else "BYTES"}
-        tensor |= {"parameters": {"binary_data_size": len(raw)}}
-        packed += raw
-    head = json.dumps({"inputs": inputs}).encode()
-    return INFER, head + packed, f"application/octet-stream;{len(head)}"
-
-
-def split(row: Applicant) -> Request:
-    return as_json("/invocations", {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}})
-
-
-FORMS: dict[str, Callable[[Applicant], Request]] = {
-    "single, null": lambda row: as_json("/v1/score", row),
-    "single, absent": lambda row: as_json("/v1/score", present(row)),
-    "records, null": lambda row: as_json(BATCH, [row, row]),
-    "records, absent": lambda row: as_json(BATCH, [present(row), {**REFERENCE, **present(row)}]),
-    "records beside an invalid one": lambda row: as_json(BATCH, [row, {"nonsense": 1}]),
-    "columns, null": lambda row: as_json(BATCH, columns(row)),
-    "columns, absent": lambda row: as_json(BATCH, columns(present(row))),
-    "lines, null": lambda row: lines(row, REFERENCE),
-    "lines, absent": lambda row: lines(present(row)),
-    "arrow stream, null": lambda row: table(row, "arrow.stream", pa.float64()),
-    "arrow file, null, dictionaries": lambda row: table(row, "arrow.file", pa.float64(), dictionaries=True),
-    "arrow stream, NaN": lambda row: table(row, "arrow.stream", pa.float64(), nan=True),
-    "arrow stream, float32": lambda row: table(row, "arrow.stream", pa.float32()),
-    "arrow stream, absent": lambda row: table(present(row), "arrow.stream", pa.float64()),
-    "parquet, null": lambda row: table(row, "parquet", pa.float64()),
-    "parquet, NaN": lambda row: table(row, "parquet", pa.float32(), nan=True),
-    **{f"csv, {text!r}": partial(csv, text=text) for text in sorted(CSV_MISSING - {"None"})},
-    "csv, absent": lambda row: csv(present(row), ""),
-    "dataframe_split, null": split,
-    "dataframe_split, NaN": lambda row: split(with_nan(row)),
-    "dataframe_records, null": lambda row: as_json("/invocations", {"dataframe_records": [row]}),
-    "dataframe_records, NaN": lambda row: as_json("/invocations", {"dataframe_records": [with_nan(row)]}),
-    "dataframe_records, absent": lambda row: as_json("/invocations", {"dataframe_records": [present(row)]}),
-    "instances, null": lambda row: as_json("/invocations", {"instances": [list(row.values())]}),
-    "inputs, NaN": lambda row: as_json("/invocations", {"inputs": columns(with_nan(row))}),
-    "open inference, null": lambda row: as_json(INFER, {"inputs": tensors(row)}),
-    "open inference, NaN": lambda row: as_json(INFER, {"inputs": tensors(with_nan(row))}),
-    "open inference, absent": lambda row: as_json(INFER, {"inputs": tensors(present(row))}),
-    "open inference, FP64": lambda row: binary_tensors(row, "FP64"),
-    "open inference, FP32": lambda row: binary_tensors(row, "FP32"),
-}  # fmt: skip
-
-
-async def send(client: httpx.AsyncClient, request: Request, query: str = "") -> httpx.Response:
-    path, body, media_type = request
-    kind, _, length = media_type.partition(";")
-    headers = {"Content-Type": kind, **({"Inference-Header-Content-Length": length} if length else {})}
-    return await client.post(path + query, content=body, headers=headers)
-
-
-def first_row(answer: httpx.Response) -> Applicant:
-    """The first row's probability, and its warnings where the protocol has them."""
-    assert answer.status_code == 200, answer.text
-    kind = answer.headers["content-type"]
-    if "apache" in kind:
-        buffer = io.BytesIO(answer.content)
-        stream = pa.ipc.open_stream if "stream" in kind else pa.ipc.open_file
-        rows = (pq.read_table(buffer) if "parquet" in kind else stream(buffer).read_all()).to_pylist()
-        first: Applicant = rows[0]
-        return first | {"warnings": json.loads(rows[0].get("warnings") or "[]")}
-    if "ndjson" in kind:
-        return {"warnings": [], **json.loads(answer.text.splitlines()[0])}
-    document = answer.json()
-    if "predictions" in document or "outputs" in document:
-        values = document.get("predictions") or document["outputs"][0]["data"]
-        return {"probability_of_default": values[0]}
-    if "results" in document:
-        return {"warnings": [], **document["results"][0]}
-    if "errors" in document:
-        said = [entry["warnings"] for entry in document.get("warnings", []) if entry["row"] == 0]
-        return {"probability_of_default": document["probability_of_default"][0], "warnings": said[0] if said else []}
-    return {"warnings": [], **document}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -333,6 +198,13 @@ async def test_texts_and_false_are_no_missing_numbers(client: httpx.AsyncClient,
         answer = await client.post("/v1/score" if isinstance(body, dict) else BATCH, json=body)
         assert "bureau_score" in answer.text
         assert "not a number" in answer.text
+
+
+@pytest.mark.parametrize("text", ["nan", "n/a", "missing", " ", "#N/A", "inf", "7_00"])
+async def test_other_texts_in_csv_are_wrong_and_not_missing(client: httpx.AsyncClient, text: str) -> None:
+    answer = await send(client, csv({**REFERENCE, "bureau_score": text}, ""))
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "row 0: bureau_score"
 
 
 async def test_text_in_a_tables_number_is_wrong_and_not_missing(client: httpx.AsyncClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -28,6 +29,7 @@ from scorer.scoring.interface import BatchScoring
 # The MLflow release whose protocol this is; clients read it to know what they may send.
 PROTOCOL_VERSION = "3.17.2"
 OPEN_PATHS = frozenset({"/ping"})
+_NAN = float("nan")
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _OPERATION: Document = {
     "requestBody": {
@@ -166,7 +168,8 @@ def _csv_columns(contract: Contract, body: bytes) -> dict[str, Column]:
 
 def _number(text: str) -> float | str:
     try:
-        # Python also reads underscores and the digits of other scripts.
-        return float(text) if text.isascii() and "_" not in text else text
+        # Python also reads underscores and the digits of other scripts, and NaN in spellings that do not mean missing.
+        number = float(text) if text.isascii() and "_" not in text else _NAN
     except ValueError:
         return text
+    return text if math.isnan(number) else number

@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/credit-risk
 PYTHON := .venv/bin/python
-STAMP := .venv/.lock-$(shell sha256sum requirements/dev.txt | cut -c1-12)
+STAMP := .venv/.lock-$(shell cat requirements/dev.txt requirements/sources.pth | sha256sum | cut -c1-12)
 LOCAL := PYTHONPATH=cluster/src $(PYTHON) -m localcluster
 export PATH := $(CURDIR)/.venv/bin:$(CACHE)/tools/bin:$(PATH)
 
@@ -16,17 +16,17 @@ help: ## list all targets
 
 ##@ stack
 .PHONY: up kind-up embedded-up train backup backups restore down status env images
-up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv: train on your own data)
-	@$(LOCAL) up --data "$(DATA)"
+up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv FEATURES=features.json: train on your own data)
+	@$(LOCAL) up --data "$(DATA)" --features "$(FEATURES)"
 
 kind-up: $(STAMP) ## the same on kind (needs Docker)
-	@$(LOCAL) --cluster kind up --data "$(DATA)"
+	@$(LOCAL) --cluster kind up --data "$(DATA)" --features "$(FEATURES)"
 
 embedded-up: $(STAMP) ## the same on the embedded cluster (needs root on Debian 12)
-	@$(LOCAL) --cluster embedded up --data "$(DATA)"
+	@$(LOCAL) --cluster embedded up --data "$(DATA)" --features "$(FEATURES)"
 
-train: $(STAMP) ## train another model and follow its log (DATA=loans.csv ARGS="--epochs 12")
-	@$(LOCAL) train --data "$(DATA)" --args="$(ARGS)"
+train: $(STAMP) ## train another model and follow its log (DATA=loans.csv FEATURES=features.json ARGS="--epochs 12")
+	@$(LOCAL) train --data "$(DATA)" --features "$(FEATURES)" --args="$(ARGS)"
 
 backup: $(STAMP) ## back up MLflow's database and artifacts now, and follow the log
 	@$(LOCAL) backup
@@ -50,7 +50,7 @@ images: $(STAMP) ## build changed images and load them into the running cluster
 	@$(LOCAL) images
 
 ##@ checks
-.PHONY: test test-fast test-e2e test-soak lint format
+.PHONY: test test-fast test-e2e test-soak scan lint format
 test: lint test-all ## lint and all tests, the end-to-end ones on a cluster (LOANS=loans.csv: use real loans)
 
 # One process for what shares an applied Terraform or a cluster; the scenarios there run in parallel by themselves.
@@ -68,6 +68,9 @@ test-e2e: $(STAMP) tools ## only the end-to-end tests
 test-soak: $(STAMP) tools ## rollouts under faults, 100,000 hostile requests, overload and steady load (CONTRIBUTING.md)
 	$(PYTHON) -m pytest -m soak
 
+scan: $(STAMP) tools ## secrets in the history and in rendered manifests
+	$(PYTHON) -m pytest tests/security
+
 lint: $(STAMP) ## ruff, mypy, import-linter, hadolint, shellcheck, actionlint
 	ruff check .
 	ruff format --check .
@@ -82,7 +85,7 @@ format: $(STAMP) ## format the code
 	ruff format .
 
 ##@ benchmarks
-.PHONY: bench-routing bench-operator bench-cluster bench-training bench-serving bench-ingress bench-overload
+.PHONY: bench-routing bench-registry bench-operator bench-cluster bench-training bench-serving bench-ingress bench-overload
 MODEL ?= $(CACHE)/benchmark-model
 $(CACHE)/benchmark-model: $(shell git ls-files images/training/src) | $(STAMP)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/training/model.py "$@"
@@ -105,6 +108,9 @@ bench-ingress: $(STAMP) tools $(MODEL) ## the API behind the running cluster's i
 bench-routing: $(STAMP) ## cost of canary routing, idle and per forwarded request (needs wrk)
 	$(PYTHON) benchmarks/routing/cost.py
 
+bench-registry: $(STAMP) ## MLflow with fifty clients at once, by how it reaches its database
+	$(PYTHON) benchmarks/registry/parallel_clients.py
+
 bench-operator: $(STAMP) ## cost of the operator with ten idle ModelPromotions, and its reaction time
 	$(PYTHON) benchmarks/operator/idle.py
 	$(PYTHON) benchmarks/operator/reaction.py
@@ -118,13 +124,14 @@ bench-cluster: $(STAMP) tools ## reaction time of the operator and cost of the h
 venv: $(STAMP) ## create the Python environment in .venv
 
 # Only uv itself is installed without a hash; it verifies the hashes of everything else.
-$(STAMP): requirements/dev.txt
+$(STAMP): requirements/dev.txt requirements/sources.pth
 	@python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null \
 	    || { echo "python3-venv is not installed; run: apt-get install python3-venv"; exit 1; }
 	@echo "-> Install the Python environment into .venv"
 	@test -x .venv/bin/uv || { python3 -m venv .venv && .venv/bin/pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements/dev.txt)"; }
 	@.venv/bin/uv pip install --quiet --python $(PYTHON) --require-hashes --compile-bytecode \
 	    $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --requirement requirements/dev.txt
+	@cp requirements/sources.pth "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/credit-risk.pth"
 	@rm -f .venv/.lock-* && touch $@
 
 tools: $(STAMP) ## install the pinned helm and kubectl into the cache

@@ -1,11 +1,12 @@
 """What the scoring service does under three times its capacity, and to single applications beside large batches.
 
-    python benchmarks/serving/overload.py --model FOLDER [--seconds 5] [--rounds 3] [--json]
+    python benchmarks/serving/overload.py --model FOLDER [--seconds 5] [--rounds 3] [--also SOURCES] [--json]
 
-The service runs on one core, its clients on another one (needs wrk). Capacity is what it scores for as many
-connections as it lets requests run at once; overload is three times as many connections, each of which tries again at
-once, however often it is told to wait. Rounds take turns, so that both see the same load of the machine; numbers are
-medians.
+The service runs on one core, its clients on another one (needs wrk). Capacity is what it scores for three quarters of
+the connections whose requests it lets run at once; overload is three times as many connections as may run, each of
+which tries again at once, however often it is told to wait. Rounds take turns, so that all see the same load of the
+machine; numbers are medians. Shorter ones than 5 s mostly tell how long hundreds of connections take to open. `--also`
+measures the service of another checkout (its images/api/src) in the same rounds.
 """
 
 import argparse
@@ -15,8 +16,9 @@ import multiprocessing
 import os
 import statistics
 import tempfile
+import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -26,29 +28,79 @@ from run import Contender, applicants, body_for, environments, start_all
 
 # The chart's api.limits.concurrentRequests.
 AT_ONCE = 256
+# Enough for all the service can score, and few enough that a core that is a little slower lets them all run.
+FULL = 192
 FEW = 16
 ROWS = 10_000
 # Dear ones, so that the clients' core can offer three times as many.
 TARGET = "/v1/score?reasons=4"
 
 
-def overload(server: Contender, script: Path, rounds: int, seconds: float) -> dict[str, dict]:
-    """Return the medians of outcomes, and how long the service took to be as it was."""
-    found: dict[str, list[Outcome]] = {"few": [], "capacity": [], "overload": []}
-    recoveries = []
-    for _ in range(rounds):
-        found["few"].append(press(server, script, FEW, seconds, TARGET))
-        found["capacity"].append(press(server, script, AT_ONCE - FEW, seconds, TARGET))
-        found["overload"].append(press(server, script, 3 * AT_ONCE, seconds, TARGET))
-        recoveries.append(_recovery(server, script, found["few"][-1]))
+@dataclass(frozen=True)
+class Service:
+    """A running version of the service: where it answers, and where its probes do."""
+
+    server: Contender
+    management: int
+
+
+class Newcomers:
+    """Clients that come during overload and obey: each sends one request, and times its refusal in milliseconds."""
+
+    def __init__(self, server: Contender) -> None:
+        self._server, self._stop = server, threading.Event()
+        self.refusals: list[float] = []
+        self._thread = threading.Thread(target=self._come)
+
+    def __enter__(self) -> "Newcomers":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _come(self) -> None:
+        while not self._stop.wait(0.02):
+            with contextlib.closing(HTTPConnection("127.0.0.1", self._server.port, timeout=30)) as connection:
+                connection.connect()
+                started = time.perf_counter()
+                connection.request("POST", TARGET, self._server.body, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status == 503:
+                    self.refusals.append((time.perf_counter() - started) * 1000)
+
+
+def overload(services: dict[str, Service], script: Path, rounds: int, seconds: float) -> dict[str, dict[str, dict]]:
+    """Return by service the medians of outcomes, and how long it took to be as it was."""
+    found = {name: {"few": [], "capacity": [], "overload": [], "recovery": []} for name in services}
+    refusals = {name: [] for name in services}
+    for number in range(rounds):
+        for name in list(services)[:: -1 if number % 2 else 1]:
+            server, outcomes = services[name].server, found[name]
+            outcomes["few"].append(press(server, script, FEW, seconds, TARGET))
+            outcomes["capacity"].append(press(server, script, FULL, seconds, TARGET))
+            with Newcomers(server) as newcomers:
+                outcomes["overload"].append(press(server, script, 3 * AT_ONCE, seconds, TARGET))
+            refusals[name] += newcomers.refusals
+            outcomes["recovery"].append(_recovery(server, script, outcomes["few"][-1]))
+    return {name: _summary(outcomes.pop("recovery"), refusals[name], outcomes) for name, outcomes in found.items()}
+
+
+def _summary(recoveries: list[float], refusals: list[float], found: dict[str, list[Outcome]]) -> dict[str, dict]:
     result = {
         name: {key: statistics.median(asdict(o)[key] for o in outcomes) for key in asdict(outcomes[0])}
         for name, outcomes in found.items()
     }
     pairs = zip(found["overload"], found["capacity"], strict=True)
-    ratio = statistics.median(over.p99 / normal.p99 for over, normal in pairs)
+    ratios = sorted(over.p99 / normal.p99 for over, normal in pairs)
     others = max(outcome.other for outcome in found["overload"])
-    return {**result, "promise": {"p99_ratio": ratio, "recovery_seconds": max(recoveries), "other": others}}
+    promise = {
+        "p99_ratio": statistics.median(ratios), "p99_ratios": ratios, "recovery_seconds": max(recoveries),
+        "refusal_p50": statistics.median(refusals or [float("nan")]), "other": others,
+    }  # fmt: skip
+    return {**result, "promise": promise}
 
 
 def _recovery(server: Contender, script: Path, normal: Outcome) -> float:
@@ -73,19 +125,17 @@ def _post_batches(port: int, body: bytes, stop: "multiprocessing.Event", count: 
                     count.value += 1
 
 
-def beside_batches(server: Contender, management: int, model: Path, clients: int, seconds: float) -> dict[str, float]:
+def beside_batches(service: Service, model: Path, clients: int, seconds: float) -> dict[str, float]:
     """Return the latencies of probes and of single applications, in milliseconds, while clients post large batches."""
-    asked = applicants(model)
+    asked, port = applicants(model), service.server.port
     body, single = json.dumps(asked[:ROWS]).encode(), body_for("scoring", asked[0])
     stop, count = multiprocessing.Event(), multiprocessing.Value("i", 0)
-    work = [
-        multiprocessing.Process(target=_post_batches, args=(server.port, body, stop, count)) for _ in range(clients)
-    ]
+    work = [multiprocessing.Process(target=_post_batches, args=(port, body, stop, count)) for _ in range(clients)]
     for process in work:
         process.start()
     try:
         time.sleep(1 if clients else 0)
-        singles, probes = _ask(server.port, management, single, seconds)
+        singles, probes = _ask(port, service.management, single, seconds)
     finally:
         stop.set()
         for process in work:
@@ -131,8 +181,10 @@ def show(found: dict[str, dict]) -> None:
               f"{row['p50']:.1f} | {row['p99']:.1f} | {row['all_p50']:.1f} | {row['other']:.0f} | "
               f"{row['busy']:.2f} |")  # fmt: skip
     promise = found["overload"]["promise"]
-    print(f"\np99 under overload to p99 at capacity: {promise['p99_ratio']:.2f}; "
-          f"recovered after {promise['recovery_seconds']:.1f} s\n")  # fmt: skip
+    ratios = ", ".join(f"{ratio:.2f}" for ratio in promise["p99_ratios"])
+    print(f"\np99 under overload to p99 at capacity: {promise['p99_ratio']:.2f} (rounds: {ratios}); "
+          f"recovered after {promise['recovery_seconds']:.1f} s; a client that just came is refused within "
+          f"{promise['refusal_p50']:.1f} ms (median)\n")  # fmt: skip
     print(f"| clients with batches of {ROWS} rows | batches | single p50, ms | single p99, ms | probe p99, ms | "
           "probe max, ms |\n|---|---|---|---|---|---|")  # fmt: skip
     for clients, row in found["batches"].items():
@@ -140,34 +192,53 @@ def show(found: dict[str, dict]) -> None:
         print(f"| {clients} | {row['batches']:.0f} | {' | '.join(numbers)} |")
 
 
+def start(model: Path, registry: str, work: Path, sources: Path | None, running: contextlib.ExitStack) -> Service:
+    """Start this checkout's service, or that of other sources."""
+    work.mkdir()
+    base, ours = environments(model, registry, work)
+    ours["SCORER_MAX_CONCURRENT_REQUESTS"] = str(AT_ONCE)
+    if sources:
+        ours["PYTHONPATH"] = str(sources.resolve())
+    server, *_ = start_all(model, Path("/nowhere"), base, ours, work, running, ["scoring", "scoring, 4 reasons"])
+    return Service(server, int(ours["SCORER_MANAGEMENT_PORT"]))
+
+
+def measure(services: dict[str, Service], model: Path, script: Path, options: argparse.Namespace) -> dict[str, dict]:
+    """Return by service what overload and batches do to it."""
+    for service in services.values():
+        press(service.server, script, FEW, 1, TARGET)
+    pressed = overload(services, script, options.rounds, options.seconds)
+    batches = {
+        clients: {name: beside_batches(service, model, clients, options.seconds) for name, service in services.items()}
+        for clients in (0, 1, 4)
+    }
+    return {
+        name: {"overload": pressed[name], "batches": {str(clients): row[name] for clients, row in batches.items()}}
+        for name in services
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="the folder of a registered version")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--also", type=Path, help="sources of the service to compare with")
     parser.add_argument("--json", action="store_true", help="print numbers for a program")
     options = parser.parse_args()
     model = options.model.resolve()
     with tempfile.TemporaryDirectory() as folder, registry_of(model) as registry, contextlib.ExitStack() as running:
         work = Path(folder)
-        base, ours = environments(model, registry, work)
-        ours["SCORER_MAX_CONCURRENT_REQUESTS"] = str(AT_ONCE)
-        server, *_ = start_all(model, Path("/nowhere"), base, ours, work, running, ["scoring", "scoring, 4 reasons"])
-        bodies = [body_for("scoring", one) for one in applicants(model)[:2000]]
-        script = write_script(work / "overload.lua", bodies)
-        press(server, script, FEW, 1, TARGET)
-        management = int(ours["SCORER_MANAGEMENT_PORT"])
-        found = {
-            "overload": overload(server, script, options.rounds, options.seconds),
-            "batches": {
-                str(clients): beside_batches(server, management, model, clients, options.seconds)
-                for clients in (0, 1, 4)
-            },
-        }
+        versions = {"this": None, **({"other": options.also} if options.also else {})}
+        services = {name: start(model, registry, work / name, path, running) for name, path in versions.items()}
+        script = write_script(work / "overload.lua", [body_for("scoring", one) for one in applicants(model)[:2000]])
+        found = measure(services, model, script, options)
     if options.json:
-        print(json.dumps(found))
-    else:
-        show(found)
+        print(json.dumps(found["this"] if options.also is None else found))
+        return
+    for name, numbers in found.items():
+        print(f"\n{name}\n")
+        show(numbers)
 
 
 if __name__ == "__main__":

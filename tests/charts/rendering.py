@@ -46,9 +46,14 @@ def _copy() -> TemporaryDirectory[str]:
     return folder
 
 
+def built_charts() -> Path:
+    """Return a copy of the charts with their dependencies built."""
+    return Path(_copy().name) / "charts"
+
+
 def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run helm in the charts folder of the copy."""
-    return subprocess.run([helm(), *arguments], capture_output=True, text=True, cwd=Path(_copy().name) / "charts")
+    return subprocess.run([helm(), *arguments], capture_output=True, text=True, cwd=built_charts())
 
 
 def render(scenario: str, *options: str) -> list[Document]:

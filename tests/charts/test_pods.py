@@ -188,3 +188,12 @@ def test_pod_settings_that_would_break_the_chart_are_rejected_with_a_reason(opti
     result = run_helm("template", "release", "api", option)
     assert result.returncode != 0
     assert reason in result.stderr
+
+
+@every_pod
+def test_a_cpu_limit_reaches_every_container_for_namespaces_with_a_quota_on_it(
+    part: str, options: tuple[str, ...]
+) -> None:
+    for name, template in configured(part, "--set=resources.limits.cpu=750m", *options)[1].items():
+        for container in containers(template):
+            assert container["resources"]["limits"]["cpu"] == "750m", name

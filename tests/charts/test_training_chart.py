@@ -59,7 +59,10 @@ def test_a_search_is_an_indexed_job_on_clusters_that_have_them(version: str, ind
     assert ("persistentVolumeClaim" in str(pod["volumes"])) is not indexed
     (container,) = pod["containers"]
     environment = {variable["name"]: variable for variable in container["env"]}
-    assert environment["TRAINER_STUDY_STORAGE"]["value"] == "postgresql+psycopg2://postgres:5432/"
+    study = environment["TRAINER_STUDY_STORAGE"]["value"]
+    assert study.startswith("postgresql+psycopg2://postgres:5432/?")
+    assert "target_session_attrs=read-write" in study
+    assert ("--workers=4" in container["args"]) is indexed
     assert environment["PGPASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == "postgres-credentials"
     assert {"--exclude-protected", "--learning-rate=0.002", "--allow-contract-change", "--trials=40"} <= set(
         container["args"]

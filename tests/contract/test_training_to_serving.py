@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from conftest import REPOSITORY, quick_training
+from mlflow_server import mlflow_server
 from scorer.model.bundle import Model, ModelSlot, load_model
 from scorer.model.loader import keep_loading
 from scorer.model.readiness import ArtifactRejectedError, RegistryUnavailableError, VersionNotFoundError
@@ -30,7 +26,6 @@ from scorer.settings import Settings
 from trainer.data.synthetic import generate
 from trainer.evaluation.gates import GateLimits
 from trainer.pipeline import run
-from trainer.tracking.registry import wait_for_server
 
 pytestmark = pytest.mark.slow
 NAME = "credit-risk"
@@ -38,29 +33,11 @@ PROTECTED = ("gender", "marital_status")
 LENDING_CLUB = REPOSITORY / "tests/data/lending_club_sample.csv"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An MLflow server that proxies artifacts, as in the cluster."""
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    try:
-        wait_for_server(url, timeout_seconds=120)
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from localcluster.console import wait_for
+
 APPLICANTS = 120
 
 
@@ -61,6 +63,16 @@ class Clients:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+
+    def wait_for_answers(self, count: int = 50) -> None:
+        """Wait until this many more requests have been answered, so that faults meet clients at work."""
+        wanted = len(self.answers) + count
+
+        def missing() -> str | None:
+            found = len(self.answers)
+            return None if found >= wanted else f"{wanted - found} more are due"
+
+        wait_for("the clients' answers", missing, timeout_seconds=120)
 
     def since(self, moment: float) -> list[Answer]:
         """Return the answers to requests sent at or after a moment, in the order of sending."""

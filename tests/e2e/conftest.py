@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from conftest import read_loans
+from e2e.backends import Backends
 from e2e.environment import Environment
 from e2e.kubernetes_api import kubernetes_api
 from e2e.model_versions import VersionPublisher, download_production
@@ -77,16 +78,32 @@ def loans() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def scenario_results(
-    stack: Stack, loans: list[dict[str, Any]], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[None]]]:
-    """The results of all selected promotion scenarios, which run in parallel, by the test's id."""
+def environment(
+    stack: Stack, loans: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Environment]:
+    """The stack, and what scenarios need of it."""
+    folder = tmp_path_factory.mktemp("versions")
+    # The port-forward behind the client finds MLflow's new pod after an outage.
     with registry_client(stack) as client, kubernetes_api(stack) as api:
-        folder = tmp_path_factory.mktemp("versions")
         publisher = VersionPublisher(client, download_production(folder / "champion"), folder)
-        environment = Environment(stack, api, client, publisher, stack.cluster.images(), loans)
-        with scenario_namespaces(environment) as namespaces:
-            yield from run_scenarios(request.session.items, namespaces)
+        yield Environment(stack, api, client, publisher, stack.cluster.images(), loans)
+
+
+@pytest.fixture(scope="module")
+def backends(stack: Stack) -> Iterator[Backends]:
+    """The registry's parts, which run again after the module, whatever happened in it."""
+    found = Backends(stack)
+    try:
+        yield found
+    finally:
+        found.start()
+
+
+@pytest.fixture(scope="session")
+def scenario_results(environment: Environment, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
+    """The results of all selected promotion scenarios, which run in parallel, by the test's id."""
+    with scenario_namespaces(environment) as namespaces:
+        yield from run_scenarios(request.session.items, namespaces)
 
 
 def _reason_for_no_cluster() -> str | None:

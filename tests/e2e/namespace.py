@@ -65,10 +65,17 @@ class ScenarioNamespace:
         self.champion = self.register(good)
         self.move_pointer(self.champion)
         self.install_api()
-        if self.own_operator:
-            poll = f"--set=pollSeconds={poll_seconds:g}"
-            self.environment.helm_install("operator", self.name, "--set=crd.install=false", poll, *self.operator_values)
-            self.wait_for_rollouts("operator")
+        self._install_operator(poll_seconds)
+        self.wait_for_rollouts(TARGET)
+
+    def install_again(self) -> None:
+        """Serve the champion again after the namespace, or its releases, were deleted."""
+        self.move_pointer(self.champion)
+        self.install_api()
+        self._install_operator()
+        if not self.own_operator:
+            # Its Role and RoleBinding were deleted along with the namespace.
+            install_shared_operator(self.environment)
         self.wait_for_rollouts(TARGET)
 
     def install_api(self, *values: str, program: str = "helm") -> None:
@@ -77,6 +84,12 @@ class ScenarioNamespace:
             "api", self.name, f"--set=model.name={self.model}", f"--set=ingress.host={self.host}",
             "--set=resources.requests.cpu=20m", *self._ingress_values(), *self.api_values, *values, program=program,
         )  # fmt: skip
+
+    def _install_operator(self, poll_seconds: float = 1) -> None:
+        if self.own_operator:
+            poll = f"--set=pollSeconds={poll_seconds:g}"
+            self.environment.helm_install("operator", self.name, "--set=crd.install=false", poll, *self.operator_values)
+            self.wait_for_rollouts("operator")
 
     def reinstall(self, program: str = "helm") -> None:
         """Replace the API's release by a new one, made by this version of Helm alone, that serves the champion."""
@@ -182,6 +195,15 @@ class ScenarioNamespace:
             time.sleep(0.25)
 
 
+def install_shared_operator(environment: Environment) -> None:
+    """Install or upgrade the operator that watches the shared namespaces, all of which exist."""
+    environment.helm_install("operator", OPERATOR_NAMESPACE, "--set=crd.install=false", "--set=pollSeconds=1",
+                             f"--set=namespaces={{{','.join(SHARED)}}}",
+                             f"--set=targets={{{TARGET},{ABSENT_TARGET}}}")  # fmt: skip
+    status = ["rollout", "status", "deployment/operator", f"--timeout={LONGEST_WAIT_SECONDS:g}s"]
+    environment.kubectl(OPERATOR_NAMESPACE, *status)
+
+
 @contextmanager
 def scenario_namespaces(environment: Environment) -> Iterator[list[ScenarioNamespace]]:
     """Create the namespaces for the duration of the block, with the operators that watch them."""
@@ -195,11 +217,7 @@ def scenario_namespaces(environment: Environment) -> Iterator[list[ScenarioNames
     try:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(ScenarioNamespace.install, namespaces))
-        environment.helm_install("operator", OPERATOR_NAMESPACE, "--set=crd.install=false", "--set=pollSeconds=1",
-                                 f"--set=namespaces={{{','.join(SHARED)}}}",
-                                 f"--set=targets={{{TARGET},{ABSENT_TARGET}}}")  # fmt: skip
-        status = ["rollout", "status", "deployment/operator", f"--timeout={LONGEST_WAIT_SECONDS:g}s"]
-        environment.kubectl(OPERATOR_NAMESPACE, *status)
+        install_shared_operator(environment)
         yield namespaces
     finally:
         environment.kubectl("default", *delete, "--wait=false", *names)

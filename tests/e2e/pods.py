@@ -67,6 +67,11 @@ def sigstop(pids: Sequence[int]) -> None:
     _send(signal.SIGSTOP, pids)
 
 
+def sigcont(pids: Sequence[int]) -> None:
+    """Let frozen processes run again; those that were killed meanwhile stay dead."""
+    _send(signal.SIGCONT, pids)
+
+
 def _send(number: signal.Signals, pids: Sequence[int]) -> None:
     for pid in pids:
         # A probe's process ends by itself, and others end with their parent.

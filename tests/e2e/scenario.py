@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
 from e2e.clients import Clients, failed, left_canary
+from e2e.environment import Environment
 from e2e.kubernetes_api import Document
 from e2e.model_versions import Files
 from e2e.namespace import TARGET, ScenarioNamespace
@@ -165,3 +166,23 @@ def mounted_copy(deployment: Document) -> list[str]:
     volumes = deployment["spec"]["template"]["spec"].get("volumes") or []
     sources = [volume["projected"]["sources"] for volume in volumes if volume["name"] == "model-artifacts"]
     return [source["configMap"]["name"] for found in sources for source in found]
+
+
+@contextmanager
+def lone_scenario(
+    environment: Environment, name: str, *, api_values: Sequence[str] = (), operator_values: Sequence[str] = ()
+) -> Iterator[Scenario]:
+    """Serve a champion in a namespace with an operator of its own, for the duration of the block.
+
+    For faults that would reach other scenarios too: nothing runs beside it.
+    """
+    delete = ["delete", "namespace", name, "--ignore-not-found"]
+    environment.kubectl("default", *delete)
+    namespace = ScenarioNamespace(
+        environment, name, own_operator=True, api_values=tuple(api_values), operator_values=tuple(operator_values)
+    )
+    try:
+        namespace.install()
+        yield Scenario(namespace)
+    finally:
+        environment.kubectl("default", *delete, "--wait=false")

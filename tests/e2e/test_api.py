@@ -62,6 +62,16 @@ class KeepAliveClients:
         for thread in self._threads:
             thread.join()
 
+    def wait_for_answers(self, count: int) -> None:
+        """Wait until this many more requests have ended."""
+        wanted = self.outcomes.total() + count
+
+        def missing() -> str | None:
+            found = self.outcomes.total()
+            return None if found >= wanted else f"{wanted - found} more are due"
+
+        wait_for("the clients' answers", missing, timeout_seconds=120)
+
     def _run(self) -> None:
         headers = {"Content-Type": "application/json", "Host": self._stack.host}
         connection = http.client.HTTPConnection("127.0.0.1", self._stack.cluster.ports.http, timeout=20)
@@ -80,12 +90,12 @@ class KeepAliveClients:
 def test_a_rolling_restart_under_load_costs_no_request(stack: Stack, applicant: bytes) -> None:
     before = set(pods(stack))
     with KeepAliveClients(stack, applicant) as clients:
-        time.sleep(2)
+        clients.wait_for_answers(100)
         stack.kubectl("rollout", "restart", "deployment/scoring")
         stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=300s")
         _settle(stack)
         assert not before & set(pods(stack))
-        time.sleep(2)
+        clients.wait_for_answers(100)
     assert set(clients.outcomes) == {200}
     assert clients.outcomes[200] > 200
 

@@ -63,7 +63,7 @@ def test_a_lost_database_and_lost_artifacts_are_restored_while_every_loan_is_sco
     backup_seconds = time.monotonic() - started
     backup_id = capfd.readouterr().out.rpartition(" is complete")[0].rpartition(" ")[2]
     with Clients(own_stack.url, own_stack.host, own_stack.api_key, loans, rate=10) as clients:
-        time.sleep(2)
+        clients.wait_for_answers(20)
         lost_at = time.time()
         lose_database(own_stack)
         lose_artifacts(own_stack)
@@ -80,7 +80,7 @@ def test_a_lost_database_and_lost_artifacts_are_restored_while_every_loan_is_sco
         own_stack.kubectl("rollout", "status", "deployment/scoring", "--timeout=180s")
         own_stack.kubectl("wait", "--for=condition=Ready", f"modelpromotion/{NAME}", "--timeout=120s")
         total_seconds = time.time() - lost_at
-        time.sleep(2)
+        clients.wait_for_answers(20)
     assert len(clients.answers) > 50
     assert failed(clients.answers) == []
     report = capfd.readouterr().out

@@ -9,9 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import pytest
@@ -19,23 +17,19 @@ from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from e2e import model_versions as versions
+from e2e.backends import Backends
 from e2e.clients import Clients, failed
 from e2e.environment import Environment
-from e2e.kubernetes_api import Document, kubernetes_api
-from e2e.model_versions import VersionPublisher, download_production
-from e2e.namespace import TARGET, ScenarioNamespace
+from e2e.kubernetes_api import Document
+from e2e.measurements import report
+from e2e.namespace import TARGET
 from e2e.pods import CANARY, OPERATOR, PROMOTER, STABLE, is_ready, processes, sigkill
 from e2e.promotion import ANALYSIS, STAYS_AT_30_PERCENT, STEPS
-from e2e.registry_client import registry_client
-from e2e.scenario import Scenario, mounted_copy
-from localcluster.console import say, wait_for
-from localcluster.stack import Stack
+from e2e.scenario import Scenario, lone_scenario, mounted_copy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 NAMESPACE = "outages"
-# What the registry consists of, in the order in which it starts; a stack has one of the two object stores.
-REGISTRY = {"postgres": "statefulsets", "minio": "statefulsets", "seaweedfs": "statefulsets", "mlflow": "deployments"}
 # From the start of its container to a pod that is ready, without the registry.
 LONGEST_START_SECONDS = 10.0
 REPLICAS, SCALED_UP = 2, 6
@@ -47,69 +41,13 @@ PATIENT: Document = {**ANALYSIS, "failureLimit": 5}
 POLL = "--set-string=extraEnv[0].name=PROMOTER_POLL_MAX_SECONDS,extraEnv[0].value=3"
 
 
-@dataclass
-class Backends:
-    """The Deployments and StatefulSets behind the registry."""
-
-    stack: Stack
-    stopped_at: float = 0.0
-
-    def stop(self) -> None:
-        """Scale all of them to zero, and wait until their pods are gone."""
-        for name, kind in self._found():
-            self.stack.kubectl("scale", f"{kind}/{name}", "--replicas=0")
-        for name, _ in self._found():
-            wait_for(f"no pod of {name}", partial(self._pods, name), timeout_seconds=90)
-        self.stopped_at = time.time()
-
-    def start(self) -> None:
-        """Scale all of them to one replica, and wait until they are ready."""
-        for name, kind in self._found():
-            self.stack.kubectl("scale", f"{kind}/{name}", "--replicas=1")
-        for name, kind in self._found():
-            self.stack.kubectl("rollout", "status", f"{kind}/{name}", "--timeout=180s")
-
-    def _pods(self, name: str) -> str | None:
-        return self.stack.kubectl("get", "pods", "-l", f"app.kubernetes.io/name={name}", "-o", "name") or None
-
-    def _found(self) -> list[tuple[str, str]]:
-        names = self.stack.kubectl("get", "deployments,statefulsets", "-o", "jsonpath={.items[*].metadata.name}")
-        return [(name, kind) for name, kind in REGISTRY.items() if name in names.split()]
-
-
 @pytest.fixture(scope="module")
-def backends(stack: Stack) -> Iterator[Backends]:
-    """The registry's parts, which run again after the module, whatever happened in it."""
-    found = Backends(stack)
-    try:
-        yield found
-    finally:
-        found.start()
-
-
-@pytest.fixture(scope="module")
-def scenario(
-    stack: Stack, backends: Backends, loans: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Scenario]:
+def scenario(environment: Environment, backends: Backends) -> Iterator[Scenario]:
     """A served champion and a ModelPromotion at rest, in a namespace with an operator of its own."""
-    folder = tmp_path_factory.mktemp("versions")
-    delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found"]
-    # The port-forward behind the client finds MLflow's new pod after an outage.
-    with registry_client(stack) as client, kubernetes_api(stack) as api:
-        publisher = VersionPublisher(client, download_production(folder / "champion"), folder)
-        environment = Environment(stack, api, client, publisher, stack.cluster.images(), loans)
-        stack.kubectl(*delete)
-        namespace = ScenarioNamespace(
-            environment, NAMESPACE, own_operator=True, operator_values=(POLL,),
-            api_values=(f"--set=replicas={REPLICAS}", f"--set=resources.requests.memory={REQUEST}Mi"),
-        )  # fmt: skip
-        try:
-            namespace.install()
-            found = Scenario(namespace)
-            found.follow_pointer(steps=STAYS_AT_30_PERCENT, analysis=PATIENT)
-            yield found
-        finally:
-            stack.kubectl(*delete, "--wait=false")
+    api = (f"--set=replicas={REPLICAS}", f"--set=resources.requests.memory={REQUEST}Mi")
+    with lone_scenario(environment, NAMESPACE, api_values=api, operator_values=(POLL,)) as found:
+        found.follow_pointer(steps=STAYS_AT_30_PERCENT, analysis=PATIENT)
+        yield found
 
 
 def test_files_that_do_not_match_their_digest_are_neither_copied_nor_served(scenario: Scenario) -> None:
@@ -169,7 +107,7 @@ def test_pods_that_are_deleted_all_at_once_come_back_during_an_outage(
     scenario: Scenario, record_testsuite_property: Any
 ) -> None:
     with scenario.recorded_clients() as clients:
-        time.sleep(2)
+        clients.wait_for_answers()
         delete_every_pod(scenario, clients, record_testsuite_property)
 
 
@@ -205,7 +143,7 @@ def test_pods_start_without_alias_version_and_artifacts_in_the_registry(
     promotion.wait_for("the missing version is reported", lambda _: (
         promotion.conditions()["Degraded"] == ("True", "StableVersionMissing")))  # fmt: skip
     with scenario.recorded_clients() as clients:
-        time.sleep(2)
+        clients.wait_for_answers()
         delete_every_pod(scenario, clients, record_testsuite_property)
         assert scenario.recent_versions(2) == {version}
     assert mounted_copy(namespace.deployment(TARGET)) == before
@@ -305,9 +243,3 @@ def mebibytes(quantity: str) -> float:
 def millicores(quantity: str) -> float:
     """Return a quantity of CPU in thousandths of a core."""
     return float(quantity[:-1]) if quantity.endswith("m") else float(quantity) * 1000
-
-
-def report(record: Any, what: str, seconds: float) -> None:
-    """Print a measured time, and add it to pytest's report."""
-    say(f"{what}: {seconds:.1f}")
-    record(what, round(seconds, 1))

@@ -185,6 +185,8 @@ ALLOWED: dict[tuple[str, str, str], set[str]] = {
     ("", "secrets", "postgres-credentials"): set(),
     ("", "serviceaccounts", ""): set(),
     ("", "serviceaccounts/token", ""): set(),
+    ("coordination.k8s.io", "leases", ""): {"create"},
+    ("coordination.k8s.io", "leases", "model-promotion-operator"): {"create", "get", "update"},
     ("batch", "jobs", ""): set(),
     ("networking.k8s.io", "ingresses", ""): set(),
     ("rbac.authorization.k8s.io", "roles", ""): set(),

@@ -45,3 +45,18 @@ podSelector:
     app.kubernetes.io/name: {{ index . 1 }}
     app.kubernetes.io/instance: {{ $root.Release.Name }}
 {{- end }}
+
+{{/*
+The SQLAlchemy URI of the database, for connections that write. It names the driver, because SQLAlchemy 2.1 prefers a
+different one, and contains no credentials: libpq reads them from variables of its own. A server that accepts no writes,
+such as a standby during a failover, is refused, as if it were down: clients then wait for one that does instead of
+failing. A server that has vanished without closing its connections is noticed after 25 s.
+*/}}
+{{- define "common.databaseUri" -}}
+{{ include "common.databaseUriForReading" . }}&target_session_attrs=read-write
+{{- end }}
+
+{{/* The same for connections that only read, which a server that accepts no writes answers too. */}}
+{{- define "common.databaseUriForReading" -}}
+postgresql+psycopg2://{{ .Values.global.database.host }}:{{ .Values.global.database.port }}/?connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=25000
+{{- end }}

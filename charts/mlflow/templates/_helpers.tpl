@@ -8,13 +8,10 @@ Every host name under which the server can be reached. MLflow checks the Host he
 {{- join "," (concat $hosts .Values.allowedHosts) }}
 {{- end }}
 
-{{/*
-The environment of everything that connects to the database and to S3. The URI names the driver, because SQLAlchemy 2.1
-prefers a different one. It contains no credentials: libpq reads them from variables of its own.
-*/}}
+{{/* The environment of everything that connects to the database and to S3. */}}
 {{- define "mlflow.clientEnv" -}}
 - name: MLFLOW_BACKEND_STORE_URI
-  value: postgresql+psycopg2://{{ .Values.global.database.host }}:{{ .Values.global.database.port }}/
+  value: {{ include "common.databaseUri" . | quote }}
 {{- range $variable, $key := dict "PGUSER" "username" "PGPASSWORD" "password" "PGDATABASE" "database" }}
 - name: {{ $variable }}
   valueFrom:
@@ -33,8 +30,15 @@ prefers a different one. It contains no credentials: libpq reads them from varia
 {{ include "mlflow.clientEnv" . }}
 {{- end }}
 
-{{/* The environment of the server. */}}
+{{/*
+The environment of the server. It opens a connection for each transaction: a pool of 15, SQLAlchemy's default, is too
+small for the server's 40 threads, whose requests would fail after 30 s, and keeps using connections that a failover has
+left read-only. While the database accepts no writes, requests that only read are still answered, by the second URI.
+*/}}
 {{- define "mlflow.env" -}}
 - {name: MLFLOW_SERVER_ENABLE_JOB_EXECUTION, value: "false"}
+- {name: MLFLOW_SQLALCHEMYSTORE_POOLCLASS, value: NullPool}
+- name: MLFLOW_READ_REPLICA_BACKEND_STORE_URI
+  value: {{ include "common.databaseUriForReading" . | quote }}
 {{ include "mlflow.clientEnv" . }}
 {{- end }}

@@ -8,6 +8,11 @@
 - {name: PROMOTER_REGISTRY_URL, value: {{ .Values.mlflowUrl | quote }}}
 - {name: PROMOTER_NAMESPACES, value: {{ join "," (include "operator.namespaces" . | fromJson).names | quote }}}
 - {name: PROMOTER_POLL_SECONDS, value: {{ .Values.pollSeconds | quote }}}
+{{- range $name, $path := dict "NAMESPACE" "metadata.namespace" "NAME" "metadata.name" "UID" "metadata.uid" }}
+- name: PROMOTER_POD_{{ $name }}
+  valueFrom:
+    fieldRef: {fieldPath: {{ $path }}}
+{{- end }}
 {{- with .Values.webhook.secretName }}
 - name: PROMOTER_WEBHOOK_SECRET
   valueFrom:

@@ -1,7 +1,9 @@
 {{/* The trainer's arguments, as a YAML list. */}}
 {{- define "training.arguments" -}}
 - --data={{ .Values.data }}
-- --production-pointer={{ .Values.productionPointer }}
+{{- /* Releases before 0.2 called it `promote`, which `helm upgrade --reuse-values` keeps. */}}
+{{- $pointer := .Values.productionPointer | default "auto" }}
+- --production-pointer={{ eq $pointer "auto" | ternary (.Values.promote | default $pointer) $pointer }}
 {{- if .Values.excludeProtected }}
 - --exclude-protected
 {{- end }}
@@ -21,16 +23,16 @@
 {{- end }}
 {{- if .Values.search.trials }}
 - --trials={{ .Values.search.trials }}
+{{- if include "training.indexed" . }}
+- --workers={{ .Values.search.workers }}
+{{- end }}
 {{- end }}
 {{- range .Values.args }}
 - {{ . | quote }}
 {{- end }}
 {{- end }}
 
-{{/*
-The trainer's environment. A hyperparameter search keeps its study in the database; its URI contains no credentials:
-libpq reads them from variables of its own.
-*/}}
+{{/* The trainer's environment. A hyperparameter search keeps its study in the database. */}}
 {{- define "training.env" -}}
 - {name: MLFLOW_TRACKING_URI, value: {{ .Values.mlflowUrl | quote }}}
 - {name: TRAINER_WORK_DIR, value: /var/lib/trainer}
@@ -39,7 +41,7 @@ libpq reads them from variables of its own.
   valueFrom:
     fieldRef: {fieldPath: "metadata.labels['job-name']"}
 - name: TRAINER_STUDY_STORAGE
-  value: postgresql+psycopg2://{{ .Values.global.database.host }}:{{ .Values.global.database.port }}/
+  value: {{ include "common.databaseUri" . | quote }}
 {{- range $variable, $key := dict "PGUSER" "username" "PGPASSWORD" "password" "PGDATABASE" "database" }}
 - name: {{ $variable }}
   valueFrom:
@@ -50,10 +52,14 @@ libpq reads them from variables of its own.
 {{- include "common.caDatabaseEnvironment" . }}
 {{- end }}
 
+{{/* "true" if the pods of an Indexed Job share the trials of a search, else "". */}}
+{{- define "training.indexed" -}}
+{{- if and .Values.search.trials (semverCompare ">=1.22.0-0" .Capabilities.KubeVersion.Version) }}true{{ end }}
+{{- end }}
+
 {{/* The spec of a Job. */}}
 {{- define "training.job" -}}
-{{- $search := gt (int .Values.search.trials) 0 -}}
-{{- $indexed := and $search (semverCompare ">=1.22.0-0" .Capabilities.KubeVersion.Version) -}}
+{{- $indexed := include "training.indexed" . -}}
 backoffLimit: {{ .Values.backoffLimit }}
 activeDeadlineSeconds: {{ .Values.activeDeadlineSeconds }}
 {{- if $indexed }}

@@ -43,9 +43,9 @@ def choose(name: str) -> Cluster:
 
 def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
     """Bring up cluster and stack, train a first model, and score a loan."""
-    data = Path(arguments.data).resolve() if arguments.data else None
-    if data and not data.is_file():
-        raise ClusterError(f"DATA={arguments.data}: no such file")
+    data, features = _file("DATA", arguments.data), _file("FEATURES", arguments.features)
+    if features and not data:
+        raise ClusterError("FEATURES needs DATA: the generated loans have the built-in features")
     say(f"Bringing up the stack on the {cluster.name} cluster; logs are in {cluster.paths.logs}")
     cluster.up()
     stack = Stack(cluster)
@@ -55,19 +55,30 @@ def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
     if data:
         stack.wait_for_store()
         with step(f"Upload {data.name} to the object store and start training on it", stack.log):
-            stack.install(images, ["--set-string", f"training.data={object_store.upload(stack, data)}"])
+            declaration = ["--set-file", f"training.features={features}"] if features else []
+            stack.install(images, ["--set-string", f"training.data={object_store.upload(stack, data)}", *declaration])
     stack.wait_for_training()
     stack.follow_alias()
     stack.wait_for_scoring()
     report(stack, stack.score_reference())
 
 
+def _file(variable: str, given: str) -> Path | None:
+    if not given:
+        return None
+    file = Path(given).resolve()
+    if not file.is_file():
+        raise ClusterError(f"{variable}={given}: no such file")
+    return file
+
+
 def train(cluster: Cluster, arguments: argparse.Namespace) -> None:
     """Start a training run and follow its log to the end."""
     if not cluster.running():
         raise ClusterError("no cluster is running; start one with `make up`")
+    features = _file("FEATURES", arguments.features)
     stack = Stack(cluster, namespace=arguments.namespace)
-    job = training.start(stack, arguments.data, shlex.split(arguments.args))
+    job = training.start(stack, arguments.data, shlex.split(arguments.args), features)
     say(f"-> Started {job} in namespace {stack.namespace}; Ctrl+C stops following its log, but not the run")
     training.follow(stack, job)
 
@@ -155,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
         if command is train:
             sub.add_argument("--data", default="", help="file, URL or `synthetic`; default: the release's data")
             sub.add_argument("--args", default="", help="further arguments of the trainer, as one string")
+        if command in {up, train}:
+            sub.add_argument("--features", default="", help="file of a feature declaration for the data")
         if command in {train, backup, backups, restore}:
             sub.add_argument("--namespace", default=RELEASE, help="namespace of the release")
         if command is restore:

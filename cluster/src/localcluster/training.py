@@ -26,7 +26,7 @@ PERMANENT_EXIT_CODES = {
 }
 
 
-def start(stack: Stack, data: str, arguments: Sequence[str]) -> str:
+def start(stack: Stack, data: str, arguments: Sequence[str], features: Path | None = None) -> str:
     """Start a training run and return the name of its Job.
 
     The Job has the release's image, resources and volume but is not part of the release: `helm upgrade` does not remove
@@ -36,6 +36,7 @@ def start(stack: Stack, data: str, arguments: Sequence[str]) -> str:
         stack: The installed stack.
         data: A file, a URL, `synthetic`, or "" for the release's data.
         arguments: Further arguments of the trainer.
+        features: A feature declaration for the data; None for the release's.
 
     Raises:
         ClusterError: The file or the release does not exist, or the cluster refuses the Job.
@@ -43,12 +44,36 @@ def start(stack: Stack, data: str, arguments: Sequence[str]) -> str:
     if data and data != "synthetic" and "://" not in data:
         data = object_store.upload(stack, Path(data).resolve())
     server = json.loads(stack.kubectl("version", "--output=json"))["serverVersion"]["gitVersion"]
-    documents = render(stack, {"data": data} if data else {}, arguments, server)
-    job = documents.pop("Job")
+    values = {"data": data} if data else {}
+    if features:
+        values["features"] = features.read_text(encoding="utf-8-sig")
+    documents = render(stack, values, arguments, server)
+    job, own = documents.pop("Job"), _own_declaration(documents) if features else None
     for document in documents.values():
         _create_if_absent(stack, document)
+    name = str(job["metadata"]["name"])
+    if own:
+        _mount_declaration(job, own["metadata"]["name"])
     stack.create(job)
-    return str(job["metadata"]["name"])
+    if own:
+        # Deleted with the Job. Its pod waits for this.
+        uid = stack.kubectl("get", "job", name, "--output=jsonpath={.metadata.uid}")
+        owner = {"apiVersion": job["apiVersion"], "kind": "Job", "name": name, "uid": uid}
+        own["metadata"]["ownerReferences"] = [owner]
+        stack.create(own)
+    return name
+
+
+def _own_declaration(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Take the run's declaration out of the documents, with a name that the release and other runs do not use."""
+    declaration = documents.pop("ConfigMap")
+    declaration["metadata"]["name"] = f"training-features-{time.time_ns()}"
+    return declaration
+
+
+def _mount_declaration(job: dict[str, Any], name: str) -> None:
+    (volume,) = (item for item in job["spec"]["template"]["spec"]["volumes"] if item["name"] == "features")
+    volume["configMap"]["name"] = name
 
 
 def render(

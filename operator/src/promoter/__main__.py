@@ -13,6 +13,7 @@ import kopf
 from aiohttp import web
 
 from promoter.adapters.kubernetes import KubernetesCluster
+from promoter.adapters.lease import Lease, OwnPod
 from promoter.adapters.metrics import HttpMetrics
 from promoter.adapters.mlflow import MlflowRegistry
 from promoter.adapters.rest import KubeClient
@@ -34,7 +35,8 @@ async def run(settings: Settings) -> None:
     timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)
     async with contextlib.AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        kube = KubeClient(login, settings.request_timeout_seconds)
+        lease = _lease(stack, settings)
+        kube = KubeClient(login, settings.request_timeout_seconds, lease.held if lease else lambda: True)
         stack.push_async_callback(kube.close)
         registry = MlflowRegistry(session, settings.registry_url)
         poller = Poller(registry, settings.poll_seconds, settings.poll_max_seconds, time.monotonic)
@@ -44,6 +46,10 @@ async def run(settings: Settings) -> None:
         )
         stack.push_async_callback(scheduler.close)
         await _listen(stack, settings.port, create_app(settings, scheduler, poller, adapters.telemetry, ready))
+        if lease:
+            await _hold(lease, stack, stop, ready)
+        if stop.is_set():
+            return
         await kopf.operator(
             registry=create_registry(scheduler),
             settings=create_settings(),
@@ -53,6 +59,34 @@ async def run(settings: Settings) -> None:
             stop_flag=stop,
             ready_flag=ready,
         )
+
+
+def _lease(stack: contextlib.AsyncExitStack, settings: Settings) -> Lease | None:
+    """Return the Lease of the operator's pod, with a client of its own; None outside of a pod."""
+    if not settings.pod_name:
+        return None
+    kube = KubeClient(login, settings.request_timeout_seconds)
+    stack.push_async_callback(kube.close)
+    return Lease(kube, OwnPod(settings.pod_namespace, settings.pod_name, settings.pod_uid))
+
+
+async def _hold(lease: Lease, stack: contextlib.AsyncExitStack, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Wait for the Lease, or until the process is to stop; then keep it, and stop the process if it is lost.
+
+    An operator that starts again knows nothing of what it decided before, which another one may have changed.
+    """
+    # An operator that stands by is ready: it takes over when it can.
+    acquired = asyncio.create_task(lease.acquire(standing_by=ready.set))
+    stopped = asyncio.create_task(stop.wait())
+    done, pending = await asyncio.wait({acquired, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    for task in done:
+        task.result()
+    ready.clear()
+    kept = asyncio.create_task(lease.keep())
+    kept.add_done_callback(lambda _: stop.set())
+    stack.callback(kept.cancel)
 
 
 async def _listen(stack: contextlib.AsyncExitStack, port: int, app: web.Application) -> None:

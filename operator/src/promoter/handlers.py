@@ -6,12 +6,26 @@ be deletable without the operator.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any, Protocol
 
 import kopf
 
 from promoter.api.resource import GROUP, PLURAL, VERSION
 from promoter.errors import PermanentError
+
+
+class Backoffs:
+    """Seconds between attempts to list or to watch again, without an end.
+
+    kopf's own list ends after a minute. A watch of a namespace that is gone, where the operator has no permission any
+    more, would then end the operator, and with it the rollouts in all other namespaces.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        """Yield the pauses, from the first attempt on."""
+        return chain((1.0, 1.0, 2.0, 3.0), repeat(5.0))
 
 
 class Promotions(Protocol):
@@ -65,4 +79,5 @@ def create_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = Backoffs()
     return settings

@@ -22,6 +22,10 @@ class Settings(BaseSettings):
     request_timeout_seconds: float = Field(default=5.0, gt=0)
     # A turn that takes longer than this counts as hung.
     hung_seconds: float = Field(default=120.0, gt=0)
+    # The operator's own pod, which holds the Lease. Without a name there is no Lease: outside of a cluster.
+    pod_namespace: str = ""
+    pod_name: str = ""
+    pod_uid: str = ""
     # Empty: no webhook.
     webhook_secret: SecretStr = SecretStr("")
 

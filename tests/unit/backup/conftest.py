@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from environments import postgres_programs
-from unit.backup.services import ARTIFACTS, BACKUPS, Postgres, Site, mlflow_server, s3_client, seaweedfs
+from unit.backup.services import ARTIFACTS, BACKUPS, Postgres, Site, TrackingServer, mlflow_server, s3_client, seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -37,11 +37,16 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def tracking(
+def server(
     tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, store: dict[str, str]
-) -> Iterator[MlflowClient]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow"), postgres, store) as url:
-        yield MlflowClient(url)
+) -> Iterator[TrackingServer]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow"), postgres, store) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def tracking(server: TrackingServer) -> MlflowClient:
+    return MlflowClient(server.url)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import boto3
@@ -29,6 +31,10 @@ SCRIPTS = REPOSITORY / "charts" / "backup" / "files"
 ARTIFACTS = "mlflow"
 BACKUPS = "backups"
 PREFIX = "credit-risk"
+# The chart's settings of the database: the options of its URI, and what the server is told beside it.
+URI_OPTIONS = "connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=25000"
+FOR_WRITING = "&target_session_attrs=read-write"
+SERVER_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
 _USER = "mlflow"
 _PASSWORD = "secret"
 
@@ -60,8 +66,13 @@ class Postgres:
 
     @property
     def uri(self) -> str:
-        """How SQLAlchemy reaches it, with the environment above."""
-        return f"postgresql+psycopg2://127.0.0.1:{self.port}/"
+        """How SQLAlchemy reaches it for writing, with the environment above."""
+        return self.uri_for_reading + FOR_WRITING
+
+    @property
+    def uri_for_reading(self) -> str:
+        """The same for connections that only read."""
+        return f"postgresql+psycopg2://127.0.0.1:{self.port}/?{URI_OPTIONS}"
 
     def start(self) -> None:
         """Start it, on an empty database if it has none."""
@@ -95,6 +106,21 @@ class Postgres:
         assert result.returncode == 0, result.stderr
         return result.stdout.splitlines()
 
+    def refuse_writes(self) -> None:
+        """Accept no writes in new sessions and in those that exist, as a server during a failover."""
+        self.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+        self.sql("SELECT pg_reload_conf()")
+
+    def accept_writes(self) -> None:
+        """Accept writes again."""
+        self.sql("ALTER SYSTEM RESET default_transaction_read_only")
+        self.sql("SELECT pg_reload_conf()")
+
+    def cut_connections(self) -> None:
+        """End every other session of the database."""
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                 "WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
+
     @property
     def version(self) -> int:
         """The server's version, such as 150018."""
@@ -122,8 +148,8 @@ def _owner() -> tuple[int, int]:
 
 
 @contextmanager
-def running(command: list[str], log: Path, ready: Callable[[], bool], **environment: str) -> Iterator[None]:
-    """Run a program for the length of the block, which begins when it is ready."""
+def running(command: list[str], log: Path, ready: Callable[[], bool], **environment: str) -> Iterator[int]:
+    """Run a program for the length of the block, which begins when it is ready; yield its process and session id."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=out, env={**os.environ, **environment}, start_new_session=True
@@ -134,7 +160,7 @@ def running(command: list[str], log: Path, ready: Callable[[], bool], **environm
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield
+        yield process.pid
     finally:
         # They would take half a minute to end in order, and their data goes with them.
         os.killpg(process.pid, signal.SIGKILL)
@@ -190,21 +216,48 @@ def s3_client(variables: Mapping[str, str]) -> Any:
     )
 
 
+@dataclass(frozen=True)
+class TrackingServer:
+    """A running MLflow server: its address, and the id of the session that its processes are in."""
+
+    url: str
+    session: int
+
+    def memory_bytes(self) -> int:
+        """Return the memory of all its processes, with what they share counted once."""
+        total = 0
+        for folder in Path("/proc").glob("[0-9]*"):
+            # Processes end meanwhile.
+            with contextlib.suppress(OSError):
+                if os.getsid(int(folder.name)) == self.session:
+                    rollup = (folder / "smaps_rollup").read_text()
+                    total += int(rollup.partition("\nPss:")[2].split()[0]) * 1024
+        return total
+
+
 @contextmanager
-def mlflow_server(folder: Path, postgres: Postgres, store: Mapping[str, str]) -> Iterator[str]:
-    """Run the tracking server as the chart does, and yield its address."""
-    environment = {**postgres.environment, **store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+def mlflow_server(
+    folder: Path,
+    postgres: Postgres,
+    store: Mapping[str, str],
+    *,
+    workers: int = 1,
+    settings: Mapping[str, str] = MappingProxyType(SERVER_ENVIRONMENT),
+) -> Iterator[TrackingServer]:
+    """Run the tracking server as the chart does, or with other settings."""
+    environment = {**postgres.environment, **store, "MLFLOW_READ_REPLICA_BACKEND_STORE_URI": postgres.uri_for_reading,
+                   **settings}  # fmt: skip
     subprocess.run(
         [sys.executable, "-m", "mlflow", "db", "upgrade", postgres.uri],
         env={**os.environ, **environment}, check=True, capture_output=True,
     )  # fmt: skip
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1",
+    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", f"--workers={workers}",
                "--serve-artifacts", f"--artifacts-destination=s3://{ARTIFACTS}",
                f"--backend-store-uri={postgres.uri}"]  # fmt: skip
-    with running(command, folder / "mlflow.log", lambda: answers(f"{url}/health"), **environment):
-        yield url
+    with running(command, folder / "mlflow.log", lambda: answers(f"{url}/health"), **environment) as session:
+        yield TrackingServer(url, session)
 
 
 @dataclass

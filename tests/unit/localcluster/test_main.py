@@ -1,12 +1,13 @@
-"""Which cluster `make up` chooses."""
+"""Which cluster `make up` chooses, and which files it takes."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from localcluster.__main__ import choose
+from localcluster.__main__ import choose, main
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.kind.cluster import KindCluster
 from unit.localcluster.fakes import put
@@ -29,3 +30,26 @@ def test_otherwise_the_embedded_cluster_is_chosen(programs: Path, docker: str, k
 def test_either_can_be_forced(programs: Path) -> None:
     assert isinstance(choose("kind"), KindCluster)
     assert isinstance(choose("embedded"), EmbeddedCluster)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "none.csv"], "DATA=none.csv: no such file"),
+        (["--data", "loans.csv", "--features", "none.json"], "FEATURES=none.json: no such file"),
+        (["--features", "features.json"], "FEATURES needs DATA"),
+    ],
+)
+def test_up_refuses_files_that_it_cannot_use_before_it_starts_anything(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("loans.csv", "features.json"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(sys, "argv", ["localcluster", "--cluster", "embedded", "up", *arguments])
+    assert main() == 1
+    assert f"FAILED: {message}" in capfd.readouterr().err

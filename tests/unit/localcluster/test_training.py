@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from localcluster import training
 from localcluster.console import ClusterError
-from unit.localcluster.fakes import Cluster
+from unit.localcluster.fakes import Cluster, put
+
+# Keeps each created object in a file of its own.
+CREATING_KUBECTL = """
+shift 2
+case "$1" in
+version) echo '{"serverVersion": {"gitVersion": "v1.20.15"}}' ;;
+get) printf the-uid ;;
+create) cp "$3" "CREATED/$(ls CREATED | wc -l).json" ;;
+esac
+"""
 
 
 def pod(exit_code: int) -> dict[str, Any]:
@@ -40,3 +52,38 @@ def test_the_log_of_a_successful_run_is_printed(cluster: Cluster, capfd: pytest.
     cluster.reply("logs---follow", "epoch 1 of at most 6")
     training.follow(cluster.stack, "training-1")
     assert capfd.readouterr().out == "epoch 1 of at most 6"
+
+
+def rendered(name: str) -> dict[str, dict[str, Any]]:
+    """Return what the chart renders for a run, as far as it matters here."""
+    volumes = [{"name": "checkpoints"}, {"name": "features", "configMap": {"name": "training-features"}}]
+    job = {"metadata": {"name": name}, "spec": {"template": {"spec": {"volumes": volumes}}}}
+    return {
+        "Job": {"apiVersion": "batch/v1", "kind": "Job", **job},
+        "ConfigMap": {"kind": "ConfigMap", "metadata": {"name": "training-features"}},
+        "ServiceAccount": {"kind": "ServiceAccount", "metadata": {"name": "training"}},
+    }
+
+
+def test_a_runs_feature_declaration_belongs_to_its_job_alone(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = tmp_path / "created"
+    created.mkdir()
+    put(cluster.stack.cluster.paths.tools, "kubectl", CREATING_KUBECTL.replace("CREATED", str(created)))
+    (tmp_path / "features.json").write_text("\ufeff{}", encoding="utf-8")
+    asked: list[Any] = []
+
+    def render(stack: Any, values: Any, arguments: Any, version: str) -> dict[str, dict[str, Any]]:
+        asked.append((values, arguments, version))
+        return rendered("training-1")
+
+    monkeypatch.setattr(training, "render", render)
+    assert training.start(cluster.stack, "synthetic", ["--epochs=1"], tmp_path / "features.json") == "training-1"
+    assert asked == [({"data": "synthetic", "features": "{}"}, ["--epochs=1"], "v1.20.15")]
+    job, declaration = (json.loads((created / f"{index}.json").read_text()) for index in range(2))
+    name = declaration["metadata"]["name"]
+    assert name != "training-features"
+    assert job["spec"]["template"]["spec"]["volumes"][1]["configMap"]["name"] == name
+    (owner,) = declaration["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("Job", "training-1", "the-uid")

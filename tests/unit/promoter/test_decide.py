@@ -394,6 +394,17 @@ def test_the_transition_time_of_a_condition_changes_only_with_its_status() -> No
     assert times[0] == times[1]
 
 
+def test_a_target_deleted_in_mid_rollout_takes_its_canary_with_it() -> None:
+    state = rollout(Phase.PROGRESSING)
+    gone = decide(SPEC, 1, state, observe(state, stable=StableView(), canary=CanaryView("2", "t", 1, 1)), NOW)
+    assert DeleteCanary() in gone.actions
+    assert gone.state.phase == Phase.PROGRESSING
+    assert (
+        DeleteCanary()
+        not in decide(SPEC, 1, state, observe(state, stable=StableView(), canary=CanaryView()), NOW).actions
+    )
+
+
 def test_a_missing_target_is_reported_once_with_what_to_do() -> None:
     missing = observe(State(), stable=StableView(), canary=CanaryView(), route=None)
     first = after(State(), missing)

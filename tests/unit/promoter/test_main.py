@@ -70,7 +70,7 @@ class Backend:
         self.objects: dict[str, Document] = {}
         self.events: list[Document] = []
         self.tags: dict[str, str] = {}
-        self.alias = "2"
+        self.alias, self.polls = "2", 0
         self.canary_answers = 0
         self.watchers: list[asyncio.Queue[tuple[str, Document]]] = []
         self.port = 0
@@ -133,6 +133,7 @@ class Backend:
             await stream.write(json.dumps({"type": kind, "object": document}).encode() + b"\n")
 
     async def pointer(self, _: web.Request) -> web.Response:
+        self.polls += 1
         return web.json_response({"model_version": {"name": "credit-risk", "version": self.alias}})
 
     async def version(self, request: web.Request) -> web.Response:
@@ -317,7 +318,7 @@ class Operator:
         self.processes.append(process)
         return process
 
-    async def until(self, what: str, holds: Callable[[Backend], bool], seconds: float = 30) -> None:
+    async def until(self, what: str, holds: Callable[[Backend], bool], seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not holds(self.backend):
             log = (self.folder / "operator.log").read_text()[-3000:]
@@ -336,6 +337,15 @@ async def operator(backend: Backend, tmp_path: Path) -> AsyncIterator[Operator]:
 
 
 @pytest.mark.slow
+async def test_a_proxy_for_the_outside_is_not_used_for_the_api_server_and_the_registry(
+    backend: Backend, operator: Operator
+) -> None:
+    await operator.start(HTTP_PROXY="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="")
+    await operator.until("paused", lambda t: t.status.get("phase") == "Paused")
+    assert backend.status["verifiedWeight"] == 10
+
+
+@pytest.mark.slow
 async def test_a_version_is_promoted_although_the_operator_is_killed_in_between(
     backend: Backend, operator: Operator
 ) -> None:
@@ -351,8 +361,9 @@ async def test_a_version_is_promoted_although_the_operator_is_killed_in_between(
     process.kill()
     await process.wait()
 
+    polls = backend.polls
     process = await operator.start()
-    await asyncio.sleep(1)
+    await operator.until("polled by the new operator", lambda b: b.polls >= polls + 3)
     assert backend.status["phase"] == "Paused"
     backend.act("resume")
     await operator.until("idle", lambda t: t.status["phase"] == "Idle" and t.status["stableVersion"] == "2")
@@ -383,13 +394,18 @@ async def test_probes_answer_and_an_invalid_spec_is_reported_and_left_alone(
     assert (condition["status"], condition["reason"]) == ("False", "InvalidSpec")
     assert condition["message"] == "spec.steps: at least one step needs a weight"
     assert not [path for method, path in backend.calls if method != "GET" and not path.endswith("/status")]
-    await asyncio.sleep(1)
-    assert [event["reason"] for event in backend.events] == ["InvalidSpec"]
     async with aiohttp.ClientSession(f"http://127.0.0.1:{operator.port}") as session:
         for path, text in (("/healthz", "alive"), ("/readyz", "ready"), ("/metrics", "promoter_poll_age_seconds")):
             async with session.get(path) as response:
                 assert response.status == 200
                 assert re.search(text, await response.text())
+    # It is reported once, whatever else happens to the object until it is corrected.
+    for number in range(3):
+        backend.put(MP, merge(backend.objects[MP], {"metadata": {"labels": {"number": str(number)}}}))
+    steps = [{"weight": 10, "duration": "1s"}, {"pause": {}}]
+    backend.put(MP, merge(backend.objects[MP], {"metadata": {"generation": 2}, "spec": {"steps": steps}}))
+    await operator.until("corrected", lambda t: t.status.get("phase") == "Paused")
+    assert [event["reason"] for event in backend.events].count("InvalidSpec") == 1
     process.terminate()
     await process.wait()
 

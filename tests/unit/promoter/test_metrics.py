@@ -57,8 +57,8 @@ def test_the_golden_exposition_is_read() -> None:
     })  # fmt: skip
 
 
-@pytest.fixture
-async def pod() -> AsyncIterator[tuple[HttpMetrics, Pod, dict[str, Any]]]:
+@pytest.fixture(params=["127.0.0.1", "::1"])
+async def pod(request: pytest.FixtureRequest) -> AsyncIterator[tuple[HttpMetrics, Pod, dict[str, Any]]]:
     """Yield a reader, a pod, and what the pod answers by path: status and body."""
     answers: dict[str, Any] = {}
 
@@ -71,10 +71,10 @@ async def pod() -> AsyncIterator[tuple[HttpMetrics, Pod, dict[str, Any]]]:
     app.router.add_get("/{path:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, request.param, 0).start()
     port = runner.addresses[0][1]
     async with aiohttp.ClientSession() as session:
-        yield HttpMetrics(session), Pod("scoring-0", "127.0.0.1", port, True, 5.0, None), answers
+        yield HttpMetrics(session), Pod("scoring-0", request.param, port, True, 5.0, None), answers
     await runner.cleanup()
 
 

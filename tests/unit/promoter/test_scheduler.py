@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from promoter.api.status import Phase, State
 from promoter.ports import Snapshot
-from promoter.promotion import Adapters
+from promoter.promotion import Adapters, Promotion
 from promoter.reconcile import reconcile, report_fault
 from promoter.scheduler import Scheduler
 from unit.promoter.fakes import ROLLING_OUT, Cluster, document, fakes_for, in_first_step
@@ -53,15 +54,18 @@ async def test_an_action_that_keeps_failing_is_reported_until_it_works() -> None
 async def test_neither_refusals_nor_timeouts_end_a_loop_and_both_are_counted() -> None:
     adapters, cluster, *_ = fakes_for()
     cluster.refuse, scheduler = {"save_status"}, scheduler_for(adapters, poll_seconds=0.02, tick_seconds=0.01)
+
+    def counted(kind: str) -> float:
+        labels = {"namespace": "bank", "name": "loans", "kind": kind}
+        return adapters.telemetry.registry.get_sample_value("promoter_reconcile_errors_total", labels) or 0.0
+
     scheduler.upsert(document())
-    await asyncio.sleep(0.1)
+    # The second shows that the loop went on after the first.
+    await until(lambda: counted("permanent") >= 2)
     assert scheduler.hung(60) == []
     cluster.refuse, cluster.fail = set(), {"snapshot"}
-    await asyncio.sleep(0.1)
+    await until(lambda: counted("retryable") >= 2)
     assert scheduler.hung(60) == []
-    for kind in ("permanent", "retryable"):
-        labels = {"namespace": "bank", "name": "loans", "kind": kind}
-        assert adapters.telemetry.registry.get_sample_value("promoter_reconcile_errors_total", labels)
     await scheduler.close()
 
 
@@ -70,8 +74,7 @@ async def test_a_loop_that_ended_or_is_stuck_is_hung(caplog: pytest.LogCaptureFi
     scheduler = scheduler_for(adapters, poll_seconds=1, tick_seconds=1)
     cluster.found = None  # type: ignore[assignment] # a programming error
     scheduler.upsert(document())
-    await asyncio.sleep(0.05)
-    assert scheduler.hung(60) == ["bank/loans"]
+    await until(lambda: scheduler.hung(60) == ["bank/loans"])
     assert "promotion bank/loans ended" in caplog.text
     await scheduler.close()
 
@@ -85,8 +88,8 @@ async def test_a_loop_that_ended_or_is_stuck_is_hung(caplog: pytest.LogCaptureFi
     cluster.snapshot = never  # type: ignore[method-assign]
     scheduler = scheduler_for(adapters, poll_seconds=1, tick_seconds=1)
     scheduler.upsert(document())
-    await asyncio.sleep(0.05)
-    assert (scheduler.hung(60), scheduler.hung(0.01)) == ([], ["bank/loans"])
+    await until(lambda: scheduler.hung(0.01) == ["bank/loans"])
+    assert scheduler.hung(60) == []
     await scheduler.close()
 
 
@@ -129,7 +132,13 @@ async def test_the_younger_of_two_promotions_of_a_target_is_refused_until_the_ol
 ) -> None:
     adapters, cluster, registry, _ = fakes_for()
     registry.version = "2"
-    scheduler = scheduler_for(adapters, poll_seconds=0.05, tick_seconds=0.02)
+    turns: Counter[str] = Counter()
+
+    async def counted_turn(adapters: Adapters, promotion: Promotion) -> None:
+        await reconcile(adapters, promotion)
+        turns[promotion.owner.name] += 1
+
+    scheduler = Scheduler(adapters, counted_turn, report_fault, poll_seconds=0.05, tick_seconds=0.02, settle_seconds=0)
     for found in order:
         scheduler.upsert(found)
     await until(lambda: degraded(cluster, "cards")[0] == "TargetTaken")
@@ -137,7 +146,8 @@ async def test_the_younger_of_two_promotions_of_a_target_is_refused_until_the_ol
         "Deployment scoring is already the target of ModelPromotion loans, which is older; delete one of the two"
     )
     await until(lambda: degraded(cluster, "loans")[0] == "AsExpected")
-    await asyncio.sleep(0.2)
+    before = turns.copy()
+    await until(lambda: all(turns[name] >= before[name] + 3 for name in ("loans", "cards")))
     assert reasons(cluster, "cards").count("TargetTaken") == 1
     assert "TargetTaken" not in reasons(cluster, "loans")
     scheduler.remove(OLDER)
@@ -176,9 +186,11 @@ async def test_an_older_promotion_with_a_broken_spec_keeps_its_target() -> None:
 
 async def test_a_new_promotion_waits_a_moment_for_older_ones_of_its_target() -> None:
     adapters, cluster, *_ = fakes_for()
-    scheduler = Scheduler(adapters, reconcile, report_fault, poll_seconds=0.05, tick_seconds=0.02, settle_seconds=0.2)
+    scheduler = Scheduler(adapters, reconcile, report_fault, poll_seconds=0.05, tick_seconds=0.02, settle_seconds=0.5)
     scheduler.upsert(YOUNGER)
-    await asyncio.sleep(0.05)
+    # As many turns of the event loop as its first turn would need.
+    for _ in range(20):
+        await asyncio.sleep(0)
     scheduler.upsert(OLDER)
     await until(lambda: degraded(cluster, "cards")[0])
     assert degraded(cluster, "cards")[0] == "TargetTaken"

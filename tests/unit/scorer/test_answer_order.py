@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from scorer.http.connection_limits import LimitedProtocol
+from scorer.http.limited_protocol import LimitedProtocol
 from unit.scorer.test_connection_limits import GET, Serve, answer, ended, serve  # noqa: F401 - a fixture
 
 BODY = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"

@@ -14,8 +14,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from scorer.http import connection_limits
-from scorer.http.connection_limits import ConnectionLimits
+from scorer.http import concurrency
+from scorer.http.asgi import Message
+from scorer.http.concurrency import Concurrency
+from scorer.http.dispatcher import BodyBudget
+from scorer.http.limited_protocol import LimitedProtocol
+from scorer.metrics import LoadMetrics
+from scorer.problems import Problem
 from unit.scorer.test_connection_limits import GET, LIMITS, Serve, Server, answer, ended, serve  # noqa: F401 - a fixture
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70_000
@@ -38,7 +43,7 @@ async def test_a_refused_connection_is_not_read_until_there_is_room(
     serve: Serve,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_limits, "MAX_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(concurrency, "MAX_PAUSE_SECONDS", 60)
     async with full(serve) as server:
         reader, writer = await server.connect()
         writer.write(GET)
@@ -126,14 +131,61 @@ async def test_a_refusal_of_head_has_no_body(serve: Serve) -> None:  # noqa: F81
 
 async def test_an_answered_request_makes_room_before_the_loop_has_collected_its_task() -> None:
     """Its client may send the next one at once: as many clients as may run at once are never refused."""
-    limiter, loop = ConnectionLimits(LIMITS, CollectorRegistry()), asyncio.get_running_loop()
+    requests, loop = Concurrency(LIMITS.requests), asyncio.get_running_loop()
     tasks = {asyncio.create_task(asyncio.Event().wait()) for _ in range(LIMITS.requests)}
-    assert limiter.full(tasks)
+    assert requests.room(tasks) == 0
     for _ in tasks:
-        limiter.count_answered(loop)
-        assert not limiter.full(tasks)
+        requests.count_answered(loop)
+        assert requests.room(tasks) > 0
     # By now the loop has collected them.
     await asyncio.sleep(0)
-    assert limiter.full(tasks)
+    assert requests.room(tasks) == 0
     for task in tasks:
         task.cancel()
+
+
+async def test_a_request_that_waited_for_too_long_is_refused_though_there_is_room(serve: Serve) -> None:  # noqa: F811
+    async with serve() as server:
+        reader, writer = await server.connect()
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+        (connection,) = server.uvicorn.server_state.connections
+        assert isinstance(connection, LimitedProtocol)
+        connection.waited = True
+        writer.write(GET)
+        assert (await answer(reader))[0] == 503
+        connection.waited = False
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+
+
+async def test_the_limit_that_is_reported_is_the_one_that_counts(serve: Serve) -> None:  # noqa: F811
+    async with serve(request_seconds=5) as server:
+        assert server.registry.get_sample_value("scorer_concurrency_limit") == 2
+        server.limits.concurrency.limit = 1
+        server.may_answer.clear()
+        _, first = await server.connect()
+        first.write(GET)
+        while not server.uvicorn.server_state.tasks:
+            await asyncio.sleep(0.01)
+        reader, writer = await server.connect()
+        writer.write(GET)
+        assert (await answer(reader))[0] == 503
+        assert server.registry.get_sample_value("scorer_concurrency_limit") == 1
+        server.may_answer.set()
+
+
+async def test_bodies_beyond_the_budget_are_counted() -> None:
+    registry = CollectorRegistry()
+    budget = BodyBudget(10, LoadMetrics(registry).bodies.inc)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * 8, "more_body": True}
+
+    with budget.counting(receive) as counted:
+        await counted()
+        assert registry.get_sample_value("scorer_refused_total", {"reason": "bodies"}) == 0
+        with pytest.raises(Problem) as refused:
+            await counted()
+    assert refused.value.status == 503
+    assert registry.get_sample_value("scorer_refused_total", {"reason": "bodies"}) == 1

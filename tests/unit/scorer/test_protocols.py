@@ -136,6 +136,14 @@ def test_csv_numbers_are_those_of_json(url: str, loans: pd.DataFrame, number: st
     assert "credit_score" in answer.text
 
 
+def test_a_csv_row_with_a_value_too_many_is_never_shifted(url: str, loans: pd.DataFrame) -> None:
+    header, first, second = loans.head(2).to_csv(index=False).splitlines()
+    body = "\n".join([header, first, f"1,{second}"])
+    answer = httpx.post(f"{url}/invocations", content=body, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"] == [{"field": "row 1", "problem": "has 12 values", "allowed": "11, as the header"}]
+
+
 @pytest.mark.parametrize(
     ("body", "detail"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,24 +49,26 @@ def test_buckets_are_the_same_in_every_process_and_differ_by_salt() -> None:
     assert all(0 <= bucket(str(n), "a") < BUCKETS for n in range(1000))
 
 
-async def test_a_route_is_reported_when_it_appears_changes_and_goes(tmp_path: Path) -> None:
+async def test_a_route_is_reported_when_it_appears_changes_and_goes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file, seen = tmp_path / "route.json", list[Route | None]()
     watching = asyncio.create_task(watch_route(file, 0.01, seen.append))
 
-    async def until(count: int) -> None:
+    async def until(reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
-            while len(seen) < count:
+            while not reached():
                 await asyncio.sleep(0.01)
 
-    await until(1)
+    await until(lambda: len(seen) == 1)
     file.write_text('{"generation": 3, "salt": "s", "stable": {"version": "1"}}')
-    await until(2)
+    await until(lambda: len(seen) == 2)
     other = tmp_path / "other"
     other.write_text("half a rou")
     other.rename(file)
-    await asyncio.sleep(0.1)
+    await until(lambda: f"ignored the route in {file}" in caplog.text)
     file.unlink()
-    await until(3)
+    await until(lambda: len(seen) == 3)
     watching.cancel()
     assert seen[0] is None
     assert seen[1] is not None

@@ -1,8 +1,6 @@
 """Exit codes and reports of `python -m trainer`."""
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +8,6 @@ from mlflow import MlflowClient
 
 from trainer.__main__ import main
 from trainer.settings import Settings
-
-
-@pytest.fixture
-def _restored_signal_handler() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.usefixtures("_restored_signal_handler")

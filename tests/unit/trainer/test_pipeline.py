@@ -20,8 +20,8 @@ from conftest import REPOSITORY
 from trainer.__main__ import main
 from trainer.data.dataset import held_out
 from trainer.data.declaration import load_declaration
+from trainer.data.problems import InvalidDataError
 from trainer.data.synthetic import generate
-from trainer.data.validation import InvalidDataError
 from trainer.errors import GateRefusedError, TrackingError
 from trainer.evaluation.gates import GateLimits
 from trainer.evaluation.plots import save_plots

@@ -86,7 +86,7 @@ def test_https_is_only_read_from_a_trusted_server(
     context.load_cert_chain(certificate)
     web.socket = context.wrap_socket(web.socket, server_side=True)
     source = f"https://127.0.0.1:{web.server_port}/loans.csv.gz"
-    monkeypatch.setattr("trainer.data.reading._RETRIES", 0)
+    monkeypatch.setattr("trainer.data.sources._RETRIES", 0)
     with pytest.raises(BadInputError, match="CERTIFICATE_VERIFY_FAILED"):
         read(source, declaration, tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

@@ -30,6 +30,9 @@ def test_invalid_arguments_exit_with_code_2(arguments: list[str]) -> None:
         ("--minimum-auc=2", "between 0 and 1: minimum_auc=2.0"),
         ("--test-share=1", "--test-share 1.0: must be between 0 and 1"),
         ("--trials=-1", "must not be negative"),
+        ("--split-seed=4294967296", "seeds must be at most 4294967295"),
+        ("--wait-seconds=inf", "--wait-seconds inf: must be a number"),
+        ("--model-name=a:b", "must be a name without slashes and colons"),
     ],
 )
 def test_values_out_of_range_are_refused(argument: str, message: str) -> None:

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from trainer.data.declaration import FeatureDeclaration
+from trainer.data.problems import InvalidDataError, Problem
 from trainer.data.reading import RawTable, read_table
-from trainer.data.validation import InvalidDataError, Problem, validate
+from trainer.data.validation import validate
 from trainer.errors import BadInputError
 
 

@@ -68,7 +68,7 @@ class EmbeddedCluster:
                 nothing has been changed.
         """
         log = self.paths.logs / "cluster.log"
-        if self.running() and self._api_problem() is None:
+        if self.running() and self.api_problem() is None:
             return
         if not self.running():
             self._check_machine()
@@ -80,9 +80,7 @@ class EmbeddedCluster:
         self._remove_node()
         with step("Start Kubernetes", self.paths.logs / "node.log"):
             self._start(programs)
-            wait_for(
-                "the API server", self._api_problem, timeout_seconds=90, log=self.paths.logs / "kube-apiserver.log"
-            )
+            wait_for("the API server", self.api_problem, timeout_seconds=90, log=self.paths.logs / "kube-apiserver.log")
             run([*self._kubectl(), "apply", "-f", str(ADDONS)], log)
             wait_for("the node", self._node_problem, timeout_seconds=60, log=self.paths.logs / "kubelet.log")
         self._remove_stale_images()
@@ -111,7 +109,7 @@ class EmbeddedCluster:
         status = json.loads(file.read_text()) if file.exists() else {"running": [], "restarts": {}}
         lines = [f"embedded cluster: running ({', '.join(status['running'])})"]
         lines += [f"  {name}: restarted {count} times" for name, count in status["restarts"].items()]
-        lines.append(f"  API server: {self._api_problem() or 'ready'}")
+        lines.append(f"  API server: {self.api_problem() or 'ready'}")
         return lines
 
     def _start(self, programs: binaries.Binaries) -> None:
@@ -209,7 +207,8 @@ class EmbeddedCluster:
                 + "\n".join(f"  - {p}" for p in problems)
             )
 
-    def _api_problem(self) -> str | None:
+    def api_problem(self) -> str | None:
+        """Return why the API server is not ready, None if it is."""
         if not self.kubeconfig.exists():
             return "there is no kubeconfig yet"
         if not self.running():

@@ -77,7 +77,7 @@ def create_app(
     _add_model(app, slot)
     add_pages(app)
     _complete_openapi(app, slot)
-    budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_batch_bytes)
+    budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_batch_bytes, metrics.load.bodies.inc)
     return Dispatcher(app, DirectRoute("POST", score.PATH, score_one, metrics.answered), admission, budget)
 
 

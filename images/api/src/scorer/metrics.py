@@ -95,6 +95,20 @@ class LabeledCounter(Collector):
         yield family
 
 
+class LoadMetrics:
+    """How many requests may run, and how many were refused before they did."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Report all reasons at zero."""
+        refused = Counter("scorer_refused_total", "Requests refused by the server, by reason", ["reason"],
+                          registry=registry)  # fmt: skip
+        self.overloaded, self.crowded, self.slow, self.large, self.unread, self.bodies = (
+            refused.labels(reason)
+            for reason in ("overload", "connections", "slow", "headers", "unread-answer", "bodies")
+        )
+        self.limit = Gauge("scorer_concurrency_limit", "How many requests may run at once now", registry=registry)
+
+
 class Metrics:
     """The service's metrics, in a registry of their own."""
 
@@ -124,6 +138,7 @@ class Metrics:
             "scorer_input_warnings_total", "Values that were scored although training saw none like them",
             ["field", "code"], registry=self.registry,
         )  # fmt: skip
+        self.load = LoadMetrics(self.registry)
         self.model = Gauge("scorer_model_info", "1 for the version that is served", ["name", "version"],
                            registry=self.registry)  # fmt: skip
         # Reported from the start, so that the first answer already gives them a rate.

@@ -21,6 +21,7 @@ from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.route import read_route, watch_route
 from scorer.canary.router import Router
 from scorer.http.connection_limits import ConnectionLimits, Limits
+from scorer.http.limited_protocol import limited_protocol
 from scorer.metrics import Metrics
 from scorer.model.bundle import ModelSlot
 from scorer.model.loader import keep_loading
@@ -44,7 +45,7 @@ def _server(app: object, settings: Settings, port: int, limits: ConnectionLimits
             app,  # type: ignore[arg-type]
             host=settings.host,
             port=port,
-            http=limits.protocol() if limits else "httptools",
+            http=limited_protocol(limits) if limits else "httptools",
             ws="none",
             interface="asgi3",
             proxy_headers=False,
@@ -67,7 +68,7 @@ async def serve(settings: Settings) -> None:
     timeout = aiohttp.ClientTimeout(total=settings.registry_timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         router = Router(session, ArmMetrics(metrics.registry), settings.pod_name)
-        limits = ConnectionLimits(Limits.of(settings), metrics.registry)
+        limits = ConnectionLimits(Limits.of(settings), metrics.load)
         access, refresh_access = _access_control(settings, session, metrics)
         public = _server(create_app(settings, slot, metrics, router, access), settings, settings.port, limits)
         management_task = asyncio.create_task(management.serve())

@@ -27,7 +27,8 @@ class Settings(BaseSettings):
     artifacts_dir: Path = Path("/etc/creditrisk/model")
     cache_dir: Path = Path("/var/cache/scorer")
     pod_name: str = ""
-    host: str = "0.0.0.0"  # noqa: S104 - a container serves its whole network
+    # Empty for all addresses, of IPv4 and of IPv6.
+    host: str = ""
     port: int = Field(default=8000, ge=0, le=65535)
     management_port: int = Field(default=9090, ge=0, le=65535)
     # The scale of score points: base_points at odds of base_odds to 1 of repaying; pdo more points double the odds.

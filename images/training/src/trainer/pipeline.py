@@ -12,12 +12,13 @@ import torch
 from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
-from trainer.errors import GateRefusedError, TerminatedError, TrackingError
+from trainer.errors import BadInputError, GateRefusedError, TerminatedError, TrackingError
 from trainer.evaluation.comparison import compare_auc
 from trainer.evaluation.evaluate import Evaluation, evaluate
 from trainer.evaluation.gates import Gate, champion_gate, contract_gate
 from trainer.evaluation.model_card import write_card
 from trainer.evaluation.plots import save_plots
+from trainer.export.local_copy import write_local_copy
 from trainer.export.served.credit_risk_model import CreditRiskModel
 from trainer.learning.calibration import calibrate
 from trainer.learning.fitting import EpochReport, Fitted, fit
@@ -67,7 +68,7 @@ def run(settings: Settings) -> Result:
     # By default every new tensor would be filled first, to guard against reads of uninitialized memory, which this code
     # does not do.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # created on import
-    settings.work_dir.mkdir(parents=True, exist_ok=True)
+    _create(settings.work_dir)
     # On clusters older than 1.26, a Job is retried regardless of its exit code.
     refusal = settings.work_dir / f"refused-{settings.job}.txt"
     if settings.job and refusal.exists():
@@ -173,6 +174,7 @@ def _search_hyperparameters(settings: Settings, inputs: TrainingInputs, *, paren
         storage_url=settings.study_storage or f"sqlite:///{settings.work_dir.resolve()}/study.db",
         seed=settings.seed,
         worker=settings.worker,
+        workers=settings.workers,
         parent_run=parent_run,
         wait_seconds=settings.wait_seconds,
     )
@@ -213,6 +215,17 @@ def _judge_and_register(
     if failed := [gate for gate in gates if not gate.passed]:
         raise GateRefusedError(f"version {version} was refused: " + "; ".join(str(gate) for gate in failed))
     replaced = _move_pointer(settings, registry, version, champion, compare)
+    if settings.output:
+        metrics = asdict(evaluation.metrics)
+        write_local_copy(
+            settings.output,
+            evaluation.folder,
+            name=settings.model_name,
+            version=version,
+            run_id=run_id,
+            metrics=metrics,
+        )
+        logger.info("wrote version %s to %s", version, settings.output)
     moved = settings.production_pointer is PointerMode.AUTO
     return Result(run_id, settings.model_name, version, moved, replaced, asdict(evaluation.metrics))
 
@@ -263,6 +276,13 @@ def _against_production(
         contract_gate(champion.contract, evaluation.contract, settings.limits),
         champion_gate(comparison, settings.limits, reason=f"Production version {version}"),
     )
+
+
+def _create(work_dir: Path) -> None:
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"--work-dir {work_dir}: {error.strerror}") from error
 
 
 def _discard_progress(work_dir: Path, fingerprint: str) -> None:

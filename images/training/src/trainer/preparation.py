@@ -11,8 +11,9 @@ import numpy as np
 
 from trainer.data.dataset import Dataset, encode, held_out
 from trainer.data.declaration import FeatureDeclaration, load_declaration
+from trainer.data.problems import InvalidDataError, Problem
 from trainer.data.reading import RawTable, read_table
-from trainer.data.validation import InvalidDataError, Problem, validate
+from trainer.data.validation import validate
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.settings import Settings
 

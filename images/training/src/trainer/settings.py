@@ -1,8 +1,9 @@
 """Settings of one process, read once from arguments and environment and then passed on."""
 
 import argparse
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from trainer.errors import BadInputError
 from trainer.evaluation.gates import GateLimits
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.tracking.production_pointer import PointerMode
+
+# NumPy's and PyTorch's generators take more; scikit-learn's and Optuna's do not.
+_MAXIMUM_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,11 @@ class Settings:
         trials: Hyperparameter trials before the final training, across all parallel workers.
         study_storage: SQLAlchemy URL of the Optuna study; a file in work_dir if empty.
         worker: Index of this worker; only worker 0 trains the final model.
+        workers: How many workers share the study; they begin together.
         job: Name of the Kubernetes Job, the same for each of its attempts; empty outside of a Job.
         wait_seconds: How long to wait for the tracking server.
         git_revision: Revision of the code, or `unknown`.
+        output: Folder to write the version to, which a scoring service can serve without a registry; None for none.
         json_output: Print the result as one JSON object.
         hyperparameters: Hyperparameters of the network and its training.
         limits: Gate limits.
@@ -57,9 +63,11 @@ class Settings:
     trials: int = 0
     study_storage: str = ""
     worker: int = 0
+    workers: int = 1
     job: str = ""
     wait_seconds: float = 300.0
     git_revision: str = "unknown"
+    output: Path | None = None
     json_output: bool = False
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     limits: GateLimits = field(default_factory=GateLimits)
@@ -69,6 +77,14 @@ class Settings:
             raise BadInputError(f"--test-share {self.test_share}: must be between 0 and 1")
         if min(self.synthetic_rows, self.minimum_rows, self.trials, self.seed, self.split_seed) < 0:
             raise BadInputError("rows, trials and seeds must not be negative")
+        if self.workers < 1:
+            raise BadInputError(f"--workers {self.workers}: must be at least 1")
+        if max(self.seed, self.split_seed) > _MAXIMUM_SEED:
+            raise BadInputError(f"seeds must be at most {_MAXIMUM_SEED}")
+        if not 0 <= self.wait_seconds < math.inf:
+            raise BadInputError(f"--wait-seconds {self.wait_seconds}: must be a number of seconds from 0")
+        if not self.model_name.strip() or any(character in self.model_name for character in "/:"):
+            raise BadInputError(f"--model-name {self.model_name!r}: must be a name without slashes and colons")
 
 
 _HELP = {
@@ -88,9 +104,12 @@ _HELP = {
     "trials": "hyperparameter trials before the final training, across all workers",
     "study_storage": "SQLAlchemy URL of the Optuna study; prefer TRAINER_STUDY_STORAGE, which `ps` does not show",
     "worker": "index of this worker; only worker 0 trains the final model; also JOB_COMPLETION_INDEX",
+    "workers": "how many workers share the trials; each waits up to two minutes for the others before its first trial",
     "job": "name of the Kubernetes Job; another attempt of it does not retrain a refused model; also TRAINER_JOB",
     "wait_seconds": "how long to wait for MLflow",
     "git_revision": "revision of the code, for the run's tags; also GIT_REVISION",
+    "output": "also write a version that passed its gates to this folder, which a scoring service can serve without "
+    "MLflow",
     "json_output": "print the result as one JSON object",
     "heads": "number of independent heads, averaged; 0 chooses by the number of rows",
     "hidden": "widths of the hidden layers, such as 64,64; empty chooses by the number of rows",
@@ -119,8 +138,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
         description="Train and register a credit-risk model and, if it passes its gates, move the Production pointer "
-        "to it. Exit codes: 0 success, 2 invalid data or arguments, 3 a gate refused the model, 4 MLflow failed, "
-        "143 terminated (the next start resumes).",
+        "to it. `python -m trainer describe FILE` proposes a feature declaration for a file. Exit codes: 0 success, "
+        "2 invalid data or arguments, 3 a gate refused the model, 4 MLflow failed, 143 terminated (the next start "
+        "resumes).",
     )
     parser.add_argument("--data", required=True, help=_HELP["data"])
     defaults = {
@@ -128,7 +148,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "work_dir": Path(environment.get("TRAINER_WORK_DIR", ".")),
         "study_storage": environment.get("TRAINER_STUDY_STORAGE", ""),
         "git_revision": environment.get("GIT_REVISION", "unknown"),
-        "worker": int(environment.get("JOB_COMPLETION_INDEX", "0")),
+        "worker": _worker_index(environment),
         "job": environment.get("TRAINER_JOB", ""),
     }
     _add(parser, Settings, defaults, skip={"data", "hyperparameters", "limits"})
@@ -156,13 +176,20 @@ def _add(
         default = defaults.get(item.name, item.default if item.default is not MISSING else None)
         text = _HELP[item.name]
         # The study's URL contains a password, which must not end up in a log by way of the help text.
-        if default not in ("", ()) and default is not False and item.name != "study_storage":
+        if default not in ("", (), None) and default is not False and item.name != "study_storage":
             text += " (default: %(default)s)"
         if default is False:
             parser.add_argument(flag, dest=item.name, action="store_true", help=text)
         else:
             reader = _READERS.get(item.name, type(default))
             parser.add_argument(flag, dest=item.name, type=reader, default=default, help=text)
+
+
+def _worker_index(environment: Mapping[str, str]) -> int:
+    text = environment.get("JOB_COMPLETION_INDEX", "0")
+    if not text.isdecimal():
+        raise BadInputError(f"JOB_COMPLETION_INDEX={text}: must be an index from 0")
+    return int(text)
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -175,7 +202,7 @@ def _pointer_mode(text: str) -> PointerMode:
     return PointerMode(text)
 
 
-_READERS = {"hidden": _widths, "production_pointer": _pointer_mode}
+_READERS: dict[str, Callable[[str], object]] = {"output": Path, "hidden": _widths, "production_pointer": _pointer_mode}
 
 
 def from_process(arguments: Sequence[str]) -> Settings:

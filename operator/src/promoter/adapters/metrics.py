@@ -49,7 +49,7 @@ class HttpMetrics:
     async def read(self, pod: Pod, stable: str | None, canary: str | None) -> PodReading:
         """Return a stable pod's counters for both arms; errors are part of the reading."""
         try:
-            text = await self._text(f"http://{pod.address}:{pod.management_port}/metrics")
+            text = await self._text(_url(pod, "/metrics"))
             generation, counters = parse(text, stable, canary)
         except _ERRORS as error:
             return PodReading(pod.name, pod.started_at, error=f"{type(error).__name__} {error}".strip())
@@ -58,7 +58,7 @@ class HttpMetrics:
     async def readiness(self, pod: Pod) -> Readiness:
         """Return what a pod answers on /readyz; empty if it does not answer."""
         try:
-            async with self._session.get(f"http://{pod.address}:{pod.management_port}/readyz") as response:
+            async with self._session.get(_url(pod, "/readyz")) as response:
                 return read_readiness(await response.json(content_type=None))
         except _ERRORS:
             return Readiness()
@@ -66,7 +66,7 @@ class HttpMetrics:
     async def contract(self, pod: Pod) -> Document:
         """Return the contract of the model that a pod serves, {} if it is unavailable."""
         try:
-            async with self._session.get(f"http://{pod.address}:{pod.management_port}/v1/model") as response:
+            async with self._session.get(_url(pod, "/v1/model")) as response:
                 answer = await response.json(content_type=None)
                 return dict(answer["contract"]) if response.status == 200 else {}
         except (*_ERRORS, TypeError):
@@ -87,6 +87,12 @@ class HttpMetrics:
         async with self._session.get(url) as response:
             response.raise_for_status()
             return await response.text()
+
+
+def _url(pod: Pod, path: str) -> str:
+    """Return a URL on a pod's management port; its address is one of IPv4 or of IPv6."""
+    host = f"[{pod.address}]" if ":" in pod.address else pod.address
+    return f"http://{host}:{pod.management_port}{path}"
 
 
 def _number(data: Document) -> float:

@@ -32,9 +32,20 @@ FIELD_MANAGER = "model-promotion"
 class KubeClient:
     """A client for one API server."""
 
-    def __init__(self, login: Callable[[], kopf.ConnectionInfo], timeout_seconds: float) -> None:
-        """Take a function that finds the credentials; it is called again if a token is refused, since tokens rotate."""
-        self._login = login
+    def __init__(
+        self,
+        login: Callable[[], kopf.ConnectionInfo],
+        timeout_seconds: float,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Create a client.
+
+        Args:
+            login: Finds the credentials; it is called again if a token is refused, since tokens rotate.
+            timeout_seconds: Seconds for one request.
+            may_write: Whether a request that changes something may be sent, asked before each of them.
+        """
+        self._login, self._may_write = login, may_write
         self._info = login()
         self._session = aiohttp.ClientSession(
             base_url=f"{self._info.server.rstrip('/')}/",
@@ -72,12 +83,14 @@ class KubeClient:
         """Send a request; None for 404.
 
         Raises:
-            RetryableError: no answer, or one that a retry may change.
+            RetryableError: no answer, or one that a retry may change, or this operator may not write now.
             ConflictError: such an object exists already, or a newer one does.
             InvalidRequestError: the request does not fit the object as it is.
             ForbiddenError: no permission.
             PermanentError: refused otherwise; the message is the server's.
         """
+        if method != "GET" and not self._may_write():
+            raise RetryableError(f"{method} {path}: not sent, because this operator does not hold its Lease")
         data = None if body is None else json.dumps(body)
         for attempt in range(2):
             headers = {"Content-Type": content_type, "Accept": accept}
@@ -93,7 +106,7 @@ class KubeClient:
                         continue
                     return _checked(response.status, answer, f"{method} {path}")
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-                raise RetryableError(f"{method} {path}: {error or type(error).__name__}") from error
+                raise RetryableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
         raise RetryableError(f"{method} {path}: not logged in")
 
 

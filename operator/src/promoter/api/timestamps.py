@@ -34,6 +34,11 @@ def to_whole_seconds_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def to_microseconds_text(seconds: float) -> str:
+    """Return seconds since 1970 as Kubernetes writes a metav1.MicroTime."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 Timestamp = Annotated[
     float,
     BeforeValidator(to_seconds),

@@ -85,6 +85,9 @@ def _report_missing_target(draft: Draft) -> None:
     if known is None or known.reason != TARGET_NOT_FOUND:
         draft.add_event(TARGET_NOT_FOUND, message.removeprefix(f"{TARGET_NOT_FOUND}: "), "Warning")
     draft.set_message(message)
+    if draft.observed.canary.version is not None:
+        # Only stable pods send it requests. If the target comes back, the rollout starts over.
+        draft.actions.append(DeleteCanary())
 
 
 def _settle(draft: Draft) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -18,6 +19,8 @@ from scorer.problems import FieldProblem, Problem
 
 # msgspec raises the latter two for object keys that are not UTF-8 and for nesting that is too deep.
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# A string, even one that does not end, or NaN outside of strings.
+_STRING_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTALL)
 # A field's type, and its default if it may be absent.
 _Type = tuple[Any] | tuple[Any, Any]
 _Fields = list[tuple[str, Any] | tuple[str, Any, Any]]
@@ -225,6 +228,20 @@ def read_json(body: bytes, decode: Callable[[bytes], Any] | None = None) -> Any:
     if twice is not None:
         raise _appears_twice(twice)
     return document
+
+
+def read_json_with_nan(body: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Return the decoded body, with null for NaN, which pandas and numpy users send although JSON does not have it.
+
+    Raises:
+        Problem: What `read_json` raises.
+    """
+    try:
+        return read_json(body)
+    except Problem:
+        if b"NaN" not in body:
+            raise
+        return read_json(_STRING_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body))
 
 
 def _appears_twice(field: str) -> Problem:

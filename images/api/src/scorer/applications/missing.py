@@ -1,22 +1,16 @@
-"""How protocols other than JSON say that a value is missing: texts in CSV, and NaN in what should be JSON."""
+"""How CSV, which has no null, says that a value is missing."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any
 
 from msgspec import UNSET
 
-from scorer.applications.decoder import read_json
 from scorer.applications.rows import Column
 from scorer.contract import CategoricalFeature, Contract
-from scorer.problems import Problem
 
 # What spreadsheets, SQL, R, Python and old data sets write; the same list as in training (docs/scoring.md).
 CSV_MISSING = frozenset({"", "NA", "N/A", "NaN", "null", "NULL", "None", "-", "?", "."})
-# A string, even one that does not end, or NaN outside of strings.
-_STRING_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTALL)
 
 
 def with_missing(columns: Mapping[str, Column], contract: Contract) -> dict[str, Column]:
@@ -30,17 +24,3 @@ def with_missing(columns: Mapping[str, Column], contract: Contract) -> dict[str,
             missing = None if feature.missing else UNSET
             found[feature.name] = [missing if value in texts else value for value in found[feature.name]]
     return found
-
-
-def read_json_with_nan(body: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """Return the decoded body, with null for NaN, which pandas and numpy users send although JSON does not have it.
-
-    Raises:
-        Problem: What `read_json` raises.
-    """
-    try:
-        return read_json(body)
-    except Problem:
-        if b"NaN" not in body:
-            raise
-        return read_json(_STRING_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body))

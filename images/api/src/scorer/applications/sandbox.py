@@ -6,6 +6,7 @@ A Parquet file of 5 kB can expand to 80 GB of strings, and nothing in it announc
 from __future__ import annotations
 
 import logging
+import os
 import re
 import resource
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class Sandbox:
             SandboxCrashedError: If the process died; the next call starts a new one.
         """
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, get_context("spawn"), _limit_memory, (self._memory_bytes,))
+            self._pool = ProcessPoolExecutor(1, get_context("spawn"), _restrict, (self._memory_bytes,))
         try:
             return self._pool.submit(work, *args, **kwargs).result()
         except BrokenProcessPool as error:
@@ -51,10 +52,14 @@ class Sandbox:
             ) from error
 
 
-def _limit_memory(extra_bytes: int) -> None:
-    """Let this process use that much more memory than it does now, and write no core dump if it aborts."""
+def _restrict(extra_bytes: int) -> None:
+    """Let this process use that much more memory than it does now, and give way to the service's own process.
+
+    It writes no core dump if it aborts.
+    """
     status = Path("/proc/self/status").read_text("ascii")
     (used,) = re.findall(r"VmData:\s+(\d+) kB", status)
     limit = int(used) * 1024 + extra_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(10)

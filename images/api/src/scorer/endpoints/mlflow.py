@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Collection
 from typing import Any
 
@@ -13,8 +10,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from scorer.answers import Predictions
-from scorer.applications.decoder import check_value_count
-from scorer.applications.missing import read_json_with_nan, with_missing
+from scorer.applications.csv_tables import csv_columns
+from scorer.applications.decoder import read_json_with_nan
 from scorer.applications.rows import Column
 from scorer.applications.tables import Rows, refuse_duplicate_columns, refuse_invalid_rows
 from scorer.contract import Contract
@@ -29,7 +26,6 @@ from scorer.scoring.interface import BatchScoring
 # The MLflow release whose protocol this is; clients read it to know what they may send.
 PROTOCOL_VERSION = "3.17.2"
 OPEN_PATHS = frozenset({"/ping"})
-_NAN = float("nan")
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _OPERATION: Document = {
     "requestBody": {
@@ -53,7 +49,7 @@ _OPERATION: Document = {
                     "params": {"type": "object", "description": "Accepted and ignored"},
                 },
             }),
-            CSV: {"schema": {"type": "string", "description": "With a header line"}},
+            CSV: {"schema": {"type": "string", "description": "With a header line; commas, semicolons or tabs"}},
         },
     },
     "responses": {
@@ -98,7 +94,7 @@ def example(contract: Contract) -> Document:
 
 def _read(model: Model, body: bytes, given: str) -> Rows:
     if given == CSV:
-        return model.tables.from_columns(with_missing(_csv_columns(model.contract, body), model.contract), lenient=True)
+        return model.tables.from_columns(csv_columns(body, model.contract), lenient=True)
     document = read_json_with_nan(body)
     forms = [form for form in FORMS if isinstance(document, dict) and form in document]
     if len(forms) != 1:
@@ -151,25 +147,3 @@ def _flatten(column: list[Any]) -> list[Any]:
     if column and all(isinstance(value, list) and len(value) == 1 for value in column):
         return [value[0] for value in column]
     return column
-
-
-def _csv_columns(contract: Contract, body: bytes) -> dict[str, Column]:
-    check_value_count(body, b",\r\n")
-    try:
-        rows = list(csv.reader(io.StringIO(body.decode("utf-8")), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Problem(400, f"the body is not CSV in UTF-8: {error}") from error
-    columns = _transpose(rows[0], rows[1:]) if rows else {}
-    for feature in contract.numeric:
-        if feature.name in columns:
-            columns[feature.name] = [_number(text) for text in columns[feature.name]]
-    return columns
-
-
-def _number(text: str) -> float | str:
-    try:
-        # Python also reads underscores and the digits of other scripts, and NaN in spellings that do not mean missing.
-        number = float(text) if text.isascii() and "_" not in text else _NAN
-    except ValueError:
-        return text
-    return text if math.isnan(number) else number

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from scorer.contract import Contract
-from scorer.endpoints.openapi import Document
 from scorer.problems import FieldProblem, Problem
 
 _REASONS, _WARNINGS = "reasons", "warnings"
@@ -52,7 +51,7 @@ def read_query(query: bytes, most_reasons: int = 0) -> Query:
     return found
 
 
-def describe_query(contract: Contract | None, *, reasons: bool) -> list[Document]:
+def describe_query(contract: Contract | None, *, reasons: bool) -> list[dict[str, Any]]:
     """Return the parameters for OpenAPI, with the limits of the loaded model."""
     maximum = {} if contract is None else {"maximum": contract.max_reasons}
     most = {

@@ -57,9 +57,9 @@ class BodyBudget:
     Batches are scored one at a time, so without it their bodies would pile up: 60 of the largest took 800 MB.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        """Take the limit in bytes."""
-        self._max_bytes, self._held = max_bytes, 0
+    def __init__(self, max_bytes: int, count_refusal: Callable[[], object] = lambda: None) -> None:
+        """Take the limit in bytes, and what counts a refused body."""
+        self._max_bytes, self._held, self._count_refusal = max_bytes, 0, count_refusal
 
     @contextlib.contextmanager
     def counting(self, receive: Receive) -> Iterator[Receive]:
@@ -76,6 +76,7 @@ class BodyBudget:
             held += size
             self._held += size
             if size and self._held > self._max_bytes:
+                self._count_refusal()
                 raise Problem(503, "too many large requests are waiting; try again", headers=(("Retry-After", "1"),))
             return message
 

@@ -1,23 +1,41 @@
 """The feature declaration: the one file that a team with different columns has to change."""
 
+import datetime as dt
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from trainer.data.fields import Label, Labels, Name, Strict
+from trainer.data.file_format import FileFormat
 from trainer.errors import BadInputError
 
 BUILT_IN_DECLARATION = Path(__file__).parent / "declarations" / "loans.json"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Parse(StrEnum):
+    """How the text of a numeric column becomes a number, if it is not written as one."""
+
+    PERCENT = "percent"
+    MONTHS = "months"
+    THOUSANDS = "thousands"
+    DATE = "date"
 
 
-class NumericFeature(_Strict):
-    """A number with a unit and an inclusive range of valid values."""
+class NumericFeature(Strict):
+    """A number with a unit and an inclusive range of valid values.
 
-    name: str = Field(min_length=1)
+    The last three fields concern only the training data; clients of the model send the number.
+
+    Attributes:
+        parse: `percent` ("13.5%"), `months` ("36 months", "2 years 1 month"), `thousands` ("$1,234.50"), or `date`,
+            which becomes its age in completed months; None for numbers and booleans.
+        date_format: strptime's format of the dates; "" for ISO 8601.
+        reference_date: The day at which ages are taken: an ISO date, or the column with each row's day.
+    """
+
+    name: Name
     kind: Literal["numeric"]
     unit: str
     minimum: float
@@ -25,6 +43,9 @@ class NumericFeature(_Strict):
     description: str
     reason_code: str = Field(min_length=1)
     protected: bool = False
+    parse: Parse | None = None
+    date_format: str = ""
+    reference_date: str = ""
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> Self:
@@ -32,17 +53,50 @@ class NumericFeature(_Strict):
             raise ValueError(f"{self.name}: minimum {self.minimum} is not below maximum {self.maximum}")
         return self
 
+    @field_validator("date_format")
+    @classmethod
+    def _date_format_is_valid(cls, form: str) -> str:
+        try:
+            dt.datetime.strptime(dt.datetime(2026, 1, 31, tzinfo=dt.UTC).strftime(form), form)  # noqa: DTZ007
+        except ValueError as error:
+            raise ValueError(f"{form!r} is not a format of strptime, such as %d.%m.%Y: {error}") from error
+        return form
 
-class CategoricalFeature(_Strict):
+    @model_validator(mode="after")
+    def _dates_have_a_reference(self) -> Self:
+        if (self.parse is Parse.DATE) != bool(self.reference_date):
+            raise ValueError(
+                f'{self.name}: "parse": "date" requires "reference_date", a day such as 2026-01-31 or a column of '
+                "days; nothing else has one"
+            )
+        if self.date_format and self.parse is not Parse.DATE:
+            raise ValueError(f'{self.name}: date_format is only for "parse": "date"')
+        return self
+
+    @property
+    def reference_column(self) -> str | None:
+        """The column with each row's reference date, if it is not one day for all rows."""
+        return self.reference_date if self.reference_date and self.reference_day is None else None
+
+    @property
+    def reference_day(self) -> dt.date | None:
+        """The reference date, if it is one day for all rows."""
+        try:
+            return dt.date.fromisoformat(self.reference_date)
+        except ValueError:
+            return None
+
+
+class CategoricalFeature(Strict):
     """One of a closed list of categories.
 
     `ordered` means that the order of the list carries information (grades, for example); only the network's encoding
     uses it.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     kind: Literal["categorical"]
-    categories: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=2)
+    categories: tuple[Label, ...] = Field(min_length=2)
     ordered: bool = False
     description: str
     reason_code: str = Field(min_length=1)
@@ -58,21 +112,37 @@ class CategoricalFeature(_Strict):
 Feature = Annotated[NumericFeature | CategoricalFeature, Field(discriminator="kind")]
 
 
-class Target(_Strict):
-    """The column with a loan's outcome, and its value for each outcome."""
+class Target(Strict):
+    """The column with a loan's outcome, and its labels for each outcome.
+
+    Attributes:
+        default: One or several labels of loans that defaulted.
+        repaid: One or several labels of loans that were repaid.
+        ignored: Labels of loans whose outcome is open; their rows are dropped and counted.
+    """
 
     column: str
-    default: str | int
-    repaid: str | int
+    default: Labels = Field(min_length=1)
+    repaid: Labels = Field(min_length=1)
+    ignored: Labels = ()
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """All labels."""
+        return frozenset((*self.default, *self.repaid, *self.ignored))
 
     @model_validator(mode="after")
     def _outcomes_differ(self) -> Self:
-        if str(self.default) == str(self.repaid):
-            raise ValueError("target: default and repaid must be different values")
+        labels = [*self.default, *self.repaid, *self.ignored]
+        if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ValueError(
+                "target: default and repaid must be different values, and a label must be listed once; listed more "
+                f"than once: {', '.join(repeated)}"
+            )
         return self
 
 
-class FeatureDeclaration(_Strict):
+class FeatureDeclaration(Strict):
     """The columns a model learns from and their valid values.
 
     Attributes:
@@ -81,8 +151,10 @@ class FeatureDeclaration(_Strict):
         features: In the order of the model contract.
         ignored: Fields that clients may keep sending although the model does not use them, such as features of an
             older model; they go into the model contract.
+        file: How a CSV file of such data is written.
     """
 
+    file: FileFormat = FileFormat()
     id_column: str | None = None
     target: Target
     features: tuple[Feature, ...] = Field(min_length=1)
@@ -101,7 +173,16 @@ class FeatureDeclaration(_Strict):
             raise ValueError(f"the target {self.target.column} is also a feature")
         if both := [name for name in self.ignored if name in {*self.names, self.target.column}]:
             raise ValueError(f"ignored, but also a feature or the target: {', '.join(both)}")
+        if self.file.columns and (absent := [name for name in self.columns if name not in self.file.columns]):
+            raise ValueError(f"file.columns lacks declared columns: {', '.join(absent)}")
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that training reads, each once: identifier, features, target, and reference dates."""
+        identifiers = [self.id_column] if self.id_column else []
+        dates = [feature.reference_column for feature in self.numeric if feature.reference_column]
+        return tuple(dict.fromkeys([*identifiers, *self.names, self.target.column, *dates]))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -148,9 +229,11 @@ def load_declaration(path: Path) -> FeatureDeclaration:
         BadInputError: The file cannot be read or is not a valid declaration; the message lists every problem.
     """
     try:
-        return FeatureDeclaration.model_validate_json(path.read_bytes())
+        return FeatureDeclaration.model_validate_json(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise BadInputError(f"feature declaration {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"feature declaration {path}: not UTF-8: {error}") from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"

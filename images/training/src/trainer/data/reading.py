@@ -1,29 +1,33 @@
-"""Fetch training data from a file, URL or S3 and read the declared columns of a CSV or Parquet file."""
+"""Read the declared columns of training data: CSV or Parquet, from a file, URL or S3, or generated."""
 
 import csv
-import gzip
 import hashlib
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
-from urllib.parse import urlsplit
+from typing import IO
 
-import boto3
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import urllib3
-from botocore.exceptions import BotoCoreError, ClientError
 
+from trainer.data import sources
+from trainer.data.cells import MISSING
+from trainer.data.csv_file import TEXT, CsvFile, read_csv
 from trainer.data.declaration import FeatureDeclaration
+from trainer.data.file_format import FileFormat
+from trainer.data.file_kinds import BYTES_NEEDED, GZIP, PARQUET, refuse_other_kinds
+from trainer.data.layout import Layout, detect_layout, looks_like_data, near_name
+from trainer.data.problems import InvalidDataError, Problem
 from trainer.data.synthetic import generate
 from trainer.errors import BadInputError
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
-_RETRIES = 5
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class RawTable:
     """Data as read, before validation.
 
     Attributes:
-        frame: The declared columns that the data has; a column with any non-numeric value is kept as text.
+        frame: The declared columns that the data has: numbers as float64 or, if any value is no number, as text; dates
+            as dates; everything else as text. Cells that hold no value are missing.
         undeclared: Columns of the data that the declaration does not use.
         source: Where the data came from, for people.
         sha256: Digest of the bytes that were read (of the generated table for `synthetic`).
@@ -57,108 +62,192 @@ def read_table(
 
     Raises:
         BadInputError: `source` cannot be read, or is neither CSV nor Parquet.
+        InvalidDataError: It has none of the declared columns, or rows that are longer or shorter than the header.
     """
     if source == "synthetic":
         frame = generate(synthetic_rows, seed)
         digest = hashlib.sha256(pd.util.hash_pandas_object(frame).to_numpy().tobytes()).hexdigest()
-        return _select(frame, declaration, source=f"synthetic ({synthetic_rows} rows, seed {seed})", sha256=digest)
-    scheme = urlsplit(source).scheme
-    if scheme not in {"s3", "http", "https"}:
-        return _read_file(Path(source), source, declaration)
+        found = [name for name in declaration.columns if name in frame.columns]
+        undeclared = tuple(name for name in frame.columns if name not in found)
+        return _logged(RawTable(frame[found], undeclared, f"synthetic ({synthetic_rows} rows, seed {seed})", digest))
+    with _on_disk(source, scratch) as path, _readable(source):
+        return _read_file(path, source, declaration)
+
+
+def read_as_text(source: str, *, scratch: Path) -> tuple[FileFormat, str, pd.DataFrame]:
+    """Read all named columns of a file as text, whatever they hold; columns of a CSV file without a header get names.
+
+    Args:
+        source: A path or URL, as for `read_table`.
+        scratch: Folder for the downloaded file, which is deleted after reading.
+
+    Returns:
+        The columns' names if the file has no header, a CSV file's delimiter ("" for Parquet), and the columns as pandas
+        Categoricals; cells without a value are missing.
+
+    Raises:
+        BadInputError: `source` cannot be read, or is neither CSV nor Parquet.
+    """
+    with _on_disk(source, scratch) as path, _readable(source):
+        with path.open("rb") as opened:
+            beginning = opened.read(BYTES_NEEDED)
+        if beginning.startswith(PARQUET):
+            file, delimiter, table = FileFormat(), "", pq.read_table(path)
+        else:
+            refuse_other_kinds(beginning, source)
+            data = CsvFile(path, beginning.startswith(GZIP))
+            file, layout = _with_names(*data.beginning())
+            types = {name: TEXT for name in layout.names if name}
+            delimiter, table = layout.delimiter, read_csv(data, layout, types, decimal=file.decimal, source=source)
+        flat = [name for name in table.column_names if not pa.types.is_nested(table.column(name).type)]
+        text = {name: _text(name, table.column(name), frozenset()) for name in flat}
+        return file, delimiter, pd.DataFrame(text, copy=False)
+
+
+def _with_names(beginning: bytes, whole: bool) -> tuple[FileFormat, Layout]:
+    file = FileFormat()
+    layout = detect_layout(beginning, file, (), whole=whole)
+    if looks_like_data(layout.names):
+        file = FileFormat(columns=tuple(f"column_{index + 1}" for index in range(len(layout.names))))
+        layout = detect_layout(beginning, file, (), whole=whole)
+    return file, layout
+
+
+@contextmanager
+def _on_disk(source: str, scratch: Path) -> Iterator[Path]:
+    """Provide the file of a path or URL."""
+    if not sources.is_remote(source):
+        yield Path(source)
+        return
     downloaded = scratch / "downloaded-data"
     try:
-        if scheme == "s3":
-            _download_s3(source, downloaded)
-        else:
-            _download_http(source, downloaded)
-        return _read_file(downloaded, source, declaration)
+        sources.download(source, downloaded)
+        yield downloaded
     finally:
         downloaded.unlink(missing_ok=True)
 
 
-def _download_s3(source: str, target: Path) -> None:
-    address = urlsplit(source)
+@contextmanager
+def _readable(source: str) -> Iterator[None]:
+    """Raise what libraries say about a file as the one error that this module documents."""
     try:
-        boto3.client("s3").download_file(address.netloc, address.path.lstrip("/"), str(target))
-    except (BotoCoreError, ClientError) as error:
-        raise BadInputError(f"{source}: {error}") from error
-
-
-def _download_http(source: str, target: Path) -> None:
-    retries = urllib3.Retry(total=_RETRIES, backoff_factor=0.5, status_forcelist=[502, 503, 504])
-    pool = urllib3.PoolManager(retries=retries, timeout=urllib3.Timeout(connect=10, read=60))
-    try:
-        response = pool.request("GET", source, preload_content=False)
-        if response.status != 200:
-            raise BadInputError(f"{source}: the server responded with HTTP {response.status}")
-        with target.open("wb") as file:
-            for chunk in response.stream(_CHUNK_BYTES):
-                file.write(chunk)
-    except urllib3.exceptions.HTTPError as error:
-        raise BadInputError(f"{source}: {error}") from error
+        yield
+    except (OSError, pa.ArrowException, ValueError, csv.Error) as error:
+        # Arrow's errors about broken files are OSErrors, too, but not the operating system's.
+        if isinstance(error, OSError) and error.strerror:
+            raise BadInputError(f"{source}: {error.strerror}") from error
+        raise BadInputError(f"{source}: neither a CSV (plain or gzipped) nor a Parquet file: {error}") from error
 
 
 def _read_file(path: Path, source: str, declaration: FeatureDeclaration) -> RawTable:
-    wanted = _wanted(declaration)
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-            digest = _sha256(file, magic)
-        if magic == b"PAR1":
-            header = pq.read_schema(path).names
-            frame = pd.read_parquet(path, columns=[name for name in wanted if name in header])
-        else:
-            header = _csv_header(path, compressed=magic[:2] == b"\x1f\x8b")
-            frame = pd.read_csv(
-                path,
-                usecols=[name for name in wanted if name in header],
-                dtype=dict.fromkeys((feature.name for feature in declaration.categorical), "category"),
-                compression="gzip" if magic[:2] == b"\x1f\x8b" else None,
-                keep_default_na=False,
-                na_values=[""],
-                low_memory=False,
-            )
-    except OSError as error:
-        raise BadInputError(f"{source}: {error.strerror or error}") from error
-    except (pa.ArrowException, UnicodeDecodeError, ValueError, EOFError) as error:
-        raise BadInputError(f"{source}: neither a CSV (plain or gzipped) nor a Parquet file: {error}") from error
-    undeclared = tuple(name for name in header if name not in wanted)
-    return _logged(RawTable(frame, undeclared, source, digest))
+    with path.open("rb") as file:
+        beginning = file.read(BYTES_NEEDED)
+        digest = _sha256(file, beginning)
+    if beginning.startswith(PARQUET):
+        header, table = _read_parquet(path, source, declaration)
+    else:
+        refuse_other_kinds(beginning, source)
+        header, table = _read_csv(CsvFile(path, beginning.startswith(GZIP)), source, declaration)
+    undeclared = tuple(name for name in header if name not in declaration.columns)
+    return _logged(RawTable(_frame(table, declaration), undeclared, source, digest))
 
 
-def _csv_header(path: Path, *, compressed: bool) -> list[str]:
-    with (
-        cast("IO[str]", gzip.open(path, "rt", encoding="utf-8", newline=""))
-        if compressed
-        else path.open(encoding="utf-8", newline="")
-    ) as file:
-        header = next(csv.reader(file), [])
-    if not header:
-        raise ValueError("the file is empty")
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise ValueError(f"duplicate column: {', '.join(repeated)}")
-    return [name.removeprefix("\ufeff") for name in header]
-
-
-def _sha256(file: IO[bytes], head: bytes) -> str:
-    digest = hashlib.sha256(head)
+def _sha256(file: IO[bytes], beginning: bytes) -> str:
+    digest = hashlib.sha256(beginning)
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _wanted(declaration: FeatureDeclaration) -> list[str]:
-    identifiers = [declaration.id_column] if declaration.id_column else []
-    return [*identifiers, *declaration.names, declaration.target.column]
+def _read_parquet(path: Path, source: str, declaration: FeatureDeclaration) -> tuple[Sequence[str], pa.Table]:
+    schema = pq.read_schema(path)
+    header: list[str] = schema.names
+    if not (wanted := [name for name in declaration.columns if name in header]):
+        found = f"The file has {len(header)} columns: {', '.join(header[:8])}"
+        raise _nothing_found(source, declaration, found, "")
+    if repeated := [name for name in wanted if header.count(name) > 1]:
+        raise ValueError(f"duplicate column: {', '.join(repeated)}")
+    words = [name for name in wanted if pa.types.is_string(schema.field(name).type)]
+    with pq.ParquetFile(path, read_dictionary=words) as file:
+        return header, file.read(columns=wanted)
 
 
-def _select(frame: pd.DataFrame, declaration: FeatureDeclaration, *, source: str, sha256: str) -> RawTable:
-    wanted = [name for name in _wanted(declaration) if name in frame.columns]
-    undeclared = tuple(str(name) for name in frame.columns if name not in wanted)
-    return _logged(RawTable(frame[wanted], undeclared, source, sha256))
+def _read_csv(file: CsvFile, source: str, declaration: FeatureDeclaration) -> tuple[Sequence[str], pa.Table]:
+    beginning, whole = file.beginning()
+    layout = detect_layout(beginning, declaration.file, declaration.columns, whole=whole)
+    plain = {feature.name for feature in declaration.numeric if feature.parse is None}
+    types = {
+        name: pa.float64() if name in plain else None if name == declaration.id_column else TEXT
+        for name in declaration.columns
+        if name in layout.names
+    }
+    if not types:
+        raise _nothing_found(source, declaration, f"Read as {layout}", _cause(layout, declaration))
+    if declaration.file.columns and {*declaration.file.columns}.intersection(layout.first_rows[0]):
+        raise ValueError('its first line is a header; remove "columns" from the feature declaration\'s "file"')
+    return layout.names, read_csv(file, layout, types, decimal=declaration.file.decimal, source=source)
+
+
+def _nothing_found(source: str, declaration: FeatureDeclaration, found: str, cause: str) -> InvalidDataError:
+    wanted = ", ".join(declaration.columns[:8]) + (", ..." if len(declaration.columns) > 8 else "")
+    message = f"none of the {len(declaration.columns)} declared columns was found ({wanted}). {found}. {cause}".rstrip()
+    return InvalidDataError(source, None, (Problem(None, message),))
+
+
+def _cause(layout: Layout, declaration: FeatureDeclaration) -> str:
+    if len(layout.names) == 1:
+        return 'If that is several columns, declare their delimiter as "file": {"delimiter": ...}'
+    if looks_like_data(layout.names):
+        return 'If the file has no header, declare the columns\' names, in order, as "file": {"columns": [...]}'
+    near = [(name, near_name(name, layout.names)) for name in declaration.columns]
+    if meant := [f"{found!r} for {name!r}" for name, found in near if found]:
+        return f"Names must be equal: the data has {', '.join(meant[:5])}"
+    return "Is it the right file, and the right feature declaration (--features)?"
+
+
+def _frame(table: pa.Table, declaration: FeatureDeclaration) -> pd.DataFrame:
+    numbers = {feature.name for feature in declaration.numeric}
+    kept = {
+        **{feature.name: frozenset(feature.categories) for feature in declaration.categorical},
+        declaration.target.column: declaration.target.labels,
+    }
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if name == declaration.id_column and name not in kept and not _is_text(column.type):
+            columns[name] = column.to_pandas()
+        elif name in numbers and _is_number(column.type):
+            columns[name] = pc.cast(column, pa.float64(), safe=False).to_pandas()
+        elif name not in kept and pa.types.is_temporal(column.type):
+            columns[name] = column.to_pandas(date_as_object=False)
+        else:
+            columns[name] = _text(name, column, kept.get(name, frozenset()))
+    return pd.DataFrame(columns, copy=False)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    of = pa.types
+    return any(is_it(kind) for is_it in (of.is_integer, of.is_floating, of.is_boolean, of.is_decimal, of.is_null))
+
+
+def _text(name: str, column: pa.ChunkedArray, kept: frozenset[str]) -> pd.Series:
+    """Return a column as text: a pandas Categorical in which cells without a value are missing."""
+    if pa.types.is_nested(column.type):
+        raise ValueError(f"column {name} holds {column.type}, not single values")
+    if not (pa.types.is_dictionary(column.type) and pa.types.is_string(column.type.value_type)):
+        column = pc.dictionary_encode(column.cast(pa.string()))
+    text: pd.Series = column.unify_dictionaries().to_pandas()
+    without_value = [token for token in MISSING if token not in kept and token in text.cat.categories]
+    return pd.Series(text.cat.remove_categories(without_value) if without_value else text)
 
 
 def _logged(table: RawTable) -> RawTable:
     if table.undeclared:
-        logger.info("%s: skipping undeclared columns: %s", table.source, ", ".join(table.undeclared))
+        names = (name or "(without a name)" for name in table.undeclared)
+        logger.info("%s: skipping undeclared columns: %s", table.source, ", ".join(names))
     return table

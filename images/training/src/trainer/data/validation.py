@@ -1,113 +1,184 @@
 """Validate raw data against the feature declaration and report every problem at once, with row numbers."""
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-from trainer.data.declaration import FeatureDeclaration, NumericFeature
+from trainer.data import cells
+from trainer.data.declaration import FeatureDeclaration, NumericFeature, Parse
+from trainer.data.layout import near_name
+from trainer.data.problems import InvalidDataError, Problem, in_rows
 from trainer.data.reading import RawTable
-from trainer.errors import BadInputError
 
-_ROWS_SHOWN = 10
-_EXAMPLES_SHOWN = 5
+logger = logging.getLogger(__name__)
+
 _CHECK_MESSAGES = {"not_nullable": "missing value", "field_uniqueness": "duplicate value"}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One kind of problem in one column.
-
-    Attributes:
-        column: The column, or None for the table as a whole.
-        message: What is wrong and what is allowed.
-        count: Number of affected rows; 0 if the problem is not about rows.
-        rows: The first affected rows, counted from 1 below the header.
-        examples: Some of the offending values.
-    """
-
-    column: str | None
-    message: str
-    count: int = 0
-    rows: tuple[int, ...] = ()
-    examples: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        where = f"column {self.column}: " if self.column else ""
-        if not self.count:
-            return f"{where}{self.message}"
-        more = ", ..." if self.count > len(self.rows) else ""
-        values = f" (such as {', '.join(self.examples)})" if self.examples else ""
-        rows = ", ".join(str(row) for row in self.rows)
-        return f"{where}{self.message}{values}: {self.count} rows: {rows}{more}"
-
-
-class InvalidDataError(BadInputError):
-    """The data does not match the declaration; `problems` lists everything that is wrong."""
-
-    def __init__(self, source: str, row_count: int, problems: tuple[Problem, ...]) -> None:
-        self.source = source
-        self.row_count = row_count
-        self.problems = problems
-        lines = "\n".join(f"  - {problem}" for problem in problems)
-        super().__init__(
-            f"{source}: {len(problems)} problems in {row_count} rows (row 1 is the first below the header)\n{lines}"
-        )
-
-    def to_json(self) -> str:
-        """Return the report as JSON, for machines."""
-        return json.dumps(
-            {
-                "source": self.source,
-                "rows": self.row_count,
-                "problems": [asdict(problem) for problem in self.problems],
-            }
-        )
+_TEXTS_LOOKED_AT = 1_000
 
 
 def validate(table: RawTable, declaration: FeatureDeclaration, *, minimum_rows: int) -> pd.DataFrame:
     """Validate the table and return it with numeric features as float64 and the target as 1 (default) or 0 (repaid).
 
+    Rows whose outcome is open (see `Target.ignored`) are dropped, and counted in the log.
+
     Raises:
         InvalidDataError: The data does not match the declaration; the error lists every problem.
     """
     frame = table.frame.reset_index(drop=True)
-    problems: list[Problem] = []
-    required = [*declaration.names, declaration.target.column]
-    problems += [Problem(name, "column is missing") for name in required if name not in frame.columns]
+    all_rows = len(frame)
+    problems = list(_missing_columns(table, declaration))
+    target_problems: list[Problem] = []
+    if declaration.target.column in frame.columns:
+        frame, target_problems = _with_target(frame, declaration, table.source)
     if len(frame) < minimum_rows:
         problems.append(Problem(None, f"{len(frame)} rows are too few; at least {minimum_rows} are required"))
     frame, type_problems = _with_numbers(frame, declaration)
-    problems += type_problems
-    problems += _schema_problems(frame, declaration)
-    if declaration.target.column in frame.columns:
-        frame, target_problems = _with_target(frame, declaration)
-        problems += target_problems
+    frame = _with_categories(frame, declaration)
+    problems += [*type_problems, *_schema_problems(frame, declaration), *target_problems]
     if problems:
-        raise InvalidDataError(table.source, len(frame), tuple(problems))
-    return frame
+        raise InvalidDataError(table.source, all_rows, tuple(problems))
+    return frame if len(frame) == all_rows else frame.reset_index(drop=True)
+
+
+def _missing_columns(table: RawTable, declaration: FeatureDeclaration) -> Iterator[Problem]:
+    for name in declaration.columns:
+        if name in table.frame.columns or name == declaration.id_column:
+            continue
+        found, hint = near_name(name, table.undeclared), ""
+        if found is not None:
+            spaces = found.strip() == name
+            way_out = 'declare "file": {"trim": true}' if spaces else "rename the column, or the declared one"
+            hint = f"the data has {found!r}: {way_out}"
+        yield Problem(name, "column is missing", hint=hint)
+
+
+def _with_target(
+    frame: pd.DataFrame, declaration: FeatureDeclaration, source: str
+) -> tuple[pd.DataFrame, list[Problem]]:
+    target, column = declaration.target, declaration.target.column
+    raw = frame[column]
+    texts, codes = _distinct(raw)
+    labels = [cells.label_of(text, target.labels, trim=declaration.file.trim) for text in texts]
+    outcomes = {
+        **dict.fromkeys(target.default, 1),
+        **dict.fromkeys(target.repaid, 0),
+        **dict.fromkeys(target.ignored, -1),
+    }
+    # The last outcome is that of rows without a label, whose code is -1.
+    outcome = np.array([*(outcomes.get(label, -2) for label in labels), -2], dtype=np.int64)[codes]
+    if (ignored := outcome == -1).any():
+        kinds = raw[ignored].value_counts()
+        counts = ", ".join(f"{label} {count}" for label, count in kinds.items() if count)
+        logger.info("%s: dropped %d of %d rows with an open outcome: %s", source, ignored.sum(), len(frame), counts)
+        frame, raw, outcome = frame[~ignored], raw[~ignored], outcome[~ignored]
+    problems = []
+    if (wrong := outcome < 0).any():
+        allowed = f"neither {' or '.join(target.default)} (default) nor {' or '.join(target.repaid)} (repaid)"
+        labeled = raw[wrong].notna().any() and not target.ignored
+        hint = (
+            'list the labels of loans whose outcome is open under "ignored" in the declared target' if labeled else ""
+        )
+        problems.append(in_rows(column, allowed, raw[wrong], hint=hint))
+    elif len(frame) and outcome.all():
+        problems.append(Problem(column, "constant: every loan defaulted, so there is nothing to learn"))
+    elif len(frame) and not outcome.any():
+        problems.append(Problem(column, "constant: every loan was repaid, so there is nothing to learn"))
+    return frame.assign(**{column: (outcome == 1).astype(np.int64)}), problems
 
 
 def _with_numbers(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tuple[pd.DataFrame, list[Problem]]:
     converted: dict[str, pd.Series] = {}
     problems = []
     for feature in declaration.numeric:
-        if feature.name not in frame.columns:
+        if feature.name not in frame.columns or feature.reference_column not in {None, *frame.columns}:
             continue
         raw = frame[feature.name]
-        numbers = pd.to_numeric(raw, errors="coerce").astype(np.float64)
+        values = _ages(frame, feature) if feature.parse is Parse.DATE else _numbers(raw, feature, declaration)
+        numbers = pd.Series(values, index=frame.index)
         wrong = raw[numbers.isna() & raw.notna()]
-        wrong = wrong[wrong.astype(str).str.lower() != "nan"]
+        if not pd.api.types.is_numeric_dtype(raw):
+            wrong = wrong[wrong.astype(str).str.lower() != "nan"]
         if len(wrong):
-            problems.append(_problem(feature.name, "not a number", wrong))
+            what = "no date" if feature.parse is Parse.DATE else "not a number"
+            problems.append(in_rows(feature.name, what, wrong, hint=_way_out(feature, wrong, declaration)))
             # Already reported: a placeholder within the range keeps later checks from reporting the same cells again.
             numbers[wrong.index] = feature.minimum
         converted[feature.name] = numbers
     return frame.assign(**converted), problems
+
+
+def _numbers(raw: pd.Series, feature: NumericFeature, declaration: FeatureDeclaration) -> npt.NDArray[np.float64]:
+    if pd.api.types.is_numeric_dtype(raw) and not isinstance(raw.dtype, pd.CategoricalDtype):
+        return raw.to_numpy(dtype=np.float64, na_value=np.nan)
+    texts, codes = _distinct(raw)
+    return np.append(cells.numbers(texts, feature.parse, decimal=declaration.file.decimal), np.nan)[codes]
+
+
+def _ages(frame: pd.DataFrame, feature: NumericFeature) -> npt.NDArray[np.float64]:
+    born = _dates(frame[feature.name], feature.date_format)
+    if feature.reference_column:
+        return cells.completed_months(born, _dates(frame[feature.reference_column], feature.date_format))
+    return cells.completed_months(born, pd.Series(pd.Timestamp(feature.reference_date), index=frame.index))
+
+
+def _dates(raw: pd.Series, form: str) -> pd.Series:
+    if pd.api.types.is_datetime64_any_dtype(raw):
+        return pd.Series(raw.dt.tz_localize(None))
+    texts, codes = _distinct(raw)
+    known = cells.dates([*texts, ""], form)
+    return pd.Series(known.array[codes], index=raw.index)
+
+
+def _way_out(feature: NumericFeature, wrong: pd.Series, declaration: FeatureDeclaration) -> str:
+    texts = [str(text) for text in wrong.dropna().unique()[:_TEXTS_LOOKED_AT]]
+    if feature.parse is Parse.DATE:
+        column = f" in it or in {feature.reference_column}" if feature.reference_column else ""
+        form = feature.date_format or "ISO 8601"
+        return f'dates{column} are read as {form}; another format needs "date_format", such as "%d.%m.%Y" or "%b-%Y"'
+    if feature.parse is not None:
+        return f'it is read by "parse": "{feature.parse}"'
+    parse, comma = cells.parse_that_reads(texts), cells.numbers(texts, None, decimal=",")
+    way_out = []
+    if parse is Parse.DATE:
+        way_out.append('declare "parse": "date" with a "reference_date" for its age in months')
+    elif parse:
+        way_out.append(f'declare "parse": "{parse}" for it')
+    if declaration.file.decimal == "." and not np.isnan(comma).any():
+        way_out.append('if its comma is a decimal comma, declare "file": {"decimal": ","}')
+    return ", or ".join(way_out)
+
+
+def _with_categories(frame: pd.DataFrame, declaration: FeatureDeclaration) -> pd.DataFrame:
+    trim = declaration.file.trim
+
+    def matched(name: str, categories: Sequence[str]) -> pd.Series:
+        allowed = frozenset(categories)
+        return _renamed(frame[name], lambda text: cells.category_of(text, allowed, trim=trim))
+
+    present = (feature for feature in declaration.categorical if feature.name in frame.columns)
+    return frame.assign(**{feature.name: matched(feature.name, feature.categories) for feature in present})
+
+
+def _distinct(raw: pd.Series) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Return a column's distinct texts, and for each row the position of its text; -1 for missing."""
+    categorical = raw.array if isinstance(raw.array, pd.Categorical) else pd.Categorical(raw)
+    return [str(text) for text in categorical.categories], np.asarray(categorical.codes, dtype=np.int64)
+
+
+def _renamed(raw: pd.Series, rename: Callable[[str], str]) -> pd.Series:
+    """Return a column of text with each distinct text replaced, as a Categorical."""
+    texts, codes = _distinct(raw)
+    names = [rename(text) for text in texts]
+    if names == texts and isinstance(raw.dtype, pd.CategoricalDtype):
+        return raw
+    position = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    renamed = np.array([*(position[name] for name in names), -1], dtype=np.int64)[codes]
+    return pd.Series(pd.Categorical.from_codes(renamed, pd.Index(list(position), dtype=object)), index=raw.index)
 
 
 def _schema(frame: pd.DataFrame, declaration: FeatureDeclaration) -> pa.DataFrameSchema:
@@ -126,44 +197,19 @@ def _schema(frame: pd.DataFrame, declaration: FeatureDeclaration) -> pa.DataFram
 
 
 def _schema_problems(frame: pd.DataFrame, declaration: FeatureDeclaration) -> Iterator[Problem]:
+    categories = {feature.name: feature.categories for feature in declaration.categorical}
     try:
         _schema(frame, declaration).validate(frame, lazy=True)
     except SchemaErrors as errors:
         for (column, check), cases in errors.failure_cases.groupby(["column", "check"], sort=False):
             values = cases.set_index("index")["failure_case"]
-            yield _problem(str(column), _CHECK_MESSAGES.get(str(check), str(check)), values)
+            hint = _near_categories(values, categories.get(str(column), ()))
+            yield in_rows(str(column), _CHECK_MESSAGES.get(str(check), str(check)), values, hint=hint)
 
 
-def _with_target(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tuple[pd.DataFrame, list[Problem]]:
-    target = declaration.target
-    raw = frame[target.column]
-    defaulted = _equals(raw, target.default)
-    repaid = _equals(raw, target.repaid)
-    problems = []
-    if (wrong := ~(defaulted | repaid)).any():
-        allowed = f"neither {target.default} (default) nor {target.repaid} (repaid)"
-        problems.append(_problem(target.column, allowed, raw[wrong]))
-    elif len(frame) and defaulted.all():
-        problems.append(Problem(target.column, "constant: every loan defaulted, so there is nothing to learn"))
-    elif len(frame) and repaid.all():
-        problems.append(Problem(target.column, "constant: every loan was repaid, so there is nothing to learn"))
-    return frame.assign(**{target.column: defaulted.astype(np.int64)}), problems
-
-
-def _equals(column: pd.Series, value: str | int) -> pd.Series:
-    if isinstance(value, int):
-        return pd.to_numeric(column, errors="coerce") == value
-    return column.astype(str) == value
-
-
-def _problem(column: str, message: str, values: pd.Series) -> Problem:
-    """Describe the invalid cells; the index of `values` holds zero-based row positions."""
-    ordered = values.sort_index()
-    present = ordered.dropna()
-    return Problem(
-        column,
-        message,
-        count=len(ordered),
-        rows=tuple(int(row) + 1 for row in ordered.index[:_ROWS_SHOWN]),
-        examples=tuple(str(value) for value in present.unique()[:_EXAMPLES_SHOWN]),
-    )
+def _near_categories(values: pd.Series, categories: Sequence[str]) -> str:
+    unknown = [str(value) for value in values.dropna().unique()[:_TEXTS_LOOKED_AT]]
+    if unknown and all(text.strip() in categories for text in unknown):
+        return 'they differ only by spaces: declare "file": {"trim": true}'
+    near = next(((text, found) for text in unknown if (found := near_name(text, categories))), None)
+    return f"is {near[0]} meant to be {near[1]}?" if near else ""

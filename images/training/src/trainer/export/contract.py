@@ -163,7 +163,7 @@ def feature_contracts(declaration: FeatureDeclaration) -> tuple[FeatureContract,
     complete: dict[str, Any] = {"missing": False, "missing_values": ()}
     return tuple(
         NumericContract(
-            **feature.model_dump(),
+            **feature.model_dump(exclude={"parse", "date_format", "reference_date"}),
             **complete,
             training_minimum=feature.minimum,
             training_maximum=feature.maximum,

@@ -65,7 +65,7 @@ class Hyperparameters:
             heads=heads,
             hidden=self.hidden or (_NARROW if heads > 1 else _WIDE),
             learning_rate=self.learning_rate or (_NARROW_RATE if heads > 1 else _WIDE_RATE),
-            batch_rows=self.batch_rows or min(4096, max(256, 1 << (rows // _STEPS_PER_EPOCH).bit_length() - 1)),
+            batch_rows=self.batch_rows or min(4096, max(256, 1 << max(1, rows // _STEPS_PER_EPOCH).bit_length() - 1)),
         )
 
     @property

@@ -3,13 +3,12 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import mlflow
 import optuna
-from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
@@ -25,8 +24,13 @@ logger = logging.getLogger(__name__)
 # The study is in MLflow's database, and both tools keep their schema revision in a table named alembic_version.
 _SCHEMA = "optuna"
 _PARENT_RUN = "mlflow_parent_run"
+_WORKER = "worker_"
 _POLL_SECONDS = 1.0
+# Pods of one Job start at about the same time, unless the cluster has no room for all of them.
+_OTHERS_START_SECONDS = 120.0
+_COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
+T = TypeVar("T")
 Objective = Callable[[Hyperparameters, Callable[[EpochReport], None]], float]
 
 
@@ -39,10 +43,15 @@ def search(
     storage_url: str,
     seed: int,
     worker: int,
+    workers: int,
     parent_run: str | None,
     wait_seconds: float,
 ) -> Hyperparameters:
     """Try hyperparameters until the study has `trials` complete trials from all workers together.
+
+    Workers begin together, so that a fast one does not try all of them alone: each waits for the others, but at most
+    two minutes, and tries at least one unless the study was complete before. While the study's database is unavailable
+    or accepts no writes, a worker waits for it; the trial that this interrupted does not count.
 
     Args:
         objective: Trains with given hyperparameters, reports each epoch, and returns the loss to minimize.
@@ -52,8 +61,9 @@ def search(
         storage_url: SQLAlchemy URL of the study.
         seed: Seed of the search; each worker derives its own, so that workers do not try the same.
         worker: Index of this worker, a tag of its trials' runs.
+        workers: How many workers share the study.
         parent_run: The MLflow run to nest all trials under; None waits for the one that worker 0 publishes.
-        wait_seconds: How long to wait for worker 0.
+        wait_seconds: How long to wait for worker 0, and each time for the study's database.
 
     Returns:
         The best hyperparameters found.
@@ -62,29 +72,89 @@ def search(
         TrackingError: The study's database is unavailable, or worker 0 did not publish a parent run in time.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def patiently(action: Callable[[], T]) -> T:
+        return _patiently(action, wait_seconds)
+
+    study = patiently(partial(_open, storage_url, study_name, seed + worker))
+    if parent_run:
+        patiently(partial(study.set_user_attr, _PARENT_RUN, parent_run))
+    else:
+        parent_run = patiently(partial(_published_parent_run, study, wait_seconds))
+    attempt = partial(_try, objective=objective, base=base, worker=worker, parent_run=parent_run)
+    complete = patiently(partial(_is_complete, study, trials))
+    if not complete and workers > 1:
+        patiently(partial(_wait_for_others, study, worker, workers))
+    while not complete:
+        complete = patiently(partial(_run_trial, study, attempt, trials))
+    found = patiently(partial(_best, study))
+    logger.info("best of %d trials: loss %.5f with %s", found.number_of_trials, found.loss, found.parameters)
+    return _with(base, found.parameters)
+
+
+@dataclass(frozen=True)
+class _Best:
+    number_of_trials: int
+    loss: float
+    parameters: dict[str, Any]
+
+
+def _best(study: optuna.Study) -> _Best:
+    return _Best(len(study.trials), study.best_value, study.best_params)
+
+
+def _open(storage_url: str, study_name: str, seed: int) -> optuna.Study:
+    return optuna.create_study(
+        storage=_storage(storage_url),
+        study_name=study_name,
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_warmup_steps=5),
+        direction="minimize",
+        load_if_exists=True,
+    )
+
+
+def _patiently(action: Callable[[], T], wait_seconds: float) -> T:
+    """Repeat an action on the study until its database answers.
+
+    Raises:
+        TrackingError: It did not, for `wait_seconds` from the first failure on.
+    """
+    deadline = None
+    while True:
+        try:
+            return action()
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+            deadline = deadline or time.monotonic() + wait_seconds
+            if time.monotonic() >= deadline:
+                raise TrackingError(f"the study's database failed: {error}") from error
+            logger.warning("the study's database failed, trying again: %s", error)
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_complete(study: optuna.Study, trials: int) -> bool:
+    return len(study.get_trials(deepcopy=False, states=_COUNTED)) >= trials
+
+
+def _run_trial(study: optuna.Study, attempt: Callable[[optuna.Trial], float], trials: int) -> bool:
+    """Run one trial and return whether the study is complete."""
+    # Not by `study.optimize`, which hides the reason for a failure of the database behind one of its own assertions.
+    trial = study.ask()
     try:
-        study = optuna.create_study(
-            storage=_storage(storage_url),
-            study_name=study_name,
-            sampler=optuna.samplers.TPESampler(seed=seed + worker),
-            pruner=optuna.pruners.MedianPruner(n_warmup_steps=5),
-            direction="minimize",
-            load_if_exists=True,
-        )
-        if parent_run:
-            study.set_user_attr(_PARENT_RUN, parent_run)
-        else:
-            parent_run = _published_parent_run(study, wait_seconds)
-        counted = (TrialState.COMPLETE, TrialState.PRUNED)
-        if len(study.get_trials(deepcopy=False, states=counted)) < trials:
-            study.optimize(
-                partial(_try, objective=objective, base=base, worker=worker, parent_run=parent_run),
-                callbacks=[MaxTrialsCallback(trials, states=counted)],
-            )
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        raise TrackingError(f"the study's database failed: {error}") from error
-    logger.info("best of %d trials: loss %.5f with %s", len(study.trials), study.best_value, study.best_params)
-    return _with(base, study.best_params)
+        study.tell(trial, attempt(trial))
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    return _is_complete(study, trials)
+
+
+def _wait_for_others(study: optuna.Study, worker: int, workers: int) -> None:
+    study.set_user_attr(f"{_WORKER}{worker}", True)
+    deadline = time.monotonic() + _OTHERS_START_SECONDS
+    while (present := sum(name.startswith(_WORKER) for name in study.user_attrs)) < workers:
+        if time.monotonic() >= deadline:
+            logger.warning("beginning with %d of %d workers", present, workers)
+            return
+        time.sleep(_POLL_SECONDS)
 
 
 def _published_parent_run(study: optuna.Study, wait_seconds: float) -> str:
@@ -149,5 +219,6 @@ def _postgres_storage(address: URL) -> optuna.storages.RDBStorage:
         connection.commit()
         return optuna.storages.RDBStorage(
             address.render_as_string(hide_password=False),
-            engine_kwargs={"pool_pre_ping": True, "connect_args": {"options": f"-csearch_path={_SCHEMA}"}},
+            # Without a pool, whose connections a failover could leave read-only.
+            engine_kwargs={"poolclass": NullPool, "connect_args": {"options": f"-csearch_path={_SCHEMA}"}},
         )

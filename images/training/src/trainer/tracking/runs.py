@@ -1,8 +1,9 @@
 """A training run in MLflow: what is logged, and how a killed run is resumed."""
 
+import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, infer_signature
+from mlflow.models import Model
+from mlflow.types import ColSpec, Schema
 
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.fairness import GroupResult
@@ -23,7 +25,7 @@ from trainer.learning.fitting import EpochReport
 
 logger = logging.getLogger(__name__)
 
-_SCHEMA_ROWS = 1_000
+_NAME_LENGTH = 100
 _UNFINISHED = {"RUNNING", "KILLED"}
 
 
@@ -61,18 +63,43 @@ def log_data(frame: pd.DataFrame, *, source: str, sha256: str) -> None:
         name="loans",
         # MLflow limits the digest of a data set to 36 characters.
         digest=sha256[:32],
-        # Inferring the schema of all rows would read every value in Python: a minute for 600,000 rows.
-        schema=infer_signature(frame.head(_SCHEMA_ROWS)).inputs,
+        schema=_schema(frame),
     )
     mlflow.log_input(dataset, context="training")
 
 
+def _schema(frame: pd.DataFrame) -> Schema:
+    """Describe the columns as validation reads them; inferring it would read every value, and warn about integers."""
+    return Schema(
+        [
+            ColSpec("double" if pd.api.types.is_numeric_dtype(frame[name]) else "string", str(name))
+            for name in frame.columns
+        ]
+    )
+
+
+def metric_names(names: Iterable[str]) -> dict[str, str]:
+    """Return a name that MLflow accepts for each name, whatever it is; no two are the same.
+
+    MLflow takes letters, digits and _-./ and spaces; a path such as `a//b` or `../b` is refused.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        # Not letters of other scripts: some stores of MLflow refuse them.
+        safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)[:_NAME_LENGTH]
+        if safe in found.values() or not safe.strip("_"):
+            safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+        found[name] = safe
+    return found
+
+
 def log_evaluation(evaluation: Evaluation, gates: Sequence[Gate], card: str, plots: Path) -> None:
     """Log metrics, group results, feature importance, gates, plots and the model card."""
+    features = metric_names(evaluation.importance)
     mlflow.log_metrics(
         {
             **{f"test_{name}": value for name, value in asdict(evaluation.metrics).items()},
-            **{f"importance.{name}": value for name, value in evaluation.importance.items()},
+            **{f"importance.{features[name]}": value for name, value in evaluation.importance.items()},
             **{f"gate.{gate.name}": gate.value for gate in gates if gate.value is not None},
             **_group_metrics(evaluation.groups),
         }
@@ -86,9 +113,10 @@ def log_evaluation(evaluation: Evaluation, gates: Sequence[Gate], card: str, plo
 
 def _group_metrics(groups: tuple[GroupResult, ...]) -> dict[str, float]:
     found = {}
+    attributes = metric_names(group.attribute for group in groups)
+    values_of = {name: metric_names(g.group for g in groups if g.attribute == name) for name in attributes}
     for group in groups:
-        # MLflow allows only letters, digits and _-./ in names.
-        prefix = f"group.{group.attribute}.{''.join(c if c.isalnum() else '_' for c in group.group)}"
+        prefix = f"group.{attributes[group.attribute]}.{values_of[group.attribute][group.group]}"
         values = asdict(group)
         for name in ("rows", "roc_auc", "approval_rate", "adverse_impact_ratio"):
             if values[name] is not None:

@@ -1,0 +1,88 @@
+"""What is wrong with the data: one report with everything, with row numbers."""
+
+import json
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from trainer.errors import BadInputError
+
+_ROWS_SHOWN = 10
+_EXAMPLES_SHOWN = 5
+_EXAMPLE_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of problem in one column.
+
+    Attributes:
+        column: The column, or None for the table as a whole.
+        message: What is wrong and what is allowed.
+        count: Number of affected rows; 0 if the problem is not about rows.
+        rows: The first affected rows, counted from 1 below the header.
+        examples: Some of the offending values.
+        hint: What would mend it; empty if there is nothing to say.
+    """
+
+    column: str | None
+    message: str
+    count: int = 0
+    rows: tuple[int, ...] = ()
+    examples: tuple[str, ...] = ()
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"column {self.column}: " if self.column else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        if not self.count:
+            return f"{where}{self.message}{hint}"
+        more = ", ..." if self.count > len(self.rows) else ""
+        values = f" (such as {', '.join(self.examples)})" if self.examples else ""
+        rows = ", ".join(str(row) for row in self.rows)
+        return f"{where}{self.message}{values}: {self.count} rows: {rows}{more}{hint}"
+
+
+class InvalidDataError(BadInputError):
+    """The data does not match the declaration; `problems` lists everything that is wrong.
+
+    `row_count` is None if the rows were not read, because the columns cannot be told.
+    """
+
+    def __init__(self, source: str, row_count: int | None, problems: tuple[Problem, ...]) -> None:
+        self.source = source
+        self.row_count = row_count
+        self.problems = problems
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        rows = "" if row_count is None else f" in {row_count} rows (row 1 is the first below the header)"
+        super().__init__(f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}{rows}\n{lines}")
+
+    def to_json(self) -> str:
+        """Return the report as JSON, for machines."""
+        return json.dumps(
+            {
+                "source": self.source,
+                "rows": self.row_count,
+                "problems": [asdict(problem) for problem in self.problems],
+            }
+        )
+
+
+def in_rows(column: str | None, message: str, values: pd.Series, *, hint: str = "") -> Problem:
+    """Describe the invalid cells; the index of `values` holds zero-based row positions."""
+    ordered = values.sort_index()
+    present = ordered.dropna()
+    return Problem(
+        column,
+        message,
+        count=len(ordered),
+        rows=tuple(int(row) + 1 for row in ordered.index[:_ROWS_SHOWN]),
+        examples=tuple(_short(str(value)) for value in present.unique()[:_EXAMPLES_SHOWN]),
+        hint=hint,
+    )
+
+
+def _short(text: str) -> str:
+    """Return a cell's text so that it cannot break the report."""
+    visible = text if text.isprintable() else repr(text)[1:-1]
+    return visible if len(visible) <= _EXAMPLE_LENGTH else f"{visible[: _EXAMPLE_LENGTH - 3]}..."

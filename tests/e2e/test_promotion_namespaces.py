@@ -1,0 +1,190 @@
+"""Namespaces deleted and releases uninstalled in mid-rollout, and namespaces with quotas and limits."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import yaml
+
+from charts.rendering import NAMES, SCENARIOS, pod_templates, render
+from e2e import model_versions as versions
+from e2e.environment import Environment
+from e2e.kubernetes_api import Document
+from e2e.namespace import TARGET, ScenarioNamespace
+from e2e.parallel import promotion_scenario
+from e2e.pods import CANARY, OPERATOR, STABLE
+from e2e.promotion import STAYS_AT_30_PERCENT
+from e2e.scenario import Scenario
+from localcluster.console import ClusterError, say
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+# From the command to the last object that is gone.
+LONGEST_REMOVAL_SECONDS = 60.0
+LIMITED = "e2e-limited"
+QUOTA: Document = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "quota"},
+    "spec": {"hard": {
+        "requests.cpu": "4", "requests.memory": "8Gi", "limits.cpu": "20", "limits.memory": "16Gi", "pods": "20",
+    }},
+}  # fmt: skip
+# Gives each container the CPU limit that the quota demands and the charts leave out.
+LIMITS: Document = {
+    "apiVersion": "v1",
+    "kind": "LimitRange",
+    "metadata": {"name": "limits"},
+    "spec": {"limits": [{"type": "Container", "default": {"cpu": "500m"}, "max": {"memory": "2Gi"}}]},
+}
+
+
+def delete_namespace(scenario: Scenario) -> None:
+    """Delete the namespace in mid-rollout, and follow the pointer again in a new one of the same name."""
+    namespace = scenario.namespace
+    scenario.roll_out(versions.good)
+    scenario.promotion.wait_for_weight(30)
+    try:
+        removal = Removal()
+        namespace.environment.kubectl("default", "delete", "namespace", namespace.name, "--wait=false")
+        removal.wait(namespace, "the namespace is gone", lambda: not existing(namespace))
+    finally:
+        namespace.wait_until("the namespace is gone", lambda: not existing(namespace))
+        namespace.install_again()
+    # The operator follows the new namespace's ModelPromotion, without a restart if it is elsewhere.
+    scenario.follow_pointer(steps=STAYS_AT_30_PERCENT)
+
+
+@promotion_scenario(own_operator=True, clients=False, steps=STAYS_AT_30_PERCENT)
+def test_a_namespace_is_deleted_in_mid_rollout_with_its_operator(scenario: Scenario) -> None:
+    delete_namespace(scenario)
+
+
+@promotion_scenario(clients=False, steps=STAYS_AT_30_PERCENT)
+def test_a_namespace_is_deleted_in_mid_rollout_and_the_operator_elsewhere_goes_on(scenario: Scenario) -> None:
+    operators = restart_counts(scenario.namespace)
+    delete_namespace(scenario)
+    assert restart_counts(scenario.namespace) == operators
+
+
+@promotion_scenario(own_operator=True, clients=False, steps=STAYS_AT_30_PERCENT)
+def test_service_and_operator_are_uninstalled_in_mid_rollout(scenario: Scenario) -> None:
+    namespace = scenario.namespace
+    scenario.roll_out(versions.good)
+    scenario.promotion.wait_for_weight(30)
+    try:
+        removal = Removal()
+        namespace.environment.helm(namespace.name, "uninstall", "api", "operator")
+        removal.wait(namespace, "the releases' pods are gone", lambda: not pods(namespace, STABLE, OPERATOR))
+        # The ModelPromotion belongs to the user, and the canary to it: both go without an operator.
+        removal = Removal()
+        namespace.environment.kubectl(namespace.name, "delete", "modelpromotions", "--all")
+        removal.wait(namespace, "the canary is gone", lambda: not [
+            *pods(namespace, CANARY), *namespace.rollout_objects()])  # fmt: skip
+    finally:
+        namespace.remove_promotions()
+        namespace.install_again()
+
+
+@promotion_scenario(clients=False, steps=STAYS_AT_30_PERCENT)
+def test_a_service_is_uninstalled_in_mid_rollout_and_the_operator_elsewhere_removes_the_canary(
+    scenario: Scenario,
+) -> None:
+    namespace = scenario.namespace
+    scenario.roll_out(versions.good)
+    scenario.promotion.wait_for_weight(30)
+    try:
+        removal = Removal()
+        namespace.environment.helm(namespace.name, "uninstall", "api")
+        removal.wait(namespace, "no scoring pod is left", lambda: not pods(namespace, STABLE, CANARY))
+        assert scenario.promotion.conditions()["Ready"] == ("False", "TargetNotFound")
+    finally:
+        namespace.remove_promotions()
+        namespace.install_again()
+
+
+@promotion_scenario(following=False, clients=False)
+def test_install_upgrade_and_rollout_in_a_namespace_with_quota_and_limits(scenario: Scenario) -> None:
+    namespace = scenario.namespace
+    namespace.kubectl("apply", "-f", "-", text=yaml.safe_dump_all([QUOTA, LIMITS]))
+    try:
+        namespace.reinstall()
+        scenario.follow_pointer()
+        with scenario.steady_clients():
+            namespace.install_api("--set-string=podAnnotations.test=upgraded")
+            namespace.wait_for_rollouts(TARGET)
+            scenario.assert_promoted(scenario.roll_out(versions.good))
+        for pod in namespace.pods(STABLE):
+            assert pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] == "500m", "not by the LimitRange"
+        used = namespace.environment.api.get(f"/api/v1/namespaces/{namespace.name}/resourcequotas/quota")
+        assert used["status"]["used"]["limits.cpu"] != "0"
+    finally:
+        namespace.kubectl("delete", "resourcequota/quota", "limitrange/limits")
+
+
+@pytest.mark.parametrize("chart", [name for name in NAMES if name != "credit-risk"])
+def test_quota_and_limits_admit_the_pods_of_every_chart(chart: str, environment: Environment, limited: str) -> None:
+    """Without a LimitRange, each container needs the limits that the quota counts: the CPU's by a value."""
+    documents = [
+        dry_run_pod(template)
+        for scenario in SCENARIOS if scenario.startswith(f"{chart}/")
+        for template in pod_templates(render(scenario, "--set=resources.limits.cpu=500m")).values()
+    ]  # fmt: skip
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    created = environment.kubectl(limited, "create", "--dry-run=server", "-f", "-", text=text)
+    assert created.count("created (server dry run)") == len(documents)
+
+
+def test_the_quota_refuses_a_pod_without_the_limit_that_it_counts(environment: Environment, limited: str) -> None:
+    (pod,) = (dry_run_pod(template) for template in pod_templates(render("postgres/ci/default-values.yaml")).values())
+    with pytest.raises(ClusterError, match=r"must specify limits\.cpu"):
+        environment.kubectl(limited, "create", "--dry-run=server", "-f", "-", text=json.dumps(pod))
+
+
+@pytest.fixture(scope="module")
+def limited(environment: Environment) -> Iterator[str]:
+    """A namespace with a quota on requests and limits, and no LimitRange."""
+    environment.kubectl("default", "create", "namespace", LIMITED)
+    try:
+        environment.kubectl(LIMITED, "apply", "-f", "-", text=yaml.safe_dump(QUOTA))
+        yield LIMITED
+    finally:
+        environment.kubectl("default", "delete", "namespace", LIMITED, "--wait=false")
+
+
+def dry_run_pod(template: Document) -> Document:
+    """Return a pod of a template, without what only the rest of its release would provide."""
+    spec = {key: value for key, value in template["spec"].items()
+            if key not in {"serviceAccountName", "priorityClassName"}}  # fmt: skip
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "pod-"}, "spec": spec}
+
+
+class Removal:
+    """Measures how long a removal takes."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def wait(self, namespace: ScenarioNamespace, what: str, reached: Callable[[], bool]) -> None:
+        """Wait until something is gone, within the limit, and print how long it took."""
+        namespace.wait_until(what, reached, LONGEST_REMOVAL_SECONDS, detail=lambda: str(existing(namespace)))
+        say(f"{namespace.name}: {what} after {time.monotonic() - self._started:.1f} s")
+
+
+def existing(namespace: ScenarioNamespace) -> Document:
+    """Return the namespace, with what its deletion still waits for; {} if it does not exist."""
+    return namespace.environment.api.get(f"/api/v1/namespaces/{namespace.name}")
+
+
+def pods(namespace: ScenarioNamespace, *labels: str) -> list[str]:
+    """Return the names of the pods with one of these labels, also those that are being deleted."""
+    names = (namespace.kubectl("get", "pods", "-l", label, "-o", "name").split() for label in labels)
+    return [name for found in names for name in found]
+
+
+def restart_counts(namespace: ScenarioNamespace) -> dict[str, int]:
+    """Return how often the containers of the operator's pods were started again."""
+    found = namespace.pods(OPERATOR, namespace.operator_namespace)
+    return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in found}

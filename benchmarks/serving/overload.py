@@ -23,8 +23,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from pressure import Outcome, press, write_script
-from registry import registry_of
 from run import Contender, applicants, body_for, environments, start_all
+
+from registry import registry_of
 
 # The chart's api.limits.concurrentRequests.
 AT_ONCE = 256

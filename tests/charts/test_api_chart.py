@@ -8,7 +8,7 @@ import hashlib
 import pytest
 import yaml
 
-from charts.rendering import SCENARIOS, of_kind, pod_spec, pod_templates, render
+from charts.rendering import SCENARIOS, of_kind, pod_spec, pod_templates, render, run_helm
 from scorer.settings import Settings as ScorerSettings
 
 
@@ -61,6 +61,8 @@ def test_the_service_accepts_the_settings_that_the_chart_passes(monkeypatch: pyt
     assert (settings.base_points, settings.base_odds, settings.pdo) == (700.5, 20, 40)
     assert settings.audit_log
     assert settings.access_mode == "apiKeys"
+    assert settings.root_path == "/lending/scoring"
+    assert settings.cors_allowed_origins == ("https://app.example.org", "http://localhost:3000")
     named = {variable["name"] for variable in spec["containers"][0]["env"]}
     assert named <= {f"SCORER_{name.upper()}" for name in ScorerSettings.model_fields}
 
@@ -71,6 +73,36 @@ def test_the_ingress_terminates_tls_if_the_values_ask_for_it() -> None:
     assert ingress["spec"]["rules"][0]["host"] == "score.example.org"
     (plain,) = of_kind(render("api/ci/default-values.yaml"), "Ingress")
     assert "tls" not in plain["spec"]
+
+
+def test_the_ingress_and_the_service_have_the_same_path_prefix() -> None:
+    for scenario, path in [("default", "/"), ("autoscaled", "/lending/scoring")]:
+        documents = render(f"api/ci/{scenario}-values.yaml")
+        (ingress,) = of_kind(documents, "Ingress")
+        (rule,) = ingress["spec"]["rules"][0]["http"]["paths"]
+        (spec,) = map(pod_spec, of_kind(documents, "Deployment"))
+        assert (rule["path"], rule["pathType"]) == (path, "Prefix")
+        assert {"name": "SCORER_ROOT_PATH", "value": path} in spec["containers"][0]["env"]
+
+
+def test_no_origin_is_allowed_by_default_or_by_values_of_an_older_release() -> None:
+    for options in ([], ["--set", "cors=null", "--set", "ingress.path=null"]):
+        documents = render("api/ci/default-values.yaml", *options)
+        (spec,) = map(pod_spec, of_kind(documents, "Deployment"))
+        environment = {variable["name"]: variable.get("value") for variable in spec["containers"][0]["env"]}
+        assert environment["SCORER_CORS_ALLOWED_ORIGINS"] == "[]"
+        assert environment["SCORER_ROOT_PATH"] == "/"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["ingress.path=scoring", "ingress.path=/scoring/", "ingress.path=/v1", "ingress.path=/docs/x",
+     "cors.allowedOrigins={app.example.org}", "cors.allowedOrigins={https://a.org/}"],
+)  # fmt: skip
+def test_wrong_prefixes_and_origins_do_not_render(wrong: str) -> None:
+    found = run_helm("template", "release", "api", "--set", wrong)
+    assert found.returncode != 0
+    assert wrong.partition("=")[0].replace(".", "/") in found.stderr.replace(".", "/")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,9 @@ def test_permissions_are_namespaced_and_list_every_verb() -> None:
     rules = [rule for role in roles for rule in role["rules"]]
     assert not [rule for rule in rules if "*" in rule["verbs"] + rule["resources"] + rule["apiGroups"]]
     assert not [rule for rule in rules if "secrets" in rule["resources"]]
+    autoscalers = [rule for rule in rules if "autoscaling" in rule["apiGroups"]]
+    assert [(rule["resources"], rule["verbs"]) for rule in autoscalers] == [
+        (["horizontalpodautoscalers"], ["list", "patch"])] * 2  # fmt: skip
     for binding in of_kind(documents, "RoleBinding"):
         assert binding["subjects"][0]["namespace"] == "ns"
 

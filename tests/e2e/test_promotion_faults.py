@@ -187,6 +187,7 @@ ALLOWED: dict[tuple[str, str, str], set[str]] = {
     ("", "serviceaccounts/token", ""): set(),
     ("coordination.k8s.io", "leases", ""): {"create"},
     ("coordination.k8s.io", "leases", "model-promotion-operator"): {"create", "get", "update"},
+    ("autoscaling", "horizontalpodautoscalers", ""): {"list", "patch"},
     ("batch", "jobs", ""): set(),
     ("networking.k8s.io", "ingresses", ""): set(),
     ("rbac.authorization.k8s.io", "roles", ""): set(),

@@ -32,6 +32,8 @@ creditrisk.io/track: stable
 - {name: SCORER_OIDC_CLIENT_CLAIM, value: {{ .clientClaim | quote }}}
 {{- end }}
 {{- end }}
+- {name: SCORER_ROOT_PATH, value: {{ .Values.ingress.path | default "/" | quote }}}
+- {name: SCORER_CORS_ALLOWED_ORIGINS, value: {{ (.Values.cors).allowedOrigins | default list | toJson | quote }}}
 - {name: SCORER_MAX_CONCURRENT_REQUESTS, value: {{ .Values.limits.concurrentRequests | quote }}}
 - {name: SCORER_MAX_CONNECTIONS, value: {{ .Values.limits.connections | quote }}}
 - name: SCORER_MODEL_VERSION

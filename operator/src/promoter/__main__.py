@@ -18,6 +18,7 @@ from promoter.adapters.metrics import HttpMetrics
 from promoter.adapters.mlflow import MlflowRegistry
 from promoter.adapters.rest import KubeClient
 from promoter.handlers import create_registry, create_settings, login
+from promoter.leftovers import Leftovers
 from promoter.poll import Poller
 from promoter.promotion import Adapters
 from promoter.reconcile import reconcile, report_fault
@@ -40,11 +41,15 @@ async def run(settings: Settings) -> None:
         stack.push_async_callback(kube.close)
         registry = MlflowRegistry(session, settings.registry_url)
         poller = Poller(registry, settings.poll_seconds, settings.poll_max_seconds, time.monotonic)
-        adapters = Adapters(KubernetesCluster(kube), registry, HttpMetrics(session), poller, Telemetry(), time.time)
+        cluster = KubernetesCluster(kube)
+        adapters = Adapters(cluster, registry, HttpMetrics(session), poller, Telemetry(), time.time)
         scheduler = Scheduler(
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
         )
         stack.push_async_callback(scheduler.close)
+        leftovers = Leftovers(cluster, settings.watched, scheduler.followed, time.monotonic)
+        task = asyncio.create_task(leftovers.run(settings.poll_seconds), name="leftovers")
+        stack.callback(task.cancel)
         await _listen(stack, settings.port, create_app(settings, scheduler, poller, adapters.telemetry, ready))
         if lease:
             await _hold(lease, stack, stop, ready)

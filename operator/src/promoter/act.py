@@ -15,7 +15,9 @@ from promoter.decision.actions import (
     ClearAction,
     DeleteArtifacts,
     DeleteCanary,
+    DisableScaleIn,
     KeepArtifacts,
+    RestoreScaleIn,
     SetStableVersion,
     TagVersion,
 )
@@ -88,6 +90,8 @@ async def _perform(adapters: Adapters, promotion: Promotion, spec: Spec, snapsho
             await cluster.delete_canary(owner, target)
         case SetStableVersion():
             await cluster.set_stable_version(owner, snapshot.deployment, action)
+        case DisableScaleIn() | RestoreScaleIn():
+            await _change_autoscaler(adapters, promotion, action)
         case KeepArtifacts(version):
             # Otherwise in a later turn: waiting here would delay everything else of this promotion.
             if not adapters.copying.locked():
@@ -99,6 +103,16 @@ async def _perform(adapters: Adapters, promotion: Promotion, spec: Spec, snapsho
             await cluster.clear_action(owner, value)
         case TagVersion(version, tags):
             await _tag(adapters, promotion, spec, version, dict(tags))
+
+
+async def _change_autoscaler(adapters: Adapters, promotion: Promotion, action: DisableScaleIn | RestoreScaleIn) -> None:
+    owner, name = promotion.owner, action.autoscaler
+    if isinstance(action, DisableScaleIn):
+        log.info("%s: HorizontalPodAutoscaler %s does not scale in during the rollout", owner, name)
+        await adapters.cluster.disable_scale_in(owner, name, action.policy)
+    else:
+        log.info("%s: HorizontalPodAutoscaler %s may scale in again", owner, name)
+        await adapters.cluster.restore_scale_in(owner.namespace, name, action.policy)
 
 
 async def _tag(adapters: Adapters, promotion: Promotion, spec: Spec, version: str, tags: dict[str, str]) -> None:

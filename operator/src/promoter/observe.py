@@ -41,6 +41,8 @@ async def observe(adapters: Adapters, promotion: Promotion, spec: Spec, now: flo
         action=promotion.action,
         artifacts=snapshot.artifacts,
         artifacts_error=snapshot.artifacts_error,
+        autoscalers=snapshot.autoscalers,
+        autoscalers_error=snapshot.autoscalers_error,
     )
 
 

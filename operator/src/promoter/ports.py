@@ -10,7 +10,7 @@ from promoter.api.route import Route
 from promoter.api.spec import ModelRef
 from promoter.api.status import Event
 from promoter.decision.actions import ApplyCanary, SetStableVersion
-from promoter.decision.observation import CanaryView, PodReading, StableView
+from promoter.decision.observation import AutoscalerView, CanaryView, PodReading, StableView
 from promoter.decision.readiness import Readiness
 
 Document = dict[str, Any]
@@ -50,6 +50,16 @@ class VersionFiles:
 
 
 @dataclass(frozen=True)
+class ScaleInHold:
+    """An autoscaler that is kept from scaling in: by the ModelPromotion with this uid, and the policy to restore."""
+
+    namespace: str
+    autoscaler: str
+    uid: str
+    policy: str
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What the cluster has of one promotion."""
 
@@ -61,6 +71,8 @@ class Snapshot:
     deployment: Document = field(default_factory=dict)
     artifacts: frozenset[str] = frozenset()
     artifacts_error: str = ""
+    autoscalers: tuple[AutoscalerView, ...] = ()
+    autoscalers_error: str = ""
 
 
 class Cluster(Protocol):
@@ -86,6 +98,12 @@ class Cluster(Protocol):
 
     async def set_stable_version(self, owner: Owner, stable: Document, wanted: SetStableVersion) -> None:
         """Make the stable pods serve a version."""
+
+    async def disable_scale_in(self, owner: Owner, name: str, policy: str) -> None:
+        """Keep an autoscaler from scaling in, and record the policy to restore."""
+
+    async def restore_scale_in(self, namespace: str, name: str, policy: str) -> None:
+        """Let an autoscaler scale in again, by this policy."""
 
     async def keep_artifacts(self, owner: Owner, target: str, files: VersionFiles) -> tuple[str, ...]:
         """Create the ConfigMaps that hold a version's files, and return their names.

@@ -107,6 +107,10 @@ class Scheduler:
             if (loop.task and loop.task.done()) or (loop.busy_since is not None and now - loop.busy_since > seconds)
         ]
 
+    def followed(self) -> frozenset[str]:
+        """Return the uids of all promotions."""
+        return frozenset(loop.promotion.owner.uid for loop in self._loops.values())
+
     async def close(self) -> None:
         """End all loops, each between two calls."""
         tasks = [loop.task for loop in self._loops.values() if loop.task]

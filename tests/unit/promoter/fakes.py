@@ -90,6 +90,12 @@ class Cluster:
         self._note("set_stable_version")
         self.stable_versions.append(wanted)
 
+    async def disable_scale_in(self, owner: Owner, name: str, policy: str) -> None:
+        self._note(f"disable_scale_in {name} {policy}")
+
+    async def restore_scale_in(self, namespace: str, name: str, policy: str) -> None:
+        self._note(f"restore_scale_in {namespace} {name} {policy}")
+
     async def keep_artifacts(self, owner: Owner, target: str, files: VersionFiles) -> tuple[str, ...]:
         self._note("keep_artifacts")
         names = (f"{target}-model-{files.version}",)

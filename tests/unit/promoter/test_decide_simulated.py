@@ -23,13 +23,21 @@ from promoter.decision.actions import (
     ClearAction,
     DeleteArtifacts,
     DeleteCanary,
+    DisableScaleIn,
     KeepArtifacts,
+    RestoreScaleIn,
     SetStableVersion,
-    TagVersion,
 )
 from promoter.decision.artifacts import with_problem
 from promoter.decision.decide import decide
-from promoter.decision.observation import CanaryView, Observation, PodReading, RegistryView, StableView
+from promoter.decision.observation import (
+    AutoscalerView,
+    CanaryView,
+    Observation,
+    PodReading,
+    RegistryView,
+    StableView,
+)
 
 MIN_SAMPLES = 20
 LOW, HIGH = {"weight": 10, "duration": "10s"}, {"weight": 50, "duration": "10s"}
@@ -78,6 +86,10 @@ class Environment:
     store_down: bool = False
     too_large: set[str] = field(default_factory=set)
     copies: set[str] = field(default_factory=set)
+    # The autoscaler's policy, what the operator recorded to restore, and what whoever made it last wanted.
+    policy: str = "Max"
+    recorded_policy: str | None = None
+    wanted_policy: str = "Max"
     stable_maps: tuple[str, ...] = ()
     canary_maps: tuple[str, ...] = ()
 
@@ -85,7 +97,8 @@ class Environment:
         return Observation(
             registry=RegistryView(error="down") if self.registry_down else RegistryView(self.desired),
             stable=StableView(True, self.stable_version, self.stable_rolled, "template", "0/2", wanted=2,
-                              available=min(self.pods, 2), config_maps=self.stable_maps),
+                              available=min(self.pods, 2), config_maps=self.stable_maps,
+                              outdated=() if self.stable_rolled else ("pod-0",)),
             canary=CanaryView(self.canary_version, "template" if self.canary_version else "",
                               1 if self.canary_version else 0, int(self.canary_ready), "pulling", self.canary_failure,
                               self.canary_maps),
@@ -93,7 +106,14 @@ class Environment:
             pods=tuple(PodReading(f"pod-{n}", 0.0, self.seen_generation, self.counters) for n in range(self.pods)),
             action=self.action,
             artifacts=frozenset(self.copies),
+            autoscalers=(AutoscalerView("scoring", self.policy == "Disabled", self.recorded_policy is not None,
+                                        self.policy_to_restore()),),
         )  # fmt: skip
+
+    def policy_to_restore(self) -> str:
+        """Return what the adapter reads: the recorded policy, unless somebody set another one since."""
+        recorded = self.recorded_policy if self.policy == "Disabled" else None
+        return self.policy if recorded is None else recorded
 
     def act(self, action: Action) -> None:
         match action:
@@ -109,12 +129,16 @@ class Environment:
             case SetStableVersion(version, config_maps):
                 if (version, config_maps) != (self.stable_version, self.stable_maps):
                     self.stable_version, self.stable_rolled, self.stable_maps = version, False, config_maps
+            case DisableScaleIn() | RestoreScaleIn():
+                self.set_policy(action)
             case DeleteArtifacts(config_maps):
                 self.copies -= set(config_maps)
             case ClearAction(value):
                 self.action = "" if self.action == value else self.action
-            case TagVersion():
-                pass
+
+    def set_policy(self, action: DisableScaleIn | RestoreScaleIn) -> None:
+        disables = isinstance(action, DisableScaleIn)
+        self.policy, self.recorded_policy = ("Disabled", action.policy) if disables else (action.policy, None)
 
     def keep(self, state: State, version: str) -> State:
         """Copy a version's files as far as that works now, and return the state that reports it."""
@@ -202,6 +226,7 @@ class Promotion(RuleBasedStateMachine):
                 failed_before = before.failed(action.version)
                 assert not failed_before or action.version in self.retried, "a failed version is tried unasked"
             self.check_artifacts(action, after)
+        self.check_autoscaler(before, after, actions)
         if after.route.weight:
             assert environment.canary_ready, "a version that is not ready has a weight"
             assert environment.canary_version == after.canary_version
@@ -234,6 +259,17 @@ class Promotion(RuleBasedStateMachine):
     @rule(executed=st.integers(0, 4))
     def the_operator_is_killed_in_the_middle_of_its_actions(self, executed: int) -> None:
         self.reconcile(executed)
+
+    def check_autoscaler(self, before: State, after: State, actions: tuple[Action, ...]) -> None:
+        """Whenever a rollback may have to fall back on the stable pods, they are not scaled in."""
+        environment = self.environment
+        weight_before = before.route.weight if before.phase not in {Phase.IDLE, Phase.FAILED} else 0
+        if after.route.weight and not weight_before:
+            assert environment.policy == "Disabled", "the canary gets requests while the stable pods may be scaled in"
+        if before.route.weight or after.route.weight:
+            assert not any(isinstance(action, RestoreScaleIn) for action in actions), "restored before the rollback"
+            disables = any(isinstance(action, DisableScaleIn) for action in actions)
+            assert environment.policy == "Disabled" or disables, "a policy that was changed is left alone"
 
     def check_artifacts(self, action: Action, after: State) -> None:
         """No pod template loses its version or its copy, and none changes for nothing."""
@@ -304,6 +340,14 @@ class Promotion(RuleBasedStateMachine):
         self.environment.seen_generation = self.environment.route.generation if self.environment.route else 0
         self.reconcile()
 
+    @rule(policy=st.sampled_from(["Max", "Min", "Disabled"]))
+    def helm_changes_the_autoscaler(self, policy: str) -> None:
+        """Setting what the operator set meanwhile is no change that could be noticed."""
+        environment = self.environment
+        if policy != "Disabled" or environment.recorded_policy is None:
+            environment.policy = environment.wanted_policy = policy
+        self.reconcile()
+
     @rule(pods=st.integers(0, 3))
     def stable_pods_come_and_go(self, pods: int) -> None:
         self.environment.pods = pods
@@ -349,6 +393,9 @@ class Promotion(RuleBasedStateMachine):
         assert bool(failed) or self.state.stable_version == environment.desired == environment.stable_version
         assert environment.canary_version is None
         assert environment.route is None or environment.route.canary is None
+        environment.now += 200
+        self.reconcile()
+        assert (environment.policy, environment.recorded_policy) == (environment.wanted_policy, None)
         stable, previous = self.state.stable_version or "", self.state.stable_history[:1]
         if stable not in environment.too_large:
             assert environment.stable_maps == (name_of(stable),), "the stable pods have no copy"

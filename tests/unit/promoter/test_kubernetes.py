@@ -209,3 +209,16 @@ async def test_without_a_copy_the_operator_owns_the_annotation_alone() -> None:
     await cluster_of(kube).set_stable_version(OWNER, STABLE, SetStableVersion("7"))
     assert kube.applied[0]["spec"] == {
         "template": {"metadata": {"annotations": {"creditrisk.io/model-version": "7"}}}}  # fmt: skip
+
+
+@pytest.mark.parametrize("available", [1, 2])
+async def test_pods_are_listed_unasked_while_the_stable_ones_are_being_replaced(available: int) -> None:
+    selector = {"matchLabels": {"app": "scoring"}}
+    status = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": available}
+    pod: Document = {"metadata": {"name": "scoring-0"}, "status": {"phase": "Pending"}}
+    kube = Kube(
+        scoring={**STABLE, "spec": {**STABLE["spec"], "replicas": 2, "selector": selector}, "status": status},
+        pods={"items": [pod]},
+    )
+    snapshot = await cluster_of(kube).snapshot(OWNER, "scoring", with_pods=False)
+    assert len(snapshot.stable_pods) == (available < 2)

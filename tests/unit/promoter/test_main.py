@@ -24,6 +24,7 @@ PROMOTIONS = "/apis/creditrisk.io/v1alpha1/namespaces/bank/modelpromotions"
 MP, YOUNGER = f"{PROMOTIONS}/loans", f"{PROMOTIONS}/cards"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/bank/deployments"
 CORE = "/api/v1/namespaces/bank"
+AUTOSCALERS = "/apis/autoscaling/v2/namespaces/bank/horizontalpodautoscalers"
 INCOME = {"name": "income", "kind": "numeric", "unit": "USD", "minimum": 0, "maximum": 9, "reason_code": "R01"}
 CONTRACT = {"format_version": 2, "features": [INCOME], "ignored": []}
 FILES = {"model.onnx": b"graph", "contract.json": b"{}"}
@@ -94,6 +95,7 @@ class Backend:
         app.router.add_get("/api/2.0/mlflow-artifacts/artifacts/{path:.*}", self.artifact)
         app.router.add_get(f"{CORE}/configmaps", self.config_maps)
         app.router.add_post(f"{CORE}/configmaps", self.config_map)
+        app.router.add_get(AUTOSCALERS, self.autoscalers)
         app.router.add_route("*", "/{path:.*}", self.object)
         return app
 
@@ -153,6 +155,10 @@ class Backend:
         return web.json_response({"items": [
             item for item in found if item["metadata"].get("labels", {}).get(label) == uid
         ]})  # fmt: skip
+
+    async def autoscalers(self, _: web.Request) -> web.Response:
+        items = [item for path, item in self.objects.items() if path.startswith(f"{AUTOSCALERS}/")]
+        return web.json_response({"items": items})
 
     async def config_map(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -277,6 +283,10 @@ async def backend() -> AsyncIterator[Backend]:
         "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
         "status": dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1),
     }
+    backend.objects[f"{AUTOSCALERS}/scoring"] = {
+        "metadata": {"namespace": "bank", "name": "scoring"},
+        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "scoring"}},
+    }
     backend.objects[MP] = {
         "apiVersion": "creditrisk.io/v1alpha1", "kind": "ModelPromotion",
         "metadata": {"name": "loans", "namespace": "bank", "uid": "u-1", "generation": 1, "resourceVersion": "1"},
@@ -357,6 +367,9 @@ async def test_a_version_is_promoted_although_the_operator_is_killed_in_between(
     assert canary["spec"]["template"]["metadata"]["annotations"]["creditrisk.io/model-version"] == "2"
     assert canary["metadata"]["ownerReferences"][0]["uid"] == "u-1"
     assert (copied(backend, "scoring"), copied(backend, "scoring-canary")) == ("1", "2")
+    autoscaler = backend.objects[f"{AUTOSCALERS}/scoring"]
+    assert autoscaler["spec"]["behavior"] == {"scaleDown": {"selectPolicy": "Disabled"}}
+    assert autoscaler["metadata"]["annotations"]["creditrisk.io/scale-in-disabled-for"] == "u-1"
     assert backend.objects[f"{CORE}/services/scoring-canary"]["spec"]["selector"]["creditrisk.io/track"] == "canary"
     process.kill()
     await process.wait()

@@ -111,3 +111,35 @@ def test_the_stable_view_counts_pods_and_says_what_one_is_waiting_for() -> None:
     assert (view.wanted, view.available) == (2, 1)
     assert view.waiting.endswith(": ImagePullBackOff")
     assert stable_view(None, [starting]).waiting == ""
+
+
+def unschedulable(why: str) -> Document:
+    found = pod()
+    found["status"] |= {"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}]}  # fmt: skip
+    return found
+
+
+def test_a_stable_pod_that_fits_on_no_node_or_crashes_stalls_its_deployment_but_one_that_starts_does_not() -> None:
+    found, why = deployment(3, 1, 2), "0/1 nodes are available: 1 Insufficient cpu."
+    assert stable_view(found, [pod(ready=True), unschedulable(why)]).stalled == f"pod p is Pending: {why}"
+    crashing = pod(restartCount=1, state={"waiting": {"reason": "CrashLoopBackOff"}})
+    assert "CrashLoopBackOff" in stable_view(found, [crashing]).stalled
+    starting = pod(restartCount=0, state={"running": {}})
+    restarted_long_ago = pod(ready=True, restartCount=7, state={"running": {}})
+    assert stable_view(found, [starting, restarted_long_ago]).stalled == ""
+
+
+def test_stable_pods_of_another_version_than_the_template_are_outdated() -> None:
+    old, new = pod(ready=True, version="1"), pod(version="2")
+    old["metadata"]["name"] = "old"
+    assert stable_view(deployment(2, 1, 1), [old, new]).outdated == ("old",)
+    assert stable_view(deployment(2, 2, 2), [new]).outdated == ()
+
+
+def test_a_canary_that_is_admitted_in_part_says_why() -> None:
+    found = deployment(1, 1, 1)
+    assert canary_view(found, [pod(ready=True)]).refused == ""
+    found["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: few"}]
+    view = canary_view(found, [pod(ready=True)])
+    assert (view.ready, view.waiting, view.refused) == (1, "", "exceeded quota: few")

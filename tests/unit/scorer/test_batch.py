@@ -30,6 +30,7 @@ from scorer.settings import Settings
 from trainer.data.synthetic import generate
 
 NDJSON = "application/x-ndjson"
+CSV = "text/csv"
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 ARROW_FILE = "application/vnd.apache.arrow.file"
 PARQUET = "application/vnd.apache.parquet"
@@ -232,6 +233,38 @@ async def test_invalid_rows_of_tables_are_null_and_explained(
     assert "Yacht" in table["problem"][3]
 
 
+async def test_csv_is_answered_as_csv(client: httpx.AsyncClient, loans: pd.DataFrame, expected: list[float]) -> None:
+    answer = await post_csv(client, loans.assign(applicant_id="a,b"))
+    assert answer.headers["content-type"] == CSV
+    found = pd.read_csv(io.BytesIO(answer.content))
+    assert list(found) == ["probability_of_default", "score_points", "decision", "problem"]
+    close(found["probability_of_default"].tolist(), expected)
+    assert set(found["decision"]) <= {"approve", "decline"}
+    assert found["problem"].isna().all()
+
+
+async def test_invalid_rows_of_csv_are_empty_and_explained(client: httpx.AsyncClient, loans: pd.DataFrame) -> None:
+    found = pd.read_csv(io.BytesIO((await post_csv(client, with_invalid_rows(loans))).content))
+    assert found["score_points"].isna().tolist() == [False, True, False, True, True]
+    assert json.loads(found["problem"][3])["errors"][0]["field"] == "loan_purpose"
+
+
+async def test_a_csv_with_invalid_columns_is_refused_as_a_whole(client: httpx.AsyncClient, loans: pd.DataFrame) -> None:
+    for columns, status, detail in [
+        (loans.assign(other=1), 422, "invalid columns: other"),
+        (loans.drop(columns="gender"), 422, "invalid columns: gender"),
+        (pd.concat([loans] * 40), 413, "12000 rows"),
+    ]:
+        answer = await post_csv(client, columns)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert detail in answer.json()["detail"]
+
+
+async def post_csv(client: httpx.AsyncClient, rows: pd.DataFrame) -> httpx.Response:
+    body = rows.to_csv(index=False).encode()
+    return await client.post(BATCH, content=body, headers={"Content-Type": CSV})
+
+
 async def test_lines_are_answered_while_others_are_still_arriving(client: httpx.AsyncClient, model: Model) -> None:
     """Over plain ASGI, because httpx's transport waits for the whole answer."""
     app = create_app(Settings(), ModelSlot(model), Metrics())
@@ -260,6 +293,8 @@ async def test_lines_are_answered_while_others_are_still_arriving(client: httpx.
     ("content_type", "body", "status", "detail"),
     [
         ("text/xml", b"<a/>", 415, "allowed: application/json"),
+        ("text/csv", b"", 422, "the first line must be the header"),
+        ("text/csv", b"\xff\xfe", 400, "not CSV in UTF-8"),
         ("application/json", b"[{", 400, "not valid JSON"),
         ("application/json", b"[" * 100_000, 400, "not valid JSON"),
         ("application/json", b"7", 422, "an array of applications"),

@@ -227,7 +227,7 @@ async def test_slow_bodies_do_not_count_as_load(serve: Serve) -> None:
             slow.append(await server.connect())
             slow[-1][1].write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfew")
             async with asyncio.timeout(5):
-                while server.limits.arriving <= number:
+                while server.limits.concurrency.arriving <= number:
                     await asyncio.sleep(0.01)
         reader, writer = await server.connect()
         writer.write(GET)

@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from scorer.app import create_app
 from scorer.applications.decoder import ApplicationDecoder
-from scorer.applications.missing import read_json_with_nan
+from scorer.applications.json_bodies import read_json_with_nan
 from scorer.applications.tables import TableReader
 from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.route import CanaryRoute, Route

@@ -88,6 +88,25 @@ async def test_an_application_is_scored_and_explained(browser: webdriver.Chrome,
     assert not browser_errors(browser)
 
 
+async def test_the_form_and_the_documentation_work_under_a_path_prefix(
+    browser: webdriver.Chrome, model_folder: Path, tmp_path: Path
+) -> None:
+    async with service(model_folder, tmp_path, root_path="/lending/scoring") as running:
+        # The redirect to the page's folder is part of the test.
+        browser.get(f"{running.url}/lending/scoring")
+        wait(browser, "#score").click()
+        assert wait(browser, "#answer").is_displayed()
+        browser.find_element(By.CSS_SELECTOR, "nav a").click()
+        wait(browser, ".swagger-ui .opblock-summary-path[data-path='/v1/model']").click()
+        wait(browser, ".try-out__btn").click()
+        wait(browser, ".execute").click()
+        # The documentation sends its requests to where the service is.
+        asked = wait(browser, ".request-url pre").text
+        assert asked == f"{running.url}/lending/scoring/v1/model"
+        assert wait(browser, ".live-responses-table tbody .response-col_status").text.startswith("200")
+        assert not browser_errors(browser)
+
+
 async def test_the_form_can_be_used_by_keyboard_alone(browser: webdriver.Chrome, running: Service) -> None:
     browser.get(running.url)
     wait(browser, "#score")

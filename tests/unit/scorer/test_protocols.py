@@ -203,6 +203,17 @@ def test_tritons_client_gets_the_same_scores(
     assert result.get_response()["id"] == "r1"
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_tritons_client_may_compress_its_requests(
+    port: int, loans: pd.DataFrame, expected: npt.NDArray[np.float32], coding: str
+) -> None:
+    client = triton.InferenceServerClient(f"127.0.0.1:{port}")
+    inputs = tensors(loans, binary=True)
+    result = client.infer("credit-risk", inputs, request_id="0", request_compression_algorithm=coding)
+    np.testing.assert_allclose(result.as_numpy("probability_of_default"), expected, atol=1e-6)
+    assert result.get_response()["id"] == "0"
+
+
 def test_tritons_client_gets_all_outputs_if_it_names_none(port: int, loans: pd.DataFrame) -> None:
     result = triton.InferenceServerClient(f"127.0.0.1:{port}").infer("credit-risk", tensors(loans.head(3), binary=True))
     assert result.as_numpy("score_points").shape == (3,)

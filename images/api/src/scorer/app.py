@@ -19,7 +19,11 @@ from scorer.endpoints.ndjson import StreamLimits
 from scorer.endpoints.openapi import describe
 from scorer.endpoints.pages import PAGES, add_pages
 from scorer.http.asgi import App
+from scorer.http.content_coding import CodedBodies
+from scorer.http.cors import Cors
 from scorer.http.dispatcher import Admission, BodyBudget, DirectRoute, Dispatcher
+from scorer.http.methods import Methods
+from scorer.http.root_path import RootPath
 from scorer.metrics import Metrics
 from scorer.model.bundle import ModelSlot
 from scorer.model.scorecard import Scorecard
@@ -38,11 +42,11 @@ OPEN_PATHS = frozenset({*PAGES, "/openapi.json", *mlflow.OPEN_PATHS, *open_infer
 
 
 class _Routes(FastAPI):
-    """FastAPI without its own error answers: whatever an endpoint raises reaches the dispatcher."""
+    """FastAPI without its own error answers and redirects: whatever an endpoint raises reaches the dispatcher."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the router with only the middleware that FastAPI's endpoints need."""
-        return AsyncExitStackMiddleware(self.router)
+        return Methods(AsyncExitStackMiddleware(self.router), self.router.routes)
 
 
 def create_app(
@@ -68,7 +72,7 @@ def create_app(
     score_one = score.ScoreEndpoint(context, SingleScorer(context).score, router, settings.max_body_bytes)
     score_batch = batch.BatchEndpoint(context, batches, StreamLimits(settings.max_body_bytes, settings.max_batch_bytes))
 
-    app = _Routes(title="Credit-risk scoring", version="1", docs_url=None, redoc_url=None)
+    app = _Routes(title="Credit-risk scoring", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     # Known to the router too, so that it refuses other methods with a 405.
     app.router.routes.append(Route(score.PATH, score_one, methods=["POST"]))
     app.router.routes.append(Route(batch.PATH, score_batch, methods=["POST"]))
@@ -76,14 +80,25 @@ def create_app(
     open_inference.add_open_inference(app, context, batches, settings.max_batch_bytes)
     _add_model(app, slot)
     add_pages(app)
-    _complete_openapi(app, slot)
+    _complete_openapi(app, slot, settings.root_path)
+    direct = DirectRoute("POST", score.PATH, score_one, metrics.answered)
     budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_batch_bytes, metrics.load.bodies.inc)
-    return Dispatcher(app, DirectRoute("POST", score.PATH, score_one, metrics.answered), admission, budget)
+    return _published(Dispatcher(app, direct, admission, budget, CodedBodies(settings.max_batch_bytes)), settings)
+
+
+def _published(app: App, settings: Settings) -> App:
+    """Return the application as clients reach it."""
+    if settings.cors_allowed_origins:
+        # Before access control: a preflight request has no credential.
+        app = Cors(app, settings.cors_allowed_origins)
+    return RootPath(app, settings.root_path) if settings.root_path else app
 
 
 def create_management_app(slot: ModelSlot, metrics: Metrics) -> App:
     """Return what the kubelet, Prometheus and the operator read, on a port of its own that no ingress leads to."""
-    app = _Routes(title="Credit-risk scoring, management", docs_url=None, redoc_url=None, openapi_url=None)
+    app = _Routes(
+        title="Credit-risk scoring, management", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
     _add_probes(app, slot)
     # Here too, so that the operator can read it without a key.
     _add_model(app, slot)
@@ -128,7 +143,7 @@ def _json(document: object) -> Response:
     return Response(msgspec.json.encode(document), media_type="application/json")
 
 
-def _complete_openapi(app: FastAPI, slot: ModelSlot) -> None:
+def _complete_openapi(app: FastAPI, slot: ModelSlot, root_path: str) -> None:
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -137,6 +152,6 @@ def _complete_openapi(app: FastAPI, slot: ModelSlot) -> None:
         examples = (
             {"/invocations": mlflow.example(contract), "/infer": open_inference.example(contract)} if contract else {}
         )
-        return describe(copy.deepcopy(plain()), contract, operations, examples)
+        return describe(copy.deepcopy(plain()), contract, operations, examples, root_path)
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_ORIGIN = r"^(\*|[a-z][a-z0-9+.-]*://[^/?#\s]+)$"
+
+
+def _checked_root_path(path: str) -> str:
+    """Return a path prefix without a slash at its end."""
+    prefix = path.removesuffix("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix):
+        raise ValueError("must be a path such as /scoring, of letters, digits and . _ ~ -")
+    if re.match("/(v1|v2|docs)(/|$)", prefix):
+        raise ValueError("must not begin with a path of the service: /v1, /v2 or /docs")
+    return prefix
 
 
 class Settings(BaseSettings):
@@ -31,6 +44,10 @@ class Settings(BaseSettings):
     host: str = ""
     port: int = Field(default=8000, ge=0, le=65535)
     management_port: int = Field(default=9090, ge=0, le=65535)
+    # The path prefix under which clients reach the service, such as /scoring; empty for none.
+    root_path: Annotated[str, AfterValidator(_checked_root_path)] = ""
+    # Origins whose web pages may send requests, such as https://app.example.org, as a JSON array; "*" for all.
+    cors_allowed_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = ()
     # The scale of score points: base_points at odds of base_odds to 1 of repaying; pdo more points double the odds.
     base_points: float = 600
     base_odds: float = Field(default=50, gt=0)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from promoter.adapters import pods
 from promoter.adapters.artifact_copies import OWNER_LABEL, config_maps
 from promoter.adapters.artifact_volume import volume, volume_mount
+from promoter.adapters.autoscalers import Autoscalers
 from promoter.adapters.canary_manifests import TRACK_LABEL, canary_deployment, canary_service, scoring_container
 from promoter.adapters.owner import owner_reference
 from promoter.adapters.rest import FIELD_MANAGER, JSON_PATCH, MERGE, KubeClient
@@ -39,7 +40,7 @@ from promoter.errors import (
     PermanentError,
     TargetForbiddenError,
 )
-from promoter.ports import Pod, Snapshot, VersionFiles
+from promoter.ports import Pod, ScaleInHold, Snapshot, VersionFiles
 
 Document = dict[str, Any]
 
@@ -49,10 +50,12 @@ class KubernetesCluster:
 
     def __init__(self, kube: KubeClient) -> None:
         """Take a client."""
-        self._kube = kube
+        self._kube, self._autoscalers = kube, Autoscalers(kube)
 
     async def snapshot(self, owner: Owner, target: str, *, with_pods: bool) -> Snapshot:
-        """Return the current objects of a promotion; pods only if asked for, since listing them is expensive.
+        """Return the current objects of a promotion.
+
+        Listing pods is expensive: only if asked for, or while the stable ones are being replaced.
 
         Raises:
             RetryableError: the API server did not answer.
@@ -60,16 +63,19 @@ class KubernetesCluster:
             PermanentError: canary or route belong to something else, or the target has no labels to select by.
         """
         stable, canary, route = await self._target_objects(owner, target)
-        artifacts, artifacts_error = await self._artifacts(owner)
+        (artifacts, artifacts_error), (autoscalers, autoscalers_error) = await asyncio.gather(
+            self._artifacts(owner), self._autoscalers.of_target(owner, target)
+        )
         for found in (canary, route):
             _check_owner(owner, found)
         if stable is None:
             return Snapshot(canary=pods.canary_view(canary, []), route=_route(route), artifacts=artifacts,
-                            artifacts_error=artifacts_error)  # fmt: skip
+                            artifacts_error=artifacts_error, autoscalers=autoscalers,
+                            autoscalers_error=autoscalers_error)  # fmt: skip
         selector = pods.selector_of(stable)
         stable_pods: list[Document] = []
         canary_pods: list[Document] = []
-        if with_pods:
+        if with_pods or not pods.stable_view(stable).rolled_out:
             listed = [self._pods(owner.namespace, selector)]
             if canary is not None:
                 listed.append(self._pods(owner.namespace, pods.selector_of(canary)))
@@ -85,6 +91,8 @@ class KubernetesCluster:
             deployment=stable,
             artifacts=artifacts,
             artifacts_error=artifacts_error,
+            autoscalers=autoscalers,
+            autoscalers_error=autoscalers_error,
         )
 
     async def save_status(self, owner: Owner, status: Document) -> None:
@@ -145,6 +153,18 @@ class KubernetesCluster:
             "metadata": {"name": name},
             "spec": {"template": template},
         })  # fmt: skip
+
+    async def disable_scale_in(self, owner: Owner, name: str, policy: str) -> None:
+        """Keep an autoscaler from scaling in, and record the policy to restore."""
+        await self._autoscalers.disable_scale_in(owner, name, policy)
+
+    async def restore_scale_in(self, namespace: str, name: str, policy: str) -> None:
+        """Let an autoscaler scale in again, by this policy."""
+        await self._autoscalers.restore_scale_in(namespace, name, policy)
+
+    async def scale_in_holds(self, namespace: str) -> tuple[ScaleInHold, ...]:
+        """Return the autoscalers of a namespace ("" for all) that are kept from scaling in."""
+        return await self._autoscalers.holds(namespace)
 
     async def keep_artifacts(self, owner: Owner, target: str, files: VersionFiles) -> tuple[str, ...]:
         """Create the ConfigMaps that hold a version's files; those that exist have the same content by their name.

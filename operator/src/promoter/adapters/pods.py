@@ -27,10 +27,11 @@ def stable_view(deployment: Document | None, stable_pods: Sequence[Document] = (
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
     seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    version = version_of(deployment["spec"]["template"])
     progress = f"{counts[1]} of {wanted} updated, {counts[2]} available, {counts[0]} in total"
     return StableView(
         exists=True,
-        version=version_of(deployment["spec"]["template"]),
+        version=version,
         rolled_out=seen and counts == [wanted] * 3,
         template=template_digest(deployment),
         progress=progress,
@@ -38,7 +39,8 @@ def stable_view(deployment: Document | None, stable_pods: Sequence[Document] = (
         available=counts[2],
         config_maps=mounted(deployment["spec"]["template"]),
         waiting=next(filter(None, map(waiting, stable_pods)), ""),
-        stalled=_stalled(deployment),
+        stalled=_stalled(deployment) or next(filter(None, map(cannot_start, stable_pods)), ""),
+        outdated=tuple(pod["metadata"]["name"] for pod in stable_pods if version_of(pod) != version),
     )
 
 
@@ -73,8 +75,9 @@ def canary_view(deployment: Document | None, pods: list[Document]) -> CanaryView
         replicas=deployment["spec"].get("replicas", 1),
         ready=sum(is_ready(pod) for pod in own),
         config_maps=mounted(deployment["spec"]["template"]),
-        waiting="; ".join(filter(None, map(waiting, own))) or ("" if own else _replica_failure(deployment)),
+        waiting="; ".join(filter(None, map(waiting, own))),
         failure=next(filter(None, map(failure, own)), ""),
+        refused=_message(deployment, "ReplicaFailure", "True"),
     )
 
 
@@ -119,6 +122,15 @@ def waiting(pod: Document) -> str:
     return f"pod {name} is {status.get('phase', 'Pending')}" + (f": {unmet[0]}" if unmet else "")
 
 
+def cannot_start(pod: Document) -> str:
+    """Return why a pod that is not ready has failed, or which room it lacks; "" if it may just be starting."""
+    if is_ready(pod):
+        return ""
+    found = pod.get("status", {}).get("conditions") or []
+    unschedulable = any(item["type"] == "PodScheduled" and item.get("reason") == "Unschedulable" for item in found)
+    return failure(pod) or (waiting(pod) if unschedulable else "")
+
+
 def pod_of(pod: Document, deployment: Document) -> Pod:
     """Return how to reach a pod, and the route it was nudged for."""
     generation = (pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION, "").partition(".")[0]
@@ -142,10 +154,6 @@ def _expression(expression: Document) -> str:
         "DoesNotExist": f"!{key}",
     }
     return forms[expression["operator"]]
-
-
-def _replica_failure(deployment: Document) -> str:
-    return _message(deployment, "ReplicaFailure", "True") or "no pod yet"
 
 
 def _stalled(deployment: Document) -> str:

@@ -41,6 +41,22 @@ class SetStableVersion:
 
 
 @dataclass(frozen=True)
+class DisableScaleIn:
+    """Keep an autoscaler from scaling the stable pods in; `policy` is recorded, to be restored later."""
+
+    autoscaler: str
+    policy: str
+
+
+@dataclass(frozen=True)
+class RestoreScaleIn:
+    """Let an autoscaler scale in again, by the policy that it had before."""
+
+    autoscaler: str
+    policy: str
+
+
+@dataclass(frozen=True)
 class KeepArtifacts:
     """Copy a version's files from the registry into the cluster."""
 
@@ -70,6 +86,6 @@ class ClearAction:
 
 
 Action = (
-    ApplyRoute | ApplyCanary | DeleteCanary | SetStableVersion | KeepArtifacts | DeleteArtifacts | TagVersion
-    | ClearAction
+    ApplyRoute | ApplyCanary | DeleteCanary | SetStableVersion | DisableScaleIn | RestoreScaleIn | KeepArtifacts
+    | DeleteArtifacts | TagVersion | ClearAction
 )  # fmt: skip

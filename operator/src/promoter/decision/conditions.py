@@ -97,7 +97,8 @@ def _promoted(state: State) -> Row:
 def _degraded(state: State, observed: Observation, now: float) -> Row:
     if not observed.stable.exists:
         return "Degraded", "True", TARGET_NOT_FOUND, state.message
-    if problem := _capacity(state, observed, now) or _outage(state, observed, now):
+    problem = _capacity(state, observed, now) or _outage(state, observed, now) or _autoscaling(observed)
+    if problem:
         return "Degraded", "True", *problem
     if failed := state.failed(state.desired_version):
         return "Degraded", "True", failed.reason, failed.message
@@ -127,6 +128,11 @@ def _outage(state: State, observed: Observation, now: float) -> tuple[str, str] 
         pods = "pods start from the copy in the cluster" if kept else "no new pod can start"
         return "StableVersionMissing", f"the registry no longer has version {version}; {pods}"
     return None
+
+
+def _autoscaling(observed: Observation) -> tuple[str, str] | None:
+    """Return what keeps every rollout from its first step."""
+    return ("AutoscalersForbidden", observed.autoscalers_error) if observed.autoscalers_error else None
 
 
 def _not_kept(state: State, now: float) -> tuple[str, str] | None:

@@ -23,11 +23,12 @@ from promoter.api.status import INTERRUPTIBLE, Phase, State, Verdict
 from promoter.decision.actions import Action, ApplyCanary, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
 from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
 from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
+from promoter.decision.capacity import scale_in_problem, settle_autoscalers
 from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
 from promoter.decision.copies import copy_of
 from promoter.decision.draft import Draft
 from promoter.decision.manual_actions import handle_manual_action, manual_actions
-from promoter.decision.observation import Observation
+from promoter.decision.observation import Observation, StableView
 from promoter.decision.plan import plan
 from promoter.decision.routing import route_document, wanted_route
 from promoter.decision.steps import (
@@ -104,6 +105,7 @@ def _settle(draft: Draft) -> None:
     if draft.state.phase in {Phase.IDLE, Phase.FAILED}:
         draft.update(canary_version=None, step="")
     settle_artifacts(draft)
+    settle_autoscalers(draft)
     _note_outages(draft)
     draft.update(conditions=conditions(draft.state, draft.observed, draft.now))
 
@@ -176,12 +178,28 @@ def _starting(draft: Draft) -> None:
         if draft.spec.suspend:
             draft.set_message("suspended; the canary is ready")
         elif not _promote_without_analysis(draft):
-            enter_step(draft, 0)
+            _enter_first_step(draft)
     elif draft.overdue:
-        draft.roll_back("ProgressDeadlineExceeded", (
-            f"the canary is not ready after {draft.waited:.0f} s: {canary.waiting or 'no pod yet'}"))  # fmt: skip
+        draft.roll_back(
+            "ProgressDeadlineExceeded", f"the canary is not ready after {draft.waited:.0f} s: {_lack(draft)}"
+        )
     else:
-        draft.set_message(f"waiting for the canary: {canary.waiting or 'no pod yet'}")
+        draft.set_message(f"waiting for the canary: {_lack(draft)}")
+
+
+def _enter_first_step(draft: Draft) -> None:
+    """Enter the first step, but not while a rollback could find fewer stable pods than there are now."""
+    if problem := scale_in_problem(draft):
+        draft.set_message(f"the canary is ready; waiting until no autoscaler scales the stable pods in: {problem}")
+    else:
+        enter_step(draft, 0)
+
+
+def _lack(draft: Draft) -> str:
+    """Return what the canary lacks."""
+    canary, wanted = draft.observed.canary, draft.spec.canary.replicas
+    count = f"{canary.ready} of {wanted} pods are ready" if canary.ready else ""
+    return "; ".join(filter(None, (count, canary.waiting, canary.refused))) or "no pod yet"
 
 
 def _progressing(draft: Draft) -> None:
@@ -269,27 +287,31 @@ def _promoting(draft: Draft) -> None:
         draft.finish()
     elif draft.overdue and state.stable_version is not None:
         draft.roll_back(
-            "PromotionDeadlineExceeded", f"the rolling update of the stable pods did not finish: {stable.progress}"
+            "PromotionDeadlineExceeded", f"the rolling update of the stable pods did not finish: {_progress(stable)}"
         )
     else:
-        draft.set_message(f"updating the stable pods to version {version}: {stable.progress}")
+        draft.set_message(f"updating the stable pods to version {version}: {_progress(stable)}")
 
 
 def _draining(draft: Draft) -> None:
-    """Finishing, Stopping and RollingBack: weight 0, the stable pods on their version, then no canary."""
+    """Finishing, Stopping and RollingBack: weight 0, no canary, the stable pods on their version.
+
+    That includes pods that are not available: a template that cannot start has nothing to do with this rollout.
+    """
     _ensure_stable_version(draft)
     state, stable = draft.state, draft.observed.stable
     lagging = draft.pods_without_route() if state.route.weight == 0 else ["the route is being written"]
     if lagging and draft.waited < DRAIN_SECONDS:
         draft.set_message(f"{_outcome_message(state)}; waiting for weight 0: {', '.join(lagging)}")
-    elif stable.version != state.stable_version or not stable.rolled_out:
-        draft.set_message(f"{_outcome_message(state)}; updating the stable pods to version {state.stable_version}: "
-                          f"{stable.progress}")  # fmt: skip
     elif draft.waited < LINGER_SECONDS:
         draft.set_message(f"{_outcome_message(state)}; the canary is finishing its last requests")
     elif draft.observed.canary.version is not None:
+        # Before the stable pods are back: they may need the room or the quota that the canary takes.
         draft.actions.append(DeleteCanary())
         draft.set_message(f"{_outcome_message(state)}; deleting the canary")
+    elif stable.version != state.stable_version or stable.outdated:
+        draft.set_message(f"{_outcome_message(state)}; updating the stable pods to version {state.stable_version}: "
+                          f"{_progress(stable)}")  # fmt: skip
     else:
         draft.enter_phase(Phase.FAILED if state.phase == Phase.ROLLING_BACK else Phase.IDLE, _outcome_message(state))
 
@@ -339,6 +361,11 @@ def _wait_for_artifacts(draft: Draft, version: str) -> None:
             f"its files could not be copied into the cluster within {draft.waited:.0f} s{why}"))  # fmt: skip
     else:
         draft.set_message(f"copying the files of version {version} into the cluster{why}")
+
+
+def _progress(stable: StableView) -> str:
+    """Return how far a rolling update is, and what it is waiting for."""
+    return "; ".join(filter(None, (stable.progress, stable.stalled or stable.waiting)))
 
 
 def _note_outages(draft: Draft) -> None:

@@ -12,9 +12,10 @@ from promoter.decision.draft import Draft
 
 @dataclass(frozen=True)
 class ManualAction:
-    """When an action applies, and what it does."""
+    """When an action applies, that condition in words, and what the action does."""
 
     applies: Callable[[Draft], bool]
+    condition: str
     perform: Callable[[Draft], None]
 
 
@@ -32,10 +33,16 @@ def manual_actions(
         promote(draft)
 
     return {
-        "resume": ManualAction(lambda draft: draft.state.phase == Phase.PAUSED, resume),
-        "abort": ManualAction(_can_abort, lambda draft: draft.roll_back("Aborted", "aborted manually")),
-        "promote": ManualAction(_can_promote, promote_manually),
-        "retry": ManualAction(_can_retry, _retry),
+        "resume": ManualAction(
+            lambda draft: draft.state.phase == Phase.PAUSED, "only a paused rollout can be resumed", resume
+        ),
+        "abort": ManualAction(
+            _can_abort,
+            "only a rollout in progress can be aborted, until every stable pod serves its version",
+            lambda draft: draft.roll_back("Aborted", "aborted manually"),
+        ),
+        "promote": ManualAction(_can_promote, "only a version whose canary is ready can be promoted", promote_manually),
+        "retry": ManualAction(_can_retry, "only a failed version that the pointer names can be retried", _retry),
     }
 
 
@@ -56,7 +63,8 @@ def handle_manual_action(draft: Draft, actions: Mapping[str, ManualAction]) -> N
     elif action.applies(draft):
         action.perform(draft)
     else:
-        draft.add_event("ActionIgnored", f"action {name} does not apply in phase {draft.state.phase}", "Warning")
+        message = f"action {name} does not apply in phase {draft.state.phase}: {action.condition}"
+        draft.add_event("ActionIgnored", message, "Warning")
 
 
 def _can_abort(draft: Draft) -> bool:

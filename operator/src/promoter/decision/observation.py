@@ -24,8 +24,9 @@ class RegistryView:
 class StableView:
     """The stable Deployment. `rolled_out`: every pod runs its newest template and is available.
 
-    `config_maps` are those of the pod template that hold the version's files. `waiting` says what the first pod that
-    is not ready is waiting for, if pods were listed. `stalled` is the Deployment's own word that pods cannot start.
+    `config_maps` are those of the pod template that hold the version's files. If pods were listed, `waiting` says what
+    the first one that is not ready is waiting for, and `outdated` names those of another version than the template's.
+    `stalled` says why pods cannot start.
     """
 
     exists: bool = False
@@ -38,13 +39,15 @@ class StableView:
     config_maps: tuple[str, ...] = ()
     waiting: str = ""
     stalled: str = ""
+    outdated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class CanaryView:
     """The canary's Deployment; `version` is None if there is none.
 
-    `ready` counts ready pods of that version. `failure` is set when waiting cannot help.
+    `ready` counts ready pods of that version. `refused` says why the cluster does not create all of them. `failure` is
+    set when waiting cannot help.
     """
 
     version: str | None = None
@@ -54,6 +57,21 @@ class CanaryView:
     waiting: str = ""
     failure: str = ""
     config_maps: tuple[str, ...] = ()
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class AutoscalerView:
+    """A HorizontalPodAutoscaler of the stable Deployment.
+
+    `scale_in_disabled`: it does not scale in, because this promotion keeps it from that (`held`) or by its own spec.
+    `policy` is the one to restore.
+    """
+
+    name: str
+    scale_in_disabled: bool
+    held: bool
+    policy: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,9 @@ class Observation:
     pods: tuple[PodReading, ...] = ()
     queries: Mapping[str, float | str] = field(default_factory=dict)
     action: str = ""
+    # Those of the stable Deployment; the error if they could not be listed.
+    autoscalers: tuple[AutoscalerView, ...] = ()
+    autoscalers_error: str = ""
     # All ConfigMaps in the cluster that hold files of this promotion's versions; the error if they could not be listed.
     artifacts: frozenset[str] = frozenset()
     artifacts_error: str = ""

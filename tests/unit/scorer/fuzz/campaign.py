@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unit.scorer.fuzz.codings import coded
 from unit.scorer.fuzz.connections import ATTACKS, hold
 from unit.scorer.fuzz.documents import Documents, Shot
 from unit.scorer.fuzz.oracle import Oracle
@@ -66,7 +67,9 @@ class Campaign:
         ]  # fmt: skip
         connection = await Connection.open(self.port)
         for maker in dice.choices(*zip(*makers, strict=True), k=dice.randint(1, 6)):
-            shot = maker(dice)
+            shot, kind = maker(dice), maker.__name__
+            if dice.random() < 0.25:
+                shot, kind = coded(shot, dice), "coded"
             hold(shot, await connection.ask(shot.request))
-            self.sent[maker.__name__] += 1
+            self.sent[kind] += 1
         connection.close()

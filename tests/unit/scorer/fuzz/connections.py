@@ -22,7 +22,8 @@ PATHS = ["/", "/docs", "/openapi.json", "/v1/model", "/v1/score", "/v1/score/bat
 METHODS = ["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PRI", "get", "M-SEARCH"]
 TYPES = ["application/json", "application/x-ndjson", "text/csv", "application/vnd.apache.arrow.stream",
          "application/vnd.apache.arrow.file", "application/vnd.apache.parquet", "application/octet-stream", "",
-         "a/b;c=d", "\u00ff", "application/json\t"]  # fmt: skip
+         "a/b;c=d", "\u00ff", "application/json\t", "application/json; charset=utf-16", "text/csv; charset=\u00ff",
+         "application/x-ndjson;charset"]  # fmt: skip
 HEADS = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\r\n\r\n\r\n",
          b"GET\r\n\r\n", b"GET / HTTP/1.1\n\n", b"GET /\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
          b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
@@ -183,6 +184,10 @@ async def strange_request(port: int, documents: Documents, dice: random.Random) 
     headers = {"Content-Type": dice.choice(TYPES)}
     if dice.random() < 0.2:
         headers["X-Request-Id"] = dice.choice(["", "\u00ff" * 200, "a" * 128, '"\t'])
+    if dice.random() < 0.2:
+        headers["Content-Encoding"] = dice.choice(
+            ["gzip", "deflate", "zstd", "br", "", ",", "identity", "gzip\t,", "\u00ff"]
+        )
     if dice.random() < 0.1:
         headers["Expect"] = dice.choice(["100-continue", "200-ok"])
     target = dice.choice(PATHS) + dice.choice(["", "", "?", "?reasons=4", "?reasons=-1", "?%", "?a=b&" * 50, "#x"])

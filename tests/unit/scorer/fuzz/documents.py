@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import struct
@@ -73,7 +74,11 @@ class Documents:
 
     def single(self, dice: random.Random) -> Shot:
         body, reasons = self.application(dice), dice.random() < 0.2
-        headers = {"Content-Type": dice.choice([JSON, f"{JSON}; charset=utf-8"])} if dice.random() < 0.9 else {}
+        headers = (
+            {"Content-Type": dice.choice([JSON, f"{JSON}; charset=utf-8", f'{JSON};charset="UTF-8"'])}
+            if dice.random() < 0.9
+            else {}
+        )
         if dice.random() < 0.2:
             headers["X-Applicant-Id"] = "".join(dice.choice(HEADER_TEXT) for _ in range(8))
 
@@ -230,13 +235,26 @@ class Documents:
     def csv(self, dice: random.Random) -> Shot:
         rows = [dice.choice(self.applicants) for _ in range(_rows(dice))]
         lines = [",".join(self.oracle.names), *(",".join(str(row[n]) for n in self.oracle.names) for row in rows)]
-        request = Request("POST", INVOCATIONS, "\n".join(lines).encode(), {"Content-Type": CSV})
+        request = Request("POST", dice.choice([INVOCATIONS, BATCH]), "\n".join(lines).encode(), {"Content-Type": CSV})
         if dice.random() < 0.6:
             request.body = spoil(request.body, dice)
             return Shot(request, _any_score)
+        if request.target == BATCH:
+            return Shot(request, lambda answer: self._csv_rows(rows, answer))
         return Shot(
             request, lambda answer: self._all_or_none([dict(row) for row in rows], answer, lambda d: d["predictions"])
         )
+
+    def _csv_rows(self, rows: Sequence[Mapping[str, Any]], answer: Answer) -> str:
+        if answer.status != 200:
+            return f"status {answer.status} for CSV: {answer.body[:300]!r}"
+        found: list[dict[str, Any]] = list(csv.DictReader(answer.body.decode().splitlines()))
+        for row, result in enumerate(found):
+            if result["problem"]:
+                return f"row {row} was refused: {result}"
+            result["row"], result["probability_of_default"] = row, float(result["probability_of_default"])
+            del result["problem"]
+        return self._rows(rows, found)
 
 
 def parsed(body: bytes) -> Any:

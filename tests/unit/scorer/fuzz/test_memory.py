@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from backports import zstd
 
 from unit.scorer.fuzz.connections import obey
 from unit.scorer.fuzz.oracle import Oracle
+from unit.scorer.fuzz.tables import PARQUET
 from unit.scorer.fuzz.watch import holdings
 from unit.scorer.fuzz.wire import Answer, Connection, Request
 from unit.scorer.service_process import Service, service
@@ -20,6 +24,9 @@ from unit.scorer.service_process import Service, service
 # The default limit of a body.
 LARGEST = 8_388_608
 BATCH, INVOCATIONS, INFER = "/v1/score/batch", "/invocations", "/v2/models/credit-risk/infer"
+ENCODERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress,
+}  # fmt: skip
 JSON, CSV = "application/json", "text/csv"
 
 
@@ -29,11 +36,11 @@ async def running(model_folder: Path, tmp_path: Path) -> AsyncIterator[Service]:
         yield started
 
 
-async def post(running: Service, path: str, media_type: str, body: bytes) -> Answer:
+async def post(running: Service, path: str, media_type: str, body: bytes, coding: str = "identity") -> Answer:
     port = urlsplit(running.url).port
     assert port
-    connection = await Connection.open(port)
-    answer = await connection.ask(Request("POST", path, body, {"Content-Type": media_type}))
+    connection, headers = await Connection.open(port), {"Content-Type": media_type, "Content-Encoding": coding}
+    answer = await connection.ask(Request("POST", path, body, headers))
     connection.close()
     obey(answer)
     return answer
@@ -62,6 +69,21 @@ async def test_a_body_of_millions_of_values_is_refused_before_it_is_parsed(
     before = holdings(running.process.pid)
     assert (await post(running, path, media_type, body)).status == 413
     # The body itself, in pieces and whole; parsed, each of these took 200 to 460 MB.
+    assert holdings(running.process.pid).peak_megabytes < before.peak_megabytes + 50
+
+
+@pytest.mark.parametrize("coding", ENCODERS)
+async def test_bombs_take_no_more_memory_than_the_largest_bodies(running: Service, coding: str) -> None:
+    size = 2**27
+    bomb = ENCODERS[coding](bytes(size))
+    assert len(bomb) < size // 1000
+    before = holdings(running.process.pid)
+    for path, media_type in [
+        ("/v1/score", JSON), (BATCH, JSON), (BATCH, CSV), (BATCH, PARQUET), (INVOCATIONS, JSON), (INVOCATIONS, CSV),
+        (INFER, JSON),
+    ]:  # fmt: skip
+        assert (await post(running, path, media_type, bomb, coding)).status == 413
+    # The largest body, in pieces and whole.
     assert holdings(running.process.pid).peak_megabytes < before.peak_megabytes + 50
 
 

@@ -96,7 +96,8 @@ class Connection:
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:] if line)}
             if not version.startswith("HTTP/1."):
                 raise BrokenAnswerError(lines[0])
-            body = b"" if head_only or status.startswith("1") else await self._body(headers)
+            bodiless = head_only or status.startswith("1") or status == "204"
+            body = b"" if bodiless else await self._body(headers)
         except (asyncio.IncompleteReadError, ValueError) as error:
             raise BrokenAnswerError(f"no answer: {error!r} {getattr(error, 'partial', b'')[:200]!r}") from error
         return Answer(int(status), headers, body)

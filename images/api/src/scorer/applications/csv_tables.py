@@ -8,8 +8,8 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 
-from scorer.applications.decoder import check_value_count
 from scorer.applications.features import allowed_values
+from scorer.applications.json_bodies import check_value_count
 from scorer.applications.missing import with_missing
 from scorer.applications.rows import Column
 from scorer.applications.tables import refuse_duplicate_columns

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from scorer.applications.duplicate_keys import count_keys, duplicate_key
+from scorer.applications.duplicate_keys import duplicate_key
 from scorer.applications.features import NumberReader, Reader, problem_of, readers_of
-from scorer.applications.rows import MAX_ROWS, CodeRows, FloatRows
+from scorer.applications.json_bodies import BAD_JSON, appears_twice, read_json
+from scorer.applications.rows import CodeRows, FloatRows
 from scorer.contract import APPLICANT_ID, Contract, Feature, NumericFeature
 from scorer.problems import FieldProblem, Problem
 
-# msgspec raises the latter two for object keys that are not UTF-8 and for nesting that is too deep.
-BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# A string, even one that does not end, or NaN outside of strings.
-_STRING_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTALL)
 # A field's type, and its default if it may be absent.
 _Type = tuple[Any] | tuple[Any, Any]
 _Fields = list[tuple[str, Any] | tuple[str, Any, Any]]
-# A row of 64 values has room for any contract. Parsers make an object of 50 bytes or more of each value, so a body that
-# holds little else would take fifty times its size before its rows could be counted.
-MAX_VALUES = MAX_ROWS * 64
 
 
 class ApplicationDecoder:
@@ -90,7 +82,7 @@ class ApplicationDecoder:
         except BAD_JSON:
             return *self._read_unusual(body), False
         if twice is not None:
-            raise _appears_twice(twice)
+            raise appears_twice(twice)
         for column, reader in self._inner:
             if reader.read(row[column]) != row[column]:
                 return *self._read_unusual(body), False
@@ -108,7 +100,7 @@ class ApplicationDecoder:
         except BAD_JSON:
             raise self._explain(body) from None
         if twice is not None:
-            raise _appears_twice(twice)
+            raise appears_twice(twice)
         read = [reader.read(value) for reader, value in zip(self._readers, row, strict=False)]
         if None in read:
             raise self._explain(body)
@@ -191,63 +183,3 @@ def _count_keys(row: tuple[Any, ...], end: int) -> int:
 def _count_present(values: tuple[Any, ...]) -> int:
     """Return how many fields an application had; keys within the values of ignored ones are not counted."""
     return len(values) - values.count(UNSET)
-
-
-def check_value_count(body: bytes, separators: bytes) -> None:
-    """Refuse a body before it is parsed if it has more values than the largest batch.
-
-    Args:
-        body: Text in which a separator follows each value but the last.
-        separators: The bytes that separate values.
-
-    Raises:
-        Problem: 413 with the limit.
-    """
-    if sum(body.count(separator) for separator in separators) > MAX_VALUES:
-        raise Problem(413, f"the body has too many values; at most {MAX_VALUES} are allowed")
-
-
-def read_json(body: bytes, decode: Callable[[bytes], Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
-    """Return the decoded body; `decode` is for callers that need a type, and that check for duplicate keys themselves.
-
-    Raises:
-        Problem: 400 if the body is not JSON, cannot be represented, or has a key twice in an object; 413 for too many
-            values.
-        msgspec.ValidationError: If it does not have the type that `decode` needs.
-    """
-    check_value_count(body, b",")
-    try:
-        if decode:
-            return decode(body)
-        document = msgspec.json.decode(body)
-        twice = duplicate_key(body, count_keys(document))
-    except BAD_JSON as error:
-        if decode and isinstance(error, msgspec.ValidationError):
-            raise
-        raise Problem(400, f"the body is not valid JSON: {error}") from error
-    if twice is not None:
-        raise _appears_twice(twice)
-    return document
-
-
-def read_json_with_nan(body: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """Return the decoded body, with null for NaN, which pandas and numpy users send although JSON does not have it.
-
-    Raises:
-        Problem: What `read_json` raises.
-    """
-    try:
-        return read_json(body)
-    except Problem:
-        if b"NaN" not in body:
-            raise
-        return read_json(_STRING_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body))
-
-
-def _appears_twice(field: str) -> Problem:
-    return Problem(400, f"the field {field} appears twice", (FieldProblem(field, "appears twice", "once"),))
-
-
-def encode(contract: Contract, applicant: dict[str, float | str]) -> tuple[FloatRows, CodeRows]:
-    """Return an applicant known to fit the contract as the model's input rows."""
-    return ApplicationDecoder(contract).decode(msgspec.json.encode(applicant))

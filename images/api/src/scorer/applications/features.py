@@ -6,7 +6,7 @@ are the inputs that the contract promises; what they mean for the probability is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,22 @@ Reader = NumberReader | CategoryReader
 def readers_of(contract: Contract) -> tuple[Reader, ...]:
     """Return a reader for each column of the model's inputs: the numeric features, then the categorical ones."""
     return (*map(NumberReader, contract.numeric), *map(CategoryReader, contract.categorical))
+
+
+def encode(contract: Contract, applicant: Mapping[str, float | str]) -> tuple[FloatRows, CodeRows]:
+    """Return an applicant as the model's input row, float32 [1, numeric features] and int64 [1, categorical features].
+
+    Raises:
+        ValueError: If the contract does not allow a value; the message names the field and what is allowed.
+    """
+    readers = readers_of(contract)
+    given = [applicant.get(reader.feature.name, UNSET) for reader in readers]
+    for reader, value in zip(readers, given, strict=True):
+        if problem := problem_of(reader, value):
+            raise ValueError(f"{problem.field} {problem.problem}; allowed: {problem.allowed}")
+    row = [reader.read(value) for reader, value in zip(readers, given, strict=True)]
+    width = len(contract.numeric)
+    return np.array([row[:width]], np.float32), np.array([row[width:]], np.int64)
 
 
 def probes_of(contract: Contract, numeric: FloatRows, codes: CodeRows) -> tuple[FloatRows, CodeRows]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from scorer.applications.decoder import BAD_JSON, ApplicationDecoder, read_json
 from scorer.applications.features import readers_of
+from scorer.applications.json_bodies import BAD_JSON, read_json
 from scorer.applications.rows import MAX_ROWS, CodeRows, Column, FloatRows
 from scorer.contract import APPLICANT_ID, Contract, NumericFeature
 from scorer.problems import FieldProblem, Problem
@@ -41,10 +41,26 @@ class Rows:
         return len(self.numeric)
 
 
+class Decoder(Protocol):
+    """What a table needs of the decoder of single applications."""
+
+    def decode(self, body: bytes) -> tuple[FloatRows, CodeRows]:
+        """Return an application's row, or raise the Problem that says what is wrong with it."""
+        ...
+
+    def decode_many(self, body: bytes) -> list[tuple[Any, ...]]:
+        """Return the values of each application in a JSON array, in the order of the model's columns."""
+        ...
+
+    def problem_of(self, document: dict[str, Any]) -> Problem:
+        """Describe what is wrong with an application that is known to be invalid."""
+        ...
+
+
 class TableReader:
     """Encodes tables for one contract."""
 
-    def __init__(self, contract: Contract, decoder: ApplicationDecoder) -> None:
+    def __init__(self, contract: Contract, decoder: Decoder) -> None:
         """Take the contract, and the decoder that explains what is wrong with one application."""
         self._contract, self._decoder = contract, decoder
         self._readers = readers_of(contract)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,7 +15,8 @@ from msgspec import UNSET
 
 from scorer.answers import BatchByColumn, BatchByRow, RefusedRow, RowProblem, RowScore, RowWarnings
 from scorer.applications.arrow import OutputColumn, TableCodec, TableSchema
-from scorer.applications.decoder import read_json
+from scorer.applications.csv_tables import csv_columns
+from scorer.applications.json_bodies import read_json
 from scorer.applications.rows import MAX_ROWS
 from scorer.applications.tables import Rows
 from scorer.contract import Contract
@@ -30,14 +33,14 @@ from scorer.http.asgi import (
     read_body,
     send_answer,
 )
-from scorer.http.media_types import JSON, NDJSON, TABLES
+from scorer.http.media_types import CSV, JSON, NDJSON, TABLES
 from scorer.model.bundle import Model
 from scorer.problems import Problem
 from scorer.scoring.context import ScoringContext
 from scorer.scoring.interface import BatchScoring, ScoredRows
 
 PATH = "/v1/score/batch"
-_TYPES = (JSON, NDJSON, *TABLES)
+_TYPES = (JSON, NDJSON, CSV, *TABLES)
 # The label of this endpoint's rows in metrics and audit log.
 _LABEL = "batch"
 
@@ -71,6 +74,11 @@ class BatchEndpoint:
         by_row = body[:64].lstrip(b" \t\r\n").startswith(b"[")
         if given in TABLES:
             encoded = await self._answer_table(body, given, warn=warn)
+        elif given == CSV:
+            rows = await self._batches.score(
+                _LABEL, lambda model: model.tables.from_columns(csv_columns(body, model.contract))
+            )
+            encoded = await self._batches.run(lambda: _encode_csv(rows, warn=warn))
         else:
             rows = await self._batches.score(_LABEL, lambda model: self._read(model, body, by_row=by_row))
             encoded = await self._batches.run(lambda: self._encode(rows, request_id, by_row=by_row, warn=warn))
@@ -134,23 +142,35 @@ def _columns(rows: ScoredRows) -> dict[str, list[Any]]:
     return columns
 
 
+def _encode_csv(rows: ScoredRows, *, warn: bool) -> bytes:
+    """Return the results as CSV with a header line; the values of a refused row are empty."""
+    text = io.StringIO()
+    columns = {**_columns(rows), **_text_columns(rows, warn=warn)}
+    csv.writer(text).writerows([columns, *zip(*columns.values(), strict=True)])
+    return text.getvalue().encode()
+
+
 def _table_columns(rows: ScoredRows, *, warn: bool) -> dict[str, OutputColumn]:
     columns = _columns(rows)
-    errors = {row: RowProblem.of(problem) for row, problem in rows.problems.items()}
     kinds = {"probability_of_default": "float32", "score_points": "int32", "decision": "string"}
     table = {name: OutputColumn(kind, columns[name]) for name, kind in kinds.items()}
-    table["problem"] = _json_column(errors, len(rows))
+    texts = _text_columns(rows, warn=warn)
+    return table | {name: OutputColumn("string", values) for name, values in texts.items()}
+
+
+def _text_columns(rows: ScoredRows, *, warn: bool) -> dict[str, list[str | None]]:
+    """Return problems, and warnings if there are any, as JSON by row, for answers whose rows hold text only."""
+    columns = {"problem": _as_json({row: RowProblem.of(problem) for row, problem in rows.problems.items()}, len(rows))}
     if warn and (warnings := rows.unusual.warnings()):
-        table["warnings"] = _json_column(warnings, len(rows))
-    return table
+        columns["warnings"] = _as_json(warnings, len(rows))
+    return columns
 
 
-def _json_column(documents: Mapping[int, object], count: int) -> OutputColumn:
-    """Return documents by row as a column of JSON, null for the other rows."""
+def _as_json(documents: Mapping[int, object], count: int) -> list[str | None]:
     texts: list[str | None] = [None] * count
     for row, document in documents.items():
         texts[row] = msgspec.json.encode(document).decode()
-    return OutputColumn("string", texts)
+    return texts
 
 
 def operation(contract: Contract | None) -> Document:
@@ -170,6 +190,7 @@ def operation(contract: Contract | None) -> Document:
             "content": {
                 **json_content({"anyOf": [rows, reference("Columns")]}, example),
                 NDJSON: {"schema": {"type": "string", "description": "One application per line"}},
+                CSV: {"schema": {"type": "string", "description": "With a header line; commas, semicolons or tabs"}},
                 **tables,
             },
         },
@@ -179,6 +200,7 @@ def operation(contract: Contract | None) -> Document:
                 "content": {
                     **json_content({"anyOf": [reference("BatchByRow"), reference("BatchByColumn")]}),
                     NDJSON: {"schema": {"type": "string", "description": "One RowScore or RefusedRow per line"}},
+                    CSV: {"schema": {"type": "string", "description": "A header line, then a line for each row"}},
                     **tables,
                 },
             },

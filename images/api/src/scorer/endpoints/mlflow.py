@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse
 
 from scorer.answers import Predictions
 from scorer.applications.csv_tables import csv_columns
-from scorer.applications.decoder import read_json_with_nan
+from scorer.applications.json_bodies import read_json_with_nan
 from scorer.applications.rows import Column
 from scorer.applications.tables import Rows, refuse_duplicate_columns, refuse_invalid_rows
 from scorer.contract import Contract

@@ -23,7 +23,7 @@ from scorer.endpoints.tensors import (
     parse_request,
     read_inputs,
 )
-from scorer.http.asgi import read_body
+from scorer.http.asgi import media_type, read_body
 from scorer.http.media_types import JSON, OCTET_STREAM
 from scorer.model.bundle import Model, ModelSlot
 from scorer.problems import FieldProblem, Problem
@@ -47,7 +47,7 @@ _OPERATION: Document = {
             "description": "Tensors with the rows' results",
             "content": {**json_content(reference("InferResponse")), OCTET_STREAM: BINARY},
         },
-        **problems("400", "404", "413", "422", "503"),
+        **problems("400", "404", "413", "415", "422", "503"),
     },
 }
 
@@ -88,6 +88,8 @@ def add_open_inference(app: FastAPI, context: ScoringContext, batches: BatchScor
               openapi_extra=_OPERATION)  # fmt: skip
     async def infer(request: Request, name: str, version: str = "") -> Response:
         _served(slot, name, version)
+        # The protocol's clients send any media type, or none.
+        media_type(dict(request.scope["headers"]))
         body = await read_body(request.receive, limit)
         asked, binary = parse_request(body, request.headers.get(HEADER_LENGTH))
         outputs = _requested_outputs(asked)

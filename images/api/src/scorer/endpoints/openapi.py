@@ -12,6 +12,7 @@ from scorer.applications.features import allowed_values
 from scorer.applications.rows import MAX_ROWS
 from scorer.contract import APPLICANT_ID, Contract, Feature, NumericFeature
 from scorer.endpoints.tensors import InferRequest, InferResponse
+from scorer.http.content_coding import ACCEPTED
 from scorer.http.media_types import JSON, PROBLEM_JSON
 from scorer.problems import ProblemDocument
 
@@ -22,18 +23,27 @@ _TYPES = (
 )  # fmt: skip
 _SCHEMAS = "#/components/schemas/"
 _IGNORED = "Accepted and ignored"
+_ABOUT = (
+    f"Bodies of requests may have a Content-Encoding: {ACCEPTED}. Limits count their bytes after inflation. "
+    "Text must be UTF-8. Wherever there is a GET, HEAD is answered too."
+)
 _PROBLEMS = {
-    "400": "The body is not valid JSON",
+    "400": "The body is not valid JSON, or not valid in its Content-Encoding",
     "404": "There is no such model or version",
     "413": "The body is too large",
-    "415": "The body has a media type that the endpoint does not read",
+    "415": "The body has a media type, charset or Content-Encoding that the endpoint does not read; the header Accept "
+    "or Accept-Encoding lists those that it does",
     "422": "The request is invalid: each invalid field is named with what is allowed",
     "503": "No model is loaded yet, or the service is overloaded; Retry-After says when to try again",
 }
 
 
 def describe(
-    document: Document, contract: Contract | None, operations: Mapping[str, Document], examples: Mapping[str, Document]
+    document: Document,
+    contract: Contract | None,
+    operations: Mapping[str, Document],
+    examples: Mapping[str, Document],
+    root_path: str = "",
 ) -> Document:
     """Complete FastAPI's document.
 
@@ -42,7 +52,11 @@ def describe(
         contract: The loaded model's, if there is one.
         operations: POST operations that FastAPI does not know, by path.
         examples: Request bodies by the end of their path; only with a model.
+        root_path: The prefix of all paths.
     """
+    # The scheme and host are those from which the document was read.
+    document["servers"] = [{"url": root_path or "/"}]
+    document["info"]["description"] = _ABOUT
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(_components())
     schemas["Application"] = _application(contract)

@@ -22,7 +22,7 @@ from scorer.http.asgi import (
     read_body,
     send_answer,
 )
-from scorer.http.dispatcher import BODY_COMPLETE
+from scorer.http.dispatcher import BODY_COMPLETE, HEADERS
 from scorer.http.media_types import JSON
 from scorer.scoring.context import ScoringContext
 from scorer.scoring.interface import ScoreOne
@@ -48,7 +48,7 @@ class ScoreEndpoint:
             Problem: If the request is refused.
             ClientGoneError: If the client disconnected.
         """
-        headers = dict(scope["headers"])
+        headers: dict[bytes, bytes] = scope[HEADERS]
         check_media_type(media_type(headers), (JSON,))
         query: bytes = scope["query_string"]
         asked = read_query(query, self._slot.require().contract.max_reasons) if query else Query()

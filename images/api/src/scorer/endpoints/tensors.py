@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from scorer.applications.decoder import read_json_with_nan
+from scorer.applications.json_bodies import read_json_with_nan
 from scorer.applications.rows import Column
 from scorer.contract import Contract
 from scorer.problems import FieldProblem, Problem

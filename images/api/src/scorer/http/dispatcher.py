@@ -11,10 +11,14 @@ from typing import Protocol
 
 from starlette.exceptions import HTTPException
 
-from scorer.http.asgi import App, ClientGoneError, Message, Receive, Scope, Send, send_problem
+from scorer.http.asgi import App, BodyTooLargeError, ClientGoneError, Message, Receive, Scope, Send, send_problem
+from scorer.http.content_coding import CONTENT_ENCODING, CodedBodies, coding_of
+from scorer.http.lingering import Lingering
 from scorer.problems import Problem
 
 log = logging.getLogger(__name__)
+# Where the direct route's endpoint finds the request's headers by name; of those that are there twice, the last.
+HEADERS = "scorer.headers"
 # Where an endpoint leaves the perf_counter of when its request's body was complete.
 BODY_COMPLETE = "scorer.body_complete"
 # Clients of the Open Inference Protocol read an error from a member of their own.
@@ -95,10 +99,15 @@ class Dispatcher:
         direct: DirectRoute | None = None,
         admission: Admission | None = None,
         budget: BodyBudget | None = None,
+        coded: CodedBodies | None = None,
     ) -> None:
-        """Take the application for all requests but those of the direct route, who admits them, and their budget."""
+        """Take the application for all requests but those of the direct route, who admits them, and limits of bodies.
+
+        The budget counts bodies after inflation.
+        """
         self._app, self._direct, self._admission = app, direct, admission
         self._budget = budget or BodyBudget(sys.maxsize)
+        self._coded = coded or CodedBodies(sys.maxsize)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -109,19 +118,29 @@ class Dispatcher:
         if direct is None or scope["path"] != direct.path or scope["method"] != direct.method:
             await self._pass_on(scope, receive, send)
             return
-        admitted = False
+        admitted, lingering = False, None
         try:
             if self._admission is not None:
                 send = await self._admission.admit(scope, send)
             admitted = True
-            await direct.endpoint(scope, receive, send)
+            headers = scope[HEADERS] = dict(scope["headers"])
+            coding = coding_of(scope["headers"]) if CONTENT_ENCODING in headers else None
+            if coding is None:
+                await direct.endpoint(scope, receive, send)
+            else:
+                lingering = Lingering(scope, receive, send)
+                await direct.endpoint(scope, self._coded.inflated(coding, lingering.receive), send)
         except Exception as error:  # noqa: BLE001 - an unexpected error is an answer too, and logged
-            status = await _answer_error(error, scope, send)
+            if not (lingering or BODY_COMPLETE in scope or (isinstance(error, BodyTooLargeError) and error.complete)):
+                lingering = Lingering(scope, receive, send)
+            status = await _answer_error(error, scope, lingering.send if lingering else send)
             if admitted and status:
                 direct.count_error(status, scope.get(BODY_COMPLETE, 0.0))
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
+        lingering = Lingering(scope, receive, send)
+        send = lingering.send
 
         async def watched_send(message: Message) -> None:
             nonlocal started
@@ -131,7 +150,10 @@ class Dispatcher:
         try:
             if self._admission is not None:
                 send = await self._admission.admit(scope, send)
-            with self._budget.counting(receive) as counted_receive:
+            # Only POST has a body here, whatever the headers say.
+            coding = coding_of(scope["headers"]) if scope["method"] == "POST" else None
+            body = self._coded.inflated(coding, lingering.receive) if coding else lingering.receive
+            with self._budget.counting(body) as counted_receive:
                 await self._app(scope, counted_receive, watched_send)
         except Exception as error:
             if started:

@@ -11,3 +11,5 @@ ARROW_STREAM = "application/vnd.apache.arrow.stream"
 ARROW_FILE = "application/vnd.apache.arrow.file"
 PARQUET = "application/vnd.apache.parquet"
 TABLES = (ARROW_STREAM, ARROW_FILE, PARQUET)
+# Bytes without a charset.
+BINARY = frozenset({OCTET_STREAM, *TABLES})

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from scorer.answers import ModelReference
-from scorer.applications.decoder import ApplicationDecoder, encode
-from scorer.applications.features import PROBES, probes_of
+from scorer.applications.decoder import ApplicationDecoder
+from scorer.applications.features import PROBES, encode, probes_of
 from scorer.applications.tables import TableReader
 from scorer.applications.unusual import UnusualValues
 from scorer.contract import Contract, ContractError, read_contract

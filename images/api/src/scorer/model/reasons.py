@@ -17,7 +17,7 @@ import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
 from scorer.answers import Audit, Contribution, Reason
-from scorer.applications.decoder import encode
+from scorer.applications.features import encode
 from scorer.applications.rows import CodeRows, FloatRows
 from scorer.contract import CategoricalFeature, Contract, Feature
 from scorer.model.scorecard import log_odds, log_odds_of

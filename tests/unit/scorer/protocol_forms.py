@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Collection
+from csv import DictReader
 from functools import partial
 from typing import Any
 
@@ -118,6 +119,8 @@ def forms_of(numbers: Names, usual: Applicant) -> dict[str, Form]:
         "parquet, null": lambda row: table(row, "parquet", pa.float64(), numbers),
         "parquet, NaN": lambda row: table(row, "parquet", pa.float32(), numbers, nan=True),
         **{f"csv, {text!r}": partial(csv, text=text) for text in sorted(CSV_MISSING - {"None"})},
+        "csv batch": lambda row: (BATCH, *csv(row, "")[1:]),
+        "csv batch, absent": lambda row: (BATCH, *csv(present(row), "?")[1:]),
         "csv, absent": lambda row: csv(present(row), ""),
         "dataframe_split, null": split,
         "dataframe_split, NaN": lambda row: split(with_nan(row)),
@@ -145,12 +148,10 @@ def first_row(answer: httpx.Response) -> Applicant:
     """The first row's probability, and its warnings where the protocol has them."""
     assert answer.status_code == 200, answer.text
     kind = answer.headers["content-type"]
-    if "apache" in kind:
-        buffer = io.BytesIO(answer.content)
-        stream = pa.ipc.open_stream if "stream" in kind else pa.ipc.open_file
-        rows = (pq.read_table(buffer) if "parquet" in kind else stream(buffer).read_all()).to_pylist()
-        first: Applicant = rows[0]
-        return first | {"warnings": json.loads(rows[0].get("warnings") or "[]")}
+    if "apache" in kind or "csv" in kind:
+        cells = _first_cells(answer, kind)
+        said = json.loads(cells.get("warnings") or "[]")
+        return {"probability_of_default": float(cells["probability_of_default"]), "warnings": said}
     if "ndjson" in kind:
         return {"warnings": [], **json.loads(answer.text.splitlines()[0])}
     document = answer.json()
@@ -163,3 +164,12 @@ def first_row(answer: httpx.Response) -> Applicant:
         said = [entry["warnings"] for entry in document.get("warnings", []) if entry["row"] == 0]
         return {"probability_of_default": document["probability_of_default"][0], "warnings": said[0] if said else []}
     return {"warnings": [], **document}
+
+
+def _first_cells(answer: httpx.Response, kind: str) -> Applicant:
+    if "csv" in kind:
+        return dict(next(iter(DictReader(io.StringIO(answer.text)))))
+    buffer = io.BytesIO(answer.content)
+    stream = pa.ipc.open_stream if "stream" in kind else pa.ipc.open_file
+    first: Applicant = (pq.read_table(buffer) if "parquet" in kind else stream(buffer).read_all()).to_pylist()[0]
+    return first

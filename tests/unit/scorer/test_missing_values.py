@@ -243,7 +243,9 @@ async def test_unusual_values_are_told_in_words(client: httpx.AsyncClient) -> No
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("form", ["single, null", "records, null", "columns, null", "lines, null", "parquet, null"])
+@pytest.mark.parametrize(
+    "form", ["single, null", "records, null", "columns, null", "lines, null", "csv batch", "parquet, null"]
+)
 async def test_warnings_can_be_turned_off_and_are_absent_without_any(
     client: httpx.AsyncClient, metrics: Metrics, form: str
 ) -> None:

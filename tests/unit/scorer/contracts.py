@@ -32,6 +32,21 @@ def agreement(name: str) -> Any:
     return json.loads((FOLDER / name).read_text("utf-8"))
 
 
+_ADDED_BY_3 = {
+    "missing", "missing_values", "training_minimum", "training_maximum", "other", "probability_limits",
+}  # fmt: skip
+
+
+def as_version(document: dict[str, Any], version: int) -> dict[str, Any]:
+    """Return a contract of version 2 or 3 as one of an older version, without the keys that came later."""
+    dropped = (_ADDED_BY_3 if version < 3 else set()) | ({"ignored"} if version < 2 else set())
+    features = [
+        {name: value for name, value in feature.items() if name not in dropped} for feature in document["features"]
+    ]
+    kept = {name: value for name, value in document.items() if name not in dropped}
+    return {**kept, "features": features, "format_version": version}
+
+
 def validator(name: str) -> Draft202012Validator:
     """Return the validator of a schema under contracts/, which may refer to the others."""
     names = [file.name for file in FOLDER.glob("*.schema.json")]

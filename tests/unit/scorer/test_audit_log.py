@@ -52,6 +52,16 @@ async def test_an_answer_is_one_line_with_its_client_and_without_applicant_data(
     assert not [word for word in (b"Unemployed", b"12345", b"12,345", b"somebody") if word in line]
 
 
+async def test_an_answer_without_reasons_is_logged_without_them(
+    slot: ModelSlot, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    answer = await ask(slot, tmp_path, "/v1/score", applicant(slot), audit_log=True)
+    assert answer.status_code == 200
+    written = json.loads(capfdbinary.readouterr().out)
+    assert written["probability_of_default"] == answer.json()["probability_of_default"]
+    assert "reasons" not in written
+
+
 async def test_a_batch_is_one_line(slot: ModelSlot, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     rows = [applicant(slot), applicant(slot, credit_score=1), applicant(slot)]
     assert (await ask(slot, tmp_path, "/v1/score/batch", rows, audit_log=True)).status_code == 200

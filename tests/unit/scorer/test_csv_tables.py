@@ -6,6 +6,7 @@ import codecs
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from scorer.applications.csv_tables import csv_columns
 from scorer.contract import Contract
@@ -76,6 +77,11 @@ def test_what_cannot_be_read_is_refused_with_the_reason(body: bytes, status: int
     assert detail in problem.detail
 
 
-@pytest.mark.parametrize("number", ["1,5", "7_0", "\u0667", "5 %", ""])
+@pytest.mark.parametrize("number", ["1,5", "7_0", "\u0667", "5 %", "nan", "n/a"])
 def test_text_that_json_would_not_take_as_a_number_stays_text(number: str) -> None:
     assert csv_columns(f'income,home\n"{number}",own\n'.encode(), CONTRACT)["income"] == [number]
+
+
+@pytest.mark.parametrize("text", ["", "NA", "NaN", "?"])
+def test_text_that_means_missing_is_no_value(text: str) -> None:
+    assert csv_columns(f'income,home\n"{text}",own\n'.encode(), CONTRACT)["income"] == [UNSET]

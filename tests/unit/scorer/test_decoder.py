@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorer.applications.decoder import ApplicationDecoder, encode
+from scorer.applications.decoder import ApplicationDecoder
+from scorer.applications.features import encode
 from scorer.contract import Contract
 from scorer.problems import Problem
 from unit.scorer.contracts import DOCUMENT
@@ -125,6 +126,12 @@ def test_every_refused_object_names_its_invalid_fields(document: dict[str, Any])
 def test_the_reference_applicant_of_a_contract_can_be_encoded() -> None:
     numeric, codes = encode(CONTRACT, CONTRACT.reference_applicant)
     assert (numeric.tolist(), codes.tolist()) == ([[50.0]], [[0]])
+
+
+@pytest.mark.parametrize("change", [{"income": 101.0}, {"home": "tent"}, {"income": None}])
+def test_an_applicant_who_does_not_fit_the_contract_cannot_be_encoded(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(change))} is .*; allowed: "):
+        encode(CONTRACT, {**CONTRACT.reference_applicant, **change})
 
 
 IGNORING = msgspec.structs.replace(CONTRACT, ignored=("gender", "marital status"))

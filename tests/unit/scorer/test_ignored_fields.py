@@ -19,6 +19,7 @@ from scorer.metrics import Metrics
 from scorer.model.bundle import ModelSlot, load_model
 from scorer.model.identity import Identity
 from scorer.settings import Settings
+from unit.scorer.contracts import as_version
 
 IGNORED = ("former_field", "of-another model")
 BATCH, INFER = "/v1/score/batch", "/v2/models/credit-risk/infer"
@@ -28,11 +29,11 @@ Request = tuple[str, bytes, str]
 
 @pytest.fixture(scope="module")
 def slot(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelSlot:
-    """A model whose contract of version 2 ignores two fields."""
+    """A model whose contract ignores two fields."""
     folder = tmp_path_factory.mktemp("ignoring")
     (folder / "model.onnx").write_bytes((model_folder / "model.onnx").read_bytes())
     contract = json.loads((model_folder / "contract.json").read_bytes())
-    (folder / "contract.json").write_text(json.dumps({**contract, "format_version": 2, "ignored": IGNORED}))
+    (folder / "contract.json").write_text(json.dumps({**contract, "ignored": IGNORED}))
     return ModelSlot(load_model(folder, Identity("credit-risk", "7", "run", {}, {})))
 
 
@@ -175,9 +176,8 @@ async def test_a_request_may_ask_for_as_many_reasons_as_there_are_features_and_i
 
 
 def test_a_model_with_a_contract_of_version_1_is_served_and_ignores_nothing(model_folder: Path, tmp_path: Path) -> None:
-    document = json.loads((model_folder / "contract.json").read_bytes())
-    document.pop("ignored", None)
+    document = as_version(json.loads((model_folder / "contract.json").read_bytes()), 1)
     (tmp_path / "model.onnx").write_bytes((model_folder / "model.onnx").read_bytes())
-    (tmp_path / "contract.json").write_text(json.dumps({**document, "format_version": 1}))
+    (tmp_path / "contract.json").write_text(json.dumps(document))
     contract = load_model(tmp_path, Identity("credit-risk", "7", "run", {}, {})).contract
     assert (contract.format_version, contract.ignored) == (2, ())

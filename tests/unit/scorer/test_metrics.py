@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from scorer.answers import Decision, ModelReference, Score
+from scorer.answers import Decision, ModelReference, Score, WarningCode
 from scorer.canary.arm_metrics import ArmMetrics
 from scorer.contract import Histogram
 from scorer.metrics import SCORE_BUCKETS, Metrics
@@ -75,3 +75,19 @@ def test_both_arms_metrics_have_the_agreed_names_types_and_labels() -> None:
                 assert set(labels) == set(listed["labels"])
                 for name, allowed in listed["labels"].items():
                     assert allowed is None or labels[name] in allowed
+
+
+def test_published_metrics_have_the_agreed_names_types_and_labels() -> None:
+    metrics = Metrics()
+    (listed,) = agreement("metrics.json")["published"]
+    codes: Any = get_args(WarningCode)
+    assert listed["labels"]["code"] == list(codes)
+    metrics.warned([("income", code, 2) for code in codes])
+    text = generate_latest(metrics.registry).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    family = families[listed["name"].removesuffix("_total")]
+    assert family.type == listed["type"]
+    found = [sample for sample in family.samples if sample.name == listed["name"]]
+    assert [(sample.labels, sample.value) for sample in found] == [
+        ({"field": "income", "code": code}, 2.0) for code in codes
+    ]  # fmt: skip

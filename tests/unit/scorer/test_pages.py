@@ -16,6 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from environments import installed
+from unit.scorer.missing_model import write_model
 from unit.scorer.service_process import Service, service
 
 pytestmark = pytest.mark.slow
@@ -148,6 +149,36 @@ async def test_every_control_has_a_label(browser: webdriver.Chrome, running: Ser
         assert control.accessible_name, control.get_attribute("id")
         for name in (control.get_attribute("aria-describedby") or "").split():
             assert browser.find_elements(By.ID, name)
+
+
+async def test_values_may_be_left_out_where_the_model_allows_it_and_unusual_ones_are_told(
+    browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    async with service(write_model(tmp_path / "model"), tmp_path) as running:
+        browser.get(running.url)
+        wait(browser, "#score")
+        region = Select(browser.find_element(By.ID, "field-region"))
+        assert [option.text for option in region.options] == ["north", "south", "Not provided"]
+        assert [option.text for option in Select(browser.find_element(By.ID, "field-home")).options] == ["own", "rent"]
+        assert "leave it empty" in browser.find_element(By.ID, "field-bureau_score-hint").text
+        assert "leave it empty" not in browser.find_element(By.ID, "field-income-hint").text
+        region.select_by_visible_text("Not provided")
+        fill(browser, "bureau_score", "")
+        fill(browser, "purpose", "Boat")
+        browser.find_element(By.ID, "score").click()
+        wait(browser, "#answer")
+        assert wait(browser, "#warnings").text == "Purpose is not one of the model's categories; scored as another one."
+        assert "Bureau score is not provided" in browser.find_element(By.ID, "reasons").text
+        fill(browser, "purpose", "")
+        fill(browser, "income", "")
+        browser.find_element(By.ID, "score").click()
+        wait(browser, "#problem")
+        invalid = browser.find_elements(By.CSS_SELECTOR, "[aria-invalid=true]")
+        assert [control.get_attribute("name") for control in invalid] == ["income"]
+        fill(browser, "income", "40000")
+        browser.find_element(By.ID, "score").click()
+        WebDriverWait(browser, 15).until(lambda _: not browser.find_element(By.ID, "warnings").is_displayed())
 
 
 async def test_the_page_asks_for_a_key_if_one_is_required(

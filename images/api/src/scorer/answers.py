@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from scorer.problems import FieldProblem, Problem
 
 Decision = Literal["approve", "decline"]
+WarningCode = Literal["outside-training-range", "unseen-category"]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 RowNumber = Annotated[int, Meta(ge=0)]
 
@@ -31,6 +32,7 @@ class Reason(msgspec.Struct, frozen=True, gc=False):
     reason: Annotated[str, Meta(description="A sentence for people")]
     contribution: Annotated[float, Meta(description="In log-odds of default; above zero")]
     points: Annotated[float, Meta(description="Score points that the feature cost; below zero")]
+    missing: Annotated[Literal[True] | UnsetType, Meta(description="If the value was not provided")] = UNSET
 
 
 class Contribution(msgspec.Struct, frozen=True, gc=False):
@@ -53,8 +55,19 @@ class Audit(msgspec.Struct, frozen=True, gc=False):
     ]
 
 
+class InputWarning(msgspec.Struct, frozen=True, gc=False):
+    """A value that was scored although the model saw none like it in training."""
+
+    field: str
+    code: WarningCode
+    detail: Annotated[str, Meta(description="A sentence for people")]
+
+
 class Score(msgspec.Struct, frozen=True, gc=False):
-    """The answer to one application; reasons and audit only if the request asked for reasons."""
+    """The answer to one application; reasons and audit only if the request asked for reasons.
+
+    Warnings only if there are any and the request did not turn them off.
+    """
 
     request_id: str
     probability_of_default: Probability
@@ -64,15 +77,17 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     served_by: str
     reasons: tuple[Reason, ...] | UnsetType = UNSET
     audit: Audit | UnsetType = UNSET
+    warnings: tuple[InputWarning, ...] | UnsetType = UNSET
 
 
 class RowScore(msgspec.Struct, frozen=True):
-    """A row of a batch that was scored."""
+    """A row of a batch that was scored; warnings only if there are any."""
 
     row: RowNumber
     probability_of_default: Probability
     score_points: int
     decision: Decision
+    warnings: tuple[InputWarning, ...] | UnsetType = UNSET
 
 
 class RowProblem(msgspec.Struct, frozen=True):
@@ -95,6 +110,13 @@ class RefusedRow(msgspec.Struct, frozen=True):
     problem: RowProblem
 
 
+class RowWarnings(msgspec.Struct, frozen=True):
+    """The warnings about a row of a batch."""
+
+    row: RowNumber
+    warnings: tuple[InputWarning, ...]
+
+
 class BatchByRow(msgspec.Struct, frozen=True):
     """The answer to an array of applications."""
 
@@ -106,7 +128,7 @@ class BatchByRow(msgspec.Struct, frozen=True):
 
 
 class BatchByColumn(msgspec.Struct, frozen=True):
-    """The answer to an object of columns; a refused row is null in every column."""
+    """The answer to an object of columns; a refused row is null in every column. Warnings only if there are any."""
 
     request_id: str
     served_by: str
@@ -115,6 +137,7 @@ class BatchByColumn(msgspec.Struct, frozen=True):
     score_points: list[int | None]
     decision: list[Decision | None]
     errors: list[RefusedRow]
+    warnings: list[RowWarnings] | UnsetType = UNSET
 
 
 class Predictions(msgspec.Struct, frozen=True):

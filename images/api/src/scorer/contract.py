@@ -1,16 +1,15 @@
-"""The model contract, format versions 1 and 2, as docs/model-contract.md describes it."""
+"""The model contract, format versions 1 to 3, as docs/model-contract.md describes it."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-FORMAT_VERSION = 2
 FLOAT32_MAX = 3.4028234e38
 # Accepted beside the features: keeps an applicant on the same side of a canary.
 APPLICANT_ID = "applicant_id"
@@ -21,8 +20,13 @@ class ContractError(ValueError):
     """A contract that this service cannot serve; the message names the part and the reason."""
 
 
+# Unset keys are those that a contract of an older version does not have; as unset, they are also not written.
 class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="numeric"):
-    """A number with a unit; `minimum` and `maximum` are both allowed values."""
+    """A number with a unit; `minimum` and `maximum` are both allowed values.
+
+    From version 3 on: whether it may be missing, numbers that mean that it is, and the range seen in training, to which
+    the network clamps.
+    """
 
     name: NonEmpty
     unit: str
@@ -31,16 +35,45 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     description: str
     reason_code: NonEmpty
     protected: bool
+    missing: bool | UnsetType = UNSET
+    missing_values: tuple[float, ...] | UnsetType = UNSET
+    training_minimum: float | UnsetType = UNSET
+    training_maximum: float | UnsetType = UNSET
+
+    @property
+    def training_range(self) -> tuple[float, float]:
+        """The range seen in training; all allowed values if the contract does not say."""
+        low, high = self.training_minimum, self.training_maximum
+        return (
+            self.minimum if isinstance(low, UnsetType) else low,
+            self.maximum if isinstance(high, UnsetType) else high,
+        )
 
 
 class CategoricalFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="categorical"):
-    """One of a closed list of categories; a category's index is its code in the model's input."""
+    """One of a list of categories; a category's index is its code in the model's input.
+
+    From version 3 on: whether it may be missing, texts that mean that it is, and whether any other text is accepted.
+    """
 
     name: NonEmpty
     categories: Annotated[tuple[NonEmpty, ...], msgspec.Meta(min_length=1)]
     description: str
     reason_code: NonEmpty
     protected: bool
+    missing: bool | UnsetType = UNSET
+    missing_values: tuple[str, ...] | UnsetType = UNSET
+    other: bool | UnsetType = UNSET
+
+    @property
+    def missing_code(self) -> int:
+        """The code of a value that is missing."""
+        return len(self.categories)
+
+    @property
+    def other_code(self) -> int:
+        """The code of a text that is not one of the categories."""
+        return len(self.categories) + 1
 
 
 Feature = NumericFeature | CategoricalFeature
@@ -53,10 +86,17 @@ class Histogram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     counts: tuple[int, ...]
 
 
+class ProbabilityLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The least and the greatest probability of default that the calibration data supports; the network keeps them."""
+
+    floor: float
+    ceiling: float
+
+
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything the service knows about a model except the network itself."""
 
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
     model_name: NonEmpty
     features: Annotated[tuple[Feature, ...], msgspec.Meta(min_length=1)]
     reference_applicant: dict[str, float | str]
@@ -64,6 +104,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decision_threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)]
     training_data_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     ignored: tuple[NonEmpty, ...] = ()
+    probability_limits: ProbabilityLimits | UnsetType = UNSET
 
     @property
     def numeric(self) -> tuple[NumericFeature, ...]:
@@ -81,6 +122,11 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return len(self.features) + len(self.ignored)
 
 
+_VERSION_3_KEYS = frozenset({
+    "missing", "missing_values", "training_minimum", "training_maximum", "other", "probability_limits",
+})  # fmt: skip
+
+
 class _IgnoredKey(msgspec.Struct):
     ignored: msgspec.Raw | UnsetType = UNSET
 
@@ -96,15 +142,24 @@ def read_contract(file: Path) -> Contract:
         contract = msgspec.json.decode(document, type=Contract)
         has_ignored = msgspec.json.decode(document, type=_IgnoredKey).ignored is not UNSET
     except msgspec.MsgspecError as error:
-        raise ContractError(
-            f"{file.name} is not a contract of format version 1 or {FORMAT_VERSION}: {error}"
-        ) from error
-    if has_ignored != (contract.format_version >= 2):
-        rule = "has no key `ignored`" if has_ignored else "requires the key `ignored`"
+        raise ContractError(f"{file.name} is not a contract of format version 1, 2 or 3: {error}") from error
+    if rule := next(_wrong_keys(contract, has_ignored=has_ignored), None):
         raise ContractError(f"{file.name}: format version {contract.format_version} {rule}")
     if problem := next(_contradictions(contract), None):
         raise ContractError(f"{file.name} contradicts itself: {problem}")
-    return msgspec.structs.replace(contract, format_version=FORMAT_VERSION)
+    return msgspec.structs.replace(contract, format_version=max(contract.format_version, 2))
+
+
+def _wrong_keys(contract: Contract, *, has_ignored: bool) -> Iterator[str]:
+    """Yield the keys that a contract has or lacks against the rules of its format version."""
+    if has_ignored != (contract.format_version >= 2):
+        yield "has no key `ignored`" if has_ignored else "requires the key `ignored`"
+    parts = [("", contract), *((f"{feature.name}: ", feature) for feature in contract.features)]
+    for where, part in parts:
+        for key in _VERSION_3_KEYS.intersection(part.__struct_fields__):
+            has_key = getattr(part, key) is not UNSET
+            if has_key != (contract.format_version >= 3):
+                yield f"{'has no' if has_key else 'requires the'} key `{key}`" + (f" in {where[:-2]}" if where else "")
 
 
 def _contradictions(contract: Contract) -> Iterator[str]:
@@ -113,16 +168,45 @@ def _contradictions(contract: Contract) -> Iterator[str]:
     yield from (f"feature {name}: the name is reserved" for name in names if name == APPLICANT_ID)
     yield from _ignored_contradictions(contract, names)
     for number in contract.numeric:
-        if number.minimum > number.maximum:
-            yield f"{number.name}: minimum {number.minimum} is above maximum {number.maximum}"
-        if max(abs(number.minimum), abs(number.maximum)) > FLOAT32_MAX:
-            yield f"{number.name}: the range exceeds the float32 of the model's input"
+        yield from _number_contradictions(number)
     for word in contract.categorical:
-        if len(set(word.categories)) < len(word.categories):
-            yield f"{word.name}: a category appears twice"
+        yield from _category_contradictions(word)
     if set(contract.reference_applicant) != set(names):
         yield "reference_applicant and features have different names"
+    for feature in contract.features:
+        if contract.reference_applicant.get(feature.name) in (feature.missing_values or ()):
+            yield f"{feature.name}: the reference applicant's value means missing"
+    limits = contract.probability_limits
+    if not isinstance(limits, UnsetType) and not 0 < limits.floor < limits.ceiling < 1:
+        yield f"probability_limits: 0 < {limits.floor} < {limits.ceiling} < 1 does not hold"
     yield from _histogram_contradictions(contract.score_histogram)
+
+
+def _number_contradictions(number: NumericFeature) -> Iterator[str]:
+    if number.minimum > number.maximum:
+        yield f"{number.name}: minimum {number.minimum} is above maximum {number.maximum}"
+    if max(abs(number.minimum), abs(number.maximum)) > FLOAT32_MAX:
+        yield f"{number.name}: the range exceeds the float32 of the model's input"
+    low, high = number.training_range
+    if not number.minimum <= low <= high <= number.maximum:
+        yield f"{number.name}: training range {low} to {high} is not within {number.minimum} to {number.maximum}"
+    yield from _missing_value_contradictions(number)
+
+
+def _category_contradictions(word: CategoricalFeature) -> Iterator[str]:
+    if len(set(word.categories)) < len(word.categories):
+        yield f"{word.name}: a category appears twice"
+    for value in set(word.missing_values or ()).intersection(word.categories):
+        yield f"{word.name}: {value} is a category and means missing"
+    yield from _missing_value_contradictions(word)
+
+
+def _missing_value_contradictions(feature: Feature) -> Iterator[str]:
+    values: Sequence[object] = feature.missing_values or ()
+    if values and not feature.missing:
+        yield f"{feature.name}: has missing_values although it may not be missing"
+    if len(set(values)) < len(values):
+        yield f"{feature.name}: a missing value appears twice"
 
 
 def _ignored_contradictions(contract: Contract, names: list[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import itertools
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -134,6 +134,10 @@ class Metrics:
             "scorer_rows_total", "Rows of batches by endpoint and outcome", ["endpoint", "outcome"],
             registry=self.registry,
         )  # fmt: skip
+        self.input_warnings = Counter(
+            "scorer_input_warnings_total", "Values that were scored although training saw none like them",
+            ["field", "code"], registry=self.registry,
+        )  # fmt: skip
         self.load = LoadMetrics(self.registry)
         self.model = Gauge("scorer_model_info", "1 for the version that is served", ["name", "version"],
                            registry=self.registry)  # fmt: skip
@@ -158,6 +162,11 @@ class Metrics:
         self.decisions.counts["approve"] += len(probabilities) - declined
         self.rows.labels(endpoint, "scored").inc(len(probabilities))
         self.rows.labels(endpoint, "refused").inc(refused)
+
+    def warned(self, counts: Iterable[tuple[str, str, int]]) -> None:
+        """Count warnings: how often each field got each code."""
+        for field, code, count in counts:
+            self.input_warnings.labels(field, code).inc(count)
 
     def serving(self, name: str, version: str, histogram: Histogram) -> None:
         """Report the served version and its score histogram from training."""

@@ -125,10 +125,19 @@ def write_table(columns: Mapping[str, OutputColumn], media_type: str, metadata: 
 def _values(ac: Any, name: str, column: Any, *, as_number: bool) -> Column:  # noqa: ANN401 - arro3's types
     wanted = ac.DataType.float64() if as_number else ac.DataType.large_string()
     try:
-        # The cast also unpacks dictionaries; text that is not a number becomes a missing value.
+        # The cast also unpacks dictionaries.
         array = column.combine_chunks().cast(wanted)
-        values: Column = array.to_pylist() if array.null_count else array.to_numpy()
     except Exception as error:
         problem = FieldProblem(name, f"is a column of {column.type}", "numbers" if as_number else "strings")
         raise Problem(422, f"column {name} has the wrong type: {error}", (problem,)) from error
-    return values
+    if not as_number and ac.DataType.is_floating(column.type):
+        # A table's way to say that no value of a column is known, whatever the column holds otherwise.
+        return [None if text == "NaN" else text for text in array.to_pylist()]
+    if not array.null_count:
+        values: Column = array.to_numpy()
+        return values
+    if not as_number or ac.DataType.is_numeric(column.type):
+        return list(array.to_pylist())
+    # The cast makes nulls of texts that are not numbers. Those are wrong, not missing.
+    sent = column.combine_chunks().to_pylist()
+    return [given if number is None else number for number, given in zip(array.to_pylist(), sent, strict=True)]

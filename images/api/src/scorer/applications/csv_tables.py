@@ -5,9 +5,12 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 
-from scorer.applications.decoder import allowed_values, check_value_count
+from scorer.applications.features import allowed_values
+from scorer.applications.json_bodies import check_value_count
+from scorer.applications.missing import with_missing
 from scorer.applications.rows import Column
 from scorer.applications.tables import refuse_duplicate_columns
 from scorer.contract import Contract
@@ -20,7 +23,7 @@ _NAMES_SHOWN = 5
 
 
 def csv_columns(body: bytes, contract: Contract) -> dict[str, Column]:
-    """Return the values by column, those of numeric features as numbers if they are written as in JSON.
+    """Return the values by column: numbers if they are written as in JSON, null or unset where they are missing.
 
     The delimiter is a comma, a semicolon or a tab, whichever finds the most of the contract's features in the header.
     A byte order mark and blank lines are skipped, and so are columns without a name, such as the index that pandas
@@ -45,7 +48,7 @@ def csv_columns(body: bytes, contract: Contract) -> dict[str, Column]:
     for feature in contract.numeric:
         if feature.name in columns:
             columns[feature.name] = [_number(value) for value in columns[feature.name]]
-    return columns
+    return with_missing(columns, contract)
 
 
 def _decoded(body: bytes) -> str:
@@ -95,7 +98,8 @@ def _refuse_ragged(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 
 def _number(text: str) -> float | str:
     try:
-        # Python also reads underscores and the digits of other scripts.
-        return float(text) if text.isascii() and "_" not in text else text
+        # Python also reads underscores and the digits of other scripts, and NaN in spellings that do not mean missing.
+        number = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         return text
+    return text if math.isnan(number) else number

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
+from msgspec import UNSET
 
-from scorer.applications.decoder import BAD_JSON, ApplicationDecoder, read_json
+from scorer.applications.features import readers_of
+from scorer.applications.json_bodies import BAD_JSON, read_json
 from scorer.applications.rows import MAX_ROWS, CodeRows, Column, FloatRows
-from scorer.contract import APPLICANT_ID, Contract, Feature, NumericFeature
+from scorer.contract import APPLICANT_ID, Contract, NumericFeature
 from scorer.problems import FieldProblem, Problem
 
 # Decoding a slice does not let other threads run, and single applications wait for it: these take .1 ms, the largest
@@ -40,24 +41,31 @@ class Rows:
         return len(self.numeric)
 
 
-class _CategoryCodes(dict[Any, int]):
-    """Codes by category; -1 for anything that is not a category."""
+class Decoder(Protocol):
+    """What a table needs of the decoder of single applications."""
 
-    def __missing__(self, key: Any) -> int:  # noqa: ANN401 - any JSON value
-        return -1
+    def decode(self, body: bytes) -> tuple[FloatRows, CodeRows]:
+        """Return an application's row, or raise the Problem that says what is wrong with it."""
+        ...
+
+    def decode_many(self, body: bytes) -> list[tuple[Any, ...]]:
+        """Return the values of each application in a JSON array, in the order of the model's columns."""
+        ...
+
+    def problem_of(self, document: dict[str, Any]) -> Problem:
+        """Describe what is wrong with an application that is known to be invalid."""
+        ...
 
 
 class TableReader:
     """Encodes tables for one contract."""
 
-    def __init__(self, contract: Contract, decoder: ApplicationDecoder) -> None:
+    def __init__(self, contract: Contract, decoder: Decoder) -> None:
         """Take the contract, and the decoder that explains what is wrong with one application."""
         self._contract, self._decoder = contract, decoder
+        self._readers = readers_of(contract)
+        self._optional = {reader.feature.name for reader in self._readers if reader.optional}
         self._names = {feature.name for feature in contract.features}
-        self._codes = [
-            _CategoryCodes((word, code) for code, word in enumerate(feature.categories))
-            for feature in contract.categorical
-        ]
 
     def from_json_records(self, body: bytes) -> Rows:
         """Encode a JSON array of applications.
@@ -75,9 +83,11 @@ class TableReader:
 
     def _from_slice(self, records: Sequence[msgspec.Raw]) -> Rows:
         try:
-            return self._encode(self._decoder.decode_many(b"[" + b",".join(records) + b"]"))
+            rows = self._decoder.decode_many(b"[" + b",".join(records) + b"]")
         except BAD_JSON:
             return self.from_lines(records)
+        columns = list(zip(*rows, strict=True)) or [()] * len(self._readers)
+        return self._encode(columns, len(rows), lambda row: self._decoder.problem_of(read_json(bytes(records[row]))))
 
     def from_lines(self, lines: Sequence[bytes | msgspec.Raw]) -> Rows:
         """Encode applications that are each a JSON document of its own."""
@@ -102,12 +112,11 @@ class TableReader:
         """
         if not all(isinstance(record, dict) for record in records):
             raise Problem(422, "each row must be an object with the application's fields")
-        names = dict.fromkeys(name for record in records for name in record)
-        missing = object()
-        columns: dict[str, list[Any]] = {name: [record.get(name, missing) for record in records] for name in names}
+        names = dict.fromkeys(name for record in records for name in record) | dict.fromkeys(self._optional)
+        columns: dict[str, list[Any]] = {name: [record.get(name, UNSET) for record in records] for name in names}
         for name, values in columns.items():
-            if name in self._names and missing in values:
-                row = values.index(missing)
+            if name in self._names - self._optional and UNSET in values:
+                row = values.index(UNSET)
                 raise Problem(422, f"row {row} lacks the field {name}", (self._missing(name),))
         return self.from_columns(columns, lenient=lenient)
 
@@ -124,38 +133,28 @@ class TableReader:
         """
         self._check_names(columns, lenient=lenient)
         count = self._count(columns)
-        rows = self._blank(count)
-        bad = np.zeros(count, dtype=bool)
-        for index, number in enumerate(self._contract.numeric):
-            values = _numbers(columns[number.name])
-            wrong = ~((values >= number.minimum) & (values <= number.maximum))
-            bad |= wrong
-            rows.numeric[:, index] = np.where(wrong, number.minimum, values)
-        for index, word in enumerate(self._contract.categorical):
-            codes = _encode_categories(columns[word.name], self._codes[index])
-            bad |= codes < 0
-            rows.codes[:, index] = np.maximum(codes, 0)
-        problems = {int(row): self._explain(columns, int(row)) for row in np.flatnonzero(bad)}
-        return Rows(rows.numeric, rows.codes, problems)
+        found = [columns.get(reader.feature.name) for reader in self._readers]
+        return self._encode(found, count, lambda row: self._explain(columns, row))
 
-    def _encode(self, records: Iterable[tuple[Any, ...]]) -> Rows:
-        columns = list(zip(*records, strict=True))
-        if not columns:
-            return self._blank(0)
-        rows = self._blank(len(columns[0]))
-        width = rows.numeric.shape[1]
-        for index in range(width):
-            rows.numeric[:, index] = columns[index]
-        for index, codes in enumerate(self._codes):
-            rows.codes[:, index] = _encode_categories(columns[width + index], codes)
-        return rows
+    def _encode(self, columns: Sequence[Column | None], count: int, explain: Callable[[int], Problem]) -> Rows:
+        """Encode columns in the order of the model's inputs; of one that is None, all values are missing."""
+        rows, width = self._blank(count), len(self._contract.numeric)
+        bad = np.zeros(count, dtype=bool)
+        for index, (reader, column) in enumerate(zip(self._readers, columns, strict=False)):
+            encoded, refused = reader.read_many([None] * count if column is None else column)
+            target = rows.numeric[:, index] if index < width else rows.codes[:, index - width]
+            if refused.any():
+                # Any value will do, as long as the network can read it.
+                encoded, bad = np.where(refused, 0, encoded), bad | refused
+            target[:] = encoded
+        return Rows(rows.numeric, rows.codes, {int(row): explain(int(row)) for row in np.flatnonzero(bad)})
 
     def _blank(self, count: int) -> Rows:
         numeric, categorical = len(self._contract.numeric), len(self._contract.categorical)
         return Rows(np.zeros((count, numeric), np.float32), np.zeros((count, categorical), np.int64))
 
     def _check_names(self, columns: Mapping[str, Column], *, lenient: bool) -> None:
-        problems = [self._missing(name) for name in self._names if name not in columns]
+        problems = [self._missing(name) for name in self._names - self._optional if name not in columns]
         allowed = ", ".join(feature.name for feature in self._contract.features)
         if not lenient:
             known = self._names.union((APPLICANT_ID, *self._contract.ignored))
@@ -166,7 +165,10 @@ class TableReader:
             raise Problem(422, f"invalid columns: {', '.join(problem.field for problem in problems)}", tuple(problems))
 
     def _count(self, columns: Mapping[str, Column]) -> int:
-        lengths = {name: len(columns[name]) for name in self._names}
+        lengths = {name: len(columns[name]) for name in self._names if name in columns}
+        if not lengths:
+            allowed = ", ".join(feature.name for feature in self._contract.features)
+            raise Problem(422, f"no column is a field of this model; at least one is required: {allowed}")
         if len(set(lengths.values())) > 1:
             raise Problem(422, f"columns differ in length: {', '.join(f'{n} {c}' for n, c in lengths.items())}")
         (count,) = set(lengths.values())
@@ -179,7 +181,8 @@ class TableReader:
 
     def _explain(self, columns: Mapping[str, Column], row: int) -> Problem:
         return self._decoder.problem_of({
-            feature.name: _as_sent(feature, columns[feature.name][row]) for feature in self._contract.features
+            name: _as_sent(columns[name][row]) for name in (feature.name for feature in self._contract.features)
+            if name in columns
         })  # fmt: skip
 
 
@@ -229,35 +232,7 @@ def refuse_duplicate_columns(names: Sequence[str]) -> None:
         raise Problem(422, f"the column {twice} appears twice", (FieldProblem(twice, "appears twice", "once"),))
 
 
-def _numbers(values: Column) -> npt.NDArray[np.float64]:
-    """Return values as float64, NaN for anything that is not a number."""
-    if isinstance(values, np.ndarray) and values.dtype != object:
-        return values.astype(np.float64, copy=False)
-    try:
-        if set(map(type, values)) <= {float, int}:
-            return np.array(values, dtype=np.float64)
-    except OverflowError:
-        pass
-    return np.array([_number(value) for value in values], dtype=np.float64)
-
-
-def _number(value: Any) -> float:  # noqa: ANN401 - any JSON value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return float("nan")
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf")
-
-
-def _encode_categories(values: Column, codes: _CategoryCodes) -> npt.NDArray[np.int64]:
-    """Return the categories' codes, -1 for anything that is not a category."""
-    if set(map(type, values)) <= {str}:
-        return np.fromiter(map(codes.__getitem__, values), np.int64, len(values))
-    return np.array([codes[value] if isinstance(value, str) else -1 for value in values], dtype=np.int64)
-
-
-def _as_sent(feature: Feature, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _as_sent(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, np.generic):
         value = value.item()
-    return None if isinstance(feature, NumericFeature) and value != value else value  # noqa: PLR0124 - NaN
+    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - NaN

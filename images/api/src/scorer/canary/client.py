@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from scorer.answers import Score
-from scorer.applications.decoder import BAD_JSON
+from scorer.applications.json_bodies import BAD_JSON
 from scorer.canary.breaker import SKIPPED, CircuitBreaker
 from scorer.canary.route import CanaryRoute
 from scorer.request_context import credentials

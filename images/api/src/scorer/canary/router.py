@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 
 from scorer.answers import Score
-from scorer.applications.decoder import BAD_JSON
+from scorer.applications.json_bodies import BAD_JSON
 from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.client import CanaryAnswer, CanaryClient
 from scorer.canary.route import CanaryRoute, Route

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from scorer.answers import BatchByColumn, BatchByRow, RefusedRow, RowProblem, RowScore
+from scorer.answers import BatchByColumn, BatchByRow, RefusedRow, RowProblem, RowScore, RowWarnings
 from scorer.applications.arrow import OutputColumn, TableCodec, TableSchema
 from scorer.applications.csv_tables import csv_columns
-from scorer.applications.decoder import read_json
+from scorer.applications.json_bodies import read_json
 from scorer.applications.rows import MAX_ROWS
 from scorer.applications.tables import Rows
 from scorer.contract import Contract
 from scorer.endpoints.ndjson import StreamLimits, stream_answers
 from scorer.endpoints.openapi import BINARY, Document, json_content, problems, reference
+from scorer.endpoints.query import describe_query, read_query
 from scorer.http.asgi import (
     Receive,
     RequestIds,
@@ -61,35 +65,37 @@ class BatchEndpoint:
         headers = dict(scope["headers"])
         given = media_type(headers)
         check_media_type(given, _TYPES)
+        warn = read_query(scope["query_string"]).warnings
         if given == NDJSON:
             self._context.slot.require()
-            await stream_answers(receive, send, self._answer_lines, self._limits)
+            await stream_answers(receive, send, partial(self._answer_lines, warn=warn), self._limits)
             return
         body, request_id = await read_body(receive, self._limits.body), self._ids.of(headers)
         by_row = body[:64].lstrip(b" \t\r\n").startswith(b"[")
         if given in TABLES:
-            encoded = await self._answer_table(body, given)
+            encoded = await self._answer_table(body, given, warn=warn)
         elif given == CSV:
             rows = await self._batches.score(
                 _LABEL, lambda model: model.tables.from_columns(csv_columns(body, model.contract))
             )
-            encoded = await self._batches.run(lambda: _encode_csv(rows))
+            encoded = await self._batches.run(lambda: _encode_csv(rows, warn=warn))
         else:
             rows = await self._batches.score(_LABEL, lambda model: self._read(model, body, by_row=by_row))
-            encoded = await self._batches.run(lambda: self._encode(rows, request_id, by_row=by_row))
+            encoded = await self._batches.run(lambda: self._encode(rows, request_id, by_row=by_row, warn=warn))
         await send_answer(send, encoded, content_type=(b"content-type", given.encode()))
 
-    async def _answer_lines(self, lines: list[bytes], first_row: int) -> list[RowScore | RefusedRow]:
-        return _row_answers(await self._batches.score(_LABEL, lambda model: model.tables.from_lines(lines)), first_row)
+    async def _answer_lines(self, lines: list[bytes], first_row: int, *, warn: bool) -> list[RowScore | RefusedRow]:
+        rows = await self._batches.score(_LABEL, lambda model: model.tables.from_lines(lines))
+        return _row_answers(rows, first_row, warn=warn)
 
-    async def _answer_table(self, body: bytes, given: str) -> bytes:
+    async def _answer_table(self, body: bytes, given: str, *, warn: bool) -> bytes:
         contract, loop = self._context.slot.require().contract, asyncio.get_running_loop()
         schema = TableSchema([feature.name for feature in contract.numeric], contract.ignored)
         columns = await loop.run_in_executor(self._table_thread, self._tables.read, body, given, schema)
         rows = await self._batches.score(_LABEL, lambda model: model.tables.from_columns(columns))
         model = rows.model.reference
         metadata = {"model_name": model.name, "model_version": model.version}
-        table = await self._batches.run(lambda: _table_columns(rows))
+        table = await self._batches.run(lambda: _table_columns(rows, warn=warn))
         return await loop.run_in_executor(self._table_thread, self._tables.write, table, given, metadata)
 
     def _read(self, model: Model, body: bytes, *, by_row: bool) -> Rows:
@@ -103,18 +109,22 @@ class BatchEndpoint:
             raise Problem(422, "the body must be an array of applications, or an object with one array per field")
         return model.tables.from_columns(columns)
 
-    def _encode(self, rows: ScoredRows, request_id: str, *, by_row: bool) -> bytes:
+    def _encode(self, rows: ScoredRows, request_id: str, *, by_row: bool, warn: bool) -> bytes:
         served_by, model = self._context.served_by, rows.model.reference
         if by_row:
-            return msgspec.json.encode(BatchByRow(request_id, served_by, model, _row_answers(rows)))
+            return msgspec.json.encode(BatchByRow(request_id, served_by, model, _row_answers(rows, warn=warn)))
         errors = [RefusedRow(row, RowProblem.of(problem)) for row, problem in rows.problems.items()]
-        return msgspec.json.encode(BatchByColumn(request_id, served_by, model, **_columns(rows), errors=errors))
+        said = [RowWarnings(*entry) for entry in rows.unusual.warnings().items()] if warn else []
+        answer = BatchByColumn(request_id, served_by, model, **_columns(rows), errors=errors, warnings=said or UNSET)
+        return msgspec.json.encode(answer)
 
 
-def _row_answers(rows: ScoredRows, start: int = 0) -> list[RowScore | RefusedRow]:
+def _row_answers(rows: ScoredRows, start: int = 0, *, warn: bool) -> list[RowScore | RefusedRow]:
     """Return an answer for each row, numbered from `start`."""
-    scores = zip(rows.probabilities.tolist(), rows.points.tolist(), rows.decisions, strict=True)
+    scores = list(zip(rows.probabilities.tolist(), rows.points.tolist(), rows.decisions, strict=True))
     answers: list[RowScore | RefusedRow] = [RowScore(start + row, *score) for row, score in enumerate(scores)]
+    for row, warnings in rows.unusual.warnings().items() if warn else ():
+        answers[row] = RowScore(start + row, *scores[row], warnings)
     for row, problem in rows.problems.items():
         answers[row] = RefusedRow(start + row, RowProblem.of(problem))
     return answers
@@ -132,27 +142,35 @@ def _columns(rows: ScoredRows) -> dict[str, list[Any]]:
     return columns
 
 
-def _encode_csv(rows: ScoredRows) -> bytes:
+def _encode_csv(rows: ScoredRows, *, warn: bool) -> bytes:
     """Return the results as CSV with a header line; the values of a refused row are empty."""
     text = io.StringIO()
-    columns = {**_columns(rows), "problem": _problems(rows)}
+    columns = {**_columns(rows), **_text_columns(rows, warn=warn)}
     csv.writer(text).writerows([columns, *zip(*columns.values(), strict=True)])
     return text.getvalue().encode()
 
 
-def _table_columns(rows: ScoredRows) -> dict[str, OutputColumn]:
+def _table_columns(rows: ScoredRows, *, warn: bool) -> dict[str, OutputColumn]:
     columns = _columns(rows)
     kinds = {"probability_of_default": "float32", "score_points": "int32", "decision": "string"}
     table = {name: OutputColumn(kind, columns[name]) for name, kind in kinds.items()}
-    return {**table, "problem": OutputColumn("string", _problems(rows))}
+    texts = _text_columns(rows, warn=warn)
+    return table | {name: OutputColumn("string", values) for name, values in texts.items()}
 
 
-def _problems(rows: ScoredRows) -> list[str | None]:
-    """Return each row's problem as JSON, for answers whose rows hold text only."""
-    errors: list[str | None] = [None] * len(rows)
-    for row, problem in rows.problems.items():
-        errors[row] = msgspec.json.encode(RowProblem.of(problem)).decode()
-    return errors
+def _text_columns(rows: ScoredRows, *, warn: bool) -> dict[str, list[str | None]]:
+    """Return problems, and warnings if there are any, as JSON by row, for answers whose rows hold text only."""
+    columns = {"problem": _as_json({row: RowProblem.of(problem) for row, problem in rows.problems.items()}, len(rows))}
+    if warn and (warnings := rows.unusual.warnings()):
+        columns["warnings"] = _as_json(warnings, len(rows))
+    return columns
+
+
+def _as_json(documents: Mapping[int, object], count: int) -> list[str | None]:
+    texts: list[str | None] = [None] * count
+    for row, document in documents.items():
+        texts[row] = msgspec.json.encode(document).decode()
+    return texts
 
 
 def operation(contract: Contract | None) -> Document:
@@ -166,6 +184,7 @@ def operation(contract: Contract | None) -> Document:
         "description": "The answer has the form of the request. An invalid row does not keep the others from being "
         "scored.",
         "operationId": "score_batch",
+        "parameters": describe_query(contract, reasons=False),
         "requestBody": {
             "required": True,
             "content": {

@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse
 
 from scorer.answers import Predictions
 from scorer.applications.csv_tables import csv_columns
-from scorer.applications.decoder import read_json
+from scorer.applications.json_bodies import read_json_with_nan
 from scorer.applications.rows import Column
 from scorer.applications.tables import Rows, refuse_duplicate_columns, refuse_invalid_rows
 from scorer.contract import Contract
@@ -95,7 +95,7 @@ def example(contract: Contract) -> Document:
 def _read(model: Model, body: bytes, given: str) -> Rows:
     if given == CSV:
         return model.tables.from_columns(csv_columns(body, model.contract), lenient=True)
-    document = read_json(body)
+    document = read_json_with_nan(body)
     forms = [form for form in FORMS if isinstance(document, dict) and form in document]
     if len(forms) != 1:
         raise Problem(422, f"the body must be an object with exactly one of {', '.join(FORMS)}")

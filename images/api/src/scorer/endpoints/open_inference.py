@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fastapi import FastAPI, Request, Response
 
 from scorer.applications.tables import Rows, refuse_invalid_rows
-from scorer.contract import Contract, NumericFeature
+from scorer.contract import Contract, Feature, NumericFeature
 from scorer.endpoints.openapi import BINARY, Document, json_content, problems, reference
 from scorer.endpoints.tensors import (
     HEADER_LENGTH,
@@ -121,16 +121,16 @@ def _metadata(model: Model) -> dict[str, Any]:
         "name": model.identity.name,
         "versions": [model.identity.version],
         "platform": "onnx_onnxv1",
-        "inputs": [
-            {
-                "name": feature.name,
-                "datatype": "FP64" if isinstance(feature, NumericFeature) else "BYTES",
-                "shape": [-1],
-            }
-            for feature in model.contract.features
-        ],
+        "inputs": [_input(feature) for feature in model.contract.features],
         "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in _OUTPUTS.items()],
     }
+
+
+def _input(feature: Feature) -> dict[str, Any]:
+    datatype = "FP64" if isinstance(feature, NumericFeature) else "BYTES"
+    # As in Triton's model configuration: a request may lack the tensor.
+    optional = {"optional": True} if feature.missing else {}
+    return {"name": feature.name, "datatype": datatype, "shape": [-1], **optional}
 
 
 def _requested_outputs(asked: InferRequest) -> list[RequestedOutput]:

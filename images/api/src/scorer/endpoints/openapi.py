@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from scorer.answers import BatchByColumn, BatchByRow, Predictions, RefusedRow, RowScore, Score
-from scorer.applications.decoder import allowed_values
+from scorer.applications.features import allowed_values
 from scorer.applications.rows import MAX_ROWS
-from scorer.contract import APPLICANT_ID, CategoricalFeature, Contract, Feature
+from scorer.contract import APPLICANT_ID, Contract, Feature, NumericFeature
 from scorer.endpoints.tensors import InferRequest, InferResponse
 from scorer.http.content_coding import ACCEPTED
 from scorer.http.media_types import JSON, PROBLEM_JSON
@@ -103,7 +103,7 @@ def _application(contract: Contract | None) -> Document:
     ignored = {name: {"description": _IGNORED} for name in contract.ignored}
     return {
         "type": "object",
-        "required": list(properties),
+        "required": _required(contract),
         "properties": {**properties, APPLICANT_ID: {"type": ["string", "null"]}, **ignored},
         "additionalProperties": False,
         "example": contract.reference_applicant,
@@ -116,14 +116,24 @@ def _columns(contract: Contract | None) -> Document:
     return {
         "type": "object",
         "description": "One array per field, all of the same length",
-        "required": names,
+        "required": _required(contract) if contract else [],
         "properties": {**{name: {"type": "array", "maxItems": MAX_ROWS} for name in [*names, APPLICANT_ID]}, **ignored},
         "additionalProperties": False,
     }
 
 
+def _required(contract: Contract) -> list[str]:
+    return [feature.name for feature in contract.features if not feature.missing]
+
+
 def _property(feature: Feature) -> Document:
-    about = f"{feature.description}: {allowed_values(feature)}"
-    if isinstance(feature, CategoricalFeature):
-        return {"enum": list(feature.categories), "description": about}
-    return {"type": "number", "minimum": feature.minimum, "maximum": feature.maximum, "description": about}
+    """Describe a feature: what it accepts, then what means missing."""
+    missing = [*(feature.missing_values or ()), *([None] if feature.missing else [])]
+    if isinstance(feature, NumericFeature):
+        schema: Document = {"type": "number", "minimum": feature.minimum, "maximum": feature.maximum}
+    elif feature.other:
+        schema = {"type": "string", "minLength": 1}
+    else:
+        schema = {"enum": list(feature.categories)}
+    accepted = {"anyOf": [schema, {"enum": missing}]} if missing else schema
+    return {**accepted, "description": f"{feature.description}: {allowed_values(feature)}"}

@@ -11,13 +11,13 @@ from scorer.canary.client import FORWARDED
 from scorer.canary.router import APPLICANT, Router
 from scorer.contract import Contract
 from scorer.endpoints.openapi import Document, json_content, problems, reference
+from scorer.endpoints.query import Query, describe_query, read_query
 from scorer.http.asgi import (
     Receive,
     RequestIds,
     Scope,
     Send,
     check_media_type,
-    integer_parameter,
     media_type,
     read_body,
     send_answer,
@@ -51,42 +51,34 @@ class ScoreEndpoint:
         headers: dict[bytes, bytes] = scope[HEADERS]
         check_media_type(media_type(headers), (JSON,))
         query: bytes = scope["query_string"]
-        reasons = 0
-        if query:
-            reasons = integer_parameter(query, "reasons", self._slot.require().contract.max_reasons)
+        asked = read_query(query, self._slot.require().contract.max_reasons) if query else Query()
         body = await read_body(receive, self._limit)
         scope[BODY_COMPLETE] = started = time.perf_counter()
-        score = await self._score(headers, body, query, reasons)
+        score = await self._score(headers, body, query, asked)
         encoded = score if isinstance(score, bytes) else _encode(score)
         self._metrics.answered(200, started)
         await send_answer(send, encoded)
 
-    async def _score(self, headers: dict[bytes, bytes], body: bytes, query: bytes, reasons: int) -> Score | bytes:
-        request_id = self._ids.of(headers)
+    async def _score(self, headers: dict[bytes, bytes], body: bytes, query: bytes, asked: Query) -> Score | bytes:
+        request_id, (reasons, warnings) = self._ids.of(headers), asked
         router = self._router
         if router is None or router.canary is None or _FORWARDED in headers:
-            return await self._score_here(body, request_id, reasons)
+            return await self._score_here(body, request_id, reasons, warnings=warnings)
         applicant = headers.get(_APPLICANT)
         return await router.answer(
             router.canary, applicant.decode("latin-1") if applicant else None, request_id, body,
-            lambda: self._score_here(body, request_id, reasons), query.decode("latin-1"),
+            lambda: self._score_here(body, request_id, reasons, warnings=warnings), query.decode("latin-1"),
         )  # fmt: skip
 
 
 def operation(contract: Contract | None) -> Document:
     """Return the endpoint's description for OpenAPI, with the limits of the loaded model."""
-    maximum = {} if contract is None else {"maximum": contract.max_reasons}
     return {
         "tags": ["scoring"],
         "summary": "Score one loan application",
         "operationId": "score",
         "parameters": [
-            {
-                "name": "reasons",
-                "in": "query",
-                "description": "Return at most this many principal reasons, most harmful first",
-                "schema": {"type": "integer", "minimum": 1, **maximum},
-            },
+            *describe_query(contract, reasons=True),
             {
                 "name": "X-Request-Id",
                 "in": "header",

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from scorer.applications.decoder import read_json
+from scorer.applications.json_bodies import read_json_with_nan
 from scorer.applications.rows import Column
 from scorer.contract import Contract
 from scorer.problems import FieldProblem, Problem
@@ -84,7 +84,7 @@ def parse_request(body: bytes, header_length: str | None) -> tuple[InferRequest,
             raise Problem(400, f"{HEADER_LENGTH} is {header_length[:80]!r}, not a length within the body")
         length = int(header_length[:12])
     try:
-        return msgspec.convert(read_json(body[:length]), InferRequest), body[length:]
+        return msgspec.convert(read_json_with_nan(body[:length]), InferRequest), body[length:]
     except msgspec.ValidationError as error:
         raise Problem(422, f"the body is not a valid inference request: {error}") from error
 

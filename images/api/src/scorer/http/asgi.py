@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from scorer.http.media_types import BINARY, JSON, PROBLEM_JSON
-from scorer.problems import FieldProblem, Problem
+from scorer.problems import Problem
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -114,25 +114,6 @@ def check_media_type(given: str, allowed: Collection[str]) -> None:
         types = ", ".join(allowed)
         detail = f"the body's media type is {given or 'empty'}; allowed: {types}"
         raise Problem(415, detail, headers=(("Accept", types),))
-
-
-@lru_cache(maxsize=64)
-def integer_parameter(query: bytes, name: str, maximum: int) -> int:
-    """Return the only parameter that a query string may have, an integer from 1 to `maximum`; 0 if it is absent.
-
-    Raises:
-        Problem: 422 for any other value or parameter.
-    """
-    allowed, value = f"an integer from 1 to {maximum}", 0
-    for key, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if key != name:
-            problem = FieldProblem(key, "is not a parameter of this endpoint", name)
-        elif not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= (value := int(text)) <= maximum):
-            problem = FieldProblem(key, f"is {text[:80]!r}", allowed)
-        else:
-            continue
-        raise Problem(422, f"invalid query parameter: {key}", (problem,))
-    return value
 
 
 async def send_answer(

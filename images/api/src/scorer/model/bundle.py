@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from scorer.answers import ModelReference
-from scorer.applications.decoder import ApplicationDecoder, encode
+from scorer.applications.decoder import ApplicationDecoder
+from scorer.applications.features import PROBES, encode, probes_of
 from scorer.applications.tables import TableReader
+from scorer.applications.unusual import UnusualValues
 from scorer.contract import Contract, ContractError, read_contract
 from scorer.model.identity import Identity
 from scorer.model.microbatch import MicroBatcher
@@ -29,6 +29,7 @@ class Model:
         contract: What it needs and how its answers are judged.
         decoder: Reads single applications.
         tables: Reads batches.
+        unusual: Finds values unlike those of training.
         network: Scores batches.
         explainer: Finds reasons.
         score: Scores single applications, several in one call of the network.
@@ -39,6 +40,7 @@ class Model:
     contract: Contract
     decoder: ApplicationDecoder
     tables: TableReader
+    unusual: UnusualValues
     network: Network
     explainer: Explainer
     score: MicroBatcher[float]
@@ -92,7 +94,9 @@ class ModelSlot:
 
 
 def load_model(folder: Path, identity: Identity) -> Model:
-    """Load model.onnx and contract.json from a folder, and score the reference applicant to prove that they work.
+    """Load model.onnx and contract.json from a folder, and prove that they work.
+
+    The proof is the reference applicant's score, as it is and with all that may be missing or another category.
 
     Raises:
         ModelError: If a file is missing or corrupt, or if the network does not fit the contract.
@@ -103,16 +107,15 @@ def load_model(folder: Path, identity: Identity) -> Model:
         raise ModelError(str(error)) from error
     try:
         network = Network(folder / "model.onnx")
-        numeric, codes = encode(contract, contract.reference_applicant)
-        probe = network.score(np.repeat(numeric, 2, axis=0), np.repeat(codes, 2, axis=0))
+        probe = network.score(*probes_of(contract, *encode(contract, contract.reference_applicant)))
     except Exception as error:
         raise ModelError(f"model.onnx cannot score the contract's reference applicant: {error}") from error
-    if probe.shape != (2,) or not ((probe >= 0) & (probe <= 1)).all():
-        raise ModelError(f"model.onnx answers {probe!r} for two applicants instead of two probabilities")
+    if probe.shape != (PROBES,) or not ((probe >= 0) & (probe <= 1)).all():
+        raise ModelError(f"model.onnx answers {probe!r} for {PROBES} applicants instead of {PROBES} probabilities")
     decoder = ApplicationDecoder(contract)
     explainer = Explainer(contract, network.score_many)
     return Model(
-        identity, contract, decoder, TableReader(contract, decoder), network, explainer,
+        identity, contract, decoder, TableReader(contract, decoder), UnusualValues(contract), network, explainer,
         score=MicroBatcher(lambda numeric, codes: network.score_many(numeric, codes).tolist()),
         explain=MicroBatcher(explainer.explain),
     )  # fmt: skip

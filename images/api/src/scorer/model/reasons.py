@@ -8,14 +8,16 @@ to that difference by construction, and are exact if features interact at most i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET, UnsetType
 
 from scorer.answers import Audit, Contribution, Reason
-from scorer.applications.decoder import encode
+from scorer.applications.features import encode
 from scorer.applications.rows import CodeRows, FloatRows
 from scorer.contract import CategoricalFeature, Contract, Feature
 from scorer.model.scorecard import log_odds, log_odds_of
@@ -43,7 +45,7 @@ class Explainer:
     """Explains rows of one model by scoring mixtures of each row and the reference applicant."""
 
     def __init__(self, contract: Contract, predict: Predict) -> None:
-        """Score the reference applicant once, as it is and with each category of each feature."""
+        """Score the reference applicant once, as it is and with each code of each categorical feature."""
         self._contract, self._predict = contract, predict
         self._numeric, self._codes = encode(contract, contract.reference_applicant)
         # Each feature's column: numeric features come first, then categorical ones.
@@ -61,8 +63,8 @@ class Explainer:
         own = np.eye(len(columns), dtype=bool)
         taken = np.concatenate([own.any(0, keepdims=True), ~own, own[: self._width]])
         self._own_numbers, self._own_codes = taken[:, : self._width], taken[:, self._width :]
-        # What each category changes on its own, feature after feature.
-        counts = [len(feature.categories) for feature in contract.categorical]
+        # What each code changes on its own, feature after feature.
+        counts = list(map(len, map(_codes, contract.categorical)))
         self._offsets = np.cumsum([0, *counts], dtype=np.int64)[:-1]
         rows = np.concatenate([self._codes, *self._category_rows()])
         scores = predict(np.repeat(self._numeric, len(rows), axis=0), rows)
@@ -73,8 +75,9 @@ class Explainer:
     def _category_rows(self) -> list[CodeRows]:
         rows = []
         for column, feature in enumerate(self._contract.categorical):
-            rows.append(np.repeat(self._codes, len(feature.categories), axis=0))
-            rows[-1][:, column] = np.arange(len(feature.categories))
+            codes = _codes(feature)
+            rows.append(np.repeat(self._codes, len(codes), axis=0))
+            rows[-1][:, column] = codes
         return rows
 
     def explain(self, numeric: FloatRows, codes: CodeRows) -> list[Explanation]:
@@ -85,9 +88,10 @@ class Explainer:
         rows per applicant, and none for features in which the applicant equals the reference.
 
         Args:
-            numeric: float32 [N, numeric features].
+            numeric: float32 [N, numeric features], NaN for missing values.
             codes: int64 [N, categorical features].
         """
+        # NaN differs from every number; the reference's values are never missing.
         different = np.concatenate([numeric != self._numeric, codes != self._codes], axis=1)
         itself = np.ones((len(numeric), 1), dtype=bool)
         needed = np.concatenate([itself, different, different[:, : self._width]], axis=1)
@@ -114,8 +118,10 @@ class Explainer:
 
     def _reason(self, explanation: Explanation, index: int, points_per_log_odds: float) -> Reason:
         feature, contribution = self._contract.features[index], explanation.contributions[index]
-        sentence = self._sentences[index](explanation.values[index])
-        return Reason(feature.name, feature.reason_code, sentence, contribution, -contribution * points_per_log_odds)
+        value, points = explanation.values[index], -contribution * points_per_log_odds
+        sentence = self._sentences[index](value)
+        missing: Literal[True] | UnsetType = True if _is_missing(feature, value) else UNSET
+        return Reason(feature.name, feature.reason_code, sentence, contribution, points, missing)
 
     def audit(self, explanation: Explanation) -> Audit:
         """Return how the reasons were computed, including the contributions of protected attributes."""
@@ -123,16 +129,39 @@ class Explainer:
         return Audit(METHOD, self.reference_probability, explanation.difference, contributions)
 
 
+def _codes(feature: CategoricalFeature) -> list[int]:
+    """Return the codes of a feature by themselves; one that does not occur is replaced by the first."""
+    codes = list(range(len(feature.categories)))
+    if feature.missing or feature.other:
+        codes += [feature.missing_code if feature.missing else 0]
+    if feature.other:
+        codes += [feature.other_code]
+    return codes
+
+
+def _is_missing(feature: Feature, value: float) -> bool:
+    """Say whether the model's input for a feature means missing."""
+    if not feature.missing:
+        return False
+    return value == feature.missing_code if isinstance(feature, CategoricalFeature) else math.isnan(value)
+
+
 def _sentences(feature: Feature, usual: float) -> Callable[[float], str]:
     """Return a function that compares a feature's value with the reference's in words."""
     about = feature.description or feature.name
     if isinstance(feature, CategoricalFeature):
-        reference = feature.categories[int(usual)]
-        said = [f"{about} is {category}; the reference is {reference}" for category in feature.categories]
+        end = f"; the reference is {feature.categories[int(usual)]}"
+        values = [*feature.categories, "not provided", "none of the model's categories"]
+        said = [f"{about} is {value}{end}" for value in values]
         return lambda given: said[int(given)]
     unit = f" {feature.unit}" if feature.unit not in _PURE_NUMBERS else ""
     above, below = (f"{unit}, {relation} the reference of {_plain(usual)}" for relation in ("above", "below"))
-    return lambda given: f"{about} is {_plain(given)}{above if given > usual else below}"
+
+    def compared(given: float) -> str:
+        return f"{about} is {_plain(given)}{above if given > usual else below}"
+
+    absent = f"{about} is not provided; the reference is {_plain(usual)}{unit}"
+    return (lambda given: absent if math.isnan(given) else compared(given)) if feature.missing else compared
 
 
 def shapley_of_pairs(first: Doubles, last: Doubles, difference: Doubles, playing: npt.NDArray[np.bool_]) -> Doubles:

@@ -44,7 +44,8 @@ class BatchScorer:
         probabilities = model.network.score_many(rows.numeric, rows.codes)
         declined = probabilities.astype(np.float64) >= model.contract.decision_threshold
         points = self._context.scorecard.points_of(probabilities)
-        return ScoredRows(model, probabilities, points, declined, rows.problems)
+        unusual = model.unusual.find(rows.numeric, rows.codes, rows.problems)
+        return ScoredRows(model, probabilities, points, declined, rows.problems, unusual)
 
     def _record(self, endpoint: str, rows: ScoredRows) -> None:
         """Count the rows and log the batch."""
@@ -53,6 +54,7 @@ class BatchScorer:
         valid[list(rows.problems)] = False
         declined, refused = int(rows.declined[valid].sum()), len(rows.problems)
         context.metrics.scored_many(endpoint, rows.probabilities[valid], declined, refused)
+        context.metrics.warned(rows.unusual.counts)
         if context.audit:
             context.audit.write(
                 endpoint, model=rows.model.reference, served_by=context.served_by, rows=len(rows), declined=declined,

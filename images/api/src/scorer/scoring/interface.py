@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -11,12 +11,23 @@ import numpy.typing as npt
 
 from scorer.answers import Decision, Score
 from scorer.applications.tables import Rows
+from scorer.applications.unusual import UnusualRows
 from scorer.model.bundle import Model
 from scorer.problems import Problem
 
 Result = TypeVar("Result")
-# Scores one application: body, request id, how many reasons at most. Raises Problem.
-ScoreOne = Callable[[bytes, str, int], Awaitable[Score]]
+
+
+class ScoreOne(Protocol):
+    """Scores one application."""
+
+    async def __call__(self, body: bytes, request_id: str, reasons: int = 0, *, warnings: bool = True) -> Score:
+        """Score a body's application, with at most so many reasons, and with or without warnings.
+
+        Raises:
+            Problem: 503 if there is no model yet; 400 or 422 if the application is invalid.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class ScoredRows:
         points: int32 [N], likewise.
         declined: bool [N], likewise.
         problems: What is wrong, by row.
+        unusual: Values unlike those of training.
     """
 
     model: Model
@@ -36,6 +48,7 @@ class ScoredRows:
     points: npt.NDArray[np.int32]
     declined: npt.NDArray[np.bool_]
     problems: Mapping[int, Problem]
+    unusual: UnusualRows
 
     def __len__(self) -> int:
         """Return N."""

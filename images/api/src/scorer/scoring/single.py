@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from scorer.answers import Audit, Decision, Reason, Score
+from scorer.answers import Audit, Decision, InputWarning, Reason, Score
+from scorer.applications.rows import CodeRows, FloatRows
+from scorer.model.bundle import Model
 from scorer.scoring.context import ScoringContext
 
 
@@ -17,14 +19,14 @@ class SingleScorer:
         self._slot, self._scorecard, self._metrics = context.slot, context.scorecard, context.metrics
         self._served_by, self._audit = context.served_by, context.audit
 
-    async def score(self, body: bytes, request_id: str, reasons: int = 0) -> Score:
-        """Score one application and give at most `reasons` reasons.
+    async def score(self, body: bytes, request_id: str, reasons: int = 0, *, warnings: bool = True) -> Score:
+        """Score one application, give at most `reasons` reasons, and warn of unusual values if `warnings` is true.
 
         Raises:
             Problem: 503 if there is no model yet; 400 or 422 if the application is invalid.
         """
         model = self._slot.require()
-        numeric, codes = model.decoder.decode(body)
+        numeric, codes, usual = model.decoder.read(body)
         given: tuple[Reason, ...] | UnsetType = UNSET
         basis: Audit | UnsetType = UNSET
         if reasons:
@@ -37,16 +39,26 @@ class SingleScorer:
         decision: Decision = "approve" if probability < model.contract.decision_threshold else "decline"
         self._metrics.scored(probability, decision)
         points = self._scorecard.points(probability)
-        score = Score(request_id, probability, points, decision, model.reference, self._served_by, given, basis)
+        told = UNSET if usual else self._warn(model, numeric, codes, tell=warnings)
+        score = Score(request_id, probability, points, decision, model.reference, self._served_by, given, basis, told)
         if self._audit:
             self._audit.write("score", **_logged(score))
         return score
 
+    def _warn(
+        self, model: Model, numeric: FloatRows, codes: CodeRows, *, tell: bool
+    ) -> tuple[InputWarning, ...] | UnsetType:
+        """Count the warnings about a row, and return them if they are to be told."""
+        unusual = model.unusual.find(numeric, codes)
+        self._metrics.warned(unusual.counts)
+        return unusual.warnings().get(0, UNSET) if tell else UNSET
+
 
 def _logged(score: Score) -> dict[str, object]:
     """Return what the audit log keeps of an answer; of reasons only codes, since sentences contain applicant data."""
-    codes = UNSET if isinstance(score.reasons, UnsetType) else [reason.code for reason in score.reasons]
+    given = score.reasons
+    codes = {} if isinstance(given, UnsetType) else {"reasons": [reason.code for reason in given]}
     return {
         "request_id": score.request_id, "model": score.model, "served_by": score.served_by, "decision": score.decision,
-        "probability_of_default": score.probability_of_default, "score_points": score.score_points, "reasons": codes,
+        "probability_of_default": score.probability_of_default, "score_points": score.score_points, **codes,
     }  # fmt: skip

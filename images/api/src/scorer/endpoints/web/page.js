@@ -52,25 +52,42 @@ function begin() {
   });
 }
 
+function selection(feature, about, reference) {
+  const options = feature.categories.map((category) => element("option", { value: category }, category));
+  if (feature.missing) options.push(element("option", { value: "" }, "Not provided"));
+  for (const option of options) option.defaultSelected = option.value === reference;
+  return [element("select", about, ...options)];
+}
+
+function suggestions(feature, about, reference) {
+  const list = `${about.id}-known`;
+  const options = feature.categories.map((category) => element("option", { value: category }));
+  return [
+    element("input", { ...about, type: "text", autocomplete: "off", value: reference, list }),
+    element("datalist", { id: list }, ...options)];
+}
+
 function field(feature) {
   const id = `field-${feature.name}`;
   const about = { id, name: feature.name, "aria-describedby": `${id}-hint ${id}-error` };
   const reference = contract.reference_applicant[feature.name];
-  let control;
-  let hint = feature.description;
+  let controls;
+  const hint = [feature.description];
   if (feature.kind === "categorical") {
-    control = element("select", about, ...feature.categories.map((category) => {
-      const option = element("option", { value: category }, category);
-      option.defaultSelected = category === reference;
-      return option;
-    }));
+    controls = (feature.other ? suggestions : selection)(feature, about, reference);
+    if (feature.other) hint.push("other values are accepted too");
   } else {
-    control = element("input", { ...about, type: "text", inputmode: "decimal", autocomplete: "off", value: reference });
-    hint += `, ${feature.minimum.toLocaleString("en")} to ${feature.maximum.toLocaleString("en")} ${feature.unit}`;
+    const input = { ...about, type: "text", inputmode: "decimal", autocomplete: "off", value: reference };
+    controls = [element("input", input)];
+    hint.push(`${feature.minimum.toLocaleString("en")} to ${feature.maximum.toLocaleString("en")} ${feature.unit}`);
+  }
+  if (feature.missing && controls[0].tagName === "INPUT") {
+    controls[0].setAttribute("placeholder", "Not provided");
+    hint.push("leave it empty if it is not provided");
   }
   return element("div", {},
-    element("label", { for: id }, titled(feature.name)), control,
-    element("p", { class: "hint", id: `${id}-hint` }, sentence(hint)),
+    element("label", { for: id }, titled(feature.name)), ...controls,
+    element("p", { class: "hint", id: `${id}-hint` }, sentence(hint.filter(Boolean).join(", "))),
     element("p", { class: "error", id: `${id}-error` }));
 }
 
@@ -80,7 +97,7 @@ function application() {
     const text = byId(`field-${feature.name}`).value.trim();
     // Text that is not a number is sent as it is: the service explains what is wrong with it.
     const number = feature.kind === "numeric" && text !== "" && Number.isFinite(Number(text));
-    given[feature.name] = number ? Number(text) : text;
+    given[feature.name] = number ? Number(text) : text === "" && feature.missing ? null : text;
   }
   return given;
 }
@@ -135,6 +152,10 @@ function showAnswer(answer) {
   ];
   byId("figures").replaceChildren(...figures.flatMap(([name, value]) =>
     [element("dt", {}, name), element("dd", {}, value)]));
+  const warnings = answer.warnings || [];
+  byId("warnings").hidden = warnings.length === 0;
+  byId("warnings").replaceChildren(...warnings.map((warning) =>
+    element("li", {}, `${titled(warning.field)} ${warning.detail}.`)));
   const reasons = answer.reasons || [];
   const largest = Math.max(...reasons.map((reason) => reason.contribution));
   byId("no-reasons").hidden = reasons.length > 0;

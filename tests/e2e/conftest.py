@@ -57,6 +57,8 @@ def stack(cluster: Cluster, loans_file: Path) -> Iterator[Stack]:
     """
     installed = Stack(cluster, namespace=NAMESPACE, host=HOST)
     images = cluster.images()
+    # Runs of an earlier session on a stack that was kept: they hold the volume that this removes for a moment.
+    installed.kubectl("delete", "jobs", "--selector=app.kubernetes.io/managed-by=make-train")
     installed.install(images, train=False)
     installed.wait_for_store()
     data = object_store.upload(installed, loans_file)

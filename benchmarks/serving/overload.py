@@ -23,9 +23,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from pressure import Outcome, press, write_script
-from run import Contender, applicants, body_for, environments, start_all
-
 from registry import registry_of
+from run import Contender, applicants, body_for, environments, start_all
 
 # The chart's api.limits.concurrentRequests.
 AT_ONCE = 256

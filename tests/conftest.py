@@ -7,6 +7,7 @@ import gc
 import os
 from pathlib import Path
 
+import boto3
 import hypothesis
 import mlflow
 import pandas as pd
@@ -46,6 +47,12 @@ def pytest_unconfigure() -> None:
 def read_loans(rows: int) -> pd.DataFrame:
     """Return the first real loans, or generated ones if LOANS is not set."""
     return pd.read_csv(REAL_LOANS, nrows=rows) if REAL_LOANS else generate(rows, seed=4)
+
+
+@pytest.fixture(autouse=True)
+def _own_s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test's environment decide: boto3's default session keeps the credentials that it saw first."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import pytest
 
 from charts.rendering import pod_templates, render
 from conftest import REPOSITORY
+from localcluster.console import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -96,7 +97,14 @@ def in_new_network(
         process = subprocess.Popen(["unshare", "--net", "sh", "-c", script, "sh", *command], stdout=output,
                                    stderr=output, env={**os.environ, **variables}, start_new_session=True)  # fmt: skip
     try:
+        wait_for("the network namespace", lambda: _own_network(process.pid), timeout_seconds=60)
         yield process
     finally:
         os.killpg(process.pid, 9)
         process.wait()
+
+
+def _own_network(pid: int) -> str | None:
+    """Return None once the process is in its new namespace: `unshare` starts in this one."""
+    here, there = (os.readlink(f"/proc/{process}/ns/net") for process in ("self", pid))
+    return None if there != here else f"process {pid} is still in the namespace {here}"

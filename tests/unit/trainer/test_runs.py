@@ -45,6 +45,10 @@ def test_names_are_derived_that_mlflow_accepts(names: list[str], expected: list[
         _validate_metric_name(f"importance.{name}")  # type: ignore[no-untyped-call]
 
 
+def test_a_name_that_comes_again_is_the_same_name() -> None:
+    assert metric_names(["gender", "gender", "age"]) == {"gender": "gender", "age": "age"}
+
+
 def test_a_long_name_is_cut_and_stays_unique() -> None:
     found = metric_names(["a" * 300, "a" * 301])
     assert len(set(found.values())) == 2

@@ -64,7 +64,8 @@ class Search:
         """Return why a worker does not take part yet, None if it does."""
         try:
             attributes = optuna.load_study(study_name=STUDY, storage=self.storage).user_attrs
-        except KeyError:
+        except (KeyError, OperationalError):
+            # Both create the tables of a new database, and one of them comes second.
             return "there is no study"
         return None if f"worker_{worker}" in attributes else "it has not joined"
 
@@ -72,6 +73,8 @@ class Search:
 @pytest.fixture
 def searching(tracking_uri: str, tmp_path: Path) -> Search:
     mlflow.set_tracking_uri(tracking_uri)
+    # The experiment of an earlier test in this process is not in this store.
+    mlflow.set_experiment(experiment_id="0")
     return Search(f"sqlite:///{tmp_path}/study.db", mlflow.MlflowClient().create_run("0").info.run_id)
 
 

@@ -84,7 +84,7 @@ def metric_names(names: Iterable[str]) -> dict[str, str]:
     MLflow takes letters, digits and _-./ and spaces; a path such as `a//b` or `../b` is refused.
     """
     found: dict[str, str] = {}
-    for name in names:
+    for name in dict.fromkeys(names):
         # Not letters of other scripts: some stores of MLflow refuse them.
         safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)[:_NAME_LENGTH]
         if safe in found.values() or not safe.strip("_"):

@@ -106,5 +106,5 @@ def in_new_network(
 
 def _own_network(pid: int) -> str | None:
     """Return None once the process is in its new namespace: `unshare` starts in this one."""
-    here, there = (os.readlink(f"/proc/{process}/ns/net") for process in ("self", pid))
+    here, there = (Path(f"/proc/{process}/ns/net").readlink() for process in ("self", pid))
     return None if there != here else f"process {pid} is still in the namespace {here}"

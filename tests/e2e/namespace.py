@@ -66,7 +66,7 @@ class ScenarioNamespace:
         self.move_pointer(self.champion)
         self.install_api()
         self._install_operator(poll_seconds)
-        self.wait_for_rollouts(TARGET)
+        self._wait_for_serving()
 
     def install_again(self) -> None:
         """Serve the champion again after the namespace, or its releases, were deleted."""
@@ -76,7 +76,7 @@ class ScenarioNamespace:
         if not self.own_operator:
             # Its Role and RoleBinding were deleted along with the namespace.
             install_shared_operator(self.environment)
-        self.wait_for_rollouts(TARGET)
+        self._wait_for_serving()
 
     def install_api(self, *values: str, program: str = "helm") -> None:
         """Install or upgrade the API's chart, with the small requests of a test."""
@@ -91,6 +91,18 @@ class ScenarioNamespace:
             self.environment.helm_install("operator", self.name, "--set=crd.install=false", poll, *self.operator_values)
             self.wait_for_rollouts("operator")
 
+    def _wait_for_serving(self) -> None:
+        """Wait until the champion's pods are ready, and the ingress controller, which learns of them later, too."""
+        self.wait_for_rollouts(TARGET)
+        self.wait_until("the ingress reaches the pods", self._reachable)
+
+    def _reachable(self) -> bool:
+        try:
+            self.described_model()
+        except OSError:
+            return False
+        return True
+
     def reinstall(self, program: str = "helm") -> None:
         """Replace the API's release by a new one, made by this version of Helm alone, that serves the champion."""
         if self.own_operator:
@@ -99,7 +111,7 @@ class ScenarioNamespace:
         self.environment.helm(self.name, "uninstall", "api", "--wait")
         self.move_pointer(self.champion)
         self.install_api(program=program)
-        self.wait_for_rollouts(TARGET)
+        self._wait_for_serving()
         self.needs_reinstall = False
 
     def wait_for_rollouts(self, *deployments: str) -> None:

@@ -53,11 +53,15 @@ images: $(STAMP) ## build changed images and load them into the running cluster
 .PHONY: test test-fast test-e2e test-soak scan lint format
 test: lint test-all ## lint and all tests, the end-to-end ones on a cluster (LOANS=loans.csv: use real loans)
 
-# One process for what shares an applied Terraform or a cluster; the scenarios there run in parallel by themselves.
+# The end-to-end tests mostly wait, so those that apply Terraform run beside them; the scenarios run in parallel anyway.
 .PHONY: test-all
 test-all: $(STAMP) tools
 	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --hypothesis-profile thorough
-	$(PYTHON) -m pytest -m "(e2e or terraform) and not soak"
+	$(MAKE) --no-print-directory --jobs=2 test-e2e test-terraform
+
+.PHONY: test-terraform
+test-terraform: $(STAMP)
+	$(PYTHON) -m pytest -m "terraform and not soak" --quiet
 
 test-fast: lint ## lint and the tests that need no cluster and take no minutes
 	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --hypothesis-profile quick

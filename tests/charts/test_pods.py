@@ -191,6 +191,18 @@ def test_pod_settings_that_would_break_the_chart_are_rejected_with_a_reason(opti
 
 
 @every_pod
+def test_quantities_that_are_numbers_reach_the_api_server_as_text(part: str, options: tuple[str, ...]) -> None:
+    _, templates = configured(part, *options, "--set=resources.requests.cpu=1")
+    found = [
+        container["resources"]["requests"]["cpu"]
+        for template in templates.values()
+        for container in containers(template)
+    ]
+    assert "1" in found
+    assert all(isinstance(quantity, str) for quantity in found)
+
+
+@every_pod
 def test_a_cpu_limit_reaches_every_container_for_namespaces_with_a_quota_on_it(
     part: str, options: tuple[str, ...]
 ) -> None:

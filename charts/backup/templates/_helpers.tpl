@@ -69,7 +69,7 @@
   command: [sh, /etc/backup/{{ index . 2 }}]
   securityContext: {{- include "common.containerSecurityContext" $root | nindent 4 }}
   {{- include "common.env" (list $root (include "backup.databaseEnv" $root)) | nindent 2 }}
-  resources: {{- toYaml $root.Values.resources | nindent 4 }}
+  resources: {{- include "common.resources" $root.Values.resources | nindent 4 }}
   volumeMounts:
     - {name: scripts, mountPath: /etc/backup, readOnly: true}
     - {name: workspace, mountPath: /workspace}
@@ -86,7 +86,7 @@
   command: {{ concat (list "python" "-m" "backup") (index . 2) | toJson }}
   securityContext: {{- include "common.containerSecurityContext" $root | nindent 4 }}
   {{- include "common.env" (list $root (include (index . 3) $root)) | nindent 2 }}
-  resources: {{- toYaml $root.Values.resources | nindent 4 }}
+  resources: {{- include "common.resources" $root.Values.resources | nindent 4 }}
   volumeMounts:
     - {name: workspace, mountPath: /workspace}
     - {name: tmp, mountPath: /tmp}

@@ -96,3 +96,19 @@ with (list $ VARIABLES NAMES...), where VARIABLES is a YAML list and NAMES are v
 env: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{/*
+A container's resources. Quantities become text: Helm 4's server-side apply refuses a number, such as `cpu: 1`.
+Call with a `resources` value.
+*/}}
+{{- define "common.resources" -}}
+{{- $result := dict -}}
+{{- range $kind, $quantities := . -}}
+  {{- $texts := dict -}}
+  {{- range $name, $quantity := $quantities -}}
+    {{- $_ := set $texts $name (toString $quantity) -}}
+  {{- end -}}
+  {{- $_ := set $result $kind $texts -}}
+{{- end -}}
+{{- toYaml $result -}}
+{{- end }}

@@ -94,7 +94,7 @@ template:
         args: {{- include "training.arguments" . | nindent 10 }}
         securityContext: {{- include "common.containerSecurityContext" . | nindent 10 }}
         {{- include "common.env" (list . (include "training.env" .)) | nindent 8 }}
-        resources: {{- toYaml .Values.resources | nindent 10 }}
+        resources: {{- include "common.resources" .Values.resources | nindent 10 }}
         volumeMounts:
           - {name: checkpoints, mountPath: /var/lib/trainer}
           - {name: tmp, mountPath: /tmp}

@@ -27,7 +27,8 @@ from e2e.scenario import Scenario, lone_scenario
 from localcluster.cluster import Cluster
 from localcluster.embedded.cluster import EmbeddedCluster
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+# Minutes, of which most is waiting for the node.
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 
 NAMESPACE = "node-faults"
 SHORT_OUTAGE_SECONDS = 40.0
@@ -75,7 +76,6 @@ def test_an_api_server_out_of_reach_in_mid_rollout_costs_no_request_and_promotes
     survive_without_api_server(scenario, node, SHORT_OUTAGE_SECONDS, record_testsuite_property)
 
 
-@pytest.mark.soak
 def test_an_api_server_out_of_reach_for_minutes_costs_no_request_and_promotes_nothing_unjudged(
     scenario: Scenario, node: Node, record_testsuite_property: Any
 ) -> None:

@@ -76,6 +76,7 @@ def controller(namespace: ScenarioNamespace) -> Iterator[Controller]:
     assert not running.errors, running.errors
 
 
+@pytest.mark.soak
 @promotion_scenario(own_operator=True, following=False, clients=False)
 def test_no_autoscaler_scales_the_stable_pods_in_before_a_rollback_is_over(scenario: Scenario) -> None:
     namespace, promotion = scenario.namespace, scenario.promotion
@@ -168,6 +169,7 @@ def test_stable_pods_that_are_not_admitted_end_a_promotion_while_the_canary_answ
         scenario.assert_rolled_back(version, "PromotionDeadlineExceeded", "exceeded quota: barrier")
 
 
+@pytest.mark.soak
 @promotion_scenario(steps=STAYS_AT_30_PERCENT)
 def test_pods_that_fit_on_no_node_end_a_promotion_and_a_rollout_and_cost_no_request(scenario: Scenario) -> None:
     namespace, promotion = scenario.namespace, scenario.promotion

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
-from charts.rendering import NAMES, SCENARIOS, pod_templates, render
+from charts.rendering import NAMES, SCENARIOS, containers, pod_templates, render
 from e2e import model_versions as versions
 from e2e.environment import Environment
 from e2e.kubernetes_api import Document
@@ -57,11 +57,13 @@ def delete_namespace(scenario: Scenario) -> None:
     scenario.follow_pointer(steps=STAYS_AT_30_PERCENT)
 
 
+@pytest.mark.soak
 @promotion_scenario(own_operator=True, clients=False, steps=STAYS_AT_30_PERCENT)
 def test_a_namespace_is_deleted_in_mid_rollout_with_its_operator(scenario: Scenario) -> None:
     delete_namespace(scenario)
 
 
+@pytest.mark.soak
 @promotion_scenario(clients=False, steps=STAYS_AT_30_PERCENT)
 def test_a_namespace_is_deleted_in_mid_rollout_and_the_operator_elsewhere_goes_on(scenario: Scenario) -> None:
     operators = restart_counts(scenario.namespace)
@@ -88,6 +90,7 @@ def test_service_and_operator_are_uninstalled_in_mid_rollout(scenario: Scenario)
         namespace.install_again()
 
 
+@pytest.mark.soak
 @promotion_scenario(clients=False, steps=STAYS_AT_30_PERCENT)
 def test_a_service_is_uninstalled_in_mid_rollout_and_the_operator_elsewhere_removes_the_canary(
     scenario: Scenario,
@@ -178,6 +181,10 @@ def dry_run_pod(template: Document) -> Document:
     """Return a pod of a template, without what only the rest of its release would provide."""
     spec = {key: value for key, value in template["spec"].items()
             if key not in {"serviceAccountName", "priorityClassName"}}  # fmt: skip
+    mounted = {mount["name"] for container in containers(template) for mount in container.get("volumeMounts", [])}
+    # A StatefulSet adds the volumes of its claims.
+    claimed = mounted - {volume["name"] for volume in spec.get("volumes") or []}
+    spec["volumes"] = [*(spec.get("volumes") or []), *({"name": name, "emptyDir": {}} for name in sorted(claimed))]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "pod-"}, "spec": spec}
 
 

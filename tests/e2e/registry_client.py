@@ -21,5 +21,10 @@ def registry_client(stack: Stack) -> Iterator[MlflowClient]:
     """
     os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
     with PortForward(stack.kubectl_command(), "service/mlflow", 5000, stack.environment()) as url:
+        # Clients may be nested, and MLflow finds artifacts by the URI of the process.
+        before = mlflow.get_tracking_uri()
         mlflow.set_tracking_uri(url)
-        yield MlflowClient(url)
+        try:
+            yield MlflowClient(url)
+        finally:
+            mlflow.set_tracking_uri(before)

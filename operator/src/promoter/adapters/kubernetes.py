@@ -75,7 +75,7 @@ class KubernetesCluster:
         selector = pods.selector_of(stable)
         stable_pods: list[Document] = []
         canary_pods: list[Document] = []
-        if with_pods or not pods.stable_view(stable).rolled_out:
+        if with_pods or not pods.rolled_out(stable):
             listed = [self._pods(owner.namespace, selector)]
             if canary is not None:
                 listed.append(self._pods(owner.namespace, pods.selector_of(canary)))

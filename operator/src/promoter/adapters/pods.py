@@ -24,15 +24,13 @@ def stable_view(deployment: Document | None, stable_pods: Sequence[Document] = (
     """Return what a decision needs of the stable Deployment."""
     if deployment is None:
         return StableView()
-    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
-    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    wanted, counts = _pod_counts(deployment)
     version = version_of(deployment["spec"]["template"])
     progress = f"{counts[1]} of {wanted} updated, {counts[2]} available, {counts[0]} in total"
     return StableView(
         exists=True,
         version=version,
-        rolled_out=seen and counts == [wanted] * 3,
+        rolled_out=rolled_out(deployment),
         template=template_digest(deployment),
         progress=progress,
         wanted=wanted,
@@ -42,6 +40,20 @@ def stable_view(deployment: Document | None, stable_pods: Sequence[Document] = (
         stalled=_stalled(deployment) or next(filter(None, map(cannot_start, stable_pods)), ""),
         outdated=tuple(pod["metadata"]["name"] for pod in stable_pods if version_of(pod) != version),
     )
+
+
+def rolled_out(deployment: Document) -> bool:
+    """Return whether every pod of a Deployment runs its newest template and is available."""
+    wanted, counts = _pod_counts(deployment)
+    seen = deployment.get("status", {}).get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    return bool(seen) and counts == [wanted] * 3
+
+
+def _pod_counts(deployment: Document) -> tuple[int, list[int]]:
+    """Return how many pods are wanted, and how many there are in total, with the newest template, and available."""
+    status = deployment.get("status", {})
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+    return deployment["spec"].get("replicas", 1), counts
 
 
 def selector_of(deployment: Document) -> str:

@@ -47,7 +47,7 @@ class NumberReader:
         """Return the model's numbers for values as `read` takes them, float64 [N], and which are refused, bool [N]."""
         numbers = _numbers(values)
         for value in self.missing_values:
-            numbers = np.where(np.abs(numbers - value) <= _SINGLE_PRECISION * abs(value), _NAN, numbers)
+            numbers = np.where(_is_about(numbers, value), _NAN, numbers)
         accepted = (numbers >= self.feature.minimum) & (numbers <= self.feature.maximum)
         if self.optional:
             accepted |= np.isnan(numbers)
@@ -64,7 +64,7 @@ class NumberReader:
         return any(minimum <= value <= maximum for value in self.missing_values)
 
     def _means_missing(self, number: float) -> bool:
-        return any(abs(number - value) <= _SINGLE_PRECISION * abs(value) for value in self.missing_values)
+        return any(_is_about(number, value) for value in self.missing_values)
 
 
 class _Codes(dict[Any, int]):
@@ -174,6 +174,11 @@ def allowed_values(feature: Feature) -> str:
         allowed = f"one of {', '.join(feature.categories)}" + (", or another text" if feature.other else "")
         missing = list(feature.missing_values or ())
     return f"{allowed}, or {' or '.join(['null', *missing])} if it is missing" if feature.missing else allowed
+
+
+def _is_about(number: Any, value: float) -> Any:  # noqa: ANN401 - a number, or an array of them
+    """Return whether a number, or each of an array, is a value as far as float32 can tell."""
+    return abs(number - value) <= _SINGLE_PRECISION * abs(value)
 
 
 def _numbers(values: Column) -> npt.NDArray[np.float64]:

@@ -6,6 +6,7 @@ arrays, and a single application nothing: its decoder already knows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class UnusualRows:
     @property
     def counts(self) -> list[tuple[str, WarningCode, int]]:
         """How often each field got each code."""
-        found = ((index, self.indices.count(index)) for index in sorted(set(self.indices)))
+        found = sorted(Counter(self.indices).items())
         return [(self.features[index].name, _code(self.features[index]), count) for index, count in found]
 
     def warnings(self) -> dict[int, Warnings]:

@@ -16,11 +16,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from scorer.http.asgi import App
 from scorer.http.concurrency import Concurrency
 from scorer.http.connection_limits import ConnectionLimits
+from scorer.http.lingering import LINGER_SECONDS
 from scorer.http.refusals import OVERLOADED, OVERLOADED_ANSWER, SLOW, raw_answer, refusing, too_large_headers
 from scorer.problems import Problem
 
-# How long a client may take to read why its connection ends.
-LINGER_SECONDS = 2.0
 # A body may take longer than the time limit if it keeps arriving at least this fast, in bytes per second. Bytes that
 # arrive together with the headers do not count.
 MIN_BODY_RATE = 16384

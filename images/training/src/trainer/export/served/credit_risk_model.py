@@ -39,9 +39,7 @@ class CreditRiskModel:
         Raises:
             ValueError: A column is missing, or a value is missing, not a number or not an allowed category.
         """
-        features = self.contract["features"]
-        absent = [f["name"] for f in features if f["name"] not in model_input.columns and not f.get("missing")]
-        if absent:
+        if absent := self._absent(model_input):
             raise ValueError(f"missing columns: {', '.join(absent)}")
         feeds, refused = self._encode(model_input)
         if problem := next((text for rows, text in refused if rows.any()), None):
@@ -50,13 +48,17 @@ class CreditRiskModel:
 
     def accepts(self, model_input: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which rows `predict` can score, bool [N]; none of them if a column is missing."""
-        features = self.contract["features"]
-        if any(f["name"] not in model_input.columns and not f.get("missing") for f in features):
+        if self._absent(model_input):
             return np.zeros(len(model_input), dtype=bool)
         accepted = np.ones(len(model_input), dtype=bool)
         for rows, _ in self._encode(model_input)[1]:
             accepted &= ~rows
         return accepted
+
+    def _absent(self, frame: pd.DataFrame) -> list[str]:
+        """Return the columns that are not there, of features that may not be missing."""
+        features = self.contract["features"]
+        return [f["name"] for f in features if f["name"] not in frame.columns and not f.get("missing")]
 
     def _encode(
         self, frame: pd.DataFrame

@@ -15,10 +15,12 @@ import pytest
 
 from conftest import quick_training
 from scorer.app import create_app
+from scorer.applications.missing import CSV_MISSING
 from scorer.metrics import Metrics
 from scorer.model.bundle import Model, ModelSlot, load_model
 from scorer.model.identity import Identity
 from scorer.settings import Settings
+from trainer.data import cells
 from trainer.data.declaration import BUILT_IN_DECLARATION
 from trainer.data.synthetic import generate
 from trainer.pipeline import run
@@ -92,3 +94,7 @@ async def test_every_protocol_gets_what_mlflow_predicts(model: Model, files: Pat
                 if "warnings" in answer:
                     assert said == ({"debt_to_income_ratio", "annual_income"} if name == "outside training" else set())
     assert len({round(probability, 6) for name, probability in found.items() if name != "sentinels"}) == 5
+
+
+def test_training_and_service_take_the_same_text_of_csv_for_missing() -> None:
+    assert frozenset(cells.MISSING) == CSV_MISSING

@@ -49,6 +49,11 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
             self.maximum if isinstance(high, UnsetType) else high,
         )
 
+    @property
+    def accepts_unusual(self) -> bool:
+        """Whether it accepts numbers outside the range seen in training."""
+        return self.training_range != (self.minimum, self.maximum)
+
 
 class CategoricalFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="categorical"):
     """One of a list of categories; a category's index is its code in the model's input.
@@ -74,6 +79,11 @@ class CategoricalFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     def other_code(self) -> int:
         """The code of a text that is not one of the categories."""
         return len(self.categories) + 1
+
+    @property
+    def accepts_unusual(self) -> bool:
+        """Whether it accepts texts that are not one of the categories."""
+        return bool(self.other)
 
 
 Feature = NumericFeature | CategoricalFeature

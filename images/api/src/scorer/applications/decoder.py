@@ -52,7 +52,7 @@ class ApplicationDecoder:
         )
         usual = _record(contract, [_usual_type(reader.feature) for reader in self._readers])
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(usual)
-        self._all_are_usual = not any(map(_accepts_more, self._readers))
+        self._all_are_usual = not any(reader.optional or reader.feature.accepts_unusual for reader in self._readers)
         every = usual if self._all_are_usual else _record(contract, [_any_type(reader) for reader in self._readers])
         self._wide: msgspec.json.Decoder[Any] = msgspec.json.Decoder(every)
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[every])  # type: ignore[valid-type]
@@ -165,14 +165,6 @@ def _usual_type(feature: Feature) -> _Type:
 def _any_type(reader: Reader) -> _Type:
     kind: Any = float if isinstance(reader, NumberReader) else str
     return (kind | None | msgspec.UnsetType, UNSET) if reader.optional else (kind,)
-
-
-def _accepts_more(reader: Reader) -> bool:
-    """Say whether a feature accepts values that are not usual."""
-    feature = reader.feature
-    if isinstance(feature, NumericFeature):
-        return reader.optional or feature.training_range != (feature.minimum, feature.maximum)
-    return reader.optional or bool(feature.other)
 
 
 def _count_keys(row: tuple[Any, ...], end: int) -> int:

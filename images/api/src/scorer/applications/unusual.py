@@ -63,7 +63,7 @@ class UnusualValues:
         self._other = np.array([feature.other_code for feature in contract.categorical], np.int64)
         self._features = contract.features
         self._columns = [columns.index(feature) for feature in contract.features]
-        self._possible = any(map(_may_be_unusual, columns))
+        self._possible = any(feature.accepts_unusual for feature in columns)
 
     def find(self, numeric: FloatRows, codes: CodeRows, refused: Collection[int] = ()) -> UnusualRows:
         """Return the unusual values of N rows.
@@ -82,12 +82,6 @@ class UnusualValues:
         rows, indices = np.nonzero(unusual[:, self._columns])
         values = np.concatenate([numeric, np.zeros(codes.shape, np.float32)], axis=1)[:, self._columns]
         return UnusualRows(self._features, rows.tolist(), indices.tolist(), list(values[rows, indices]))
-
-
-def _may_be_unusual(feature: Feature) -> bool:
-    if isinstance(feature, NumericFeature):
-        return feature.training_range != (feature.minimum, feature.maximum)
-    return bool(feature.other)
 
 
 def _code(feature: Feature) -> WarningCode:

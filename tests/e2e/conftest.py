@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from conftest import read_loans
 from e2e.backends import Backends
+from e2e.diagnosis import diagnose
 from e2e.environment import Environment
 from e2e.kubernetes_api import kubernetes_api
 from e2e.model_versions import VersionPublisher, download_production
@@ -29,10 +31,33 @@ from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
 
 NAMESPACE = "e2e"
 HOST = "e2e.credit-risk.test"
+CLUSTER = pytest.StashKey[Cluster]()
+SHOWN = pytest.StashKey[set[str]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Print a failure at once, with what the cluster looks like: the report comes at the end of a run of half an hour.
+
+    A fixture that many tests share is described once.
+    """
+    report = yield
+    shown = item.session.stash.setdefault(SHOWN, set())
+    text = report.longreprtext
+    if report.failed and text not in shown and (cluster := item.session.stash.get(CLUSTER, None)):
+        shown.add(text)
+        found = diagnose(cluster)
+        report.sections.append(("The cluster at the time of the failure", found))
+        now = time.strftime("%H:%M:%S")
+        print(f"\n{now} {report.nodeid} failed in {report.when}: {text.strip().splitlines()[-1]}\n{found}",
+              file=sys.__stderr__, flush=True)  # fmt: skip
+    return report
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A Ready cluster; removed at the end unless it ran before."""
     chosen = choose("auto")
     if isinstance(chosen, EmbeddedCluster) and not chosen.running() and (reason := _reason_for_no_cluster()):
@@ -44,6 +69,7 @@ def cluster() -> Iterator[Cluster]:
         if not was_running:
             chosen.down()
         pytest.fail(str(error))
+    request.session.stash[CLUSTER] = chosen
     yield chosen
     if not was_running:
         chosen.down()

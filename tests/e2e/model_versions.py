@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from onnx import TensorProto, helper, numpy_helper
 
 OUTPUT, CHAMPION = "probability_of_default", "probability_of_the_champion"
@@ -216,12 +218,19 @@ class VersionPublisher:
         stored = self._stored[make.__name__]
         return str(self._client.create_model_version(model, stored.source, stored.run_id, tags=stored.tags).version)
 
+    def delete_artifacts(self, version: ModelVersion) -> None:
+        """Delete a version's files from the artifact store; later versions of this kind get files of their own."""
+        with self._lock:
+            self._stored = {name: kept for name, kept in self._stored.items() if kept.run_id != version.run_id}
+        assert version.source
+        get_artifact_repository(version.source).delete_artifacts()  # type: ignore[no-untyped-call]
+
     def _store(self, make: Callable[[Files], None]) -> _Stored:
         contract = json.loads((self._champion / "contract.json").read_text())
         files = Files(onnx.load(str(self._champion / "model.onnx")), contract, {})
         make(files)
         folder = self._folder / make.__name__
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         onnx.save(files.graph, str(folder / "model.onnx"))
         (folder / "contract.json").write_text(json.dumps(files.contract))
         digests = {f"sha256.{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}

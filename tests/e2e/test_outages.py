@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from e2e import model_versions as versions
 from e2e.backends import Backends
@@ -30,8 +29,9 @@ from e2e.scenario import Scenario, lone_scenario, mounted_copy
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 NAMESPACE = "outages"
-# From the start of its container to a pod that is ready, without the registry.
-LONGEST_START_SECONDS = 10.0
+# From the start of its container to a pod that is ready, without the registry. It is 5 s for seven pods on two idle
+# cores, and grows with what else runs there; a pod that needs the registry is never ready.
+LONGEST_START_SECONDS = 30.0
 REPLICAS, SCALED_UP = 2, 6
 # Memory of a scoring pod in Mi: six of them and a canary then fit on a small node, beside the rest of the stack.
 REQUEST = 96
@@ -130,15 +130,13 @@ def test_pods_start_without_alias_version_and_artifacts_in_the_registry(
 ) -> None:
     namespace, promotion, version = scenario.namespace, scenario.promotion, scenario.stable
     registry: MlflowClient = namespace.environment.registry
-    source = registry.get_model_version(namespace.model, version).source
     before = mounted_copy(namespace.deployment(TARGET))
 
     registry.delete_registered_model_alias(namespace.model, "production")
     promotion.wait_for("the deleted alias is reported", lambda s: "with alias production" in s["message"])
     assert promotion.conditions()["Ready"] == ("True", "Serving")
 
-    assert source
-    get_artifact_repository(source).delete_artifacts()  # type: ignore[no-untyped-call]
+    namespace.environment.publisher.delete_artifacts(registry.get_model_version(namespace.model, version))
     registry.delete_model_version(namespace.model, version)
     promotion.wait_for("the missing version is reported", lambda _: (
         promotion.conditions()["Degraded"] == ("True", "StableVersionMissing")))  # fmt: skip

@@ -95,13 +95,17 @@ class Release:
             raise
         return {item["metadata"]["name"]: item.get("status", {}).get("phase", "Initializing") for item in items}
 
-    def wait_for_promotions(self, seconds: int) -> None:
-        """Wait for the ModelPromotions that are in progress now; one that is paused counts as settled.
+    def promotions_in_progress(self) -> set[str]:
+        """Return the names of the ModelPromotions that are in progress; one that is paused counts as settled."""
+        return {name for name, phase in self.promotions().items() if phase not in SETTLED}
+
+    def wait_for_promotions(self, before: set[str], seconds: int) -> None:
+        """Wait for the ModelPromotions that are in progress now, or were so before the upgrade.
 
         Raises:
-            DeployError: if one of them fails, or is still in progress after `seconds`.
+            DeployError: if one of them failed, or is still in progress after `seconds`.
         """
-        moving = {name for name, phase in self.promotions().items() if phase not in SETTLED}
+        moving = before | self.promotions_in_progress()
         deadline = time.monotonic() + seconds
         while moving:
             phases = self.promotions()
@@ -181,11 +185,13 @@ def deploy(release: Release, arguments: argparse.Namespace, images: dict[str, An
     for chart, image in images.items():
         # Clear the digest of an earlier deploy, which would take precedence over a tag.
         options += [f"--set-string={chart}.image.{key}={value}" for key, value in {"digest": "", **image}.items()]
+    # One that fails while the new pods start has settled by the time they are ready.
+    moving = release.promotions_in_progress()
     release.helm("upgrade", "--install", release.name, arguments.chart, *options, *arguments.helm_option)
     if first:
         release.wait_for_first_model()
     release.wait_for_rollouts()
-    release.wait_for_promotions(arguments.promotion_timeout)
+    release.wait_for_promotions(moving, arguments.promotion_timeout)
     return release.score()
 
 

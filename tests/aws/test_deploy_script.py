@@ -203,8 +203,11 @@ def test_the_deploy_does_not_wait_for_a_settled_rollout(site: Site, phase: str) 
     assert code == 0, summary
 
 
-def test_a_rollout_that_fails_meanwhile_rolls_the_upgrade_back(site: Site) -> None:
-    site.promotion("Progressing", "Progressing", "Failed")
+@pytest.mark.parametrize(
+    "phases", [("Progressing", "Progressing", "Failed"), ("Progressing", "Failed")], ids=["later", "before pods start"]
+)
+def test_a_rollout_that_fails_meanwhile_rolls_the_upgrade_back(site: Site, phases: tuple[str, ...]) -> None:
+    site.promotion(*phases)
     code, summary = site.deploy()
     assert code == 1
     assert "the promotion loans failed: kubectl describe modelpromotion says why" in summary

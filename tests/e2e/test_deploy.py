@@ -171,8 +171,9 @@ def rollout(stack: Stack, tmp_path: Path) -> Iterator[Rollout]:
 
 def test_a_deploy_waits_for_the_rollout_in_progress(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
     image = running_image(stack)
+    new = with_another_tag(stack, image, f"{image['tag']}-during")
     version = rollout.begin(good)
-    result = deploy(stack, tmp_path, with_another_tag(stack, image, f"{image['tag']}-during"))
+    result = deploy(stack, tmp_path, new)
     assert result.returncode == 0, result.stdout + result.stderr
     assert (rollout.status()["phase"], rollout.status()["stableVersion"]) == ("Idle", version)
     assert f"by credit-risk version {version}" in (tmp_path / "summary.md").read_text()
@@ -180,8 +181,9 @@ def test_a_deploy_waits_for_the_rollout_in_progress(stack: Stack, rollout: Rollo
 
 def test_a_deploy_during_which_a_rollout_fails_is_rolled_back(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
     image = running_image(stack)
+    new = with_another_tag(stack, image, f"{image['tag']}-in-vain")
     rollout.begin(corrupt)
-    result = deploy(stack, tmp_path, with_another_tag(stack, image, f"{image['tag']}-in-vain"))
+    result = deploy(stack, tmp_path, new)
     assert result.returncode == 1, result.stdout + result.stderr
     assert "the promotion deployed failed: kubectl describe modelpromotion says why" in result.stdout
     assert "Rolled back to revision" in result.stdout

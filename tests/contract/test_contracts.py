@@ -19,6 +19,7 @@ GOLDEN = {
     "model-contract-1.json": "model-contract",
     "model-contract-2.json": "model-contract",
     "model-contract-3.json": "model-contract",
+    "model-contract-4.json": "model-contract",
     "route.json": "route",
     "route-without-canary.json": "route",
     "readiness-ready.json": "readiness",
@@ -53,30 +54,38 @@ def test_every_golden_document_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["ignored", "features", "score_histogram", "training_data_sha256", "probability_limits"]
-)
+    "key",
+    ["ignored", "features", "score_histogram", "training_data_sha256", "probability_limits", "decision_rule", "grades",
+     "default_rate"],
+)  # fmt: skip
 def test_a_model_contract_without_one_of_its_keys_is_refused(key: str) -> None:
-    document = read("golden/model-contract-3.json")
+    document = read("golden/model-contract-4.json")
     del document[key]
     assert not validator("model-contract").is_valid(document)
 
 
 def test_a_model_contract_with_an_unknown_key_is_refused() -> None:
-    newest = read("golden/model-contract-3.json")
+    newest, third = read("golden/model-contract-4.json"), read("golden/model-contract-3.json")
     older = read("golden/model-contract-2.json")
     for document in (
         {**newest, "extra": 1},
+        {**newest, "decision_rule": {"method": "fixed", "margin": 0.05}},
+        {**third, "grades": newest["grades"]},
+        {**third, "features": newest["features"]},
         {**older, "extra": 1},
         {**older, "probability_limits": newest["probability_limits"]},
-        {**older, "features": newest["features"]},
+        {**older, "features": third["features"]},
         {**read("golden/model-contract-1.json"), "ignored": []},
     ):
         assert not validator("model-contract").is_valid(document)
 
 
-@pytest.mark.parametrize("key", ["missing", "missing_values", "other", "training_minimum", "training_maximum"])
-def test_a_feature_of_version_3_without_one_of_its_keys_is_refused(key: str) -> None:
-    document = read("golden/model-contract-3.json")
+@pytest.mark.parametrize(
+    "key",
+    ["missing", "missing_values", "other", "training_minimum", "training_maximum", "monotonic", "adverse_action"],
+)
+def test_a_feature_of_version_4_without_one_of_its_keys_is_refused(key: str) -> None:
+    document = read("golden/model-contract-4.json")
     del next(feature for feature in reversed(document["features"]) if key in feature)[key]
     assert not validator("model-contract").is_valid(document)
 

@@ -71,7 +71,7 @@ def model(files: Path) -> Model:
 
 def test_training_says_in_the_contract_what_may_be_missing(model: Model) -> None:
     assert {feature.name for feature in model.contract.features if feature.missing} == set(MISSING)
-    assert model.contract.format_version == 3
+    assert model.contract.format_version == 4
 
 
 async def test_every_protocol_gets_what_mlflow_predicts(model: Model, files: Path) -> None:

@@ -117,7 +117,7 @@ def test_restarted_servers_keep_their_data_and_scoring_never_stops(stack: Stack,
         assert [(v.version, v.run_id, v.tags["sha256.model.onnx"]) for v in client.search_model_versions()] == before
         version = client.get_model_version_by_alias(NAME, "production").version
         contract = mlflow.artifacts.load_dict(f"models:/{NAME}/{version}/contract.json")
-    assert contract["format_version"] == 3
+    assert contract["format_version"] == 4
 
 
 def test_a_new_pod_waits_for_the_registry_and_reports_why(stack: Stack) -> None:

@@ -82,6 +82,25 @@ def test_what_may_be_missing_or_other_may_stay_so(champion: Document, challenger
     assert describe(problems(*(read_contract(contract(side)) for side in (champion, challenger)))) == message
 
 
+@pytest.mark.parametrize(
+    ("champion", "challenger", "message"),
+    [
+        (numeric("income") | {"monotonic": "decreasing"}, numeric("income"),
+         "income: monotonicity-dropped: decreasing in the champion, unconstrained in the canary; declare `monotonic` "
+         "as `decreasing`"),
+        (PURPOSE | {"monotonic": "increasing"}, PURPOSE | {"monotonic": "increasing", "categories": ["home", "car"]},
+         "purpose: monotonicity-dropped: the champion's order is car, home, the canary has another; keep the "
+         "champion's"),
+        (PURPOSE | {"monotonic": "increasing"},
+         PURPOSE | {"monotonic": "increasing", "categories": ["car"], "other": True},
+         "purpose: monotonicity-dropped: home is no part of the canary's order; keep every category of the champion"),
+    ],
+    ids=["direction", "order", "outside"],
+)  # fmt: skip
+def test_what_the_champion_promises_stays_promised(champion: Document, challenger: Document, message: str) -> None:
+    assert describe(problems(*(read_contract(contract(side)) for side in (champion, challenger)))) == message
+
+
 def test_a_new_feature_that_may_be_missing_is_compatible_unless_clients_send_it_as_an_ignored_field() -> None:
     challenger = read_contract(contract(numeric("income"), numeric("age", reason="R03") | {"missing": True}))
     assert not problems(read_contract(contract(numeric("income"))), challenger)
@@ -94,7 +113,7 @@ def test_several_problems_are_one_message() -> None:
     assert [problem.partition(": ")[0] for problem in describe(found).split("; ")[::2]] == ["age", "income", "purpose"]
 
 
-@pytest.mark.parametrize(("version", "more"), [(1, []), (2, []), (3, ["bureau_score"])])
+@pytest.mark.parametrize(("version", "more"), [(1, []), (2, []), (3, ["bureau_score"]), (4, ["bureau_score"])])
 def test_every_format_version_is_read(version: int, more: list[str]) -> None:
     document = json.loads((CONTRACTS / "golden" / f"model-contract-{version}.json").read_text())
     accepted = read_contract(document).accepted
@@ -107,8 +126,10 @@ def test_every_format_version_is_read(version: int, more: list[str]) -> None:
         ({"features": None}, "contract.features: Input should be a valid tuple"),
         ({"features": [{"kind": "numeric", "name": "income", "minimum": 0}]}, "features.0.numeric.reason_code: Field"),
         ({"features": [{"kind": "image", "name": "face"}]}, "does not match any of the expected tags"),
-        ({"format_version": 4}, "contract.format_version: Input should be 1, 2 or 3"),
+        ({"format_version": 5}, "contract.format_version: Input should be 1, 2, 3 or 4"),
         ({"format_version": 3}, "contract: Value error, income: `missing` is required in format version 3"),
+        ({"format_version": 4, "features": [numeric("income") | {"missing": False, "missing_values": []}]},
+         "contract: Value error, income: `monotonic` is required in format version 4"),
         ({"ignored": None}, "contract: Value error, `ignored` is required in format version 2"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reading the model contract: format versions 1 to 3, and what makes one unservable."""
+"""Reading the model contract: format versions 1 to 4, and what makes one unservable."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from scorer.contract import ContractError, read_contract
+from scorer.contract import ContractError, ExpectedCost, read_contract
 from unit.scorer.contracts import DOCUMENT, FOLDER, validator
 
 GOLDEN_3 = json.loads((FOLDER / "golden/model-contract-3.json").read_text("utf-8"))
+GOLDEN_4 = json.loads((FOLDER / "golden/model-contract-4.json").read_text("utf-8"))
 INCOME, RATE, SCORE, PURPOSE = GOLDEN_3["features"]
+INCOME_4 = GOLDEN_4["features"][0]
 
 
-@pytest.mark.parametrize(("version", "ignored"), [(1, ()), (2, ("gender",)), (3, ("gender",))])
+@pytest.mark.parametrize(("version", "ignored"), [(1, ()), (2, ("gender",)), (3, ("gender",)), (4, ("gender",))])
 def test_the_golden_contracts_of_all_versions_are_read(version: int, ignored: tuple[str, ...]) -> None:
     contract = read_contract(FOLDER / f"golden/model-contract-{version}.json")
     assert contract.ignored == ignored
@@ -28,7 +30,7 @@ def test_the_golden_contracts_of_all_versions_are_read(version: int, ignored: tu
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"format_version": 4}, "Invalid enum value 4"),
+        ({"format_version": 5}, "Invalid enum value 5"),
         ({"colour": "red"}, "unknown field"),
         ({"features": []}, "length >= 1"),
         ({"features": [DOCUMENT["features"][0]] * 2}, "income appears twice"),
@@ -63,6 +65,25 @@ def test_version_3_says_what_may_be_missing_and_what_training_saw() -> None:
     assert (purpose.missing, contract.categorical[0].other) == (True, True)
     assert (contract.categorical[0].missing_code, contract.categorical[0].other_code) == (3, 4)
     assert json.loads(msgspec.json.encode(contract)) == GOLDEN_3
+
+
+def test_version_4_says_which_way_scores_go_and_how_decisions_are_made() -> None:
+    contract = read_contract(FOLDER / "golden/model-contract-4.json")
+    assert [feature.monotonic for feature in contract.features] == ["decreasing", "increasing", "decreasing", None]
+    assert contract.features[0].adverse_action == "Your income is too low"
+    assert contract.decision_rule == ExpectedCost(loss_given_default=0.45, margin=0.05)
+    assert json.loads(msgspec.json.encode(contract)) == GOLDEN_4
+
+
+@pytest.mark.parametrize(
+    "rule", [{"method": "ks_maximum"}, {"method": "approval_rate", "approval_rate": 0.8}, {"method": "fixed"}]
+)
+def test_every_decision_rule_is_read_and_told(rule: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "contract.json"
+    file.write_text(json.dumps({**GOLDEN_4, "decision_rule": rule}))
+    told = json.loads(msgspec.json.encode(read_contract(file)))
+    assert told["decision_rule"] == rule
+    assert validator("model-contract").is_valid(told)
 
 
 def test_without_training_ranges_all_allowed_values_are_usual() -> None:
@@ -102,4 +123,41 @@ def test_a_contract_of_version_3_that_cannot_be_served_is_refused_with_the_reaso
     file = tmp_path / "contract.json"
     file.write_text(json.dumps({**GOLDEN_3, **change}))
     with pytest.raises(ContractError, match=reason):
+        read_contract(file)
+
+
+def grade(name: str, end: float) -> dict[str, Any]:
+    return {"name": name, "upper_probability": end, "expected_default_rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"features": [without(INCOME_4, "monotonic")]}, "version 4 requires the key `monotonic` in income"),
+        ({"features": [without(INCOME_4, "adverse_action")]}, "requires the key `adverse_action` in income"),
+        ({"features": [{**INCOME_4, "monotonic": "up"}]}, "Invalid enum value 'up'"),
+        ({"format_version": 3}, "format version 3 has no key `decision_rule`"),
+        ({"decision_rule": {"method": "coin"}}, "Invalid value 'coin'"),
+        ({"decision_rule": {"method": "approval_rate"}}, "missing required field `approval_rate`"),
+        ({"decision_rule": {"method": "fixed", "margin": 0.1}}, "unknown field `margin`"),
+        ({"default_rate": 0.0}, "default_rate"),
+        ({"grades": [grade("A", 0.2), grade("B", 0.2)]}, "grades: upper_probability does not increase"),
+        ({"grades": [grade("A", 0.2), grade("B", 0.9)]}, "grades: the last one ends at 0.9, not at 1"),
+        ({"grades": [grade("A", 0.2), grade("A", 1.0)]}, "grades: A appears twice"),
+    ],
+)  # fmt: skip
+def test_a_contract_of_version_4_that_cannot_be_served_is_refused_with_the_reason(
+    change: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "contract.json"
+    file.write_text(json.dumps({**GOLDEN_4, **change}))
+    with pytest.raises(ContractError, match=reason):
+        read_contract(file)
+
+
+@pytest.mark.parametrize("key", ["decision_rule", "grades", "default_rate"])
+def test_a_contract_of_version_4_without_one_of_its_keys_is_refused(key: str, tmp_path: Path) -> None:
+    file = tmp_path / "contract.json"
+    file.write_text(json.dumps(without(GOLDEN_4, key)))
+    with pytest.raises(ContractError, match=f"version 4 requires the key `{key}`"):
         read_contract(file)

@@ -18,7 +18,7 @@ from trainer.evaluation.gates import (
     quality_gates,
 )
 from trainer.evaluation.metrics import measure
-from trainer.export.contract import Contract, ProbabilityLimits, ScoreHistogram, feature_contracts
+from trainer.export.contract import Contract, KsMaximum, ProbabilityLimits, ScoreHistogram, feature_contracts
 
 LIMITS = GateLimits()
 
@@ -36,6 +36,9 @@ def contract_of(declaration: FeatureDeclaration) -> Contract:
         score_histogram=ScoreHistogram(edges=(0, 1), counts=(1,)),
         decision_threshold=0.5,
         probability_limits=ProbabilityLimits(floor=0.001, ceiling=0.99),
+        decision_rule=KsMaximum(),
+        grades=(),
+        default_rate=None,
         training_data_sha256="x",
     )
 

@@ -57,7 +57,7 @@ def test_a_version_is_self_contained_and_all_ways_to_load_it_agree(settings: Set
     assert not [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle", ".pt", ".data"}]
     contract = json.loads((folder / "contract.json").read_text())
     jsonschema.validate(contract, json.loads((REPOSITORY / "contracts/model-contract.schema.json").read_text()))
-    assert (contract["format_version"], contract["ignored"]) == (3, [])
+    assert (contract["format_version"], contract["ignored"]) == (4, [])
     frame = generate(200, 5)
     by_pyfunc = mlflow.pyfunc.load_model("models:/credit-risk@production").predict(frame)
     session = onnxruntime.InferenceSession(mlflow.onnx.load_model("models:/credit-risk@production").SerializeToString())
@@ -238,7 +238,7 @@ def test_excluded_protected_attributes_are_ignored_fields_and_still_monitored(se
     result = run(replace(settings, exclude_protected=True))
     folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
     contract = json.loads((folder / "contract.json").read_text())
-    assert contract["format_version"] == 3
+    assert contract["format_version"] == 4
     assert contract["ignored"] == ["gender", "marital_status"]
     assert len(contract["features"]) == 9
     assert not {feature["name"] for feature in contract["features"]} & set(contract["ignored"])

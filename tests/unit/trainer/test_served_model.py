@@ -37,7 +37,7 @@ def served(network: CalibratedNetwork, folder: Path, golden: str) -> CreditRiskM
 
 @pytest.fixture
 def model(network: CalibratedNetwork, tmp_path: Path) -> CreditRiskModel:
-    return served(network, tmp_path, "model-contract-3.json")
+    return served(network, tmp_path, "model-contract-4.json")
 
 
 def expected(network: CalibratedNetwork, score: float, code: int) -> float:

@@ -1,4 +1,4 @@
-"""The model contract, format versions 1 to 3, as docs/model-contract.md describes it."""
+"""The model contract, format versions 1 to 4, as docs/model-contract.md describes it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ FLOAT32_MAX = 3.4028234e38
 # Accepted beside the features: keeps an applicant on the same side of a canary.
 APPLICANT_ID = "applicant_id"
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+# How the probability of default may change as a value, or an ordered category, rises; None for any way.
+Direction = Literal["increasing", "decreasing"] | None
 
 
 class ContractError(ValueError):
@@ -25,7 +28,8 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     """A number with a unit; `minimum` and `maximum` are both allowed values.
 
     From version 3 on: whether it may be missing, numbers that mean that it is, and the range seen in training, to which
-    the network clamps.
+    the network clamps. From version 4 on: how the probability of default follows it, and what an adverse-action notice
+    says of it.
     """
 
     name: NonEmpty
@@ -39,6 +43,8 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     missing_values: tuple[float, ...] | UnsetType = UNSET
     training_minimum: float | UnsetType = UNSET
     training_maximum: float | UnsetType = UNSET
+    monotonic: Direction | UnsetType = UNSET
+    adverse_action: str | UnsetType = UNSET
 
     @property
     def training_range(self) -> tuple[float, float]:
@@ -59,6 +65,8 @@ class CategoricalFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """One of a list of categories; a category's index is its code in the model's input.
 
     From version 3 on: whether it may be missing, texts that mean that it is, and whether any other text is accepted.
+    From version 4 on: how the probability of default follows the order of the categories, and what an adverse-action
+    notice says of it.
     """
 
     name: NonEmpty
@@ -69,6 +77,8 @@ class CategoricalFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     missing: bool | UnsetType = UNSET
     missing_values: tuple[str, ...] | UnsetType = UNSET
     other: bool | UnsetType = UNSET
+    monotonic: Direction | UnsetType = UNSET
+    adverse_action: str | UnsetType = UNSET
 
     @property
     def missing_code(self) -> int:
@@ -103,18 +113,53 @@ class ProbabilityLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     ceiling: float
 
 
+class KsMaximum(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="ks_maximum"):
+    """The threshold at which the Kolmogorov-Smirnov distance of defaults and repaid loans is greatest."""
+
+
+class ApprovalRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="approval_rate"):
+    """The threshold that approves a share of the applications."""
+
+    approval_rate: Share
+
+
+class ExpectedCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="expected_cost"):
+    """The threshold from which a loan's expected loss exceeds what it earns; both are shares of the loan."""
+
+    loss_given_default: Share
+    margin: Share
+
+
+class Fixed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="fixed"):
+    """A threshold that people chose."""
+
+
+DecisionRule = KsMaximum | ApprovalRate | ExpectedCost | Fixed
+
+
+class Grade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A grade of the master scale, which ends where the next one begins."""
+
+    name: NonEmpty
+    upper_probability: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    expected_default_rate: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything the service knows about a model except the network itself."""
 
-    format_version: Literal[1, 2, 3]
+    format_version: Literal[1, 2, 3, 4]
     model_name: NonEmpty
     features: Annotated[tuple[Feature, ...], msgspec.Meta(min_length=1)]
     reference_applicant: dict[str, float | str]
     score_histogram: Histogram
-    decision_threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    decision_threshold: Share
     training_data_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     ignored: tuple[NonEmpty, ...] = ()
     probability_limits: ProbabilityLimits | UnsetType = UNSET
+    decision_rule: DecisionRule | UnsetType = UNSET
+    grades: tuple[Grade, ...] | UnsetType = UNSET
+    default_rate: Share | UnsetType | None = UNSET
 
     @property
     def numeric(self) -> tuple[NumericFeature, ...]:
@@ -132,9 +177,12 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return len(self.features) + len(self.ignored)
 
 
-_VERSION_3_KEYS = frozenset({
-    "missing", "missing_values", "training_minimum", "training_maximum", "other", "probability_limits",
-})  # fmt: skip
+# The format version from which on a contract, or each of its features, has a key; `ignored` is checked by itself.
+_SINCE = {
+    **dict.fromkeys(("missing", "missing_values", "training_minimum", "training_maximum", "other"), 3),
+    "probability_limits": 3,
+    **dict.fromkeys(("monotonic", "adverse_action", "decision_rule", "grades", "default_rate"), 4),
+}
 
 
 class _IgnoredKey(msgspec.Struct):
@@ -152,7 +200,7 @@ def read_contract(file: Path) -> Contract:
         contract = msgspec.json.decode(document, type=Contract)
         has_ignored = msgspec.json.decode(document, type=_IgnoredKey).ignored is not UNSET
     except msgspec.MsgspecError as error:
-        raise ContractError(f"{file.name} is not a contract of format version 1, 2 or 3: {error}") from error
+        raise ContractError(f"{file.name} is not a contract of format version 1, 2, 3 or 4: {error}") from error
     if rule := next(_wrong_keys(contract, has_ignored=has_ignored), None):
         raise ContractError(f"{file.name}: format version {contract.format_version} {rule}")
     if problem := next(_contradictions(contract), None):
@@ -166,9 +214,9 @@ def _wrong_keys(contract: Contract, *, has_ignored: bool) -> Iterator[str]:
         yield "has no key `ignored`" if has_ignored else "requires the key `ignored`"
     parts = [("", contract), *((f"{feature.name}: ", feature) for feature in contract.features)]
     for where, part in parts:
-        for key in _VERSION_3_KEYS.intersection(part.__struct_fields__):
+        for key in (key for key in part.__struct_fields__ if key in _SINCE):
             has_key = getattr(part, key) is not UNSET
-            if has_key != (contract.format_version >= 3):
+            if has_key != (contract.format_version >= _SINCE[key]):
                 yield f"{'has no' if has_key else 'requires the'} key `{key}`" + (f" in {where[:-2]}" if where else "")
 
 
@@ -190,6 +238,7 @@ def _contradictions(contract: Contract) -> Iterator[str]:
     if not isinstance(limits, UnsetType) and not 0 < limits.floor < limits.ceiling < 1:
         yield f"probability_limits: 0 < {limits.floor} < {limits.ceiling} < 1 does not hold"
     yield from _histogram_contradictions(contract.score_histogram)
+    yield from _grade_contradictions(contract.grades or ())
 
 
 def _number_contradictions(number: NumericFeature) -> Iterator[str]:
@@ -235,3 +284,12 @@ def _histogram_contradictions(histogram: Histogram) -> Iterator[str]:
         yield "score_histogram.edges do not increase"
     if len(edges) != len(counts) + 1:
         yield "score_histogram must have one more edge than counts"
+
+
+def _grade_contradictions(grades: Sequence[Grade]) -> Iterator[str]:
+    names = [grade.name for grade in grades]
+    yield from (f"grades: {name} appears twice" for name in sorted(set(names)) if names.count(name) > 1)
+    if any(worse.upper_probability <= better.upper_probability for better, worse in itertools.pairwise(grades)):
+        yield "grades: upper_probability does not increase"
+    if grades and grades[-1].upper_probability < 1:
+        yield f"grades: the last one ends at {grades[-1].upper_probability}, not at 1"

@@ -26,6 +26,8 @@ class _Feature(_Part):
     reason_code: str
     # Format versions 1 and 2 do not have it: nothing may be missing.
     missing: bool = False
+    # Format versions 1 to 3 do not have it: the probability of default may follow the value in any way.
+    monotonic: Literal["increasing", "decreasing"] | None = None
 
 
 class NumericFeature(_Feature):
@@ -53,7 +55,7 @@ Feature = NumericFeature | CategoricalFeature
 class Contract(_Part):
     """The part of a model contract that says which requests the model accepts."""
 
-    format_version: Literal[1, 2, 3]
+    format_version: Literal[1, 2, 3, 4]
     features: tuple[Annotated[Feature, Field(discriminator="kind")], ...]
     # Fields of older models that the service accepts and discards; format version 1 has none.
     ignored: tuple[str, ...] | None = None
@@ -65,9 +67,10 @@ class Contract(_Part):
         return self
 
     @model_validator(mode="after")
-    def _version_3_says_what_may_be_missing(self) -> Self:
+    def _later_versions_say_what_may_be_missing_and_which_way_scores_go(self) -> Self:
         for feature in self.features if self.format_version > 2 else ():
             required = {"missing", "missing_values"} | ({"other"} if feature.kind == "categorical" else set())
+            required |= {"monotonic"} if self.format_version > 3 else set()
             if absent := sorted(required - feature.model_fields_set):
                 raise ValueError(f"{feature.name}: `{absent[0]}` is required in format version {self.format_version}")
         return self
@@ -137,9 +140,12 @@ def _changed(old: Feature, new: Feature) -> Iterator[Problem]:
         case NumericFeature(), NumericFeature():
             yield from _changed_number(old, new)
             yield from _changed_missing(old, new)
+            yield from _changed_direction(old, new)
         case CategoricalFeature(), CategoricalFeature():
             yield from _changed_categories(old, new)
             yield from _changed_missing(old, new)
+            yield from _changed_direction(old, new)
+            yield from _changed_order(old, new)
         case _:
             yield Problem(new.name, "kind-changed", f"{old.kind} in the champion, {new.kind} in the canary")
     if old.reason_code != new.reason_code:
@@ -175,3 +181,23 @@ def _changed_missing(old: Feature, new: Feature) -> Iterator[Problem]:
     elif removed := [str(value) for value in old.missing_values if value not in new.missing_values]:
         detail = f"{', '.join(removed)} means missing for the champion only; keep it under `missing_values`"
         yield Problem(new.name, "missing-value-removed", detail)
+
+
+def _changed_direction(old: Feature, new: Feature) -> Iterator[Problem]:
+    if old.monotonic not in (None, new.monotonic):
+        detail = (f"{old.monotonic} in the champion, {new.monotonic or 'unconstrained'} in the canary; declare "
+                  f"`monotonic` as `{old.monotonic}`")  # fmt: skip
+        yield Problem(new.name, "monotonicity-dropped", detail)
+
+
+def _changed_order(old: CategoricalFeature, new: CategoricalFeature) -> Iterator[Problem]:
+    """Compare the order of the categories where both models promise to follow one."""
+    if old.monotonic is None or old.monotonic != new.monotonic:
+        return
+    kept = [category for category in old.categories if category in new.categories]
+    if kept != [category for category in new.categories if category in kept]:
+        detail = f"the champion's order is {', '.join(kept)}, the canary has another; keep the champion's"
+        yield Problem(new.name, "monotonicity-dropped", detail)
+    elif outside := [name for name in old.categories if name not in kept and (new.other or name in new.missing_values)]:
+        detail = f"{', '.join(outside)} is no part of the canary's order; keep every category of the champion"
+        yield Problem(new.name, "monotonicity-dropped", detail)

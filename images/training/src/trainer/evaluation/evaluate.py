@@ -19,6 +19,7 @@ from trainer.export.contract import (
     CONTRACT_FILE,
     MODEL_FILE,
     Contract,
+    KsMaximum,
     ProbabilityLimits,
     feature_contracts,
     reference_applicant,
@@ -104,6 +105,9 @@ def evaluate(
         score_histogram=score_histogram(np.zeros(0)),
         decision_threshold=threshold,
         probability_limits=ProbabilityLimits(**asdict(supported)),
+        decision_rule=KsMaximum(),
+        grades=(),
+        default_rate=None,
         training_data_sha256=data_sha256,
     )
     _write(contract, folder)

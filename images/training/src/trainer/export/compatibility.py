@@ -19,6 +19,7 @@ class Code(StrEnum):
     OTHER_REFUSED = "other-refused"
     MISSING_REFUSED = "missing-refused"
     MISSING_VALUE_REMOVED = "missing-value-removed"
+    MONOTONICITY_DROPPED = "monotonicity-dropped"
     REASON_CODE_CHANGED = "reason-code-changed"
 
 
@@ -32,6 +33,7 @@ REMEDIES = {
     Code.OTHER_REFUSED: "declare `other` for it",
     Code.MISSING_REFUSED: "declare it with `missing` as `allowed`",
     Code.MISSING_VALUE_REMOVED: "keep the value under `missing_values`",
+    Code.MONOTONICITY_DROPPED: "declare the old `monotonic`, and the old categories in their order",
     Code.REASON_CODE_CHANGED: "declare the old reason code",
 }
 
@@ -83,9 +85,12 @@ def _changes(before: FeatureContract, now: FeatureContract) -> Iterator[tuple[Co
     if isinstance(before, NumericContract) and isinstance(now, NumericContract):
         yield from _numeric_changes(before, now)
         yield from _missing_changes(before, now)
+        yield from _direction_changes(before, now)
     elif isinstance(before, CategoricalContract) and isinstance(now, CategoricalContract):
         yield from _categorical_changes(before, now)
         yield from _missing_changes(before, now)
+        yield from _direction_changes(before, now)
+        yield from _order_changes(before, now)
     else:
         yield Code.KIND_CHANGED, f"was {before.kind}, is {now.kind}"
     if before.reason_code != now.reason_code:
@@ -115,3 +120,21 @@ def _missing_changes(before: FeatureContract, now: FeatureContract) -> Iterator[
         yield Code.MISSING_REFUSED, "it may no longer be missing"
     elif removed := [str(value) for value in before.missing_values if value not in now.missing_values]:
         yield Code.MISSING_VALUE_REMOVED, f"no longer mean missing: {', '.join(removed)}"
+
+
+def _direction_changes(before: FeatureContract, now: FeatureContract) -> Iterator[tuple[Code, str]]:
+    if before.monotonic not in (None, now.monotonic):
+        yield Code.MONOTONICITY_DROPPED, f"was {before.monotonic}, is {now.monotonic or 'unconstrained'}"
+
+
+def _order_changes(before: CategoricalContract, now: CategoricalContract) -> Iterator[tuple[Code, str]]:
+    """Compare the order of the categories where both models promise to follow one."""
+    if before.monotonic is None or before.monotonic != now.monotonic:
+        return
+    kept = [category for category in before.categories if category in now.categories]
+    if kept != [category for category in now.categories if category in kept]:
+        yield Code.MONOTONICITY_DROPPED, f"the categories were in the order {', '.join(kept)}"
+    elif outside := [
+        name for name in before.categories if name not in kept and (now.other or name in now.missing_values)
+    ]:
+        yield Code.MONOTONICITY_DROPPED, f"no longer part of the order: {', '.join(outside)}"

@@ -1,13 +1,15 @@
 """`contract.json`: everything but the network that passes from training to serving (see docs/model-contract.md)."""
 
 import hashlib
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from trainer.data.declaration import Feature, FeatureDeclaration, NumericFeature
 
@@ -19,6 +21,10 @@ _HISTOGRAM_BINS = 20
 _TRAINING_ONLY = {"missing", "other", "ordered", "parse", "date_format", "reference_date"}
 # Of models whose contract does not say: their sigmoid's own limits are hardly wider.
 _UNLIMITED = {"floor": 1e-9, "ceiling": 1 - 1e-9}
+# Of models whose contract does not say: this is how their threshold was chosen.
+_ADDED_BY_4: dict[str, Any] = {"decision_rule": {"method": "ks_maximum"}, "grades": (), "default_rate": None}
+Direction = Literal["increasing", "decreasing"]
+_Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Strict(BaseModel):
@@ -29,7 +35,8 @@ class NumericContract(_Strict):
     """A numeric feature of an application.
 
     `missing_values` are numbers that mean that the value is missing; `training_minimum` and `training_maximum` bound
-    what the network learned from.
+    what the network learned from. `monotonic` is the direction in which the probability of default follows the value,
+    and `adverse_action` what a notice says of it.
     """
 
     name: str
@@ -41,8 +48,10 @@ class NumericContract(_Strict):
     missing_values: tuple[float, ...]
     training_minimum: float
     training_maximum: float
+    monotonic: Direction | None
     description: str
     reason_code: str
+    adverse_action: str
     protected: bool
 
     @model_validator(mode="after")
@@ -57,7 +66,8 @@ class CategoricalContract(_Strict):
     """A categorical feature of an application.
 
     `missing_values` are texts that mean that the value is missing; `other` accepts texts outside `categories`, all as
-    one more category.
+    one more category. `monotonic` is the direction in which the probability of default follows the order of the
+    categories, and `adverse_action` what a notice says of the feature.
     """
 
     name: str
@@ -66,8 +76,10 @@ class CategoricalContract(_Strict):
     missing: bool
     missing_values: tuple[str, ...]
     other: bool
+    monotonic: Direction | None
     description: str
     reason_code: str
+    adverse_action: str
     protected: bool
 
     @model_validator(mode="after")
@@ -106,16 +118,57 @@ class ProbabilityLimits(_Strict):
         return self
 
 
+class KsMaximum(_Strict):
+    """The threshold at which the Kolmogorov-Smirnov distance of defaults and repaid loans is greatest."""
+
+    method: Literal["ks_maximum"] = "ks_maximum"
+
+
+class ApprovalRate(_Strict):
+    """The threshold that approves a share of the applications."""
+
+    method: Literal["approval_rate"] = "approval_rate"
+    approval_rate: _Share
+
+
+class ExpectedCost(_Strict):
+    """The threshold from which a loan's expected loss exceeds what it earns; both are shares of the loan."""
+
+    method: Literal["expected_cost"] = "expected_cost"
+    loss_given_default: _Share
+    margin: _Share
+
+
+class Fixed(_Strict):
+    """A threshold that people chose."""
+
+    method: Literal["fixed"] = "fixed"
+
+
+DecisionRule = Annotated[KsMaximum | ApprovalRate | ExpectedCost | Fixed, Field(discriminator="method")]
+
+
+class Grade(_Strict):
+    """A grade of the master scale, which ends where the next one begins."""
+
+    name: str = Field(min_length=1)
+    upper_probability: float = Field(gt=0, le=1)
+    expected_default_rate: float = Field(ge=0, le=1)
+
+
 class Contract(_Strict):
-    """Format version 3 of the model contract; versions 1 and 2 are read as if they were.
+    """Format version 4 of the model contract; versions 1 to 3 are read as if they were.
 
     Attributes:
         features: What an application must contain.
         ignored: Fields that clients of an older model may still send; the service discards their values.
         probability_limits: The lowest and highest probability of default that the model answers.
+        decision_rule: How the decision threshold was chosen.
+        grades: The master scale, from the best to the worst grade; empty if none is declared.
+        default_rate: The through-the-cycle default rate to which the probabilities were calibrated, if any.
     """
 
-    format_version: Literal[3] = 3
+    format_version: Literal[4] = 4
     model_name: str
     features: tuple[FeatureContract, ...]
     ignored: tuple[Annotated[str, Field(min_length=1)], ...]
@@ -123,6 +176,9 @@ class Contract(_Strict):
     score_histogram: ScoreHistogram
     decision_threshold: float
     probability_limits: ProbabilityLimits
+    decision_rule: DecisionRule
+    grades: tuple[Grade, ...]
+    default_rate: _Share | None
     training_data_sha256: str
 
     @model_validator(mode="before")
@@ -133,13 +189,11 @@ class Contract(_Strict):
         if document.get("format_version") == 1 and "ignored" not in document:
             document = {**document, "format_version": 2, "ignored": ()}
         if document.get("format_version") == 2 and "probability_limits" not in document:
-            features = document.get("features")
-            document = {
-                **document,
-                "format_version": 3,
-                "features": [*map(_upgraded, features)] if isinstance(features, list | tuple) else features,
-                "probability_limits": _UNLIMITED,
-            }
+            features = _each(_upgraded_to_3, document.get("features"))
+            document = {**document, "format_version": 3, "features": features, "probability_limits": _UNLIMITED}
+        if document.get("format_version") == 3 and not _ADDED_BY_4.keys() & document:
+            features = _each(_upgraded_to_4, document.get("features"))
+            document = {**document, "format_version": 4, "features": features, **_ADDED_BY_4}
         return document
 
     @model_validator(mode="after")
@@ -149,8 +203,23 @@ class Contract(_Strict):
             raise ValueError(f"listed more than once under `features` and `ignored`: {', '.join(repeated)}")
         return self
 
+    @field_validator("grades")
+    @classmethod
+    def _grades_divide_all_probabilities(cls, grades: tuple[Grade, ...]) -> tuple[Grade, ...]:
+        ends = [grade.upper_probability for grade in grades]
+        if any(worse <= better for better, worse in pairwise(ends)) or (ends and ends[-1] < 1):
+            raise ValueError(f"upper_probability must rise to 1, but is {', '.join(map(str, ends))}")
+        names = [grade.name for grade in grades]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"more than one grade is named {', '.join(repeated)}")
+        return grades
 
-def _upgraded(feature: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+
+def _each(upgraded: Callable[[Any], Any], features: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+    return [*map(upgraded, features)] if isinstance(features, list | tuple) else features
+
+
+def _upgraded_to_3(feature: Any) -> Any:  # noqa: ANN401 - whatever the file holds
     """Return a feature of format version 2 as one of version 3, which refuses what version 2 refused."""
     if not isinstance(feature, dict) or "missing" in feature:
         return feature
@@ -160,6 +229,13 @@ def _upgraded(feature: Any) -> Any:  # noqa: ANN401 - whatever the file holds
     return {"missing": False, "missing_values": (), **reach, **feature}
 
 
+def _upgraded_to_4(feature: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Return a feature of format version 3 as one of version 4, which promises nothing about its direction."""
+    if not isinstance(feature, dict) or "monotonic" in feature:
+        return feature
+    return {"monotonic": None, "adverse_action": "", **feature}
+
+
 def feature_contracts(declaration: FeatureDeclaration, training: pd.DataFrame) -> tuple[FeatureContract, ...]:
     """Return a resolved declaration's features without what only training needs, and with the training rows' ranges."""
     return tuple(_feature_contract(feature, training[feature.name]) for feature in declaration.features)
@@ -167,6 +243,7 @@ def feature_contracts(declaration: FeatureDeclaration, training: pd.DataFrame) -
 
 def _feature_contract(feature: Feature, values: pd.Series) -> FeatureContract:
     shared = feature.model_dump(exclude=_TRAINING_ONLY) | {"missing": feature.may_be_missing}
+    shared |= {"monotonic": None, "adverse_action": ""}
     if isinstance(feature, NumericFeature):
         return NumericContract(**shared, training_minimum=float(values.min()), training_maximum=float(values.max()))
     return CategoricalContract(**shared, other=bool(feature.other))

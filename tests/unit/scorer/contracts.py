@@ -35,11 +35,13 @@ def agreement(name: str) -> Any:
 _ADDED_BY_3 = {
     "missing", "missing_values", "training_minimum", "training_maximum", "other", "probability_limits",
 }  # fmt: skip
+_ADDED_BY_4 = {"monotonic", "adverse_action", "decision_rule", "grades", "default_rate"}
 
 
 def as_version(document: dict[str, Any], version: int) -> dict[str, Any]:
-    """Return a contract of version 2 or 3 as one of an older version, without the keys that came later."""
-    dropped = (_ADDED_BY_3 if version < 3 else set()) | ({"ignored"} if version < 2 else set())
+    """Return a contract of version 2, 3 or 4 as one of an older version, without the keys that came later."""
+    later = {4: _ADDED_BY_4, 3: _ADDED_BY_3, 2: {"ignored"}}
+    dropped = {key for since, keys in later.items() if version < since for key in keys}
     features = [
         {name: value for name, value in feature.items() if name not in dropped} for feature in document["features"]
     ]

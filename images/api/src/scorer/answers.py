@@ -33,6 +33,9 @@ class Reason(msgspec.Struct, frozen=True, gc=False):
     contribution: Annotated[float, Meta(description="In log-odds of default; above zero")]
     points: Annotated[float, Meta(description="Score points that the feature cost; below zero")]
     missing: Annotated[Literal[True] | UnsetType, Meta(description="If the value was not provided")] = UNSET
+    adverse_action: Annotated[
+        str | UnsetType, Meta(description="What an adverse-action notice says, if the model has a text for the feature")
+    ] = UNSET
 
 
 class Contribution(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,8 @@ from scorer.contract import Contract
 from scorer.problems import FieldProblem, Problem
 
 _REASONS, _WARNINGS = "reasons", "warnings"
+# Regulation B's commentary (12 CFR 1002.9(b)(2), comment 1): more than four are not likely to help the applicant.
+_USUAL_REASONS = 4
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -17,7 +19,7 @@ class Query(NamedTuple):
     """What a request asks for beside scores.
 
     Attributes:
-        reasons: At most how many reasons; 0 for none.
+        reasons: At most how many reasons; 0 for none, four if the request does not say how many.
         warnings: Whether the answer tells of unusual values.
     """
 
@@ -57,8 +59,9 @@ def describe_query(contract: Contract | None, *, reasons: bool) -> list[dict[str
     most = {
         "name": _REASONS,
         "in": "query",
-        "description": "Return at most this many principal reasons, most harmful first",
+        "description": f"Return at most this many principal reasons, most harmful first; {_USUAL_REASONS} if empty",
         "schema": {"type": "integer", "minimum": 1, **maximum},
+        "allowEmptyValue": True,
     }
     told = {
         "name": _WARNINGS,
@@ -70,8 +73,12 @@ def describe_query(contract: Contract | None, *, reasons: bool) -> list[dict[str
 
 
 def _read_reasons(text: str, most: int) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most:
-        return int(text)
+    if not text:
+        return min(_USUAL_REASONS, most)
+    # 2.0 is an integer, as JSON Schema understands them.
+    digits = text.removesuffix(".0")
+    if digits.isascii() and digits.isdigit() and len(digits) < 10 and 1 <= int(digits) <= most:
+        return int(digits)
     raise _invalid(_REASONS, f"is {text[:80]!r}", f"an integer from 1 to {most}")
 
 

@@ -3,7 +3,8 @@
 Contributions are Shapley values of the log-odds, in the closed form of Kernel SHAP (Lundberg and Lee, 2017) restricted
 to its heaviest coalitions, those of one feature and of all but one: the mean of what a feature changes if it joins
 first and if it joins last, plus an equal share of what is then missing from the difference to the reference. They sum
-to that difference by construction, and are exact if features interact at most in pairs. docs/scoring.md has details.
+to that difference by construction, and are exact if features interact at most in pairs. If the network promises in
+which direction it follows a feature, the contribution never has the other sign. docs/scoring.md has details.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from scorer.model.scorecard import log_odds, log_odds_of
 # Units that sentences leave out.
 _PURE_NUMBERS = ("", "ratio")
 METHOD = "kernel-shap-pairs"
+_DIRECTIONS = {"increasing": 1, "decreasing": -1, None: 0}
 Doubles = npt.NDArray[np.float64]
 Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
 
@@ -52,6 +54,9 @@ class Explainer:
         columns = [*contract.numeric, *contract.categorical]
         self._columns = [columns.index(feature) for feature in contract.features]
         self._width = len(contract.numeric)
+        self._directions = np.array([_DIRECTIONS[feature.monotonic or None] for feature in columns])
+        # Larger codes mean missing or other, which are outside of the order.
+        self._counts = np.array([len(feature.categories) for feature in contract.categorical], np.int64)
         self._names = [feature.name for feature in contract.features]
         self._protected = [feature.protected for feature in contract.features]
         reference = [*self._numeric[0].tolist(), *self._codes[0].tolist()]
@@ -104,10 +109,21 @@ class Explainer:
         whole, without, alone = found[:, 0], found[:, 1 : features + 1], found[:, features + 1 :]
         first = np.concatenate([alone - self._reference, self._alone[codes + self._offsets]], axis=1)
         difference = whole - self._reference
-        contributions = shapley_of_pairs(first, whole[:, None] - without, difference, different)[:, self._columns]
+        contributions = shapley_of_pairs(first, whole[:, None] - without, difference, different)
+        if self._directions.any():
+            contributions = keep_signs(contributions, self._signs(numeric, codes), difference, different)
+        contributions = contributions[:, self._columns]
         values = np.concatenate([numeric, codes], axis=1, dtype=np.float64)[:, self._columns]
         columns = (scores[:, 0], difference, values, contributions)
         return [*map(Explanation, *(column.tolist() for column in columns))]
+
+    def _signs(self, numeric: FloatRows, codes: CodeRows) -> npt.NDArray[np.float64]:
+        """Return 1 where a value can only raise the risk, -1 where it can only lower it, else 0; [N, columns]."""
+        known = codes < self._counts
+        # No number is above or below NaN.
+        above = np.concatenate([numeric > self._numeric, (codes > self._codes) & known], axis=1)
+        below = np.concatenate([numeric < self._numeric, codes < self._codes], axis=1)
+        return self._directions * (above.astype(np.float64) - below)
 
     def reasons(self, explanation: Explanation, most: int, points_per_log_odds: float) -> tuple[Reason, ...]:
         """Return at most `most` features that raised the risk, most harmful first; protected ones are left out."""
@@ -121,7 +137,11 @@ class Explainer:
         value, points = explanation.values[index], -contribution * points_per_log_odds
         sentence = self._sentences[index](value)
         missing: Literal[True] | UnsetType = True if _is_missing(feature, value) else UNSET
-        return Reason(feature.name, feature.reason_code, sentence, contribution, points, missing)
+        notice: str | UnsetType = feature.adverse_action or UNSET
+        # What a text says of a value is not true of its absence.
+        if notice and missing:
+            notice = f"{feature.description or feature.name} was not provided"
+        return Reason(feature.name, feature.reason_code, sentence, contribution, points, missing, notice)
 
     def audit(self, explanation: Explanation) -> Audit:
         """Return how the reasons were computed, including the contributions of protected attributes."""
@@ -176,6 +196,39 @@ def shapley_of_pairs(first: Doubles, last: Doubles, difference: Doubles, playing
     middle = np.where(playing, (first + last) / 2, 0.0)
     missing = (difference - middle.sum(1)) / np.maximum(playing.sum(1), 1)
     return np.where(playing, middle + missing[:, None], 0.0)
+
+
+def keep_signs(contributions: Doubles, signs: Doubles, difference: Doubles, playing: npt.NDArray[np.bool_]) -> Doubles:
+    """Return the nearest contributions with the same sums of which none contradicts its sign.
+
+    Exact Shapley values of a model that is monotonic in a feature have the sign of what its value does to the risk, so
+    the nearest ones by Euclidean distance are never further from the exact ones. They differ by one amount from the
+    given ones, or are zero (as in the projection onto the simplex of Duchi et al., 2008).
+
+    Args:
+        contributions: float64 [N, players], zero for players that take no part.
+        signs: 1 where a contribution must not be below zero, -1 where it must not be above it, else 0; [N, players].
+        difference: What the contributions of each game must sum to, [N].
+        playing: Which players take part in a game, [N, players].
+    """
+    rows = (contributions * signs < 0).any(1)
+    if not rows.any():
+        return contributions
+    given, sign, total, taking_part = contributions[rows], signs[rows], difference[rows], playing[rows]
+    # The sum rises with the amount, and changes its slope only where a contribution becomes zero.
+    amounts = np.sort(-given, axis=1)
+    moved = given[:, None] + amounts[:, :, None]
+    sums = np.where(taking_part[:, None] & (moved * sign[:, None] >= 0), moved, 0).sum(2)
+    edges = np.concatenate([amounts[:, :1] - 2, amounts, amounts[:, -1:] + 2], axis=1)
+    game, segment = np.arange(len(given)), (sums <= total[:, None]).sum(1)
+    within = (edges[game, segment] + edges[game, segment + 1]) / 2
+    moving = taking_part & ((given + within[:, None]) * sign >= 0)
+    amount = (total - np.where(moving, given, 0).sum(1)) / np.maximum(moving.sum(1), 1)
+    found = np.where(moving, given + amount[:, None], 0)
+    kept = contributions.copy()
+    # Where noise of float32 leaves no such contributions, the signs count more than the sum.
+    kept[rows] = np.where(found * sign < 0, 0, found)
+    return kept
 
 
 def _plain(value: float) -> str:

@@ -1,11 +1,13 @@
 """Accuracy of the trainer's network and of alternatives on seeded 80/20 splits.
 
 python benchmarks/training/accuracy.py [loans.csv] --seeds 5 --first-seed 200 --models ours catboost
+python benchmarks/training/accuracy.py loans.csv --monotonic credit_score=decreasing \
+    --models ours "ours, monotonic" HistGradientBoosting "HistGradientBoosting, monotonic"
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, fields
 from pathlib import Path
 
@@ -28,7 +30,12 @@ Vector = npt.NDArray[np.float64]
 
 
 def ours(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
-    """Return the test rows' probabilities of default from the trainer with its defaults."""
+    """Return the test rows' probabilities of default from the trainer with its defaults, and without directions."""
+    return ours_monotonic(training, test, with_directions(declaration, dict.fromkeys(declaration.names)), seed)
+
+
+def ours_monotonic(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
+    """Return the same from a network that keeps the declared directions."""
     fitted = fit(
         training,
         inputs=declaration.inputs,
@@ -57,6 +64,12 @@ def with_gradient_boosting(training: Dataset, test: Dataset, declaration: Featur
     return np.asarray(model.predict_proba(test.frame)[:, 1], dtype=np.float64)
 
 
+def with_monotonic_boosting(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
+    """Return the same with the directions that are declared for numbers."""
+    model = gradient_boosting(declaration, seed=seed, monotonic=True).fit(training.frame, training.target)
+    return np.asarray(model.predict_proba(test.frame)[:, 1], dtype=np.float64)
+
+
 def with_mlp_classifier(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
     """Return the same from scikit-learn with its default batch size."""
     model = mlp_classifier(declaration, seed=seed, batch_rows=200).fit(training.frame, training.target)
@@ -81,11 +94,25 @@ def with_plain_loop(training: Dataset, test: Dataset, declaration: FeatureDeclar
 Contender = Callable[[Dataset, Dataset, FeatureDeclaration, int], Vector]
 CONTENDERS: dict[str, Contender] = {
     "ours": ours,
+    "ours, monotonic": ours_monotonic,
     "catboost": with_catboost,
     "HistGradientBoosting": with_gradient_boosting,
+    "HistGradientBoosting, monotonic": with_monotonic_boosting,
     "plain loop": with_plain_loop,
     "MLPClassifier": with_mlp_classifier,
 }
+_CUSTOMARY = [name for name in CONTENDERS if "monotonic" not in name]
+
+
+def with_directions(declaration: FeatureDeclaration, directions: Mapping[str, str | None]) -> FeatureDeclaration:
+    """Return a declaration with other directions of the features that are named."""
+    unknown = set(directions) - set(declaration.names)
+    if unknown:
+        raise SystemExit(f"--monotonic: no features: {', '.join(sorted(unknown))}")
+    document = declaration.model_dump(mode="json")
+    for feature in document["features"]:
+        feature["monotonic"] = directions.get(feature["name"], feature["monotonic"])
+    return FeatureDeclaration.model_validate(document)
 
 
 def main() -> None:
@@ -94,9 +121,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=200, help="seed of the first split and of all contenders")
     parser.add_argument("--features", type=Path, default=BUILT_IN_DECLARATION)
-    parser.add_argument("--models", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--monotonic", nargs="+", default=[], metavar="FEATURE=DIRECTION", help="replace the declared")
+    parser.add_argument("--models", nargs="+", choices=CONTENDERS, default=_CUSTOMARY)
     arguments = parser.parse_args()
-    declaration = load_declaration(arguments.features)
+    directions = dict(each.split("=", 1) for each in arguments.monotonic)
+    declaration = with_directions(load_declaration(arguments.features), directions)
     table = read_table(arguments.data, declaration, scratch=Path(), synthetic_rows=20_000, seed=0)
     frame = validate(table, declaration, minimum_rows=500)
     declaration = resolve(declaration, frame, np.ones(len(frame), dtype=bool))

@@ -32,6 +32,11 @@ def load(document: dict[str, Any], folder: Path) -> FeatureDeclaration:
         ({"missing": "refused", "missing_values": [999]}, "annual_income: missing_values, but missing is refused"),
         ({"missing_values": [999, 999.0]}, "annual_income: a value is listed more than once under missing_values"),
         ({"other": True}, "other"),
+        ({"monotonic": "up"}, "monotonic: Input should be 'increasing' or 'decreasing'"),
+        ({"adverse_action": "Score too low"}, '"Score too low" speaks about "Score": .* names what about the feature'),
+        ({"adverse_action": "You failed our internal standards"}, 'speaks about "internal standards"'),
+        ({"adverse_action": "a\u0007b"}, "adverse-action text must not contain control characters"),
+        ({"adverse_action": "Too high", "protected": True}, "a protected attribute is never a reason: remove its"),
     ],
 )
 def test_an_invalid_feature_is_reported(
@@ -48,6 +53,7 @@ def test_an_invalid_feature_is_reported(
         ({"categories": ["A1"]}, "grade_subgrade: list at least 2 categories, or declare `other`"),
         ({"missing_values": ["A1"]}, "grade_subgrade: a category, but also under missing_values: A1"),
         ({"categories": [], "other": True}, "grade_subgrade: ordered, but no categories are listed"),
+        ({"ordered": False, "monotonic": "increasing"}, "grade_subgrade: monotonic, but its categories have no order"),
         ({"other": {"minimum_rows": 0}}, "other.minimum_rows: Input should be greater than or equal to 1"),
         ({"other": {"minimum_share": 1}}, "other.minimum_share: Input should be less than 1"),
     ],
@@ -188,3 +194,42 @@ def test_a_label_has_one_outcome(target: Any, message: str, document: dict[str, 
 def test_an_invalid_file_format_is_reported(file: Any, message: str, document: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=message):
         load({**document, "file": file}, tmp_path)
+
+
+def test_directions_and_adverse_action_texts_are_read(document: dict[str, Any], tmp_path: Path) -> None:
+    document["features"][0].update(monotonic="decreasing", adverse_action="  Your income  is too low\n")
+    document["features"][-1].update(monotonic="increasing")
+    declaration = load(document, tmp_path)
+    assert declaration.features[0].adverse_action == "Your income is too low"
+    assert declaration.inputs.directions == (-1, 0, 0, 0, 0)
+    assert [column.direction for column in declaration.inputs.categories] == [0, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "score too low", "Your credit score is too low", "Insufficient SCORES", "Failed our scoring system",
+        "Scorecard cut-off not met", "Your probability of default is too high", "Not within our internal policies",
+    ],
+)  # fmt: skip
+def test_a_text_about_the_score_is_no_adverse_action_reason(
+    text: str, document: dict[str, Any], tmp_path: Path
+) -> None:
+    document["features"][0]["adverse_action"] = text
+    with pytest.raises(BadInputError, match=r"features\.0\.numeric\.adverse_action: .*is no reason"):
+        load(document, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["Your debt-to-income ratio is too high", "Underscored late payments", "Zu hohe Schulden"]
+)
+def test_a_text_about_the_feature_is_one(text: str, document: dict[str, Any], tmp_path: Path) -> None:
+    document["features"][0]["adverse_action"] = text
+    assert load(document, tmp_path).features[0].adverse_action == text
+
+
+def test_two_features_with_the_same_text_are_refused(document: dict[str, Any], tmp_path: Path) -> None:
+    document["features"][0]["adverse_action"] = "Too high"
+    document["features"][1]["adverse_action"] = "too  HIGH"
+    with pytest.raises(BadInputError, match="adverse-action text used more than once: too high"):
+        load(document, tmp_path)

@@ -234,6 +234,23 @@ def test_only_auto_moves_the_production_pointer(mode: str, aliases: dict[str, st
     assert {name: str(version) for name, version in model.aliases.items()} == aliases
 
 
+def test_declared_directions_and_texts_are_in_the_contract_and_on_the_model_card(
+    settings: Settings, tmp_path: Path
+) -> None:
+    document = json.loads(settings.features.read_text(encoding="utf-8"))
+    document["features"][1].update(monotonic="increasing", adverse_action="Your debts are too high for your income")
+    features = tmp_path / "features.json"
+    features.write_text(json.dumps(document), encoding="utf-8")
+    run(replace(settings, features=features))
+    folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
+    _, debt, score = json.loads((folder / "contract.json").read_text())["features"][:3]
+    assert (debt["monotonic"], debt["adverse_action"]) == ("increasing", "Your debts are too high for your income")
+    assert (score["monotonic"], score["adverse_action"]) == (None, "")
+    card = str(MlflowClient().get_model_version("credit-risk", "1").description)
+    assert "| debt_to_income_ratio | increasing |" in card
+    assert "| credit_score | increasing |" not in card
+
+
 def test_excluded_protected_attributes_are_ignored_fields_and_still_monitored(settings: Settings) -> None:
     result = run(replace(settings, exclude_protected=True))
     folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from trainer.data.fields import Label, Labels, Name, Strict
+from trainer.data.fields import AdverseAction, Direction, Label, Labels, Name, Strict
 from trainer.data.file_format import FileFormat
 from trainer.data.inputs import CategoryInput, Inputs
 from trainer.errors import BadInputError
@@ -26,10 +26,31 @@ class Parse(StrEnum):
     DATE = "date"
 
 
-class _Missing(Strict):
-    """Whether a feature's value may be missing; if left open, it may if the training data has missing values."""
+class _Feature(Strict):
+    """What both kinds of features have.
+
+    Attributes:
+        missing: Whether the value may be missing; if left open, it may if the training data has missing values.
+        monotonic: The direction that the probability of default must keep as the value rises, whatever the data say.
+        adverse_action: What an adverse-action notice says if the feature led to the decline.
+        protected: Whether the law keeps the feature out of credit decisions; it is then never a reason.
+    """
 
     missing: Literal["allowed", "refused"] | None = None
+    monotonic: Direction | None = None
+    adverse_action: AdverseAction = ""
+    protected: bool = False
+
+    @model_validator(mode="after")
+    def _protected_attributes_are_no_reasons(self) -> Self:
+        if self.protected and self.adverse_action:
+            raise ValueError("a protected attribute is never a reason: remove its adverse_action")
+        return self
+
+    @property
+    def direction(self) -> int:
+        """1 if the probability of default may not fall as the value rises, -1 if it may not rise, else 0."""
+        return {"increasing": 1, "decreasing": -1, None: 0}[self.monotonic]
 
     @property
     def may_be_missing(self) -> bool:
@@ -44,7 +65,7 @@ def _check_missing_values(name: str, missing: str | None, values: tuple[float, .
         raise ValueError(f"{name}: a value is listed more than once under missing_values")
 
 
-class NumericFeature(_Missing):
+class NumericFeature(_Feature):
     """A number with a unit and an inclusive range of valid values.
 
     `missing_values` are numbers that mean that the value is missing, whether within the range or not.
@@ -66,7 +87,6 @@ class NumericFeature(_Missing):
     missing_values: tuple[float, ...] = ()
     description: str
     reason_code: str = Field(min_length=1)
-    protected: bool = False
     parse: Parse | None = None
     date_format: str = ""
     reference_date: str = ""
@@ -124,12 +144,12 @@ class OtherCategories(Strict):
     minimum_share: float = Field(default=0.0, ge=0, lt=1)
 
 
-class CategoricalFeature(_Missing):
+class CategoricalFeature(_Feature):
     """One of a list of categories.
 
     `missing_values` are texts that mean that the value is missing. `other` accepts categories outside the list, all as
     one; without a list, it is learned from the training rows. `ordered` means that the order of the list carries
-    information (grades, for example); only the network's encoding uses it.
+    information (grades, for example); the network's encoding and `monotonic` use it.
     """
 
     name: Name
@@ -140,7 +160,6 @@ class CategoricalFeature(_Missing):
     ordered: bool = False
     description: str
     reason_code: str = Field(min_length=1)
-    protected: bool = False
 
     @field_validator("other", mode="before")
     @classmethod
@@ -157,6 +176,8 @@ class CategoricalFeature(_Missing):
             raise ValueError(f"{self.name}: a category, but also under missing_values: {', '.join(both)}")
         if self.ordered and not self.categories:
             raise ValueError(f"{self.name}: ordered, but no categories are listed")
+        if self.monotonic and not self.ordered:
+            raise ValueError(f'{self.name}: monotonic, but its categories have no order; declare "ordered": true')
         _check_missing_values(self.name, self.missing, self.missing_values)
         return self
 
@@ -218,6 +239,7 @@ class FeatureDeclaration(Strict):
             ("feature name", [feature.name for feature in self.features]),
             ("reason code", [feature.reason_code for feature in self.features]),
             ("ignored field", list(self.ignored)),
+            ("adverse-action text", [text.casefold() for feature in self.features if (text := feature.adverse_action)]),
         ):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"{what} used more than once: {', '.join(repeated)}")
@@ -257,9 +279,16 @@ class FeatureDeclaration(Strict):
         return Inputs(
             missing=tuple(feature.may_be_missing for feature in self.numeric),
             categories=tuple(
-                CategoryInput(len(feature.categories), feature.ordered, feature.may_be_missing, bool(feature.other))
+                CategoryInput(
+                    len(feature.categories),
+                    ordered=feature.ordered,
+                    missing=feature.may_be_missing,
+                    other=bool(feature.other),
+                    direction=feature.direction,
+                )
                 for feature in self.categorical
             ),
+            directions=tuple(feature.direction for feature in self.numeric),
         )
 
     def without_protected(self) -> "FeatureDeclaration":

@@ -1,11 +1,17 @@
 """Field types of the feature declaration."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 # Beside the features, an application may hold this field; the service keeps the name for itself.
 RESERVED_NAMES = frozenset({"applicant_id"})
+# Regulation B, 12 CFR 1002.9(b)(2): that an applicant failed to reach a score, or a creditor's standards, is no reason.
+_NO_REASON = re.compile(
+    r"\b(scor(?:e[ds]?|ing)|scorecards?|probability of default|internal (?:standards?|polic(?:y|ies)|criteria))\b",
+    re.IGNORECASE,
+)
 
 
 def _as_text(value: object) -> object:
@@ -29,6 +35,21 @@ def _usable_as_name(name: str) -> str:
     return name
 
 
+def _names_what_led_to_the_decline(text: str) -> str:
+    text = " ".join(text.split())
+    if not text.isprintable():
+        raise ValueError(f"{text!r}: an adverse-action text must not contain control characters")
+    if found := _NO_REASON.search(text):
+        raise ValueError(
+            f'"{text}" speaks about "{found[0]}": an adverse-action text names what about the feature led to the '
+            'decline, such as "Your debt-to-income ratio is too high"; that a score was too low, or a standard not '
+            "met, is no reason (Regulation B, 12 CFR 1002.9(b)(2))"
+        )
+    return text
+
+
+Direction = Literal["increasing", "decreasing"]
+AdverseAction = Annotated[str, AfterValidator(_names_what_led_to_the_decline)]
 Label = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
 Labels = Annotated[tuple[Label, ...], BeforeValidator(_as_list)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_usable_as_name)]

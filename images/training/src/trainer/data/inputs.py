@@ -12,12 +12,15 @@ class CategoryInput:
         ordered: Whether the order of the categories carries information.
         missing: Whether the code `count`, for a missing value, may occur.
         other: Whether the code `count + 1`, for any category outside the list, may occur.
+        direction: 1 if the probability of default never falls as the code of a category rises, -1 if it never rises,
+            0 if it may do either.
     """
 
     count: int
     ordered: bool = False
     missing: bool = False
     other: bool = False
+    direction: int = 0
 
     @property
     def missing_code(self) -> int:
@@ -43,7 +46,10 @@ class Inputs:
     Attributes:
         missing: Whether each column of the input `numeric` may be missing (NaN).
         categories: The columns of the input `categorical`.
+        directions: 1 where the probability of default never falls as a number rises, -1 where it never rises, 0 where
+            it may do either; empty if it may for all numbers.
     """
 
     missing: tuple[bool, ...]
     categories: tuple[CategoryInput, ...]
+    directions: tuple[int, ...] = ()

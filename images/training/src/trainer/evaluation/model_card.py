@@ -74,6 +74,9 @@ def write_card(
             ),
         ),
         "",
+        "## Monotonic features",
+        *_monotonic(declaration),
+        "",
         "## Ignored fields",
         f"Clients may keep sending these fields; the service discards them: {', '.join(contract.ignored) or 'none'}.",
         "",
@@ -105,6 +108,20 @@ def _missing_values(declaration: FeatureDeclaration, evaluation: Evaluation) -> 
     return [
         "### Missing values",
         *_table(("feature", "missing in the training rows", "values that mean missing", "other categories"), lines),
+    ]
+
+
+def _monotonic(declaration: FeatureDeclaration) -> list[str]:
+    """Return which way the probability of default follows which features."""
+    found = [(feature.name, feature.monotonic) for feature in declaration.features if feature.monotonic]
+    if not found:
+        return ["None: as any feature rises, the probability of default may rise and fall."]
+    return [
+        "By the construction of the network, whatever the application's other values are, the probability of default "
+        "never falls as a feature that is increasing here rises, and never rises as one that is decreasing rises. "
+        "Missing values and other categories are outside of the order.",
+        "",
+        *_table(("feature", "probability of default"), found),
     ]
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from trainer.data.declaration import Feature, FeatureDeclaration, NumericFeature
+from trainer.data.fields import Direction
 
 MODEL_FILE = "model.onnx"
 CONTRACT_FILE = "contract.json"
@@ -23,7 +24,6 @@ _TRAINING_ONLY = {"missing", "other", "ordered", "parse", "date_format", "refere
 _UNLIMITED = {"floor": 1e-9, "ceiling": 1 - 1e-9}
 # Of models whose contract does not say: this is how their threshold was chosen.
 _ADDED_BY_4: dict[str, Any] = {"decision_rule": {"method": "ks_maximum"}, "grades": (), "default_rate": None}
-Direction = Literal["increasing", "decreasing"]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -243,7 +243,6 @@ def feature_contracts(declaration: FeatureDeclaration, training: pd.DataFrame) -
 
 def _feature_contract(feature: Feature, values: pd.Series) -> FeatureContract:
     shared = feature.model_dump(exclude=_TRAINING_ONLY) | {"missing": feature.may_be_missing}
-    shared |= {"monotonic": None, "adverse_action": ""}
     if isinstance(feature, NumericFeature):
         return NumericContract(**shared, training_minimum=float(values.min()), training_maximum=float(values.max()))
     return CategoricalContract(**shared, other=bool(feature.other))

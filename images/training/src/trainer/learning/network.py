@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.data.inputs import CategoryInput, Inputs
+from trainer.learning.monotone import constrain
 
 # Z-scores are clipped here: beyond it, a number is just "very large".
 CLIPPED_AT = 4.0
@@ -107,6 +108,11 @@ class Encoder(nn.Module):
         self.categorical_features = len(codes)
         indicators = sum(encoding.inputs.missing)
         self.out_features = self.numeric_features + sum(pieces) + indicators + sum(table.shape[1] for table in codes)
+        directions = torch.tensor(encoding.inputs.directions or (0,) * len(pieces), dtype=torch.float32)
+        self.directions = torch.cat(
+            [directions, directions[torch.as_tensor(column)], torch.zeros(indicators)]
+            + [_code_directions(*both) for both in zip(encoding.inputs.categories, codes, strict=True)]
+        )
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Encode float32 [N, numeric] and int64 [N, categorical] as float32 [N, out_features]."""
@@ -139,6 +145,14 @@ def _codes(column: CategoryInput) -> Tensor:
     for place, code in enumerate(more):
         table[code, known.shape[1] + place] = 1
     return table
+
+
+def _code_directions(column: CategoryInput, table: Tensor) -> Tensor:
+    """Return the direction of each column of a thermometer code, [columns]; missing and other have none."""
+    directions = torch.zeros(table.shape[1])
+    if column.direction:
+        directions[: column.count - 1] = column.direction
+    return directions
 
 
 class PackedLinear(nn.Module):
@@ -190,6 +204,8 @@ class RiskNetwork(nn.Module):
         )
         self.dropout = ByteDropout(architecture.dropout)
         self.output = PackedLinear(architecture.heads, widths[-1], 1)
+        if self.encoder.directions.any():
+            constrain([*cast("list[PackedLinear]", list(self.layers)), self.output], self.encoder.directions)
 
     def forward(self, numeric: Tensor, categorical: Tensor, heads: slice = slice(None)) -> Tensor:
         """Return logits of default from the selected heads, float32 [heads, N]."""

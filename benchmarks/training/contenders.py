@@ -66,10 +66,10 @@ def mlp_classifier(declaration: FeatureDeclaration, *, seed: int, batch_rows: in
     return make_pipeline(columns, model)
 
 
-def gradient_boosting(declaration: FeatureDeclaration, *, seed: int, monotonic: bool = False) -> Pipeline:
+def gradient_boosting(declaration: FeatureDeclaration, *, seed: int) -> Pipeline:
     """Return HistGradientBoosting with its defaults; missing values of either kind stay missing.
 
-    With `monotonic`, it keeps the directions that are declared for numbers; it knows none for categories.
+    It keeps the directions that are declared for numbers; it knows none for categories.
     """
     columns = make_column_transformer(
         ("passthrough", [feature.name for feature in declaration.numeric]),
@@ -80,7 +80,7 @@ def gradient_boosting(declaration: FeatureDeclaration, *, seed: int, monotonic: 
     )
     numbers = len(declaration.numeric)
     categorical = list(range(numbers, numbers + len(declaration.categorical)))
-    directions = [feature.direction if monotonic else 0 for feature in declaration.numeric] + [0] * len(categorical)
+    directions = [feature.direction for feature in declaration.numeric] + [0] * len(categorical)
     model = HistGradientBoostingClassifier(
         categorical_features=categorical, monotonic_cst=directions, random_state=seed
     )

@@ -84,7 +84,7 @@ def exported(trained: CalibratedNetwork, tmp_path_factory: pytest.TempPathFactor
 def in_torch(network: CalibratedNetwork) -> Score:
     def score(numeric: npt.NDArray[np.float32], categorical: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         with torch.no_grad():
-            return network(torch.from_numpy(numeric), torch.from_numpy(categorical)).numpy()
+            return np.asarray(network(torch.from_numpy(numeric), torch.from_numpy(categorical)))
 
     return score
 

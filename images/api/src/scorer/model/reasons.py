@@ -51,7 +51,7 @@ class Explainer:
         self._contract, self._predict = contract, predict
         self._numeric, self._codes = encode(contract, contract.reference_applicant)
         # Each feature's column: numeric features come first, then categorical ones.
-        columns = [*contract.numeric, *contract.categorical]
+        columns: list[Feature] = [*contract.numeric, *contract.categorical]
         self._columns = [columns.index(feature) for feature in contract.features]
         self._width = len(contract.numeric)
         self._directions = np.array([_DIRECTIONS[feature.monotonic or None] for feature in columns])
@@ -123,7 +123,7 @@ class Explainer:
         # No number is above or below NaN.
         above = np.concatenate([numeric > self._numeric, (codes > self._codes) & known], axis=1)
         below = np.concatenate([numeric < self._numeric, codes < self._codes], axis=1)
-        return self._directions * (above.astype(np.float64) - below)
+        return np.asarray(self._directions * (above.astype(np.float64) - below))
 
     def reasons(self, explanation: Explanation, most: int, points_per_log_odds: float) -> tuple[Reason, ...]:
         """Return at most `most` features that raised the risk, most harmful first; protected ones are left out."""

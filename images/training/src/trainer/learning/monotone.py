@@ -40,7 +40,8 @@ class SignedWeights(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the layer's weights, float32 [heads, in, out]."""
-        return cast("Tensor", _Bounded.apply(weight, self.get_buffer("low"), self.get_buffer("high")))
+        bounded = _Bounded.apply(weight, self.get_buffer("low"), self.get_buffer("high"))  # type: ignore[no-untyped-call]
+        return cast("Tensor", bounded)
 
 
 class _Bounded(torch.autograd.Function):
@@ -83,6 +84,6 @@ def _constrain(layer: PackedLinear, inputs: Tensor, outputs: Tensor) -> Tensor:
         # Within the bounds from the start.
         layer.weight.copy_(torch.where(directed, layer.weight.abs() * sign, layer.weight))
         # Weights of one sign do not cancel out: without this, the units that fall would be zero for all rows.
-        layer.bias -= _USUAL * (layer.weight * directed).sum(dim=1, keepdim=True)
+        layer.bias.sub_(_USUAL * (layer.weight * directed).sum(dim=1, keepdim=True))
     register_parametrization(layer, "weight", SignedWeights(inputs, outputs))
     return outputs

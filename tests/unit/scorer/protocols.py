@@ -67,21 +67,30 @@ def sample(protocol: str, rows: Rows) -> Sample:
 
 def probabilities(protocol: str, answer: httpx.Response) -> list[float]:
     """Return the scores in an answer to a sample."""
+    if "invocations" in str(answer.request.url):
+        return list(answer.json()["predictions"])
+    return [float(score) for score in values_of("probability_of_default", protocol, answer)]
+
+
+def values_of(name: str, protocol: str, answer: httpx.Response) -> list[Any]:
+    """Return what an answer to a sample says by name, by row; None for a row that it says nothing about."""
     if protocol in {"arrow-stream", "arrow-file", "parquet"}:
-        return list(_column(answer.content, answer.headers["content-type"]))
+        columns = _read_table(answer.content, answer.headers["content-type"]).to_pydict()
+        return list(columns.get(name, [None] * len(columns["problem"])))
     if protocol in {"lines", "csv"}:
         lines = answer.text.splitlines()
         rows = map(json.loads, lines) if protocol == "lines" else csv.DictReader(lines)
-        return [float(row["probability_of_default"]) for row in rows]
+        return [row.get(name) or None for row in rows]
     match document := answer.json():
-        case {"predictions": scores} | {"errors": _, "probability_of_default": scores}:
-            return list(scores)
+        case {"errors": _, "decision": decisions}:
+            return list(document.get(name, [None] * len(decisions)))
         case {"results": results}:
-            return [row["probability_of_default"] for row in results]
+            return [row.get(name) for row in results]
         case {"outputs": outputs}:
-            return next(list(out["data"]) for out in outputs if out["name"] == "probability_of_default")
+            tensors = {out["name"]: list(out["data"]) for out in outputs}
+            return tensors.get(name, [None] * len(tensors["decision"]))
         case _:
-            return [document["probability_of_default"]]
+            return [document.get(name)]
 
 
 def _values(rows: Rows) -> list[list[Any]]:
@@ -119,9 +128,7 @@ def _table(columns: Mapping[str, Sequence[Any]], media_type: str) -> bytes:
     return buffer.getvalue()
 
 
-def _column(body: bytes, media_type: str) -> list[float]:
+def _read_table(body: bytes, media_type: str) -> pa.Table:
     if media_type == PARQUET:
-        table = pq.read_table(io.BytesIO(body))
-    else:
-        table = (pa.ipc.open_file if media_type == ARROW_FILE else pa.ipc.open_stream)(body).read_all()
-    return list(table["probability_of_default"].to_pylist())
+        return pq.read_table(io.BytesIO(body))
+    return (pa.ipc.open_file if media_type == ARROW_FILE else pa.ipc.open_stream)(body).read_all()

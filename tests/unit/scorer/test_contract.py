@@ -76,7 +76,13 @@ def test_version_4_says_which_way_scores_go_and_how_decisions_are_made() -> None
 
 
 @pytest.mark.parametrize(
-    "rule", [{"method": "ks_maximum"}, {"method": "approval_rate", "approval_rate": 0.8}, {"method": "fixed"}]
+    "rule",
+    [
+        {"method": "ks_maximum"},
+        {"method": "approval_rate", "approval_rate": 0.8},
+        {"method": "expected_cost", "loss_given_default": 1.0, "margin": 0.05},
+        {"method": "fixed"},
+    ],
 )
 def test_every_decision_rule_is_read_and_told(rule: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "contract.json"

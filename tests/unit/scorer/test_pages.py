@@ -16,6 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from environments import installed
+from unit.scorer.graded_model import GRADED_CONTRACT
 from unit.scorer.missing_model import write_model
 from unit.scorer.service_process import Service, service
 
@@ -179,6 +180,18 @@ async def test_values_may_be_left_out_where_the_model_allows_it_and_unusual_ones
         fill(browser, "income", "40000")
         browser.find_element(By.ID, "score").click()
         WebDriverWait(browser, 15).until(lambda _: not browser.find_element(By.ID, "warnings").is_displayed())
+
+
+async def test_a_grade_is_shown_with_the_default_rate_that_is_expected_in_it(
+    browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    async with service(write_model(tmp_path / "model", **GRADED_CONTRACT), tmp_path) as running:
+        browser.get(running.url)
+        wait(browser, "#score").click()
+        wait(browser, "#answer")
+        assert "Grade\nB- (50.0 % are expected to default)" in browser.find_element(By.ID, "figures").text
+        assert not browser_errors(browser)
 
 
 async def test_the_page_asks_for_a_key_if_one_is_required(

@@ -14,6 +14,7 @@ Decision = Literal["approve", "decline"]
 WarningCode = Literal["outside-training-range", "unseen-category"]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 RowNumber = Annotated[int, Meta(ge=0)]
+Grade = Annotated[str, Meta(description="On the model's master scale; only if its contract has grades")]
 
 
 class ModelReference(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +70,7 @@ class InputWarning(msgspec.Struct, frozen=True, gc=False):
 class Score(msgspec.Struct, frozen=True, gc=False):
     """The answer to one application; reasons and audit only if the request asked for reasons.
 
+    A grade only if the model has a master scale.
     Warnings only if there are any and the request did not turn them off.
     """
 
@@ -78,6 +80,7 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     decision: Decision
     model: ModelReference
     served_by: str
+    grade: Grade | UnsetType = UNSET
     reasons: tuple[Reason, ...] | UnsetType = UNSET
     audit: Audit | UnsetType = UNSET
     warnings: tuple[InputWarning, ...] | UnsetType = UNSET
@@ -90,6 +93,7 @@ class RowScore(msgspec.Struct, frozen=True):
     probability_of_default: Probability
     score_points: int
     decision: Decision
+    grade: Grade | UnsetType = UNSET
     warnings: tuple[InputWarning, ...] | UnsetType = UNSET
 
 
@@ -140,6 +144,7 @@ class BatchByColumn(msgspec.Struct, frozen=True):
     score_points: list[int | None]
     decision: list[Decision | None]
     errors: list[RefusedRow]
+    grade: list[Grade | None] | UnsetType = UNSET
     warnings: list[RowWarnings] | UnsetType = UNSET
 
 

@@ -126,7 +126,7 @@ class ApprovalRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 class ExpectedCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="expected_cost"):
     """The threshold from which a loan's expected loss exceeds what it earns; both are shares of the loan."""
 
-    loss_given_default: Share
+    loss_given_default: Annotated[float, msgspec.Meta(gt=0, le=1)]
     margin: Share
 
 

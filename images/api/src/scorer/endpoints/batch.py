@@ -121,21 +121,28 @@ class BatchEndpoint:
 
 def _row_answers(rows: ScoredRows, start: int = 0, *, warn: bool) -> list[RowScore | RefusedRow]:
     """Return an answer for each row, numbered from `start`."""
-    scores = list(zip(rows.probabilities.tolist(), rows.points.tolist(), rows.decisions, strict=True))
+    scores = list(zip(*_values(rows).values(), strict=True))
     answers: list[RowScore | RefusedRow] = [RowScore(start + row, *score) for row, score in enumerate(scores)]
     for row, warnings in rows.unusual.warnings().items() if warn else ():
-        answers[row] = RowScore(start + row, *scores[row], warnings)
+        answers[row] = msgspec.structs.replace(answers[row], warnings=warnings)
     for row, problem in rows.problems.items():
         answers[row] = RefusedRow(start + row, RowProblem.of(problem))
     return answers
 
 
-def _columns(rows: ScoredRows) -> dict[str, list[Any]]:
+def _values(rows: ScoredRows) -> dict[str, list[Any]]:
+    """Return the rows' values, also those of refused rows, which mean nothing; in the order of RowScore's fields."""
     columns: dict[str, list[Any]] = {
         "probability_of_default": rows.probabilities.tolist(),
         "score_points": rows.points.tolist(),
         "decision": rows.decisions,
     }
+    return columns if rows.grades is None else {**columns, "grade": list(rows.grades)}
+
+
+def _columns(rows: ScoredRows) -> dict[str, list[Any]]:
+    """Return the rows' values, None for refused rows."""
+    columns = _values(rows)
     for row in rows.problems:
         for values in columns.values():
             values[row] = None
@@ -152,8 +159,8 @@ def _encode_csv(rows: ScoredRows, *, warn: bool) -> bytes:
 
 def _table_columns(rows: ScoredRows, *, warn: bool) -> dict[str, OutputColumn]:
     columns = _columns(rows)
-    kinds = {"probability_of_default": "float32", "score_points": "int32", "decision": "string"}
-    table = {name: OutputColumn(kind, columns[name]) for name, kind in kinds.items()}
+    kinds = {"probability_of_default": "float32", "score_points": "int32"}
+    table = {name: OutputColumn(kinds.get(name, "string"), values) for name, values in columns.items()}
     texts = _text_columns(rows, warn=warn)
     return table | {name: OutputColumn("string", values) for name, values in texts.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,6 +32,7 @@ from scorer.scoring.interface import BatchScoring, ScoredRows
 
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
 _OUTPUTS: dict[str, Datatype] = {"probability_of_default": "FP32", "score_points": "INT32", "decision": "BYTES"}
+_GRADE: dict[str, Datatype] = {"grade": "BYTES"}
 _OPERATION: Document = {
     "requestBody": {
         "required": True,
@@ -87,12 +88,12 @@ def add_open_inference(app: FastAPI, context: ScoringContext, batches: BatchScor
     @app.post("/v2/models/{name}/versions/{version}/infer", tags=tags, summary="Score tensors with this version",
               openapi_extra=_OPERATION)  # fmt: skip
     async def infer(request: Request, name: str, version: str = "") -> Response:
-        _served(slot, name, version)
+        model = _served(slot, name, version)
         # The protocol's clients send any media type, or none.
         media_type(dict(request.scope["headers"]))
         body = await read_body(request.receive, limit)
         asked, binary = parse_request(body, request.headers.get(HEADER_LENGTH))
-        outputs = _requested_outputs(asked)
+        outputs = _requested_outputs(asked, _outputs(model))
         rows = await batches.score("infer", lambda model: _read(model, asked, binary))
         refuse_invalid_rows(rows.problems, len(rows))
         return _answer(rows, asked, outputs)
@@ -122,7 +123,7 @@ def _metadata(model: Model) -> dict[str, Any]:
         "versions": [model.identity.version],
         "platform": "onnx_onnxv1",
         "inputs": [_input(feature) for feature in model.contract.features],
-        "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in _OUTPUTS.items()],
+        "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in _outputs(model).items()],
     }
 
 
@@ -133,13 +134,18 @@ def _input(feature: Feature) -> dict[str, Any]:
     return {"name": feature.name, "datatype": datatype, "shape": [-1], **optional}
 
 
-def _requested_outputs(asked: InferRequest) -> list[RequestedOutput]:
+def _outputs(model: Model) -> dict[str, Datatype]:
+    """Return the outputs' datatypes by name."""
+    return {**_OUTPUTS, **_GRADE} if model.scale else _OUTPUTS
+
+
+def _requested_outputs(asked: InferRequest, known: Mapping[str, Datatype]) -> list[RequestedOutput]:
     for output in asked.outputs:
-        if output.name not in _OUTPUTS:
-            problem = FieldProblem(output.name, "is not an output", ", ".join(_OUTPUTS))
+        if output.name not in known:
+            problem = FieldProblem(output.name, "is not an output", ", ".join(known))
             raise Problem(422, f"there is no output {output.name}", (problem,))
     binary = asked.parameters.get("binary_data_output") is True
-    return asked.outputs or [RequestedOutput(name, {"binary_data": binary}) for name in _OUTPUTS]
+    return asked.outputs or [RequestedOutput(name, {"binary_data": binary}) for name in known]
 
 
 def _read(model: Model, asked: InferRequest, binary: bytes) -> Rows:
@@ -152,10 +158,13 @@ def _answer(rows: ScoredRows, asked: InferRequest, requested: Sequence[Requested
         "score_points": (rows.points.tolist(), _pack_numbers(rows.points, "<i4")),
         "decision": (list(rows.decisions), pack_texts(rows.decisions)),
     }
+    if rows.grades is not None:
+        columns["grade"] = (rows.grades, pack_texts(rows.grades))
+    datatypes = _outputs(rows.model)
     outputs, binary = [], []
     for output in requested:
         values, raw = columns[output.name]
-        tensor = OutputTensor(output.name, [len(rows)], _OUTPUTS[output.name])
+        tensor = OutputTensor(output.name, [len(rows)], datatypes[output.name])
         if output.parameters.get("binary_data") is True:
             tensor.parameters = {"binary_data_size": len(raw)}
             binary.append(raw)

@@ -61,6 +61,9 @@ def describe(
     schemas.update(_components())
     schemas["Application"] = _application(contract)
     schemas["Columns"] = _columns(contract)
+    if contract and contract.grades:
+        for scored in (Score, RowScore):
+            schemas[scored.__name__]["properties"]["grade"]["enum"] = [grade.name for grade in contract.grades]
     paths = {path: {"post": operation} for path, operation in operations.items()}
     document["paths"] = {**paths, **document["paths"]}
     for end, example in examples.items():

@@ -17,6 +17,7 @@ from scorer.model.microbatch import MicroBatcher
 from scorer.model.network import Network
 from scorer.model.readiness import ModelError, ReadinessCode
 from scorer.model.reasons import Explainer, Explanation
+from scorer.model.scorecard import MasterScale
 from scorer.problems import Problem
 
 
@@ -50,6 +51,11 @@ class Model:
     def reference(self) -> ModelReference:
         """The version, as answers name it."""
         return ModelReference(self.identity.name, self.identity.version)
+
+    @cached_property
+    def scale(self) -> MasterScale | None:
+        """The contract's grades; None if it has none."""
+        return MasterScale(self.contract.grades) if self.contract.grades else None
 
 
 @dataclass

@@ -1,13 +1,17 @@
-"""Probabilities of default as score points, scaled as credit scorecards are."""
+"""Probabilities of default as score points, scaled as credit scorecards are, and as grades of a master scale."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from scorer.contract import Grade
 
 # The network answers in float32: closer to 0 or 1 than this, its answer carries no information.
 _NEAREST = 1e-7
@@ -58,3 +62,24 @@ class Scorecard:
         """Return `points` of each probability, int32 [N]."""
         points = self.points_at_even_odds - self.points_per_log_odds * log_odds_of(probabilities)
         return np.rint(points).astype(np.int32)
+
+
+class MasterScale:
+    """Grades as ranges of the probability of default: each from the better one's end up to, not including, its own."""
+
+    def __init__(self, grades: Sequence[Grade]) -> None:
+        """Take the contract's grades, from the best to the worst."""
+        self._names = [grade.name for grade in grades]
+        # The worst grade has no end: it includes 1.
+        self._ends = [grade.upper_probability for grade in grades[:-1]]
+
+    def grade(self, probability: float) -> str:
+        """Return the grade of a probability of default."""
+        return self._names[bisect_right(self._ends, probability)]
+
+    def grades_of(self, probabilities: npt.NDArray[np.float32]) -> list[str]:
+        """Return `grade` of each probability."""
+        names = self._names
+        # In float64, as for one: an end is not rounded to float32.
+        found = np.searchsorted(self._ends, probabilities.astype(np.float64), side="right")
+        return [names[index] for index in found.tolist()]

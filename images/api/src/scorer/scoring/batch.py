@@ -45,7 +45,8 @@ class BatchScorer:
         declined = probabilities.astype(np.float64) >= model.contract.decision_threshold
         points = self._context.scorecard.points_of(probabilities)
         unusual = model.unusual.find(rows.numeric, rows.codes, rows.problems)
-        return ScoredRows(model, probabilities, points, declined, rows.problems, unusual)
+        grades = model.scale.grades_of(probabilities) if model.scale else None
+        return ScoredRows(model, probabilities, points, declined, grades, rows.problems, unusual)
 
     def _record(self, endpoint: str, rows: ScoredRows) -> None:
         """Count the rows and log the batch."""

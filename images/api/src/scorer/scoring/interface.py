@@ -39,6 +39,7 @@ class ScoredRows:
         probabilities: float32 [N]; meaningless for rows with a problem.
         points: int32 [N], likewise.
         declined: bool [N], likewise.
+        grades: The rows' grades, likewise; None if the model has none.
         problems: What is wrong, by row.
         unusual: Values unlike those of training.
     """
@@ -47,6 +48,7 @@ class ScoredRows:
     probabilities: npt.NDArray[np.float32]
     points: npt.NDArray[np.int32]
     declined: npt.NDArray[np.bool_]
+    grades: list[str] | None
     problems: Mapping[int, Problem]
     unusual: UnusualRows
 

@@ -39,8 +39,11 @@ class SingleScorer:
         decision: Decision = "approve" if probability < model.contract.decision_threshold else "decline"
         self._metrics.scored(probability, decision)
         points = self._scorecard.points(probability)
+        grade = UNSET if model.scale is None else model.scale.grade(probability)
         told = UNSET if usual else self._warn(model, numeric, codes, tell=warnings)
-        score = Score(request_id, probability, points, decision, model.reference, self._served_by, given, basis, told)
+        score = Score(
+            request_id, probability, points, decision, model.reference, self._served_by, grade, given, basis, told
+        )
         if self._audit:
             self._audit.write("score", **_logged(score))
         return score
@@ -58,7 +61,9 @@ def _logged(score: Score) -> dict[str, object]:
     """Return what the audit log keeps of an answer; of reasons only codes, since sentences contain applicant data."""
     given = score.reasons
     codes = {} if isinstance(given, UnsetType) else {"reasons": [reason.code for reason in given]}
+    grade = {} if isinstance(score.grade, UnsetType) else {"grade": score.grade}
     return {
         "request_id": score.request_id, "model": score.model, "served_by": score.served_by, "decision": score.decision,
-        "probability_of_default": score.probability_of_default, "score_points": score.score_points, **codes,
+        "probability_of_default": score.probability_of_default, "score_points": score.score_points, **grade,
+        **codes,
     }  # fmt: skip

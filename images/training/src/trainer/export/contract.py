@@ -135,7 +135,7 @@ class ExpectedCost(_Strict):
     """The threshold from which a loan's expected loss exceeds what it earns; both are shares of the loan."""
 
     method: Literal["expected_cost"] = "expected_cost"
-    loss_given_default: _Share
+    loss_given_default: float = Field(gt=0, le=1)
     margin: _Share
 
 

@@ -136,6 +136,11 @@ function bar(share) {
   return svg;
 }
 
+function graded(name) {
+  const grade = contract.grades.find((candidate) => candidate.name === name);
+  return grade ? `${name} (${(100 * grade.expected_default_rate).toFixed(1)} % are expected to default)` : name;
+}
+
 function showAnswer(answer) {
   byId("empty").hidden = true;
   byId("answer").hidden = false;
@@ -146,6 +151,7 @@ function showAnswer(answer) {
   const figures = [
     ["Probability of default", `${(100 * answer.probability_of_default).toFixed(1)} % (declined at ${threshold} or more)`],
     ["Score points", String(answer.score_points)],
+    ...(answer.grade ? [["Grade", graded(answer.grade)]] : []),
     ["Model", `${answer.model.name}, version ${answer.model.version}`],
     ["Served by", answer.served_by],
     ["Request", answer.request_id],

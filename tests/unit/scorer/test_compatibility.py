@@ -16,8 +16,8 @@ from scorer.problems import Problem
 from unit.scorer.contracts import agreement
 
 CASES = agreement("cases/compatibility.json")["cases"]
-# Problems that a decoder cannot see: another unit of the same number, another way of the score or code of the reason.
-UNSEEN = {"unit-changed", "monotonicity-dropped", "reason-code-changed"}
+# Problems that a decoder cannot see: another unit of the same number, another way of the score, reasons or grades.
+UNSEEN = {"unit-changed", "monotonicity-dropped", "reason-code-changed", "grades-changed"}
 
 
 def contract_of(document: dict[str, Any], folder: Path) -> Contract:

@@ -6,7 +6,7 @@ contracts/cases/compatibility.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -52,13 +52,21 @@ class CategoricalFeature(_Feature):
 Feature = NumericFeature | CategoricalFeature
 
 
+class Grade(_Part):
+    """A grade of the master scale; answers have its name."""
+
+    name: str
+
+
 class Contract(_Part):
-    """The part of a model contract that says which requests the model accepts."""
+    """The part of a model contract that says which requests the model accepts, and what its answers promise."""
 
     format_version: Literal[1, 2, 3, 4]
     features: tuple[Annotated[Feature, Field(discriminator="kind")], ...]
     # Fields of older models that the service accepts and discards; format version 1 has none.
     ignored: tuple[str, ...] | None = None
+    # Format versions 1 to 3 do not have them: answers have no grade.
+    grades: tuple[Grade, ...] = ()
 
     @model_validator(mode="after")
     def _later_versions_list_ignored_fields(self) -> Self:
@@ -122,7 +130,8 @@ def problems(champion: Contract, challenger: Contract) -> tuple[Problem, ...]:
             detail = "clients do not send it; train without it, or allow it to be missing"
             found.append(Problem(feature.name, "feature-added", detail))
     still_accepted = set(challenger.accepted)
-    return (*found, *map(_dropped, (name for name in champion.accepted if name not in still_accepted)))
+    dropped = map(_dropped, (name for name in champion.accepted if name not in still_accepted))
+    return (*found, *dropped, *_changed_grades(champion.grades, challenger.grades))
 
 
 def describe(found: Iterable[Problem]) -> str:
@@ -151,6 +160,15 @@ def _changed(old: Feature, new: Feature) -> Iterator[Problem]:
     if old.reason_code != new.reason_code:
         detail = f"{old.reason_code} in the champion, {new.reason_code} in the canary; reason codes must stay"
         yield Problem(new.name, "reason-code-changed", detail)
+
+
+def _changed_grades(old: Sequence[Grade], new: Sequence[Grade]) -> Iterator[Problem]:
+    """Compare the names of grades; clients of a champion without grades get none, and need none."""
+    before, now = ([grade.name for grade in grades] for grades in (old, new))
+    if before and (not now or now != [name for name in before if name in now]):
+        detail = (f"{', '.join(before)} in the champion, {', '.join(now) or 'none'} in the canary; declare grades with "
+                  "the champion's names, in their order")  # fmt: skip
+        yield Problem("grades", "grades-changed", detail)
 
 
 def _changed_number(old: NumericFeature, new: NumericFeature) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ class Code(StrEnum):
     MISSING_VALUE_REMOVED = "missing-value-removed"
     MONOTONICITY_DROPPED = "monotonicity-dropped"
     REASON_CODE_CHANGED = "reason-code-changed"
+    GRADES_CHANGED = "grades-changed"
 
 
 REMEDIES = {
@@ -35,6 +36,7 @@ REMEDIES = {
     Code.MISSING_VALUE_REMOVED: "keep the value under `missing_values`",
     Code.MONOTONICITY_DROPPED: "declare the old `monotonic`, and the old categories in their order",
     Code.REASON_CODE_CHANGED: "declare the old reason code",
+    Code.GRADES_CHANGED: "declare grades with the old names, in their order",
 }
 
 
@@ -43,7 +45,7 @@ class Incompatibility:
     """One way in which the challenger would refuse or mislead the champion's clients.
 
     Attributes:
-        feature: The feature or ignored field.
+        feature: The feature or ignored field, or `grades` for the master scale.
         code: What changed.
         detail: The old and the new value, for people.
     """
@@ -60,7 +62,8 @@ def incompatibilities(champion: Contract, challenger: Contract) -> tuple[Incompa
     """Compare two contracts; the challenger is compatible if nothing is returned.
 
     Returns:
-        The challenger's features in their order, then the champion's dropped features and ignored fields in theirs.
+        The challenger's features in their order, then the champion's dropped features and ignored fields in theirs,
+        then the master scale.
     """
     known = {feature.name: feature for feature in champion.features}
     found: list[Incompatibility] = []
@@ -78,7 +81,15 @@ def incompatibilities(champion: Contract, challenger: Contract) -> tuple[Incompa
         for name in (*known, *champion.ignored)
         if name not in accepted
     )
+    found += _grade_changes([grade.name for grade in champion.grades], [grade.name for grade in challenger.grades])
     return tuple(found)
+
+
+def _grade_changes(before: list[str], now: list[str]) -> Iterator[Incompatibility]:
+    """Compare the names of grades; clients of a champion without grades get none, and need none."""
+    if before and (not now or now != [name for name in before if name in now]):
+        detail = f"were {', '.join(before)}, are {', '.join(now) or 'none'}"
+        yield Incompatibility("grades", Code.GRADES_CHANGED, detail)
 
 
 def _changes(before: FeatureContract, now: FeatureContract) -> Iterator[tuple[Code, str]]:

@@ -7,10 +7,12 @@ import re
 from dataclasses import fields
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from charts.rendering import CHARTS, of_kind, render, render_chart
 from localcluster.training import TEMPLATE
 from trainer.evaluation.gates import GateLimits
+from trainer.evaluation.threshold import parse_threshold
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.settings import parse
 
@@ -76,10 +78,46 @@ def test_the_trainer_accepts_every_argument_that_the_chart_passes() -> None:
     assert settings.exclude_protected
     assert settings.hyperparameters.hidden == (64, 64)
     assert settings.limits.minimum_auc == 0.8
+    assert settings.threshold.text == "loss-given-default=0.45,margin=0.05"
     schema = json.loads((CHARTS / "training/values.schema.json").read_text())["properties"]
     for values, known in (("hyperparameters", Hyperparameters), ("gates", GateLimits)):
         flags = {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name) for name in schema[values]["properties"]}
         assert flags == {field.name for field in fields(known)}
+
+
+@pytest.mark.parametrize(
+    ("threshold", "allowed"),
+    [
+        ("ks-maximum", True),
+        ("approval-rate=0.8", True),
+        ("approval-rate=.8", True),
+        ("loss-given-default=1,margin=0.05", True),
+        ("0.2", True),
+        (0.2, True),
+        ("ks", False),
+        ("approval-rate=80", False),
+        ("approval-rate=1", False),
+        ("loss-given-default=0.45", False),
+        ("loss-given-default=0.45,margin=5", False),
+        (0, False),
+        (1, False),
+        (20, False),
+    ],
+)
+def test_the_charts_schema_allows_thresholds_that_the_trainer_takes(threshold: str | float, allowed: bool) -> None:
+    schema = json.loads((CHARTS / "training/values.schema.json").read_text())["properties"]["threshold"]
+    assert Draft202012Validator(schema).is_valid(threshold) == allowed
+    if allowed:
+        documents = render("training/ci/default-values.yaml", f"--set-json=threshold={json.dumps(threshold)}")
+        (job,) = of_kind(documents, "Job")
+        arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        assert parse(arguments, {}).threshold == parse_threshold(str(threshold))
+
+
+def test_values_of_a_release_without_a_threshold_keep_the_trainers_default() -> None:
+    (job,) = of_kind(render("training/ci/default-values.yaml", "--set-json=threshold=null"), "Job")
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert not [argument for argument in arguments if argument.startswith("--threshold")]
 
 
 def test_make_train_renders_the_job_of_the_umbrella_chart_and_what_it_needs() -> None:

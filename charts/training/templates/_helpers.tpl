@@ -10,6 +10,10 @@
 {{- if .Values.features }}
 - --features=/etc/trainer/features.json
 {{- end }}
+{{- /* Releases before 0.2 had none, which `helm upgrade --reuse-values` keeps. */}}
+{{- with .Values.threshold }}
+- --threshold={{ . }}
+{{- end }}
 {{- range $values := list .Values.hyperparameters .Values.gates }}
 {{- range $name, $value := $values }}
 {{- if kindIs "bool" $value }}

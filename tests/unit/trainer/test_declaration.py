@@ -233,3 +233,34 @@ def test_two_features_with_the_same_text_are_refused(document: dict[str, Any], t
     document["features"][1]["adverse_action"] = "too  HIGH"
     with pytest.raises(BadInputError, match="adverse-action text used more than once: too high"):
         load(document, tmp_path)
+
+
+def grades(*pairs: tuple[object, float]) -> list[dict[str, object]]:
+    return [{"name": name, "upper_probability": end} for name, end in pairs]
+
+
+def test_a_master_scale_is_declared_from_the_best_to_the_worst_grade(document: dict[str, Any], tmp_path: Path) -> None:
+    assert load(document, tmp_path).grades == ()
+    declared = load({**document, "grades": grades(("A", 0.01), (2, 0.2), ("C", 1))}, tmp_path).grades
+    assert [(grade.name, grade.upper_probability) for grade in declared] == [("A", 0.01), ("2", 0.2), ("C", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (grades(("A", 0.2), ("B", 0.2), ("C", 1)), "B: upper_probability 0.2 is not above the A's 0.2"),
+        (grades(("A", 0.2), ("B", 0.1), ("C", 1)), "list grades from the best to the worst"),
+        (grades(("A", 0.2), ("B", 0.9)), "B: upper_probability of the last grade must be 1, not 0.9"),
+        (grades(("A", 0.2), ("A", 1)), "more than one grade is named A; names must be unique"),
+        (grades(("A", 0), ("B", 1)), "grades.0.upper_probability: Input should be greater than 0"),
+        (grades(("A", 0.2), ("B", 100)), "grades.1.upper_probability: Input should be less than or equal to 1"),
+        (grades(("", 1)), "grades.0.name"),
+        (grades(("A\n", 1)), r"'A\\n': a name must not contain control characters"),
+        ([{"name": "A", "upper_probability": 1, "rate": 0.1}], "grades.0.rate"),
+    ],
+)
+def test_a_master_scale_that_does_not_divide_all_probabilities_is_refused(
+    declared: list[dict[str, object]], message: str, document: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(BadInputError, match=message):
+        load({**document, "grades": declared}, tmp_path)

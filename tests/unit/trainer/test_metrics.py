@@ -7,7 +7,6 @@ from sklearn.metrics import roc_auc_score
 
 from trainer.evaluation.metrics import (
     calibration_bins,
-    decision_threshold,
     expected_calibration_error,
     measure,
     weighted_auc,
@@ -55,11 +54,3 @@ def test_gini_follows_from_the_auc_and_ks_is_a_share(rows: int, seed: int) -> No
     metrics = measure(target, score)
     assert metrics.gini == pytest.approx(2 * metrics.roc_auc - 1)
     assert 0 <= metrics.ks <= 1
-
-
-@given(ROWS, st.integers(0, 10**6))
-def test_the_decision_threshold_maximizes_the_ks_distance(rows: int, seed: int) -> None:
-    target, score = sample(rows, seed)
-    threshold = decision_threshold(target, score)
-    gaps = [(score[target == 1] >= t).mean() - (score[target == 0] >= t).mean() for t in score]
-    assert (score[target == 1] >= threshold).mean() - (score[target == 0] >= threshold).mean() >= max(gaps) - 1e-9

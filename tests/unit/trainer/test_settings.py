@@ -5,6 +5,7 @@ import pytest
 
 from trainer.errors import BadInputError
 from trainer.evaluation.gates import GateLimits
+from trainer.export.contract import ApprovalRate, DecisionRule, ExpectedCost, Fixed, KsMaximum
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.settings import Settings, parse
 
@@ -85,6 +86,38 @@ def test_an_unknown_pointer_mode_is_refused(capsys: pytest.CaptureFixture[str]) 
         parse(["--data", "x", "--production-pointer", "always"], {})
     assert caught.value.code == 2
     assert "--production-pointer: 'always' is not one of auto, manual, never" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "value"),
+    [
+        ("ks-maximum", KsMaximum(), None),
+        ("approval-rate=0.8", ApprovalRate(approval_rate=0.8), None),
+        ("loss-given-default=0.45,margin=.05", ExpectedCost(loss_given_default=0.45, margin=0.05), 0.1),
+        ("margin=0.25,loss-given-default=1", ExpectedCost(loss_given_default=1, margin=0.25), 0.2),
+        ("0.2", Fixed(), 0.2),
+    ],
+)
+def test_the_threshold_is_chosen_by_one_of_four_rules(text: str, rule: DecisionRule, value: float | None) -> None:
+    chosen = parse(["--data", "x", "--threshold", text], {}).threshold
+    assert (str(chosen), chosen.rule) == (text, rule)
+    assert chosen.value == (None if value is None else pytest.approx(value))
+    assert parse(["--data", "x"], {}).threshold.text == "ks-maximum"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ks", "0", "1", "1.5", "-0.2", "nan", "20%", "=0.2", "0.2,0.3", "approval-rate", "approval-rate=",
+     "approval-rate=80", "approval-rate=1", "approval-rate=0",
+     "approval-rate=.8,approval-rate=.9", "approval-rate=.8,margin=.1",
+     "margin=0.05", "loss-given-default=0.45", "loss-given-default=45,margin=0.05", "loss-given-default=0.45,margin=1",
+     "loss-given-default=0,margin=0.1", "loss_given_default=0.45,margin=0.05", "loss-given-default=nan,margin=0.1"],
+)  # fmt: skip
+def test_another_threshold_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        parse(["--data", "x", f"--threshold={text}"], {})
+    allowed = "allowed are ks-maximum, approval-rate=0.8, loss-given-default=0.45,margin=0.05, or the threshold itself"
+    assert str(caught.value).startswith(f"--threshold {text}: {allowed}")
 
 
 @pytest.mark.parametrize("floor", ["-0.1", "0.5"])

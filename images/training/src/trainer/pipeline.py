@@ -19,6 +19,7 @@ from trainer.evaluation.evaluate import Evaluation, evaluate
 from trainer.evaluation.gates import Gate, champion_gate, contract_gate
 from trainer.evaluation.model_card import write_card
 from trainer.evaluation.plots import save_plots
+from trainer.evaluation.swap_set import SwapSet, compare_decisions
 from trainer.export.local_copy import write_local_copy
 from trainer.export.served.credit_risk_model import CreditRiskModel
 from trainer.learning.calibration import calibrate
@@ -54,6 +55,19 @@ class Result:
     moved_pointer: bool
     replaced: str | None
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ProductionComparison:
+    """A model beside the Production version.
+
+    Attributes:
+        gates: The gates that depend on the Production version; if it cannot be measured, they do not pass.
+        swap_set: On whom the two decide differently; None without a Production version that can be measured.
+    """
+
+    gates: tuple[Gate, ...]
+    swap_set: SwapSet | None = None
 
 
 def run(settings: Settings) -> Result:
@@ -115,6 +129,7 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
             "seed": settings.seed,
             "split_seed": settings.split_seed,
             "pd_floor": settings.pd_floor,
+            "threshold": str(settings.threshold),
             "exclude_protected": settings.exclude_protected,
             "features": ",".join(inputs.declaration.names),
         }
@@ -131,6 +146,7 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
             full_declaration=inputs.full_declaration,
             limits=settings.limits,
             pd_floor=settings.pd_floor,
+            threshold=settings.threshold,
             model_name=settings.model_name,
             data_sha256=inputs.table.sha256,
             folder=folder / "model",
@@ -187,15 +203,17 @@ def _judge_and_register(
     registry = Registry(MlflowClient(), settings.model_name)
     champion = registry.production_version()
 
-    def compare(version: str | None) -> tuple[Gate, ...]:
+    def compare(version: str | None) -> ProductionComparison:
         return _against_production(registry, version, settings, inputs, evaluation)
 
-    gates = (*evaluation.gates, *compare(champion))
+    compared = compare(champion)
+    gates = (*evaluation.gates, *compared.gates)
     for gate in gates:
         logger.log(logging.INFO if gate.passed else logging.ERROR, "gate %s", gate)
     card = write_card(
         evaluation,
         gates=gates,
+        swap_set=compared.swap_set,
         declaration=inputs.declaration,
         full_declaration=inputs.full_declaration,
         source=inputs.table.source,
@@ -205,7 +223,7 @@ def _judge_and_register(
     plots = evaluation.folder.parent / "plots"
     plots.mkdir()
     save_plots(inputs.test.target.astype(np.float64), evaluation.probability, fitted.history, plots)
-    tracking.log_evaluation(evaluation, gates, card, plots)
+    tracking.log_evaluation(evaluation, gates, compared.swap_set, card, plots)
     version = registry.version_of_run(run_id) or registry.register(
         model_uri=tracking.log_model(evaluation),
         run_id=run_id,
@@ -215,7 +233,7 @@ def _judge_and_register(
     logger.info("registered version %s of %s", version, settings.model_name)
     if failed := [gate for gate in gates if not gate.passed]:
         raise GateRefusedError(f"version {version} was refused: " + "; ".join(str(gate) for gate in failed))
-    replaced = _move_pointer(settings, registry, version, champion, compare)
+    replaced = _move_pointer(settings, registry, version, champion, lambda current: compare(current).gates)
     if settings.output:
         metrics = asdict(evaluation.metrics)
         write_local_copy(
@@ -236,7 +254,7 @@ def _move_pointer(
     registry: Registry,
     version: str,
     champion: str | None,
-    compare: Callable[[str | None], tuple[Gate, ...]],
+    compare: Callable[[str], tuple[Gate, ...]],
 ) -> str | None:
     if settings.production_pointer is PointerMode.MANUAL:
         registry.set_candidate(version)
@@ -257,12 +275,13 @@ def _move_pointer(
 
 def _against_production(
     registry: Registry, version: str | None, settings: Settings, inputs: TrainingInputs, evaluation: Evaluation
-) -> tuple[Gate, ...]:
-    """Return the gates that depend on the Production version; if it cannot be measured, they do not pass."""
+) -> ProductionComparison:
     if version is None:
-        return (
-            contract_gate(None, evaluation.contract, settings.limits),
-            Gate("not_worse_than_production", True, 0.0, -settings.limits.margin, "no Production model yet"),
+        return ProductionComparison(
+            (
+                contract_gate(None, evaluation.contract, settings.limits),
+                Gate("not_worse_than_production", True, 0.0, -settings.limits.margin, "no Production model yet"),
+            )
         )
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -272,14 +291,24 @@ def _against_production(
             rows = _comparable(model, inputs)
             champion_pd = model.predict(inputs.test.frame[rows]).astype(np.float64)
         except (TrackingError, ValueError) as error:
-            return (champion_gate(None, settings.limits, reason=f"Production version {version}: {error}"),)
-    comparison = compare_auc(
-        inputs.test.target[rows].astype(np.float64), champion_pd, evaluation.probability[rows], seed=settings.seed
-    )
+            gate = champion_gate(None, settings.limits, reason=f"Production version {version}: {error}")
+            return ProductionComparison((gate,))
+    target, challenger_pd = inputs.test.target[rows].astype(np.float64), evaluation.probability[rows]
+    comparison = compare_auc(target, champion_pd, challenger_pd, seed=settings.seed)
     scored = "" if rows.all() else f" on the {rows.sum()} of {len(rows)} test rows that it can score"
-    return (
-        contract_gate(champion.contract, evaluation.contract, settings.limits),
-        champion_gate(comparison, settings.limits, reason=f"Production version {version}{scored}"),
+    return ProductionComparison(
+        gates=(
+            contract_gate(champion.contract, evaluation.contract, settings.limits),
+            champion_gate(comparison, settings.limits, reason=f"Production version {version}{scored}"),
+        ),
+        swap_set=compare_decisions(
+            target,
+            champion_pd,
+            challenger_pd,
+            version=version,
+            champion_threshold=champion.contract.decision_threshold,
+            challenger_threshold=evaluation.contract.decision_threshold,
+        ),
     )
 
 

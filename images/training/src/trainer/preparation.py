@@ -110,6 +110,7 @@ def _fingerprint(
         "seeds": [settings.seed, settings.split_seed],
         "test_share": settings.test_share,
         "pd_floor": settings.pd_floor,
+        "threshold": str(settings.threshold),
         "trials": trials,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

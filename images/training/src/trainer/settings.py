@@ -11,6 +11,7 @@ from trainer.data.declaration import BUILT_IN_DECLARATION
 from trainer.data.synthetic import DEFAULT_ROWS
 from trainer.errors import BadInputError
 from trainer.evaluation.gates import GateLimits
+from trainer.evaluation.threshold import KS_MAXIMUM, ThresholdChoice, parse_threshold
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.tracking.production_pointer import PointerMode
 
@@ -37,6 +38,7 @@ class Settings:
         seed: Seed of the sample, initial weights, folds, batches and dropout.
         split_seed: Seed of the train/test split; keep it, so that models can be compared.
         pd_floor: The lowest probability of default to answer; the one that the calibration data support may be higher.
+        threshold: How the decision threshold is chosen.
         production_pointer: Who moves the Production pointer.
         trials: Hyperparameter trials before the final training, across all parallel workers.
         study_storage: SQLAlchemy URL of the Optuna study; a file in work_dir if empty.
@@ -63,6 +65,7 @@ class Settings:
     seed: int = 0
     split_seed: int = 0
     pd_floor: float = 0.0
+    threshold: ThresholdChoice = KS_MAXIMUM
     production_pointer: PointerMode = PointerMode.AUTO
     trials: int = 0
     study_storage: str = ""
@@ -107,6 +110,8 @@ _HELP = {
     "split_seed": "seed of the train/test split; keep it, so that models can be compared",
     "pd_floor": "lowest probability of default to answer, such as Basel's 0.0005; the one that the calibration data "
     "support may be higher",
+    "threshold": "how the decision threshold is chosen: ks-maximum; approval-rate=0.8; loss-given-default=0.45,"
+    "margin=0.05 (the least expected cost); or the threshold itself, such as 0.2",
     "production_pointer": "who moves the Production pointer to a version that passed its gates: auto (this run), "
     "manual (a person; the version gets the alias candidate) or never",
     "trials": "hyperparameter trials before the final training, across all workers",
@@ -210,7 +215,12 @@ def _pointer_mode(text: str) -> PointerMode:
     return PointerMode(text)
 
 
-_READERS: dict[str, Callable[[str], object]] = {"output": Path, "hidden": _widths, "production_pointer": _pointer_mode}
+_READERS: dict[str, Callable[[str], object]] = {
+    "output": Path,
+    "hidden": _widths,
+    "production_pointer": _pointer_mode,
+    "threshold": parse_threshold,
+}
 
 
 def from_process(arguments: Sequence[str]) -> Settings:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from trainer.data.fields import AdverseAction, Direction, Label, Labels, Name, Strict
 from trainer.data.file_format import FileFormat
 from trainer.data.inputs import CategoryInput, Inputs
+from trainer.data.master_scale import DeclaredGrade, check_grades
 from trainer.errors import BadInputError
 
 BUILT_IN_DECLARATION = Path(__file__).parent / "declarations" / "loans.json"
@@ -225,6 +226,7 @@ class FeatureDeclaration(Strict):
         ignored: Fields that clients may keep sending although the model does not use them, such as features of an
             older model; they go into the model contract.
         file: How a CSV file of such data is written.
+        grades: The master scale, from the best to the worst grade; empty for none.
     """
 
     file: FileFormat = FileFormat()
@@ -232,6 +234,13 @@ class FeatureDeclaration(Strict):
     target: Target
     features: tuple[Feature, ...] = Field(min_length=1)
     ignored: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    grades: tuple[DeclaredGrade, ...] = ()
+
+    @field_validator("grades")
+    @classmethod
+    def _grades_divide_all_probabilities(cls, grades: tuple[DeclaredGrade, ...]) -> tuple[DeclaredGrade, ...]:
+        check_grades(grades)
+        return grades
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -13,13 +13,23 @@ from trainer.data.dataset import Dataset, Floats, Integers, protected_groups
 from trainer.data.declaration import FeatureDeclaration
 from trainer.data.resolution import missing_shares, other_shares
 from trainer.evaluation.fairness import GroupResult, assess_groups
-from trainer.evaluation.gates import PARITY_ROWS, Gate, GateLimits, edge_cases, finite_gate, parity_gate, quality_gates
-from trainer.evaluation.metrics import Metrics, decision_threshold, measure
+from trainer.evaluation.gates import (
+    PARITY_ROWS,
+    Gate,
+    GateLimits,
+    approval_gate,
+    edge_cases,
+    finite_gate,
+    parity_gate,
+    quality_gates,
+)
+from trainer.evaluation.master_scale import GradeResult, assess_grades, build_grades
+from trainer.evaluation.metrics import Metrics, measure
+from trainer.evaluation.threshold import Decisions, ThresholdChoice, assess_decisions
 from trainer.export.contract import (
     CONTRACT_FILE,
     MODEL_FILE,
     Contract,
-    KsMaximum,
     ProbabilityLimits,
     feature_contracts,
     reference_applicant,
@@ -45,6 +55,8 @@ class Evaluation:
         contract: The content of `contract.json`.
         probability: Probability of default per test row, from the exported model, float64 [N].
         metrics: On the test rows.
+        decisions: How the decision threshold divides the test rows.
+        grades: Results per grade of the master scale; empty if none is declared.
         groups: Results per protected group.
         missing_share: Share of training rows without a value, per feature.
         other_share: Share of training rows with a category outside the list, per feature that accepts those.
@@ -56,6 +68,8 @@ class Evaluation:
     contract: Contract
     probability: npt.NDArray[np.float64]
     metrics: Metrics
+    decisions: Decisions
+    grades: tuple[GradeResult, ...]
     groups: tuple[GroupResult, ...]
     missing_share: dict[str, float]
     other_share: dict[str, float]
@@ -72,6 +86,7 @@ def evaluate(
     full_declaration: FeatureDeclaration,
     limits: GateLimits,
     pd_floor: float,
+    threshold: ThresholdChoice,
     model_name: str,
     data_sha256: str,
     folder: Path,
@@ -86,6 +101,7 @@ def evaluate(
         full_declaration: Those, and the protected attributes it may not use.
         limits: Gate limits.
         pd_floor: The lowest probability of default to answer, however low the data would allow.
+        threshold: How the decision threshold is chosen.
         model_name: Name of the registered model.
         data_sha256: Digest of the training data.
         folder: Folder to write `model.onnx` and `contract.json` to.
@@ -96,17 +112,17 @@ def evaluate(
     network = CalibratedNetwork(fitted.network, **asdict(calibration), **asdict(supported)).eval()
     export_onnx(network, folder / MODEL_FILE)
     reference = reference_applicant(training.frame, declaration)
-    threshold = decision_threshold(target_out_of_fold, supported.apply(calibration.apply(fitted.out_of_fold_logit)))
+    out_of_fold = supported.apply(calibration.apply(fitted.out_of_fold_logit))
     contract = Contract(
         model_name=model_name,
         features=feature_contracts(declaration, training.frame),
         ignored=declaration.ignored,
         reference_applicant=reference,
         score_histogram=score_histogram(np.zeros(0)),
-        decision_threshold=threshold,
+        decision_threshold=threshold.find(target_out_of_fold, out_of_fold),
         probability_limits=ProbabilityLimits(**asdict(supported)),
-        decision_rule=KsMaximum(),
-        grades=(),
+        decision_rule=threshold.rule,
+        grades=build_grades(declaration.grades, out_of_fold),
         default_rate=None,
         training_data_sha256=data_sha256,
     )
@@ -118,12 +134,17 @@ def evaluate(
     _write(contract, folder)
     target = test.target.astype(np.float64)
     metrics = measure(target, probability)
-    groups = assess_groups(protected_groups(test.frame, full_declaration), target, probability, threshold=threshold)
+    decisions = assess_decisions(target, probability, contract.decision_threshold)
+    groups = assess_groups(
+        protected_groups(test.frame, full_declaration), target, probability, threshold=contract.decision_threshold
+    )
     return Evaluation(
         folder=folder,
         contract=contract,
         probability=probability,
         metrics=metrics,
+        decisions=decisions,
+        grades=assess_grades(contract.grades, target, probability),
         groups=groups,
         missing_share=missing_shares(declaration, training.frame),
         other_share=other_shares(declaration, training.frame),
@@ -131,6 +152,7 @@ def evaluate(
         gates=(
             finite_gate(served.run({"numeric": extremes[0], "categorical": extremes[1]})),
             *quality_gates(metrics, groups, limits),
+            approval_gate(decisions.approved.rows, len(test)),
             _measure_parity(network, served, test, extremes),
         ),
     )

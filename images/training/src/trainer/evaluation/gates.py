@@ -101,6 +101,11 @@ def quality_gates(metrics: Metrics, groups: tuple[GroupResult, ...], limits: Gat
     )
 
 
+def approval_gate(approved: int, rows: int) -> Gate:
+    """Require that the decision threshold approves anyone: a service that declines everyone is of no use."""
+    return at_least("approvals", approved, 1, f"of {rows} test rows below the decision threshold")
+
+
 def finite_gate(probability: npt.NDArray[np.float32]) -> Gate:
     """Require a probability as the score of every edge case."""
     wrong = int((~(np.isfinite(probability) & (probability >= 0) & (probability <= 1))).sum())

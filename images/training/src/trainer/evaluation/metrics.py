@@ -75,14 +75,6 @@ def expected_calibration_error(target: Vector, probability: Vector, *, bins: int
     return float(np.abs(grouped.predicted - grouped.observed) @ grouped.share)
 
 
-def decision_threshold(target: Vector, probability: Vector) -> float:
-    """Return the probability of default from which an application is declined: where KS is attained."""
-    false_positive, true_positive, thresholds = roc_curve(target, probability)
-    best = int((true_positive - false_positive).argmax())
-    # The model contract requires a number strictly between 0 and 1; the threshold of a constant score may be 0 or 1.
-    return float(np.clip(thresholds[best], 1e-6, 1 - 1e-6))
-
-
 def weighted_auc(target: Vector, score_rank: npt.NDArray[np.int64], weight: Vector) -> float:
     """Compute the ROC AUC of weighted rows; ties count half.
 

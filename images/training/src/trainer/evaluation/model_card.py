@@ -1,17 +1,22 @@
 """The model card (Mitchell et al., "Model Cards for Model Reporting", 2019) in Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from trainer.data.declaration import FeatureDeclaration
+from trainer.evaluation.default_rates import Rate
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.gates import Gate
+from trainer.evaluation.master_scale import GradeResult
+from trainer.evaluation.swap_set import SwapSet
+from trainer.export.contract import ApprovalRate, DecisionRule, ExpectedCost, Fixed
 
 
 def write_card(
     evaluation: Evaluation,
     *,
     gates: Sequence[Gate],
+    swap_set: SwapSet | None,
     declaration: FeatureDeclaration,
     full_declaration: FeatureDeclaration,
     source: str,
@@ -23,6 +28,7 @@ def write_card(
     Args:
         evaluation: The measurements.
         gates: All gates with their verdicts.
+        swap_set: On whom the Production model decides differently; None if there is none to compare with.
         declaration: The features that the model uses.
         full_declaration: Those, and the protected attributes it may not use.
         source: Where the data came from.
@@ -40,8 +46,7 @@ def write_card(
         "",
         "## Intended use",
         "Ranking and pricing applications like those in the training data, with a person accountable for each "
-        f"decision. An application is approved below {contract.decision_threshold:.4f}. Not for other products, "
-        "populations or purposes, and not as the sole basis of an adverse decision.",
+        "decision. Not for other products, populations or purposes, and not as the sole basis of an adverse decision.",
         "",
         "## Data",
         f"{source}: {rows[0]} training and {rows[1]} test rows, split by content. SHA-256 "
@@ -52,6 +57,9 @@ def write_card(
         "## Metrics on the test rows",
         *_table(("metric", "value"), ((k, f"{v:.4f}") for k, v in asdict(evaluation.metrics).items())),
         "",
+        *_decisions(evaluation),
+        *_grades(evaluation.grades),
+        *_swap_set(swap_set),
         "## Gates",
         *_table(("gate", "verdict"), ((gate.name, str(gate)) for gate in gates)),
         "",
@@ -97,6 +105,84 @@ def write_card(
     return "\n".join(lines)
 
 
+def _decisions(evaluation: Evaluation) -> list[str]:
+    """Return how the decision threshold was chosen, and whom it approves."""
+    decisions = evaluation.decisions
+    return [
+        "## Decisions",
+        f"Applications are approved below {evaluation.contract.decision_threshold:.4f}: "
+        f"{_rule_in_words(evaluation.contract.decision_rule)}. That approves {decisions.approval_rate:.1%} of the test "
+        "rows. Intervals of default rates are 95 % Jeffreys intervals.",
+        "",
+        *_outcomes({"approve": decisions.approved, "decline": decisions.declined}, "decision"),
+        "",
+    ]
+
+
+def _rule_in_words(rule: DecisionRule) -> str:
+    if isinstance(rule, ApprovalRate):
+        return f"the threshold that approves {rule.approval_rate:.4g} of the out-of-fold predictions"
+    if isinstance(rule, ExpectedCost):
+        return (
+            f"the threshold from which a loan's expected loss, at a loss given default of {rule.loss_given_default:g}, "
+            f"exceeds its expected margin of {rule.margin:g}"
+        )
+    if isinstance(rule, Fixed):
+        return "a threshold that people chose"
+    return "where the Kolmogorov-Smirnov distance of the out-of-fold predictions is greatest"
+
+
+def _grades(grades: Sequence[GradeResult]) -> list[str]:
+    """Return how each grade's expected default rate compares with the observed one; nothing without grades."""
+    if not grades:
+        return []
+    return [
+        "## Grades",
+        "The master scale on the test rows. A grade's expected default rate is its mean out-of-fold probability. "
+        "`too low` and `too high` mean that it is outside of the observed rate's 95 % interval; 5 % of all grades are "
+        "by chance.",
+        "",
+        *_table(
+            ("grade", "probabilities", "rows", "expected", "observed", "interval", "expected rate"),
+            (
+                (
+                    grade.name,
+                    f"{grade.lower_probability:g} to {grade.upper_probability:g}",
+                    grade.observed.rows,
+                    _share(grade.expected),
+                    _share(grade.observed.value),
+                    _interval(grade.observed),
+                    grade.verdict,
+                )
+                for grade in grades
+            ),
+        ),
+        "",
+    ]
+
+
+def _swap_set(swap_set: SwapSet | None) -> list[str]:
+    """Return whom the challenger would approve or decline instead of the champion."""
+    if swap_set is None:
+        return []
+    return [
+        "## Swap set",
+        f"The test rows by the decisions of Production version {swap_set.champion} (threshold "
+        f"{swap_set.champion_threshold:.4f}) and of this model ({swap_set.challenger_threshold:.4f}). Swapped in: only "
+        "this model approves. Swapped out: only the Production model does.",
+        "",
+        *_outcomes({name.replace("_", " "): rate for name, rate in swap_set.cells.items()}, "rows"),
+        "",
+    ]
+
+
+def _outcomes(rates: Mapping[str, Rate], kind: str) -> list[str]:
+    return _table(
+        (kind, "rows", "default rate", "interval"),
+        ((name, rate.rows, _share(rate.value), _interval(rate)) for name, rate in rates.items()),
+    )
+
+
 def _missing_values(declaration: FeatureDeclaration, evaluation: Evaluation) -> list[str]:
     """Return what may be missing or other, and how much of it there was in the training rows."""
     lines = []
@@ -123,6 +209,15 @@ def _monotonic(declaration: FeatureDeclaration) -> list[str]:
         "",
         *_table(("feature", "probability of default"), found),
     ]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _interval(rate: Rate) -> str:
+    low, high = rate.interval
+    return f"{low:.2%} to {high:.2%}" if rate.rows else "-"
 
 
 def _number(value: float | None) -> str:

@@ -16,9 +16,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.types import ColSpec, Schema
 
+from trainer.evaluation.default_rates import Rate
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.fairness import GroupResult
 from trainer.evaluation.gates import Gate
+from trainer.evaluation.master_scale import GradeResult
+from trainer.evaluation.swap_set import SwapSet
 from trainer.export import flavor
 from trainer.export.contract import CONTRACT_FILE, MODEL_FILE, sha256_of
 from trainer.learning.fitting import EpochReport
@@ -93,14 +96,18 @@ def metric_names(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def log_evaluation(evaluation: Evaluation, gates: Sequence[Gate], card: str, plots: Path) -> None:
-    """Log metrics, group results, feature importance, gates, plots and the model card."""
+def log_evaluation(
+    evaluation: Evaluation, gates: Sequence[Gate], swap_set: SwapSet | None, card: str, plots: Path
+) -> None:
+    """Log metrics, decisions, grades, group results, feature importance, gates, plots and the model card."""
     features = metric_names(evaluation.importance)
     mlflow.log_metrics(
         {
             **{f"test_{name}": value for name, value in asdict(evaluation.metrics).items()},
             **{f"importance.{features[name]}": value for name, value in evaluation.importance.items()},
             **{f"gate.{gate.name}": gate.value for gate in gates if gate.value is not None},
+            **_decision_metrics(evaluation, swap_set),
+            **_grade_metrics(evaluation.grades),
             **_group_metrics(evaluation.groups),
         }
     )
@@ -109,6 +116,36 @@ def log_evaluation(evaluation: Evaluation, gates: Sequence[Gate], card: str, plo
     mlflow.log_text(card, "model_card.md")
     mlflow.set_tag("mlflow.note.content", card)
     mlflow.log_artifacts(str(plots), "plots")
+
+
+def _decision_metrics(evaluation: Evaluation, swap_set: SwapSet | None) -> dict[str, float]:
+    decisions = evaluation.decisions
+    return {
+        "decision_threshold": evaluation.contract.decision_threshold,
+        "test_approval_rate": decisions.approval_rate,
+        **_rate_metrics("test_approved", decisions.approved),
+        **_rate_metrics("test_declined", decisions.declined),
+        **{
+            name: value
+            for cell, rate in (swap_set.cells if swap_set else {}).items()
+            for name, value in _rate_metrics(f"swap.{cell}", rate).items()
+        },
+    }
+
+
+def _grade_metrics(grades: Sequence[GradeResult]) -> dict[str, float]:
+    names = metric_names(grade.name for grade in grades)
+    found: dict[str, float] = {}
+    for grade in grades:
+        prefix = f"grade.{names[grade.name]}"
+        found |= {f"{prefix}.expected_default_rate": grade.expected, **_rate_metrics(prefix, grade.observed)}
+    return found
+
+
+def _rate_metrics(prefix: str, rate: Rate) -> dict[str, float]:
+    """Return a rate's rows, and the rate itself if there are any."""
+    observed = {} if rate.value is None else {f"{prefix}.default_rate": rate.value}
+    return {f"{prefix}.rows": float(rate.rows), **observed}
 
 
 def _group_metrics(groups: tuple[GroupResult, ...]) -> dict[str, float]:

@@ -171,7 +171,7 @@ def _swap_set(swap_set: SwapSet | None) -> list[str]:
         f"{swap_set.champion_threshold:.4f}) and of this model ({swap_set.challenger_threshold:.4f}). Swapped in: only "
         "this model approves. Swapped out: only the Production model does.",
         "",
-        *_outcomes({name.replace("_", " "): rate for name, rate in swap_set.cells.items()}, "rows"),
+        *_outcomes({name.replace("_", " "): rate for name, rate in swap_set.cells.items()}, "part"),
         "",
     ]
 

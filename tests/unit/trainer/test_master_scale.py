@@ -36,7 +36,9 @@ def test_expected_default_rates_rise_and_every_row_has_a_grade(scores: list[floa
     expected = [grade.expected_default_rate for grade in grades]
     assert expected == sorted(set(expected))
     lower = 0.0
-    for grade, result in zip(grades, assess_grades(grades, (probability > 0.5) * 1.0, probability), strict=True):
+    for grade, result in zip(
+        grades, assess_grades(grades, (probability > 0.5).astype(float), probability), strict=True
+    ):
         inside = (probability >= lower) & (probability < grade.upper_probability)
         assert result.observed == Rate(int(inside.sum()), int((inside & (probability > 0.5)).sum()))
         assert (result.lower_probability, result.upper_probability) == (lower, grade.upper_probability)

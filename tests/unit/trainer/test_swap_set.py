@@ -30,7 +30,7 @@ def test_the_parts_make_up_all_rows_and_a_model_swaps_nobody_with_itself(
     rows: int, seed: int, first: float, second: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    target, champion, challenger = rng.integers(0, 2, rows) * 1.0, rng.random(rows), rng.random(rows)
+    target, champion, challenger = rng.integers(0, 2, rows).astype(float), rng.random(rows), rng.random(rows)
     swaps = compare_decisions(
         target, champion, challenger, version="1", champion_threshold=first, challenger_threshold=second
     ).cells

@@ -264,3 +264,34 @@ def test_a_master_scale_that_does_not_divide_all_probabilities_is_refused(
 ) -> None:
     with pytest.raises(BadInputError, match=message):
         load({**document, "grades": declared}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_column": "annual_income"}, "the weight_column annual_income is also a feature"),
+        ({"weight_column": "loan_paid_back"}, "the weight_column loan_paid_back is also the target"),
+        ({"weight_column": "id"}, "the weight_column id is also the id_column"),
+        ({"weight_column": "day", "date_column": "day"}, "the weight_column day is also the date_column"),
+        ({"weight_column": ""}, "weight_column: String should have at least 1 character"),
+        ({"date_column": "annual_income"}, "the date_column annual_income is also a feature"),
+        ({"date_column": "loan_paid_back"}, "the date_column loan_paid_back is also the target"),
+        ({"date_format": "%Y"}, "date_format is that of the date_column, which is not declared"),
+        ({"date_column": "day", "date_format": "%Q"}, "'%Q' is not a format of strptime"),
+        ({"file": {"columns": ["id"]}, "weight_column": "w"}, "file.columns lacks declared columns: w, "),
+    ],
+)
+def test_a_weight_or_a_date_is_a_column_of_its_own(
+    change: dict[str, Any], message: str, document: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(BadInputError, match=message):
+        load({**document, **change}, tmp_path)
+
+
+def test_the_date_of_a_loan_may_be_the_day_at_which_ages_are_taken(document: dict[str, Any], tmp_path: Path) -> None:
+    document["features"][0] |= {"parse": "date", "reference_date": "granted"}
+    declaration = load({**document, "date_column": "granted", "weight_column": "w"}, tmp_path)
+    assert declaration.columns[:3] == ("id", "w", "granted")
+    assert declaration.columns.count("granted") == 1
+    with pytest.raises(BadInputError, match="the weight_column granted is also a reference_date"):
+        load({**document, "weight_column": "granted"}, tmp_path)

@@ -53,6 +53,7 @@ def frame() -> pd.DataFrame:
             "months_since": np.where(rng.random(ROWS) < 0.1, 9999, rng.integers(0, 60, ROWS)),
             "gap": np.where(rng.random(ROWS) < 0.2, "", rng.integers(1, 9, ROWS).astype(str)),
             "loan_status": np.where(bad, "Charged Off", np.where(rng.random(ROWS) < 0.3, "Current", "Fully Paid")),
+            "Sample weight": rng.integers(1, 4, ROWS),
         }
     )
 
@@ -106,6 +107,7 @@ def test_outcome_and_identifier_are_found(frame: pd.DataFrame, tmp_path: Path) -
         "state_at_end: left out: it alone tells the outcome (AUC 1.000)",
         "Sex: marked as protected",
         "issued: becomes the age in months",
+        "Sample weight: left out: by its name it says how many loans a row stands for",
         "months_since: 9999 may mean that there is no value",
         "gap: ",
         "target: loan_status is taken for the outcome",

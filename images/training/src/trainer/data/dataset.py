@@ -1,7 +1,7 @@
 """Validated data as arrays, and the train/test split that is the same in every training run."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from trainer.data.inputs import CategoryInput
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64] | None
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _PROTECTED_BANDS = 4
@@ -26,15 +27,31 @@ class Dataset:
         numeric: float32 [N, numeric features]; NaN for a missing value.
         categorical: int64 [N, categorical features], codes as `CategoryInput` defines them.
         target: 1 for default, 0 for repaid; float32 [N].
+        weight: How many loans each row stands for, in relation to the others; float64 [N], or None for one each.
     """
 
     frame: pd.DataFrame
     numeric: Floats
     categorical: Integers
     target: Floats
+    weight: Weights = None
 
     def __len__(self) -> int:
         return len(self.target)
+
+    @property
+    def has_both_outcomes(self) -> bool:
+        """Whether there are defaults and repaid loans, both with some weight."""
+        return has_both_outcomes(self.target, self.weight)
+
+    @property
+    def effective_rows(self) -> float:
+        """How many rows of equal weight are as good a sample (Kish, "Survey Sampling", 1965)."""
+        return len(self) if self.weight is None else float(self.weight.sum() ** 2 / (self.weight**2).sum())
+
+    def outcomes(self, rows: Integers) -> tuple[npt.NDArray[np.float64], Weights]:
+        """Return the target and the weight of the rows at these positions."""
+        return self.target[rows].astype(np.float64), None if self.weight is None else self.weight[rows]
 
     def take(self, rows: Integers) -> "Dataset":
         """Return the rows at these positions, in this order."""
@@ -43,7 +60,13 @@ class Dataset:
             self.numeric[rows],
             self.categorical[rows],
             self.target[rows],
+            None if self.weight is None else self.weight[rows],
         )
+
+
+def has_both_outcomes(target: npt.NDArray[np.floating[Any]], weight: Weights) -> bool:
+    """Return whether there are defaults and repaid loans, both with some weight; target and weight are [N]."""
+    return len(np.unique(target if weight is None else target[weight > 0])) == 2
 
 
 def encode(frame: pd.DataFrame, declaration: FeatureDeclaration) -> Dataset:
@@ -58,6 +81,7 @@ def encode(frame: pd.DataFrame, declaration: FeatureDeclaration) -> Dataset:
         numeric=_columns(numeric, len(frame), np.float32),
         categorical=_columns(categorical, len(frame), np.int64),
         target=frame[declaration.target.column].to_numpy(dtype=np.float32),
+        weight=frame[declaration.weight_column].to_numpy(dtype=np.float64) if declaration.weight_column else None,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from trainer.data.fields import AdverseAction, Direction, Label, Labels, Name, Strict
+from trainer.data.fields import AdverseAction, ColumnName, DateFormat, Direction, Label, Labels, Name, Strict
 from trainer.data.file_format import FileFormat
 from trainer.data.inputs import CategoryInput, Inputs
 from trainer.data.master_scale import DeclaredGrade, check_grades
@@ -89,7 +89,7 @@ class NumericFeature(_Feature):
     description: str
     reason_code: str = Field(min_length=1)
     parse: Parse | None = None
-    date_format: str = ""
+    date_format: DateFormat = ""
     reference_date: str = ""
 
     @model_validator(mode="after")
@@ -103,15 +103,6 @@ class NumericFeature(_Feature):
             )
         _check_missing_values(self.name, self.missing, self.missing_values)
         return self
-
-    @field_validator("date_format")
-    @classmethod
-    def _date_format_is_valid(cls, form: str) -> str:
-        try:
-            dt.datetime.strptime(dt.datetime(2026, 1, 31, tzinfo=dt.UTC).strftime(form), form)  # noqa: DTZ007
-        except ValueError as error:
-            raise ValueError(f"{form!r} is not a format of strptime, such as %d.%m.%Y: {error}") from error
-        return form
 
     @model_validator(mode="after")
     def _dates_have_a_reference(self) -> Self:
@@ -221,6 +212,9 @@ class FeatureDeclaration(Strict):
 
     Attributes:
         id_column: Column whose values must be unique if the data has it, or None.
+        weight_column: Column that says how many loans each row stands for, or None if each stands for one.
+        date_column: Column with each loan's date, by which the data can be split, or None.
+        date_format: strptime's format of that column; "" for ISO 8601.
         target: The column to predict.
         features: In the order of the model contract.
         ignored: Fields that clients may keep sending although the model does not use them, such as features of an
@@ -231,6 +225,9 @@ class FeatureDeclaration(Strict):
 
     file: FileFormat = FileFormat()
     id_column: str | None = None
+    weight_column: ColumnName | None = None
+    date_column: ColumnName | None = None
+    date_format: DateFormat = ""
     target: Target
     features: tuple[Feature, ...] = Field(min_length=1)
     ignored: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -254,18 +251,38 @@ class FeatureDeclaration(Strict):
                 raise ValueError(f"{what} used more than once: {', '.join(repeated)}")
         if self.target.column in self.names:
             raise ValueError(f"the target {self.target.column} is also a feature")
+        if self.date_format and not self.date_column:
+            raise ValueError("date_format is that of the date_column, which is not declared")
+        self._check_row_columns()
         if both := [name for name in self.ignored if name in {*self.names, self.target.column}]:
             raise ValueError(f"ignored, but also a feature or the target: {', '.join(both)}")
         if self.file.columns and (absent := [name for name in self.columns if name not in self.file.columns]):
             raise ValueError(f"file.columns lacks declared columns: {', '.join(absent)}")
         return self
 
+    def _check_row_columns(self) -> None:
+        """Refuse a weight or a date that is something else as well."""
+        taken: dict[str | None, str] = {self.id_column: "the id_column", self.target.column: "the target"}
+        taken.update(dict.fromkeys(self.names, "a feature"))
+        # The date of a loan is often the day at which ages are taken.
+        by_weight = taken | {self.date_column: "the date_column"}
+        by_weight.update(dict.fromkeys(self._reference_columns, "a reference_date"))
+        for key, column, used in (
+            ("weight_column", self.weight_column, by_weight),
+            ("date_column", self.date_column, taken),
+        ):
+            if column and column in used:
+                raise ValueError(f"the {key} {column} is also {used[column]}; the model must not learn from it")
+
+    @property
+    def _reference_columns(self) -> tuple[str, ...]:
+        return tuple(feature.reference_column for feature in self.numeric if feature.reference_column)
+
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns that training reads, each once: identifier, features, target, and reference dates."""
-        identifiers = [self.id_column] if self.id_column else []
-        dates = [feature.reference_column for feature in self.numeric if feature.reference_column]
-        return tuple(dict.fromkeys([*identifiers, *self.names, self.target.column, *dates]))
+        """All columns that training reads, each once: of rows (identifier, weight, date), features, target and days."""
+        of_rows = [column for column in (self.id_column, self.weight_column, self.date_column) if column]
+        return tuple(dict.fromkeys([*of_rows, *self.names, self.target.column, *self._reference_columns]))
 
     @property
     def names(self) -> tuple[str, ...]:

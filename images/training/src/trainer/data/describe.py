@@ -212,10 +212,8 @@ def _defaulted(values: pd.Series, outcome: dict[str, Any]) -> npt.NDArray[np.flo
 
 def _unusable(column: Column, values: pd.Series, defaulted: npt.NDArray[np.float64]) -> str | None:
     """Return why a column is left out, or None."""
-    if column.name in RESERVED_NAMES:
-        return "the service keeps this name for itself"
-    if not column.name.isprintable():
-        return "its name has control characters: rename it"
+    if reason := _unusable_by_name(column):
+        return reason
     if len(column.texts) < 2:
         return f"it is constant: {column.texts[0]}" if column.texts else "it is empty"
     if _is_identifier(column):
@@ -225,6 +223,16 @@ def _unusable(column: Column, values: pd.Series, defaulted: npt.NDArray[np.float
             f"it has {len(column.texts)} different texts; more than {_MAXIMUM_CATEGORIES} are no categories: group them"
         )
     return _later(column, values, defaulted)
+
+
+def _unusable_by_name(column: Column) -> str | None:
+    if column.name in RESERVED_NAMES:
+        return "the service keeps this name for itself"
+    if not column.name.isprintable():
+        return "its name has control characters: rename it"
+    if column.numbers is not None and names.suggests_weight(column.name):
+        return 'by its name it says how many loans a row stands for: if so, declare it as "weight_column"'
+    return None
 
 
 def _is_identifier(column: Column) -> bool:
@@ -320,7 +328,10 @@ def _remarks(column: Column) -> Iterator[str]:
         if len(lower) < len(column.texts):
             yield "some categories differ only by case or spaces"
     elif column.parse is Parse.DATE:
-        yield "becomes the age in months on the newest date; `reference_date` should be the day of the application"
+        yield (
+            "becomes the age in months on the newest date; `reference_date` should be the day of the application. If "
+            'it is the loan\'s own date, declare it as "date_column" instead, for the split by time'
+        )
     elif column.numbers is not None:
         found = sorted(_SENTINELS.intersection(column.numbers))
         suspicious = [number for number in found if _stands_apart(number, column.numbers)]

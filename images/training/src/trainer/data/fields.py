@@ -1,5 +1,6 @@
 """Field types of the feature declaration."""
 
+import datetime as dt
 import re
 from typing import Annotated, Literal
 
@@ -48,10 +49,20 @@ def _names_what_led_to_the_decline(text: str) -> str:
     return text
 
 
+def _format_of_dates(form: str) -> str:
+    try:
+        dt.datetime.strptime(dt.datetime(2026, 1, 31, tzinfo=dt.UTC).strftime(form), form)  # noqa: DTZ007
+    except ValueError as error:
+        raise ValueError(f"{form!r} is not a format of strptime, such as %d.%m.%Y: {error}") from error
+    return form
+
+
 Direction = Literal["increasing", "decreasing"]
 AdverseAction = Annotated[str, AfterValidator(_names_what_led_to_the_decline)]
 Label = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
 Labels = Annotated[tuple[Label, ...], BeforeValidator(_as_list)]
+ColumnName = Annotated[str, Field(min_length=1)]
+DateFormat = Annotated[str, AfterValidator(_format_of_dates)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_usable_as_name)]
 
 

@@ -1,4 +1,4 @@
-"""What names of columns suggest: an outcome, a protected attribute, or something known only after the loan."""
+"""What names of columns suggest: an outcome, a weight, a protected attribute, or what is known only after the loan."""
 
 import re
 
@@ -21,6 +21,8 @@ _LATER = re.compile(
 _IDENTIFIER = re.compile(
     r"(.*_)?(id|key|uuid|guid|no|number|ssn|iban|email|phone|name)|(member|loan|customer|applicant)_?id", re.IGNORECASE
 )
+
+_WEIGHT = re.compile(r"((sample|survey|case|row|observation|obs|design)_?)?(weights?|wgt)", re.IGNORECASE)
 
 _DEFAULT = re.compile(
     r"bad|default(ed)?|charged.?off|yes|true|1|write.?off|written.?off|fail(ed)?|npl|unpaid|not.?paid|"
@@ -52,6 +54,11 @@ def suggests_later(name: str) -> bool:
 def suggests_identifier(name: str) -> bool:
     """Return whether a column's name is that of an identifier."""
     return bool(_IDENTIFIER.fullmatch(name.strip().replace(" ", "_")))
+
+
+def suggests_weight(name: str) -> bool:
+    """Return whether a column's name is one that weights of rows usually have."""
+    return bool(_WEIGHT.fullmatch(name.strip().replace(" ", "_")))
 
 
 def outcome_of(label: str, column: str) -> str | None:

@@ -175,7 +175,7 @@ def _read_parquet(path: Path, source: str, declaration: FeatureDeclaration) -> t
 def _read_csv(file: CsvFile, source: str, declaration: FeatureDeclaration) -> tuple[Sequence[str], pa.Table]:
     beginning, whole = file.beginning()
     layout = detect_layout(beginning, declaration.file, declaration.columns, whole=whole)
-    plain = {feature.name for feature in declaration.numeric if feature.parse is None}
+    plain = {declaration.weight_column, *(feature.name for feature in declaration.numeric if feature.parse is None)}
     types = {
         name: pa.float64() if name in plain else None if name == declaration.id_column else TEXT
         for name in declaration.columns
@@ -206,7 +206,7 @@ def _cause(layout: Layout, declaration: FeatureDeclaration) -> str:
 
 
 def _frame(table: pa.Table, declaration: FeatureDeclaration) -> pd.DataFrame:
-    numbers = {feature.name for feature in declaration.numeric}
+    numbers = {declaration.weight_column, *(feature.name for feature in declaration.numeric)}
     kept = {
         **{feature.name: frozenset(feature.categories) for feature in declaration.categorical},
         declaration.target.column: declaration.target.labels,

@@ -9,12 +9,13 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-from trainer.data import cells
+from trainer.data import cells, columns
 from trainer.data.declaration import FeatureDeclaration, NumericFeature, Parse
 from trainer.data.layout import near_name
 from trainer.data.precision import NOISE_LIMIT, rounding_noise
 from trainer.data.problems import InvalidDataError, Problem, in_rows
 from trainer.data.reading import RawTable
+from trainer.data.row_columns import with_row_columns
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def validate(table: RawTable, declaration: FeatureDeclaration, *, minimum_rows: 
 
     Returns:
         Numeric features as float64, missing values as NaN (also those that a declaration's `missing_values` name), and
-        the target as 1 (default) or 0 (repaid).
+        the target as 1 (default) or 0 (repaid). Weights are float64 with a mean of 1, dates datetime64.
 
     Rows whose outcome is open (see `Target.ignored`) are dropped, and counted in the log.
 
@@ -44,8 +45,10 @@ def validate(table: RawTable, declaration: FeatureDeclaration, *, minimum_rows: 
         problems.append(Problem(None, f"{len(frame)} rows are too few; at least {minimum_rows} are required"))
     frame, type_problems = _with_numbers(frame, declaration)
     frame = _without_missing_values(_with_categories(frame, declaration), declaration)
+    frame, row_problems = with_row_columns(frame, declaration)
     problems += [
         *type_problems,
+        *row_problems,
         *_unlearnable(frame, declaration),
         *_schema_problems(frame, declaration),
         *target_problems,
@@ -72,7 +75,7 @@ def _with_target(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     target, column = declaration.target, declaration.target.column
     raw = frame[column]
-    texts, codes = _distinct(raw)
+    texts, codes = columns.distinct(raw)
     labels = [cells.label_of(text, target.labels, trim=declaration.file.trim) for text in texts]
     outcomes = {
         **dict.fromkeys(target.default, 1),
@@ -108,13 +111,15 @@ def _with_numbers(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tuple
         if feature.name not in frame.columns or feature.reference_column not in {None, *frame.columns}:
             continue
         raw = frame[feature.name]
-        values = _ages(frame, feature) if feature.parse is Parse.DATE else _numbers(raw, feature, declaration)
+        dated = feature.parse is Parse.DATE
+        decimal = declaration.file.decimal
+        values = _ages(frame, feature) if dated else columns.numbers(raw, feature.parse, decimal=decimal)
         numbers = pd.Series(values, index=frame.index)
         wrong = raw[numbers.isna() & raw.notna()]
         if not pd.api.types.is_numeric_dtype(raw):
             wrong = wrong[wrong.astype(str).str.lower() != "nan"]
         if len(wrong):
-            what = "no date" if feature.parse is Parse.DATE else "not a number"
+            what = "no date" if dated else "not a number"
             problems.append(in_rows(feature.name, what, wrong, hint=_way_out(feature, wrong, declaration)))
             # Already reported: a placeholder within the range keeps later checks from reporting the same cells again.
             numbers[wrong.index] = feature.minimum
@@ -150,26 +155,11 @@ def _unlearnable(frame: pd.DataFrame, declaration: FeatureDeclaration) -> Iterat
                 )
 
 
-def _numbers(raw: pd.Series, feature: NumericFeature, declaration: FeatureDeclaration) -> npt.NDArray[np.float64]:
-    if pd.api.types.is_numeric_dtype(raw) and not isinstance(raw.dtype, pd.CategoricalDtype):
-        return raw.to_numpy(dtype=np.float64, na_value=np.nan)
-    texts, codes = _distinct(raw)
-    return np.append(cells.numbers(texts, feature.parse, decimal=declaration.file.decimal), np.nan)[codes]
-
-
 def _ages(frame: pd.DataFrame, feature: NumericFeature) -> npt.NDArray[np.float64]:
-    born = _dates(frame[feature.name], feature.date_format)
+    born = columns.dates(frame[feature.name], feature.date_format)
     if feature.reference_column:
-        return cells.completed_months(born, _dates(frame[feature.reference_column], feature.date_format))
+        return cells.completed_months(born, columns.dates(frame[feature.reference_column], feature.date_format))
     return cells.completed_months(born, pd.Series(pd.Timestamp(feature.reference_date), index=frame.index))
-
-
-def _dates(raw: pd.Series, form: str) -> pd.Series:
-    if pd.api.types.is_datetime64_any_dtype(raw):
-        return pd.Series(raw.dt.tz_localize(None))
-    texts, codes = _distinct(raw)
-    known = cells.dates([*texts, ""], form)
-    return pd.Series(known.array[codes], index=raw.index)
 
 
 def _way_out(feature: NumericFeature, wrong: pd.Series, declaration: FeatureDeclaration) -> str:
@@ -204,15 +194,9 @@ def _with_categories(frame: pd.DataFrame, declaration: FeatureDeclaration) -> pd
     )
 
 
-def _distinct(raw: pd.Series) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Return a column's distinct texts, and for each row the position of its text; -1 for missing."""
-    categorical = raw.array if isinstance(raw.array, pd.Categorical) else pd.Categorical(raw)
-    return [str(text) for text in categorical.categories], np.asarray(categorical.codes, dtype=np.int64)
-
-
 def _renamed(raw: pd.Series, rename: Callable[[str], str]) -> pd.Series:
     """Return a column of text with each distinct text replaced, as a Categorical."""
-    texts, codes = _distinct(raw)
+    texts, codes = columns.distinct(raw)
     names = [rename(text) for text in texts]
     if names == texts and isinstance(raw.dtype, pd.CategoricalDtype):
         return raw

@@ -9,8 +9,9 @@ from dataclasses import fields
 import pytest
 from jsonschema import Draft202012Validator
 
-from charts.rendering import CHARTS, of_kind, render, render_chart
+from charts.rendering import CHARTS, of_kind, render, render_chart, run_helm
 from localcluster.training import TEMPLATE
+from trainer.data.time_split import Split
 from trainer.evaluation.gates import GateLimits
 from trainer.evaluation.threshold import parse_threshold
 from trainer.learning.hyperparameters import Hyperparameters
@@ -77,8 +78,10 @@ def test_the_trainer_accepts_every_argument_that_the_chart_passes() -> None:
     settings = parse(spec["template"]["spec"]["containers"][0]["args"], {})
     assert settings.exclude_protected
     assert settings.hyperparameters.hidden == (64, 64)
+    assert settings.hyperparameters.class_weight == "balanced"
     assert settings.limits.minimum_auc == 0.8
     assert settings.threshold.text == "loss-given-default=0.45,margin=0.05"
+    assert (settings.split, settings.default_rate, settings.pd_floor) == (Split.TIME, 0.04, 0.0005)
     schema = json.loads((CHARTS / "training/values.schema.json").read_text())["properties"]
     for values, known in (("hyperparameters", Hyperparameters), ("gates", GateLimits)):
         flags = {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name) for name in schema[values]["properties"]}
@@ -118,6 +121,24 @@ def test_values_of_a_release_without_a_threshold_keep_the_trainers_default() -> 
     (job,) = of_kind(render("training/ci/default-values.yaml", "--set-json=threshold=null"), "Job")
     arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
     assert not [argument for argument in arguments if argument.startswith("--threshold")]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "split=newest",
+        "calibration.defaultRate=4",
+        "calibration.defaultRate=0",
+        "calibration.pdFloor=0.5",
+        "calibration.floor=0.1",
+        "hyperparameters.classWeight=0",
+        "hyperparameters.classWeight=even",
+    ],
+)
+def test_values_that_the_trainer_would_refuse_are_refused_at_install(value: str) -> None:
+    result = run_helm("template", "training", "training", f"--set={value}")
+    assert result.returncode != 0
+    assert value.partition("=")[0].rpartition(".")[2] in result.stderr
 
 
 def test_make_train_renders_the_job_of_the_umbrella_chart_and_what_it_needs() -> None:

@@ -14,7 +14,10 @@
 {{- with .Values.threshold }}
 - --threshold={{ . }}
 {{- end }}
-{{- range $values := list .Values.hyperparameters .Values.gates }}
+{{- if eq (.Values.split | default "shuffled") "time" }}
+- --split=time
+{{- end }}
+{{- range $values := list .Values.hyperparameters .Values.gates .Values.calibration }}
 {{- range $name, $value := $values }}
 {{- if kindIs "bool" $value }}
 {{- if $value }}

@@ -66,3 +66,41 @@ def test_a_floor_from_elsewhere_counts_if_it_is_higher() -> None:
     assert find_limits(logit, target).floor < 0.0005
     assert find_limits(logit, target, minimum=0.0005).floor == 0.0005
     assert find_limits(logit, target, minimum=1e-9) == find_limits(logit, target)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 1000))
+def test_a_calibration_counts_rows_as_often_as_their_weights_say(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(0, 1.5, 2_000)
+    target = (rng.random(2_000) < 1 / (1 + np.exp(-logit))).astype(float)
+    times = rng.integers(0, 4, 2_000)
+    weighted = calibrate(logit, target, times.astype(float))
+    repeated = calibrate(np.repeat(logit, times), np.repeat(target, times))
+    assert weighted.slope == pytest.approx(repeated.slope, rel=1e-3)
+    assert weighted.intercept == pytest.approx(repeated.intercept, abs=1e-3)
+
+
+def test_an_inverted_ranking_of_weighted_rows_is_calibrated_to_their_base_rate() -> None:
+    target, weight = np.array([0.0, 0.0, 1.0, 1.0]), np.array([1.0, 1.0, 3.0, 3.0])
+    assert calibrate(-target, target, weight).apply(np.zeros(1))[0] == pytest.approx(0.75)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(2, 400), st.floats(0.1, 9.0), st.integers(0, 1000))
+def test_equal_weights_leave_the_limits_as_they_are(rows: int, weight: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 2, rows).astype(float)
+    target[:2] = 0, 1
+    logit = target + rng.normal(size=rows)
+    assert find_limits(logit, target, np.full(rows, weight)) == find_limits(logit, target)
+
+
+def test_rows_that_count_hardly_are_hardly_evidence_for_a_floor() -> None:
+    """Of 500 rows without a default, every fifth has all the weight: the floor is the one that 100 rows support."""
+    target, light = np.repeat([0.0, 1.0], 500), np.arange(1_000) % 5 != 0
+    weight = np.where(light, 1e-5, 1.0)
+    found = find_limits(np.arange(1_000.0), target, weight)
+    assert found.floor == pytest.approx(1 - 0.5 ** (1 / 100), rel=0.02)
+    weight[light] = 0
+    assert find_limits(np.arange(1_000.0), target, weight).floor == pytest.approx(found.floor, rel=0.02)

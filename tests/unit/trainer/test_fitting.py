@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from trainer.data.validation import validate
 from trainer.learning.fitting import EpochReport, Fitted, fit, learning_rate
 from trainer.learning.hyperparameters import Hyperparameters
 
-SMALL = Hyperparameters(heads=5, hidden=(16,), bins=4, batch_rows=128, epochs=4)
+SMALL = Hyperparameters(heads=5, hidden=(16,), bins=4, batch_rows=128, epochs=4, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +66,12 @@ def test_training_stops_when_no_head_improves_any_more(data: Dataset, declaratio
 
 
 def test_no_head_trains_on_the_rows_it_is_validated_on(data: Dataset, declaration: FeatureDeclaration) -> None:
-    one_head = Hyperparameters(heads=1, hidden=(16,), bins=4, batch_rows=128, epochs=2)
+    one_head = replace(SMALL, heads=1, epochs=2)
     fitted = train(data, declaration, hyperparameters=one_head)
     changed = data.take(np.arange(len(data)))
     changed.target[fitted.out_of_fold_rows] = 1 - changed.target[fitted.out_of_fold_rows]
-    again = train(changed, declaration, hyperparameters=Hyperparameters(**{**vars(one_head), "epochs": 1}))
-    once = train(data, declaration, hyperparameters=Hyperparameters(**{**vars(one_head), "epochs": 1}))
+    again = train(changed, declaration, hyperparameters=replace(one_head, epochs=1))
+    once = train(data, declaration, hyperparameters=replace(one_head, epochs=1))
     assert weights(again) == weights(once)
 
 
@@ -86,3 +87,39 @@ def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert max(rates) == 1
     assert rates[0] < 0.2
     assert rates[-1] < 0.01
+
+
+def test_rows_of_weight_0_have_no_influence(data: Dataset, declaration: FeatureDeclaration) -> None:
+    ignored = np.arange(len(data)) % 3 == 0
+    weighted = replace(data, weight=np.where(ignored, 0.0, 1.5))
+    other = replace(weighted, target=np.where(ignored, 1 - data.target, data.target).astype(np.float32))
+    assert weights(train(weighted, declaration)) == weights(train(other, declaration))
+    assert weights(train(weighted, declaration)) != weights(train(data, declaration))
+
+
+def test_equal_weights_of_any_scale_change_nothing(data: Dataset, declaration: FeatureDeclaration) -> None:
+    alike = replace(data, weight=np.full(len(data), 4.0))
+    assert weights(train(alike, declaration)) == weights(train(data, declaration))
+
+
+@pytest.mark.parametrize("class_weight", [0.1, 20.0, "balanced"])
+def test_class_weights_leave_the_mean_probability_where_it_was(
+    class_weight: float, data: Dataset, declaration: FeatureDeclaration
+) -> None:
+    """Before any calibration: the prior is corrected in the network itself."""
+    hyperparameters = replace(SMALL, class_weight=class_weight, epochs=8)
+    fitted = train(data, declaration, hyperparameters=hyperparameters)
+    assert weights(fitted) != weights(train(data, declaration, hyperparameters=replace(SMALL, epochs=8)))
+    probability = 1 / (1 + np.exp(-fitted.out_of_fold_logit))
+    assert probability.mean() == pytest.approx(data.target.mean(), abs=0.03)
+
+
+def test_class_weights_and_sample_weights_are_resumed_bit_identically(
+    data: Dataset, declaration: FeatureDeclaration, tmp_path: Path
+) -> None:
+    weighted = replace(data, weight=np.arange(len(data)) % 5 / 2)
+    balanced = replace(SMALL, class_weight="balanced")
+    checkpoint = tmp_path / "checkpoint.pt"
+    whole = train(weighted, declaration, checkpoint=checkpoint, hyperparameters=balanced)
+    again = train(weighted, declaration, checkpoint=checkpoint, hyperparameters=balanced)
+    assert weights(again) == weights(whole)

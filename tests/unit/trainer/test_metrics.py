@@ -1,6 +1,8 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
@@ -11,6 +13,7 @@ from trainer.evaluation.metrics import (
     measure,
     weighted_auc,
 )
+from trainer.evaluation.threshold import ks_threshold
 
 ROWS = st.integers(min_value=4, max_value=200)
 
@@ -54,3 +57,26 @@ def test_gini_follows_from_the_auc_and_ks_is_a_share(rows: int, seed: int) -> No
     metrics = measure(target, score)
     assert metrics.gini == pytest.approx(2 * metrics.roc_auc - 1)
     assert 0 <= metrics.ks <= 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(ROWS, st.integers(0, 10**6), st.booleans())
+def test_a_row_with_weight_3_counts_as_three_rows(rows: int, seed: int, ties: bool) -> None:
+    target, score = sample(rows, seed, ties=ties)
+    # A model's probabilities are below 1.
+    score *= 0.99
+    times = np.random.default_rng(seed).integers(0, 4, rows)
+    times[:2] = 1
+    repeated = measure(np.repeat(target, times), np.repeat(score, times))
+    # Only the relation between weights counts.
+    assert astuple(measure(target, score, times / 7)) == pytest.approx(astuple(repeated))
+    declined = score >= ks_threshold(target, score, times / 7)
+    shares = [np.average(declined[target == outcome], weights=times[target == outcome]) for outcome in (1, 0)]
+    assert shares[0] - shares[1] == pytest.approx(repeated.ks)
+
+
+@settings(deadline=None, max_examples=40)
+@given(ROWS, st.integers(0, 10**6))
+def test_equal_weights_change_nothing(rows: int, seed: int) -> None:
+    target, score = sample(rows, seed)
+    assert astuple(measure(target, score, np.full(rows, 2.0))) == pytest.approx(astuple(measure(target, score)))

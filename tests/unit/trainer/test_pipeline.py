@@ -16,6 +16,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from sklearn.metrics import roc_auc_score
 
 from conftest import REPOSITORY
 from trainer.__main__ import main
@@ -23,8 +24,11 @@ from trainer.data.dataset import held_out
 from trainer.data.declaration import load_declaration
 from trainer.data.problems import InvalidDataError
 from trainer.data.synthetic import generate
+from trainer.data.time_split import Split
 from trainer.errors import GateRefusedError, TrackingError
+from trainer.evaluation.comparison import compare_auc
 from trainer.evaluation.gates import GateLimits
+from trainer.evaluation.metrics import expected_calibration_error
 from trainer.evaluation.plots import save_plots
 from trainer.learning.calibration import Calibration
 from trainer.learning.hyperparameters import Hyperparameters
@@ -169,7 +173,7 @@ def test_a_constant_or_uncalibrated_model_is_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The calibration is part of the exported graph, so a wrong one produces a constant or an uncalibrated model."""
-    monkeypatch.setattr("trainer.evaluation.evaluate.calibrate", lambda *_: calibration)
+    monkeypatch.setattr("trainer.learning.prior_shift.calibrate", lambda *_: calibration)
     caplog.set_level("INFO")
     with pytest.raises(GateRefusedError, match=refused) as caught:
         run(replace(settings, limits=GateLimits()))
@@ -372,3 +376,68 @@ def test_a_process_that_was_lost_with_its_node_resumes_the_same_run(
     result = run(long)
     assert (result.run_id, result.version) == (lost, "1")
     assert "resuming after epoch" in caplog.text
+
+
+def test_credit_practice_from_the_data_to_the_contract(settings: Settings) -> None:
+    """Weighted rows, class weights, a split by time and a default rate through the cycle, in one declaration."""
+    document = json.loads(settings.features.read_text(encoding="utf-8"))
+    features = settings.work_dir.parent / "features.json"
+    features.write_text(json.dumps({**document, "weight_column": "copies", "date_column": "granted"}))
+    frame = generate(3_000, 0)
+    days = pd.date_range("2024-01-01", periods=100).strftime("%Y-%m-%d")
+    frame = frame.assign(granted=days[frame.index % 100], copies=1.0 + frame.index % 2)
+    practice = replace(
+        with_data(settings, frame),
+        features=features,
+        split=Split.TIME,
+        default_rate=0.04,
+        pd_floor=0.0005,
+        hyperparameters=replace(settings.hyperparameters, class_weight="balanced"),
+    )
+    first = run(practice)
+    second = run(replace(practice, seed=1))
+    folders = [Path(mlflow.artifacts.download_artifacts(f"models:/credit-risk/{version}")) for version in "12"]
+    contract = json.loads((folders[0] / "contract.json").read_text())
+    jsonschema.validate(contract, json.loads((REPOSITORY / "contracts/model-contract.schema.json").read_text()))
+    assert contract["default_rate"] == 0.04
+    assert not {"copies", "granted"} & {feature["name"] for feature in contract["features"]}
+    assert contract["probability_limits"]["floor"] >= 0.0005
+
+    newest = frame[frame.index % 100 >= 80]
+    target, weight = 1.0 - newest["loan_paid_back"], newest["copies"].to_numpy()
+    champion, challenger = (mlflow.pyfunc.load_model(str(folder)).predict(newest) for folder in folders)
+    assert np.average(champion, weights=weight) == pytest.approx(0.04, abs=0.01)
+    assert first.metrics["roc_auc"] == pytest.approx(roc_auc_score(target, champion, sample_weight=weight))
+    # The calibration is judged before the shift, or it would be refused: a fifth of the rows defaulted.
+    gates = mlflow.artifacts.load_dict(f"runs:/{first.run_id}/gates.json")
+    assert "before the shift to the default rate 0.04" in gates["ece"]["detail"]
+    assert first.metrics["ece"] < 0.1 < expected_calibration_error(target.to_numpy(), champion, weight)
+    # Champion and challenger are compared on the same newest rows, by the same weights.
+    compared = compare_auc(
+        target.to_numpy(), champion.astype(float), challenger.astype(float), weight, seed=practice.seed + 1
+    )
+    gates = mlflow.artifacts.load_dict(f"runs:/{second.run_id}/gates.json")
+    assert gates["not_worse_than_production"]["value"] == pytest.approx(compared.lower_bound)
+
+    logged = mlflow.get_run(first.run_id).data
+    said = {"split": "time", "default_rate": "0.04", "class_weight": "balanced", "weight_column": "copies"}
+    assert said.items() <= logged.params.items()
+    assert logged.params["test_dates"] == "2024-03-21 to 2024-04-09"
+    card = logged.tags["mlflow.note.content"]
+    for part in (
+        "split by granted: training rows of 2024-01-01 to 2024-03-20, test rows of 2024-03-21 to 2024-04-09",
+        "Rows count by copies",
+        "Through the cycle: the log-odds are shifted by -",
+        "to a mean probability of 0.04",
+    ):
+        assert part in card
+
+
+def test_without_another_default_rate_nothing_is_shifted(settings: Settings) -> None:
+    result = run(settings)
+    folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
+    assert json.loads((folder / "contract.json").read_text())["default_rate"] is None
+    logged = mlflow.get_run(result.run_id).data
+    assert "Through the cycle" not in logged.tags["mlflow.note.content"]
+    assert "default_rate" not in logged.params
+    assert logged.params["split"] == "shuffled"

@@ -33,6 +33,13 @@ def test_invalid_arguments_exit_with_code_2(arguments: list[str]) -> None:
         ("--trials=-1", "must not be negative"),
         ("--split-seed=4294967296", "seeds must be at most 4294967295"),
         ("--wait-seconds=inf", "--wait-seconds inf: must be a number"),
+        ("--class-weight=0", "hyperparameters out of range: class_weight=0.0"),
+        ("--class-weight=-2", "hyperparameters out of range: class_weight=-2.0"),
+        ("--class-weight=nan", "hyperparameters out of range: class_weight=nan"),
+        ("--class-weight=1e9", "hyperparameters out of range: class_weight=1000000000.0"),
+        ("--default-rate=0", r"--default-rate 0.0: must be above --pd-floor \(0\) and below 1; 4 % is 0.04"),
+        ("--default-rate=4", r"--default-rate 4.0: must be above --pd-floor \(0\) and below 1; 4 % is 0.04"),
+        ("--default-rate=nan", "--default-rate nan: must be above"),
         ("--model-name=a:b", "must be a name without slashes and colons"),
     ],
 )
@@ -124,3 +131,32 @@ def test_another_threshold_is_refused_with_what_is_allowed(text: str) -> None:
 def test_a_floor_of_the_probability_must_leave_room_above_it(floor: str) -> None:
     with pytest.raises(BadInputError, match=r"--pd-floor .*: must be at least 0 and below 0\.5"):
         parse(["--data", "x", f"--pd-floor={floor}"], {})
+
+
+def test_a_default_rate_must_be_above_the_floor() -> None:
+    with pytest.raises(BadInputError, match=r"--default-rate 0.01: must be above --pd-floor \(0.02\) and below 1"):
+        parse(["--data", "x", "--pd-floor=0.02", "--default-rate=0.01"], {})
+    assert parse(["--data", "x", "--pd-floor=0.0005", "--default-rate=0.04"], {}).default_rate == 0.04
+    assert parse(["--data", "x"], {}).default_rate is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--class-weight=many", "--class-weight: 'many' is neither a number above 0 nor balanced"),
+        ("--split=random", "--split: 'random' is not one of shuffled, time"),
+        ("--default-rate=low", "--default-rate: invalid float value: 'low'"),
+    ],
+)
+def test_words_that_a_setting_does_not_know_are_refused(
+    argument: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["--data", "x", argument], {})
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_class_weights_are_a_number_or_balanced() -> None:
+    assert parse(["--data", "x", "--class-weight=balanced"], {}).hyperparameters.class_weight == "balanced"
+    assert parse(["--data", "x", "--class-weight=2.5"], {}).hyperparameters.for_rows(500).class_weight == 2.5

@@ -13,6 +13,7 @@ import torch
 from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
+from trainer.data.dataset import has_both_outcomes
 from trainer.errors import BadInputError, GateRefusedError, TerminatedError, TrackingError
 from trainer.evaluation.comparison import compare_auc
 from trainer.evaluation.evaluate import Evaluation, evaluate
@@ -130,6 +131,9 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
             "split_seed": settings.split_seed,
             "pd_floor": settings.pd_floor,
             "threshold": str(settings.threshold),
+            "split": settings.split,
+            **inputs.facts,
+            **({} if settings.default_rate is None else {"default_rate": settings.default_rate}),
             "exclude_protected": settings.exclude_protected,
             "features": ",".join(inputs.declaration.names),
         }
@@ -147,6 +151,7 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
             limits=settings.limits,
             pd_floor=settings.pd_floor,
             threshold=settings.threshold,
+            default_rate=settings.default_rate,
             model_name=settings.model_name,
             data_sha256=inputs.table.sha256,
             folder=folder / "model",
@@ -180,8 +185,9 @@ def _search_hyperparameters(settings: Settings, inputs: TrainingInputs, *, paren
             seed=settings.seed,
             on_epoch=on_epoch,
         )
-        target = inputs.training.target[fitted.out_of_fold_rows].astype(np.float64)
-        return float(log_loss(target, calibrate(fitted.out_of_fold_logit, target).apply(fitted.out_of_fold_logit)))
+        target, weight = inputs.training.outcomes(fitted.out_of_fold_rows)
+        calibration = calibrate(fitted.out_of_fold_logit, target, weight)
+        return float(log_loss(target, calibration.apply(fitted.out_of_fold_logit), sample_weight=weight))
 
     return search(
         objective,
@@ -218,11 +224,14 @@ def _judge_and_register(
         full_declaration=inputs.full_declaration,
         source=inputs.table.source,
         rows=(len(inputs.training), len(inputs.test)),
+        split=inputs.split_in_words,
+        weights=inputs.weights_in_words,
         git_revision=settings.git_revision,
     )
     plots = evaluation.folder.parent / "plots"
     plots.mkdir()
-    save_plots(inputs.test.target.astype(np.float64), evaluation.probability, fitted.history, plots)
+    outcome = inputs.test.target.astype(np.float64)
+    save_plots(outcome, evaluation.before_shift, fitted.history, plots, inputs.test.weight)
     tracking.log_evaluation(evaluation, gates, compared.swap_set, card, plots)
     version = registry.version_of_run(run_id) or registry.register(
         model_uri=tracking.log_model(evaluation),
@@ -293,8 +302,8 @@ def _against_production(
         except (TrackingError, ValueError) as error:
             gate = champion_gate(None, settings.limits, reason=f"Production version {version}: {error}")
             return ProductionComparison((gate,))
-    target, challenger_pd = inputs.test.target[rows].astype(np.float64), evaluation.probability[rows]
-    comparison = compare_auc(target, champion_pd, challenger_pd, seed=settings.seed)
+    (target, weight), challenger_pd = inputs.test.outcomes(np.flatnonzero(rows)), evaluation.probability[rows]
+    comparison = compare_auc(target, champion_pd, challenger_pd, weight, seed=settings.seed)
     scored = "" if rows.all() else f" on the {rows.sum()} of {len(rows)} test rows that it can score"
     return ProductionComparison(
         gates=(
@@ -305,6 +314,7 @@ def _against_production(
             target,
             champion_pd,
             challenger_pd,
+            weight,
             version=version,
             champion_threshold=champion.contract.decision_threshold,
             challenger_threshold=evaluation.contract.decision_threshold,
@@ -315,7 +325,8 @@ def _against_production(
 def _comparable(champion: CreditRiskModel, inputs: TrainingInputs) -> npt.NDArray[np.bool_]:
     """Return the test rows on which the champion can be compared: those that it accepts, or all to learn the reason."""
     rows = champion.accepts(inputs.test.frame)
-    return rows if len(np.unique(inputs.test.target[rows])) == 2 else np.ones(len(rows), dtype=bool)
+    comparable = has_both_outcomes(*inputs.test.outcomes(np.flatnonzero(rows)))
+    return rows if comparable else np.ones(len(rows), dtype=bool)
 
 
 def _create(work_dir: Path) -> None:

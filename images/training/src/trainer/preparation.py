@@ -8,13 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from trainer.data.dataset import Dataset, encode, held_out
 from trainer.data.declaration import FeatureDeclaration, load_declaration
 from trainer.data.problems import InvalidDataError, Problem
 from trainer.data.reading import RawTable, read_table
 from trainer.data.resolution import missing_shares, resolve
+from trainer.data.time_split import Period, Split, newest
 from trainer.data.validation import validate
+from trainer.errors import BadInputError
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.settings import Settings
 
@@ -34,6 +38,8 @@ class TrainingInputs:
         hyperparameters: Resolved for the number of training rows.
         fingerprint: Equal for two starts of the same training run; the second one resumes the first.
         study: Name of the Optuna study.
+        split: How the test rows were chosen.
+        periods: The dates of the training and of the test rows, if the data has a date column.
     """
 
     declaration: FeatureDeclaration
@@ -44,6 +50,36 @@ class TrainingInputs:
     hyperparameters: Hyperparameters
     fingerprint: str
     study: str
+    split: Split
+    periods: tuple[Period, Period] | None
+
+    @property
+    def split_in_words(self) -> str:
+        """How the test rows were chosen, and the dates of both parts."""
+        how = f"by {self.declaration.date_column}" if self.split is Split.TIME else "by content"
+        dates = f": training rows of {self.periods[0]}, test rows of {self.periods[1]}" if self.periods else ""
+        return f"split {how}{dates}"
+
+    @property
+    def weights_in_words(self) -> str:
+        """What rows and classes count; empty if all count the same."""
+        words = []
+        if column := self.declaration.weight_column:
+            effective = f"{self.training.effective_rows:.0f} training and {self.test.effective_rows:.0f} test rows"
+            words.append(f"Rows count by {column}, and are as good a sample as {effective} of equal weight.")
+        if (factor := self.hyperparameters.class_weight) != 1:
+            even = "all defaults together count as much as all repaid loans"
+            counted = even if factor == "balanced" else f"a default counts {factor:g} times as much as a repaid loan"
+            words.append(f"In training, {counted}; the probabilities are corrected for it.")
+        return " ".join(words)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The weight column and the dates of both parts, if there are any, for the run's parameters."""
+        found = {"weight_column": self.declaration.weight_column} if self.declaration.weight_column else {}
+        if self.periods:
+            found |= {"training_dates": str(self.periods[0]), "test_dates": str(self.periods[1])}
+        return found
 
 
 def prepare(settings: Settings) -> TrainingInputs:
@@ -62,26 +98,20 @@ def prepare(settings: Settings) -> TrainingInputs:
             seed=settings.seed,
         )
     frame = validate(table, full, minimum_rows=settings.minimum_rows)
-    in_test = held_out(frame, full.names, share=settings.test_share, seed=settings.split_seed)
+    in_test = _test_rows(frame, full, table, settings)
     full = resolve(full, frame, ~in_test)
     declaration = full.without_protected() if settings.exclude_protected else full
     data = encode(frame, declaration)
     training, test = data.take(np.flatnonzero(~in_test)), data.take(np.flatnonzero(in_test))
     for name, part in (("training", training), ("test", test)):
-        if len(np.unique(part.target)) < 2:
-            problem = Problem(full.target.column, f"all {name} rows have the same outcome; more rows are required")
+        if not part.has_both_outcomes:
+            weighted = " with a weight above 0" if full.weight_column else ""
+            problem = Problem(
+                full.target.column, f"all {name} rows{weighted} have the same outcome; more rows are required"
+            )
             raise InvalidDataError(table.source, len(frame), (problem,))
     hyperparameters = settings.hyperparameters.for_rows(len(training))
-    logger.info(
-        "%s: %d training and %d test rows, %.1f %% defaulted",
-        table.source,
-        len(training),
-        len(test),
-        100 * float(data.target.mean()),
-    )
-    if shares := ", ".join(f"{name} {share:.1%}" for name, share in missing_shares(full, frame).items() if share):
-        logger.info("missing values: %s", shares)
-    return TrainingInputs(
+    inputs = TrainingInputs(
         declaration=declaration,
         full_declaration=full,
         table=table,
@@ -91,7 +121,51 @@ def prepare(settings: Settings) -> TrainingInputs:
         fingerprint=_fingerprint(settings, table, declaration, hyperparameters, trials=settings.trials),
         # Without the number of trials, so that asking for more trials continues the same study.
         study=f"{settings.model_name}-{_fingerprint(settings, table, declaration, hyperparameters, trials=0)}",
+        split=settings.split,
+        periods=_periods(training, test, full),
     )
+    _log(inputs, missing_shares(full, frame))
+    return inputs
+
+
+def _log(inputs: TrainingInputs, missing: dict[str, float]) -> None:
+    training, test = inputs.training, inputs.test
+    rates = [np.average(part.target, weights=part.weight) for part in (training, test)]
+    logger.info(
+        "%s: %d training and %d test rows, of which %.1f %% and %.1f %% defaulted; %s",
+        inputs.table.source,
+        len(training),
+        len(test),
+        *(100 * float(rate) for rate in rates),
+        inputs.split_in_words,
+    )
+    if weights := inputs.weights_in_words:
+        logger.info("%s", weights)
+    if shares := ", ".join(f"{name} {share:.1%}" for name, share in missing.items() if share):
+        logger.info("missing values: %s", shares)
+
+
+def _test_rows(
+    frame: pd.DataFrame, declaration: FeatureDeclaration, table: RawTable, settings: Settings
+) -> npt.NDArray[np.bool_]:
+    if settings.split is Split.SHUFFLED:
+        return held_out(frame, declaration.names, share=settings.test_share, seed=settings.split_seed)
+    column = declaration.date_column
+    if column is None:
+        raise BadInputError(
+            f'--split=time needs the date of each loan: declare its column as "date_column" in {settings.features}'
+        )
+    try:
+        return newest(frame[column], share=settings.test_share)
+    except ValueError as error:
+        raise InvalidDataError(table.source, len(frame), (Problem(column, str(error)),)) from error
+
+
+def _periods(training: Dataset, test: Dataset, declaration: FeatureDeclaration) -> tuple[Period, Period] | None:
+    column = declaration.date_column
+    if column is None or not len(training) or not len(test):
+        return None
+    return Period.of(training.frame[column]), Period.of(test.frame[column])
 
 
 def _fingerprint(
@@ -111,6 +185,8 @@ def _fingerprint(
         "test_share": settings.test_share,
         "pd_floor": settings.pd_floor,
         "threshold": str(settings.threshold),
+        "default_rate": settings.default_rate,
+        "split": settings.split,
         "trials": trials,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

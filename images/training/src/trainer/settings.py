@@ -5,14 +5,17 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 
 from trainer.data.declaration import BUILT_IN_DECLARATION
 from trainer.data.synthetic import DEFAULT_ROWS
+from trainer.data.time_split import Split
 from trainer.errors import BadInputError
 from trainer.evaluation.gates import GateLimits
 from trainer.evaluation.threshold import KS_MAXIMUM, ThresholdChoice, parse_threshold
 from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.prior_shift import ClassWeight
 from trainer.tracking.production_pointer import PointerMode
 
 # Below every ceiling: those are above one half.
@@ -34,11 +37,14 @@ class Settings:
         work_dir: Folder for checkpoints and the id of an unfinished run.
         synthetic_rows: Rows of the built-in sample.
         minimum_rows: Refuse data with fewer rows.
+        split: How the test rows are chosen: by content (shuffled), or the newest ones (time).
         test_share: Share of rows to hold out.
         seed: Seed of the sample, initial weights, folds, batches and dropout.
         split_seed: Seed of the train/test split; keep it, so that models can be compared.
         pd_floor: The lowest probability of default to answer; the one that the calibration data support may be higher.
         threshold: How the decision threshold is chosen.
+        default_rate: The mean probability of default to calibrate to, such as the average of a whole economic cycle;
+            None for that of the training data.
         production_pointer: Who moves the Production pointer.
         trials: Hyperparameter trials before the final training, across all parallel workers.
         study_storage: SQLAlchemy URL of the Optuna study; a file in work_dir if empty.
@@ -61,11 +67,13 @@ class Settings:
     work_dir: Path = Path()
     synthetic_rows: int = DEFAULT_ROWS
     minimum_rows: int = 500
+    split: Split = Split.SHUFFLED
     test_share: float = 0.2
     seed: int = 0
     split_seed: int = 0
     pd_floor: float = 0.0
     threshold: ThresholdChoice = KS_MAXIMUM
+    default_rate: float | None = None
     production_pointer: PointerMode = PointerMode.AUTO
     trials: int = 0
     study_storage: str = ""
@@ -84,6 +92,11 @@ class Settings:
             raise BadInputError(f"--test-share {self.test_share}: must be between 0 and 1")
         if not 0 <= self.pd_floor < _HIGHEST_PD_FLOOR:
             raise BadInputError(f"--pd-floor {self.pd_floor}: must be at least 0 and below {_HIGHEST_PD_FLOOR}")
+        if self.default_rate is not None and not self.pd_floor < self.default_rate < 1:
+            raise BadInputError(
+                f"--default-rate {self.default_rate}: must be above --pd-floor ({self.pd_floor:g}) and below 1; 4 % is "
+                "0.04"
+            )
         if min(self.synthetic_rows, self.minimum_rows, self.trials, self.seed, self.split_seed) < 0:
             raise BadInputError("rows, trials and seeds must not be negative")
         if self.workers < 1:
@@ -105,6 +118,7 @@ _HELP = {
     "work_dir": "folder for checkpoints; also TRAINER_WORK_DIR",
     "synthetic_rows": "rows of the built-in sample",
     "minimum_rows": "refuse data with fewer rows",
+    "split": "how the test rows are chosen: by content (shuffled), or the newest by the declared date_column (time)",
     "test_share": "share of rows to hold out",
     "seed": "seed of the sample, initial weights, folds, batches and dropout",
     "split_seed": "seed of the train/test split; keep it, so that models can be compared",
@@ -112,6 +126,8 @@ _HELP = {
     "support may be higher",
     "threshold": "how the decision threshold is chosen: ks-maximum; approval-rate=0.8; loss-given-default=0.45,"
     "margin=0.05 (the least expected cost); or the threshold itself, such as 0.2",
+    "default_rate": "mean probability of default to calibrate to, such as 0.04, the average of a whole economic cycle; "
+    "without it, that of the training data",
     "production_pointer": "who moves the Production pointer to a version that passed its gates: auto (this run), "
     "manual (a person; the version gets the alias candidate) or never",
     "trials": "hyperparameter trials before the final training, across all workers",
@@ -134,6 +150,8 @@ _HELP = {
     "folds": "number of folds; each head is validated on one of them",
     "epochs": "maximum number of passes over the rows",
     "patience": "stop after this many epochs in which no head improved",
+    "class_weight": "how much more a default counts in training than a repaid loan, or balanced (all defaults count as "
+    "much as all repaid loans); the probabilities are corrected for it",
     "minimum_auc": "gate: minimum ROC AUC on the test rows",
     "maximum_ece": "gate: maximum expected calibration error on the test rows",
     "minimum_air": "gate: minimum adverse-impact ratio of any protected group",
@@ -209,17 +227,32 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(",")) if text else ()
 
 
-def _pointer_mode(text: str) -> PointerMode:
-    if text not in set(PointerMode):
-        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(PointerMode)}")
-    return PointerMode(text)
+def _one_of(choices: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def read(text: str) -> StrEnum:
+        if text not in set(choices):
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(choices)}")
+        return choices(text)
+
+    return read
+
+
+def _class_weight(text: str) -> ClassWeight:
+    if text == "balanced":
+        return "balanced"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number above 0 nor balanced") from error
 
 
 _READERS: dict[str, Callable[[str], object]] = {
     "output": Path,
     "hidden": _widths,
-    "production_pointer": _pointer_mode,
+    "production_pointer": _one_of(PointerMode),
+    "split": _one_of(Split),
     "threshold": parse_threshold,
+    "default_rate": float,
+    "class_weight": _class_weight,
 }
 
 

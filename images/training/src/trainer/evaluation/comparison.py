@@ -26,21 +26,25 @@ class Comparison:
     lower_bound: float
 
 
-def compare_auc(target: Vector, champion: Vector, challenger: Vector, *, seed: int) -> Comparison:
+def compare_auc(
+    target: Vector, champion: Vector, challenger: Vector, weight: Vector | None = None, *, seed: int
+) -> Comparison:
     """Bootstrap the difference between two models' AUC on the same rows, resampling rows with replacement.
 
     Args:
         target: 1 for default, 0 for repaid, [N]; both occur.
         champion: Probabilities of the Production model, [N].
         challenger: Probabilities of the new model, [N].
+        weight: How many loans each row stands for, [N]; None for one each.
         seed: Seed of the resampling.
     """
     ranks = [np.unique(scores, return_inverse=True)[1].astype(np.int64) for scores in (champion, challenger)]
     rng = np.random.default_rng(seed)
     rows = len(target)
+    counted = np.ones(rows) if weight is None else weight
 
-    def difference(weight: Vector) -> float:
-        before, now = (weighted_auc(target, rank, weight) for rank in ranks)
+    def difference(times: Vector) -> float:
+        before, now = (weighted_auc(target, rank, counted * times) for rank in ranks)
         return now - before
 
     resampled = [

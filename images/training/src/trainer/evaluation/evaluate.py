@@ -1,6 +1,6 @@
 """Calibrate, export and measure a trained model."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from trainer.evaluation.gates import (
     parity_gate,
     quality_gates,
 )
-from trainer.evaluation.master_scale import GradeResult, assess_grades, build_grades
+from trainer.evaluation.master_scale import GradeResult, assess_grades, build_grades, expected_default_rates
 from trainer.evaluation.metrics import Metrics, measure
 from trainer.evaluation.threshold import Decisions, ThresholdChoice, assess_decisions
 from trainer.export.contract import (
@@ -37,9 +37,9 @@ from trainer.export.contract import (
 )
 from trainer.export.onnx_graph import export_onnx
 from trainer.export.served.credit_risk_model import CreditRiskModel
-from trainer.learning.calibration import calibrate, find_limits
 from trainer.learning.fitting import Fitted
 from trainer.learning.network import CalibratedNetwork
+from trainer.learning.prior_shift import calibrate_model
 
 _EVALUATION_ROWS = 16_384
 _IMPORTANCE_ROWS = 20_000
@@ -54,9 +54,11 @@ class Evaluation:
         folder: Holds `model.onnx` and `contract.json`.
         contract: The content of `contract.json`.
         probability: Probability of default per test row, from the exported model, float64 [N].
-        metrics: On the test rows.
+        before_shift: The same at the training data's own default rate, if the model answers at another one.
+        shift: The distance between the two in log-odds.
+        metrics: On the test rows, before the shift.
         decisions: How the decision threshold divides the test rows.
-        grades: Results per grade of the master scale; empty if none is declared.
+        grades: Results per grade of the master scale, before the shift; empty if none is declared.
         groups: Results per protected group.
         missing_share: Share of training rows without a value, per feature.
         other_share: Share of training rows with a category outside the list, per feature that accepts those.
@@ -67,6 +69,8 @@ class Evaluation:
     folder: Path
     contract: Contract
     probability: npt.NDArray[np.float64]
+    before_shift: npt.NDArray[np.float64]
+    shift: float
     metrics: Metrics
     decisions: Decisions
     grades: tuple[GradeResult, ...]
@@ -87,6 +91,7 @@ def evaluate(
     limits: GateLimits,
     pd_floor: float,
     threshold: ThresholdChoice,
+    default_rate: float | None,
     model_name: str,
     data_sha256: str,
     folder: Path,
@@ -102,60 +107,73 @@ def evaluate(
         limits: Gate limits.
         pd_floor: The lowest probability of default to answer, however low the data would allow.
         threshold: How the decision threshold is chosen.
+        default_rate: The mean probability of default to calibrate to; None for the training data's own.
         model_name: Name of the registered model.
         data_sha256: Digest of the training data.
         folder: Folder to write `model.onnx` and `contract.json` to.
     """
-    target_out_of_fold = training.target[fitted.out_of_fold_rows].astype(np.float64)
-    calibration = calibrate(fitted.out_of_fold_logit, target_out_of_fold)
-    supported = find_limits(fitted.out_of_fold_logit, target_out_of_fold, minimum=pd_floor)
-    network = CalibratedNetwork(fitted.network, **asdict(calibration), **asdict(supported)).eval()
+    outcome, weight = training.outcomes(fitted.out_of_fold_rows)
+    calibrated = calibrate_model(
+        fitted.out_of_fold_logit, outcome, weight, pd_floor=pd_floor, default_rate=default_rate
+    )
+    network = CalibratedNetwork(fitted.network, **asdict(calibrated.calibration), **asdict(calibrated.limits)).eval()
     export_onnx(network, folder / MODEL_FILE)
     reference = reference_applicant(training.frame, declaration)
-    out_of_fold = supported.apply(calibration.apply(fitted.out_of_fold_logit))
+    out_of_fold = calibrated.apply(fitted.out_of_fold_logit)
     contract = Contract(
         model_name=model_name,
         features=feature_contracts(declaration, training.frame),
         ignored=declaration.ignored,
         reference_applicant=reference,
         score_histogram=score_histogram(np.zeros(0)),
-        decision_threshold=threshold.find(target_out_of_fold, out_of_fold),
-        probability_limits=ProbabilityLimits(**asdict(supported)),
+        decision_threshold=threshold.find(outcome, out_of_fold, weight),
+        probability_limits=ProbabilityLimits(**asdict(calibrated.limits)),
         decision_rule=threshold.rule,
-        grades=build_grades(declaration.grades, out_of_fold),
-        default_rate=None,
+        grades=build_grades(declaration.grades, out_of_fold, weight),
+        default_rate=default_rate,
         training_data_sha256=data_sha256,
     )
     _write(contract, folder)
     served = CreditRiskModel(folder)
     extremes = edge_cases(declaration, np.nanmedian(training.numeric, axis=0), training.categorical[0])
     probability = predict(served, test).astype(np.float64)
-    contract = contract.model_copy(update={"score_histogram": score_histogram(probability)})
+    contract = contract.model_copy(update={"score_histogram": score_histogram(probability, test.weight)})
     _write(contract, folder)
     target = test.target.astype(np.float64)
-    metrics = measure(target, probability)
-    decisions = assess_decisions(target, probability, contract.decision_threshold)
+    before_shift = calibrated.before_shift(probability)
+    metrics = measure(target, before_shift, test.weight)
+    decisions = assess_decisions(target, probability, test.weight, threshold=contract.decision_threshold)
     groups = assess_groups(
         protected_groups(test.frame, full_declaration), target, probability, threshold=contract.decision_threshold
     )
+    expected = expected_default_rates(contract.grades, out_of_fold, calibrated.before_shift(out_of_fold), weight)
     return Evaluation(
         folder=folder,
         contract=contract,
         probability=probability,
+        before_shift=before_shift,
+        shift=calibrated.shift,
         metrics=metrics,
         decisions=decisions,
-        grades=assess_grades(contract.grades, target, probability),
+        grades=assess_grades(contract.grades, expected, target, probability, test.weight),
         groups=groups,
         missing_share=missing_shares(declaration, training.frame),
         other_share=other_shares(declaration, training.frame),
         importance=permutation_importance(served, test, declaration),
         gates=(
             finite_gate(served.run({"numeric": extremes[0], "categorical": extremes[1]})),
-            *quality_gates(metrics, groups, limits),
+            *(_judged_before_shift(gate, default_rate) for gate in quality_gates(metrics, groups, limits)),
             approval_gate(decisions.approved.rows, len(test)),
             _measure_parity(network, served, test, extremes),
         ),
     )
+
+
+def _judged_before_shift(gate: Gate, default_rate: float | None) -> Gate:
+    """Return a gate that says so if it judged the probabilities before they were shifted to another default rate."""
+    if default_rate is None or gate.name != "ece":
+        return gate
+    return replace(gate, detail=f"{gate.detail}, before the shift to the default rate {default_rate:g}")
 
 
 def predict(model: CreditRiskModel, data: Dataset) -> npt.NDArray[np.float32]:
@@ -178,7 +196,7 @@ def permutation_importance(model: CreditRiskModel, data: Dataset, declaration: F
     if len(np.unique(sample.target)) < 2:
         return {}
     rng = np.random.default_rng(0)
-    baseline = roc_auc_score(sample.target, predict(model, sample))
+    baseline = roc_auc_score(sample.target, predict(model, sample), sample_weight=sample.weight)
     importance = {}
     inputs: list[tuple[npt.NDArray[Any], int, str]] = [
         (sample.numeric, index, feature.name) for index, feature in enumerate(declaration.numeric)
@@ -189,7 +207,8 @@ def permutation_importance(model: CreditRiskModel, data: Dataset, declaration: F
         losses = []
         for _ in range(_IMPORTANCE_REPEATS):
             columns[:, index] = rng.permutation(kept)
-            losses.append(baseline - roc_auc_score(sample.target, predict(model, sample)))
+            shuffled = roc_auc_score(sample.target, predict(model, sample), sample_weight=sample.weight)
+            losses.append(baseline - shuffled)
         columns[:, index] = kept
         importance[name] = float(np.mean(losses))
     return importance

@@ -32,46 +32,57 @@ class Metrics:
     ece: float
 
 
-def measure(target: npt.ArrayLike, probability: npt.ArrayLike) -> Metrics:
-    """Compute all metrics; both arguments have the shape [N], and the target must contain both 0 and 1."""
+def measure(target: npt.ArrayLike, probability: npt.ArrayLike, weight: Vector | None = None) -> Metrics:
+    """Compute all metrics, of rows that count as often as their weights say.
+
+    Args:
+        target: 1 for default, 0 for repaid, both with some weight, [N].
+        probability: Probabilities of default, [N].
+        weight: How many loans each row stands for, [N]; None for one each.
+    """
     truth = np.asarray(target, dtype=np.float64)
     score = np.asarray(probability, dtype=np.float64)
-    auc = float(roc_auc_score(truth, score))
-    false_positive, true_positive, _ = roc_curve(truth, score)
+    auc = float(roc_auc_score(truth, score, sample_weight=weight))
+    false_positive, true_positive, _ = roc_curve(truth, score, sample_weight=weight)
     return Metrics(
         roc_auc=auc,
         gini=2 * auc - 1,
         ks=float((true_positive - false_positive).max()),
-        brier=float(brier_score_loss(truth, score)),
-        log_loss=float(log_loss(truth, score)),
-        ece=expected_calibration_error(truth, score),
+        brier=float(brier_score_loss(truth, score, sample_weight=weight)),
+        log_loss=float(log_loss(truth, score, sample_weight=weight)),
+        ece=expected_calibration_error(truth, score, weight),
     )
 
 
 @dataclass(frozen=True)
 class CalibrationBins:
-    """Non-empty equal-width bins: mean prediction, observed default rate and share of rows, each [bins]."""
+    """Non-empty equal-width bins: mean prediction, observed default rate and share of loans, each [bins]."""
 
     predicted: Vector
     observed: Vector
     share: Vector
 
 
-def calibration_bins(target: Vector, probability: Vector, *, bins: int = CALIBRATION_BINS) -> CalibrationBins:
-    """Group predictions into equal-width bins; the last bin includes 1."""
+def calibration_bins(
+    target: Vector, probability: Vector, weight: Vector | None = None, *, bins: int = CALIBRATION_BINS
+) -> CalibrationBins:
+    """Group predictions, [N], with weights, [N] or None for equal ones, into equal-width bins; the last includes 1."""
     index = np.minimum((probability * bins).astype(np.int64), bins - 1)
-    count = np.bincount(index, minlength=bins)
+    counted = np.ones(len(index)) if weight is None else weight
+    count = np.bincount(index, counted, minlength=bins)
     filled = count > 0
     return CalibrationBins(
-        predicted=(np.bincount(index, probability, minlength=bins)[filled] / count[filled]),
-        observed=(np.bincount(index, target, minlength=bins)[filled] / count[filled]),
-        share=count[filled] / len(index),
+        predicted=(np.bincount(index, counted * probability, minlength=bins)[filled] / count[filled]),
+        observed=(np.bincount(index, counted * target, minlength=bins)[filled] / count[filled]),
+        share=count[filled] / count.sum(),
     )
 
 
-def expected_calibration_error(target: Vector, probability: Vector, *, bins: int = CALIBRATION_BINS) -> float:
-    """Average the gap between predicted and observed default rate over bins, by rows (Naeini et al., 2015)."""
-    grouped = calibration_bins(target, probability, bins=bins)
+def expected_calibration_error(
+    target: Vector, probability: Vector, weight: Vector | None = None, *, bins: int = CALIBRATION_BINS
+) -> float:
+    """Average the gap between predicted and observed default rate over bins, by loans (Naeini et al., 2015)."""
+    grouped = calibration_bins(target, probability, weight, bins=bins)
     return float(np.abs(grouped.predicted - grouped.observed) @ grouped.share)
 
 

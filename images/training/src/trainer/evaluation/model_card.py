@@ -7,7 +7,6 @@ from trainer.data.declaration import FeatureDeclaration
 from trainer.evaluation.default_rates import Rate
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.gates import Gate
-from trainer.evaluation.master_scale import GradeResult
 from trainer.evaluation.swap_set import SwapSet
 from trainer.export.contract import ApprovalRate, DecisionRule, ExpectedCost, Fixed
 
@@ -21,6 +20,8 @@ def write_card(
     full_declaration: FeatureDeclaration,
     source: str,
     rows: tuple[int, int],
+    split: str,
+    weights: str,
     git_revision: str,
 ) -> str:
     """Describe a model for those who approve it, use it or are scored by it.
@@ -33,6 +34,8 @@ def write_card(
         full_declaration: Those, and the protected attributes it may not use.
         source: Where the data came from.
         rows: Number of training and of test rows.
+        split: How the test rows were chosen, and the dates of both parts.
+        weights: What rows and classes count; empty if all count the same.
         git_revision: Revision of the code.
     """
     contract = evaluation.contract
@@ -49,16 +52,18 @@ def write_card(
         "decision. Not for other products, populations or purposes, and not as the sole basis of an adverse decision.",
         "",
         "## Data",
-        f"{source}: {rows[0]} training and {rows[1]} test rows, split by content. SHA-256 "
+        f"{source}: {rows[0]} training and {rows[1]} test rows, {split}. SHA-256 "
         f"`{contract.training_data_sha256}`; code revision `{git_revision}`.",
+        *([weights] if weights else []),
         "",
         *_missing_values(declaration, evaluation),
         "",
         "## Metrics on the test rows",
+        *_shift(evaluation),
         *_table(("metric", "value"), ((k, f"{v:.4f}") for k, v in asdict(evaluation.metrics).items())),
         "",
         *_decisions(evaluation),
-        *_grades(evaluation.grades),
+        *_grades(evaluation),
         *_swap_set(swap_set),
         "## Gates",
         *_table(("gate", "verdict"), ((gate.name, str(gate)) for gate in gates)),
@@ -132,15 +137,17 @@ def _rule_in_words(rule: DecisionRule) -> str:
     return "where the Kolmogorov-Smirnov distance of the out-of-fold predictions is greatest"
 
 
-def _grades(grades: Sequence[GradeResult]) -> list[str]:
+def _grades(evaluation: Evaluation) -> list[str]:
     """Return how each grade's expected default rate compares with the observed one; nothing without grades."""
+    grades = evaluation.grades
     if not grades:
         return []
+    before = "" if evaluation.contract.default_rate is None else " before the shift to another default rate"
     return [
         "## Grades",
-        "The master scale on the test rows. A grade's expected default rate is its mean out-of-fold probability. "
-        "`too low` and `too high` mean that it is outside of the observed rate's 95 % interval; 5 % of all grades are "
-        "by chance.",
+        "The master scale on the test rows. A grade's expected default rate is its mean out-of-fold probability"
+        f"{before}. `too low` and `too high` mean that it is outside of the observed rate's 95 % interval; 5 % of all "
+        "grades are by chance.",
         "",
         *_table(
             ("grade", "probabilities", "rows", "expected", "observed", "interval", "expected rate"),
@@ -157,6 +164,18 @@ def _grades(grades: Sequence[GradeResult]) -> list[str]:
                 for grade in grades
             ),
         ),
+        "",
+    ]
+
+
+def _shift(evaluation: Evaluation) -> list[str]:
+    """Return how far and why the model's probabilities differ from those that are measured."""
+    if (rate := evaluation.contract.default_rate) is None:
+        return []
+    return [
+        f"Through the cycle: the log-odds are shifted by {evaluation.shift:.3f}, to a mean probability of {rate:g} on "
+        "the out-of-fold rows. The metrics, and the gate `ece`, compare the outcomes with the probabilities before "
+        "that shift.",
         "",
     ]
 
@@ -197,6 +216,15 @@ def _missing_values(declaration: FeatureDeclaration, evaluation: Evaluation) -> 
     ]
 
 
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _interval(rate: Rate) -> str:
+    low, high = rate.interval
+    return f"{low:.2%} to {high:.2%}" if rate.rows else "-"
+
+
 def _monotonic(declaration: FeatureDeclaration) -> list[str]:
     """Return which way the probability of default follows which features."""
     found = [(feature.name, feature.monotonic) for feature in declaration.features if feature.monotonic]
@@ -209,15 +237,6 @@ def _monotonic(declaration: FeatureDeclaration) -> list[str]:
         "",
         *_table(("feature", "probability of default"), found),
     ]
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
-
-
-def _interval(rate: Rate) -> str:
-    low, high = rate.interval
-    return f"{low:.2%} to {high:.2%}" if rate.rows else "-"
 
 
 def _number(value: float | None) -> str:

@@ -14,29 +14,31 @@ from trainer.learning.fitting import EpochReport
 Vector = npt.NDArray[np.float64]
 
 
-def save_plots(target: Vector, probability: Vector, history: tuple[EpochReport, ...], folder: Path) -> None:
-    """Write four PNG files to `folder`; target and probability are those of the test rows, [N]."""
+def save_plots(
+    target: Vector, probability: Vector, history: tuple[EpochReport, ...], folder: Path, weight: Vector | None = None
+) -> None:
+    """Write four PNG files to `folder`; target, probability and weight are those of the test rows, [N]."""
     with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 100}):
-        _roc(target, probability).savefig(folder / "roc.png")
-        _calibration(target, probability).savefig(folder / "calibration.png")
+        _roc(target, probability, weight).savefig(folder / "roc.png")
+        _calibration(target, probability, weight).savefig(folder / "calibration.png")
         _scores(target, probability).savefig(folder / "score_distribution.png")
         _learning(history).savefig(folder / "learning_curve.png")
 
 
-def _roc(target: Vector, probability: Vector) -> Figure:
+def _roc(target: Vector, probability: Vector, weight: Vector | None) -> Figure:
     figure = Figure()
     axes = figure.subplots()
-    false_positive, true_positive, _ = roc_curve(target, probability)
+    false_positive, true_positive, _ = roc_curve(target, probability, sample_weight=weight)
     axes.plot(false_positive, true_positive)
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     axes.set(title="ROC on the test rows", xlabel="false positive rate", ylabel="true positive rate")
     return figure
 
 
-def _calibration(target: Vector, probability: Vector) -> Figure:
+def _calibration(target: Vector, probability: Vector, weight: Vector | None) -> Figure:
     figure = Figure()
     axes = figure.subplots()
-    bins = calibration_bins(target, probability)
+    bins = calibration_bins(target, probability, weight)
     axes.plot(bins.predicted, bins.observed, marker="o")
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     axes.set(title="Calibration on the test rows", xlabel="predicted", ylabel="observed default rate")

@@ -258,11 +258,14 @@ def reference_applicant(frame: pd.DataFrame, declaration: FeatureDeclaration) ->
     }
 
 
-def score_histogram(probability: npt.NDArray[np.float64]) -> ScoreHistogram:
-    """Count probabilities, [N], in 20 equal-width bins."""
-    counts, edges = np.histogram(probability, bins=_HISTOGRAM_BINS, range=(0.0, 1.0))
+def score_histogram(
+    probability: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None = None
+) -> ScoreHistogram:
+    """Count probabilities, [N], in 20 equal-width bins; rows with weights, [N], as often as these say, N in all."""
+    shares = None if weight is None else weight / weight.mean()
+    counts, edges = np.histogram(probability, bins=_HISTOGRAM_BINS, range=(0.0, 1.0), weights=shares)
     return ScoreHistogram(
-        edges=tuple(round(float(edge), 6) for edge in edges), counts=tuple(int(count) for count in counts)
+        edges=tuple(round(float(edge), 6) for edge in edges), counts=tuple(round(float(count)) for count in counts)
     )
 
 

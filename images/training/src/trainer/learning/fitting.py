@@ -21,12 +21,15 @@ from trainer.learning.hyperparameters import Hyperparameters
 from trainer.learning.masking import mask
 from trainer.learning.network import Encoder, Encoding, RiskNetwork
 from trainer.learning.optimizer import FusedAdamW
+from trainer.learning.prior_shift import odds_factor
 from trainer.termination import sigterm_deferred
 
 logger = logging.getLogger(__name__)
 
 _EVALUATION_ROWS = 16_384
 _WARM_UP_SHARE = 0.1
+# Of a fold in which no row has weight, every loss is 0.
+_NO_WEIGHT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,9 @@ class _TrainingRows:
     Attributes:
         encoded: float32 [N, encoder.out_features].
         target: float32 [N].
+        weight: What a row counts in training, float32 [N]; its mean is 1.
+        validation_weight: What it counts in validation, float32 [N]; unlike the former, without class weights.
+        shift: What class weights add to the log-odds of default.
         fold: Fold of each row, ascending, int64 [N].
         position: Position of each row in the data, int64 [N].
         held_out: The folds that at least one head holds out.
@@ -104,14 +110,17 @@ class _TrainingRows:
 
     encoded: Tensor
     target: Tensor
+    weight: Tensor
+    validation_weight: Tensor
+    shift: float
     fold: Tensor
     position: npt.NDArray[np.int64]
     held_out: tuple[_Fold, ...]
     useful: Tensor
 
-    def trains_on(self, rows: Tensor, head_fold: Tensor) -> Tensor:
-        """Return 1 where a head may train on a row, else 0; float32 [heads, rows]."""
-        return (self.fold.index_select(0, rows)[None, :] != head_fold[:, None]).float()
+    def weights(self, rows: Tensor, head_fold: Tensor) -> Tensor:
+        """Return a row's weight where a head may train on it, else 0; float32 [heads, rows]."""
+        return (self.fold.index_select(0, rows)[None, :] != head_fold[:, None]) * self.weight.index_select(0, rows)
 
 
 def choose_device() -> torch.device:
@@ -131,7 +140,7 @@ def fit(
     """Train until no head improves any more; resume from `checkpoint` if that file exists.
 
     Args:
-        data: Training rows.
+        data: Training rows; both outcomes must have weight.
         inputs: What the columns of the rows may hold; what they may but hardly do is masked in (see `mask`).
         hyperparameters: Fully resolved hyperparameters (see `Hyperparameters.for_rows`).
         seed: Seed of the initial weights, folds, batches and dropout.
@@ -184,6 +193,8 @@ def fit(
     with torch.no_grad():
         for parameter, best in zip(parameters, state.best, strict=True):
             parameter.copy_(best)
+        # Back to the training data's own share of defaults.
+        network.output.bias.sub_(rows.shift)
     positions, logits = _out_of_fold(network, rows)
     return Fitted(network.cpu().eval(), positions, logits, tuple(state.history))
 
@@ -212,9 +223,15 @@ def _load_rows(
         encoded[start : start + len(batch)] = encoder(
             torch.from_numpy(data.numeric[batch]).to(device), torch.from_numpy(data.categorical[batch]).to(device)
         )
+    count = np.ones(len(data)) if data.weight is None else data.weight / data.weight.mean()
+    factor = odds_factor(hyperparameters.class_weight, data.target.astype(np.float64), data.weight)
+    weight = count * np.where(data.target == 1, factor, 1.0)
     return _TrainingRows(
         encoded=encoded,
         target=torch.from_numpy(data.target[position]).to(device),
+        weight=torch.from_numpy((weight / weight.mean())[position].astype(np.float32)).to(device),
+        validation_weight=torch.from_numpy(count[position].astype(np.float32)).to(device),
+        shift=math.log(factor),
         fold=torch.from_numpy(fold).to(device),
         position=position,
         held_out=tuple(
@@ -243,7 +260,7 @@ def _train_epoch(
         optimizer.learning_rate = learning_rate(
             epoch * len(batches) + number, hyperparameters.epochs * len(batches), hyperparameters.learning_rate
         )
-        weight = rows.trains_on(batch, head_fold)
+        weight = rows.weights(batch, head_fold)
         logits = network.logits(rows.encoded.index_select(0, batch))
         target = rows.target.index_select(0, batch).expand_as(logits)
         # Summed over heads, so that each head trains as if it were alone.
@@ -263,12 +280,13 @@ def _held_out_logits(network: RiskNetwork, rows: _TrainingRows, fold: _Fold) -> 
 
 
 def _validation_loss(network: RiskNetwork, rows: _TrainingRows) -> Tensor:
-    """Return each head's mean log loss on its own held-out fold, [heads]."""
+    """Return each head's mean log loss on its own held-out fold, without class weights, [heads]."""
     losses = []
     for fold in rows.held_out:
-        logits = _held_out_logits(network, rows, fold)
-        target = rows.target[fold.rows].expand_as(logits)
-        losses.append(binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1))
+        logits = _held_out_logits(network, rows, fold) - rows.shift
+        target, weight = rows.target[fold.rows].expand_as(logits), rows.validation_weight[fold.rows]
+        loss = binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="none")
+        losses.append(loss.mean(dim=1) / weight.mean().clamp(min=_NO_WEIGHT))
     return torch.cat(losses)
 
 

@@ -4,12 +4,15 @@ from dataclasses import dataclass, replace
 
 from trainer.errors import BadInputError
 from trainer.learning.network import Architecture
+from trainer.learning.prior_shift import ClassWeight
 
 # An ensemble of narrow heads pays off with few rows; with many rows, one wide head is as good and faster.
 _HEAD_ROWS = 250_000
 _MAXIMUM_HEADS = 16
 _STEPS_PER_EPOCH = 50
 _NARROW, _WIDE = (32, 32), (64, 64)
+# Beyond, one class is as good as absent.
+_LARGEST_FACTOR = 1e4
 _NARROW_RATE, _WIDE_RATE = 1.2e-2, 4e-3
 
 
@@ -28,6 +31,7 @@ class Hyperparameters:
         folds: Number of folds; each head is validated on one of them and never trained on it.
         epochs: Maximum number of passes over the rows.
         patience: Training stops after this many epochs in which no head improved its validation loss.
+        class_weight: How much more a default counts in training than a repaid loan; `balanced` weighs both alike.
     """
 
     heads: int = 0
@@ -40,6 +44,7 @@ class Hyperparameters:
     folds: int = 5
     epochs: int = 24
     patience: int = 4
+    class_weight: ClassWeight = 1.0
 
     def __post_init__(self) -> None:
         limits = {
@@ -53,6 +58,8 @@ class Hyperparameters:
             "folds": self.folds > 1,
             "epochs": self.epochs > 0,
             "patience": self.patience > 0,
+            "class_weight": self.class_weight == "balanced"
+            or 1 / _LARGEST_FACTOR <= self.class_weight <= _LARGEST_FACTOR,
         }
         if wrong := [f"{name}={getattr(self, name)}" for name, fine in limits.items() if not fine]:
             raise BadInputError(f"hyperparameters out of range: {', '.join(wrong)}")

@@ -124,6 +124,12 @@ def test_weights_that_are_all_0_are_refused(table: pd.DataFrame, weighted: Featu
     assert str(problem) == "column copies: every weight is 0, so there is nothing to learn"
 
 
+def test_rows_of_weight_0_are_no_rows(table: pd.DataFrame, weighted: FeatureDeclaration, tmp_path: Path) -> None:
+    few = table.assign(copies=np.where(table.index < 99, 1, 0))
+    (problem,) = problems(few, weighted, tmp_path)
+    assert str(problem) == "column copies: 99 rows with a weight above 0 are too few; at least 100 are required"
+
+
 def test_a_declared_weight_or_date_that_the_data_lacks_is_reported(
     table: pd.DataFrame, weighted: FeatureDeclaration, tmp_path: Path
 ) -> None:

@@ -10,7 +10,9 @@ from trainer.data.declaration import FeatureDeclaration
 from trainer.data.problems import Problem, in_rows
 
 
-def with_row_columns(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tuple[pd.DataFrame, list[Problem]]:
+def with_row_columns(
+    frame: pd.DataFrame, declaration: FeatureDeclaration, *, minimum_rows: int
+) -> tuple[pd.DataFrame, list[Problem]]:
     """Return the table with weights as float64 whose mean is 1, and dates as datetime64; and what is wrong with them.
 
     Weights only count in relation to each other, so their scale is free: a share, or a number of loans.
@@ -20,7 +22,7 @@ def with_row_columns(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tu
     if (column := declaration.weight_column) and column in frame.columns:
         raw = frame[column]
         weight = columns.numbers(raw, None, decimal=declaration.file.decimal)
-        found = list(_problems_of_weights(raw, pd.Series(weight, index=frame.index)))
+        found = list(_problems_of_weights(raw, pd.Series(weight, index=frame.index), minimum_rows))
         problems += found
         # Divided by the largest first: their sum may be more than a float holds.
         shares = weight / weight.max() if len(weight) and not found else np.ones(len(frame))
@@ -31,8 +33,8 @@ def with_row_columns(frame: pd.DataFrame, declaration: FeatureDeclaration) -> tu
     return frame.assign(**read), problems
 
 
-def _problems_of_weights(raw: pd.Series, weight: pd.Series) -> Iterator[Problem]:
-    column = str(raw.name)
+def _problems_of_weights(raw: pd.Series, weight: pd.Series, minimum_rows: int) -> Iterator[Problem]:
+    column, counted = str(raw.name), int((weight > 0).sum())
     missing = raw.isna() | (raw.astype(str).str.lower() == "nan")
     for message, rows in (
         ("missing weight; 0 leaves a row out", missing),
@@ -44,6 +46,8 @@ def _problems_of_weights(raw: pd.Series, weight: pd.Series) -> Iterator[Problem]
             yield in_rows(column, message, raw[rows])
     if len(weight) and (weight == 0).all():
         yield Problem(column, "every weight is 0, so there is nothing to learn")
+    elif counted < minimum_rows <= len(weight):
+        yield Problem(column, f"{counted} rows with a weight above 0 are too few; at least {minimum_rows} are required")
 
 
 def _problems_of_dates(raw: pd.Series, dates: pd.Series, form: str) -> Iterator[Problem]:

@@ -45,7 +45,7 @@ def validate(table: RawTable, declaration: FeatureDeclaration, *, minimum_rows: 
         problems.append(Problem(None, f"{len(frame)} rows are too few; at least {minimum_rows} are required"))
     frame, type_problems = _with_numbers(frame, declaration)
     frame = _without_missing_values(_with_categories(frame, declaration), declaration)
-    frame, row_problems = with_row_columns(frame, declaration)
+    frame, row_problems = with_row_columns(frame, declaration, minimum_rows=minimum_rows)
     problems += [
         *type_problems,
         *row_problems,

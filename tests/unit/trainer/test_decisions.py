@@ -121,3 +121,19 @@ def test_the_card_says_whom_a_challenger_would_decide_differently_than_the_champ
     rate = second.metrics["swap.swapped_in.default_rate"]
     assert f"| swapped in | {swaps['swapped_in']:.0f} | {rate:.2%} |" in card
     assert "| swapped out | 0 | - | - |" in card
+
+
+def test_grades_of_another_default_rate_are_held_against_the_outcomes_at_that_of_the_data(settings: Settings) -> None:
+    document = json.loads(settings.features.read_text())
+    document["grades"] = [{"name": "A", "upper_probability": 0.03}, {"name": "B", "upper_probability": 1}]
+    declared = settings.work_dir.parent / "features.json"
+    declared.write_text(json.dumps(document))
+    result = run(replace(settings, features=declared, default_rate=0.02))
+    figures = mlflow.get_run(result.run_id).data.metrics
+    contract = served_contract()
+    stated = {grade["name"]: grade["expected_default_rate"] for grade in contract["grades"]}
+    for name in ("A", "B"):
+        # The contract speaks of the model's answers, the model card of the data: about ten times as many default.
+        assert figures[f"grade.{name}.expected_default_rate"] > 2 * stated[name]
+        assert figures[f"grade.{name}.default_rate"] > 2 * stated[name]
+    assert figures["grade.B.expected_default_rate"] == pytest.approx(figures["grade.B.default_rate"], abs=0.15)

@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 
 from trainer.data.master_scale import DeclaredGrade
 from trainer.evaluation.default_rates import Rate
-from trainer.evaluation.master_scale import GradeResult, Verdict, assess_grades, build_grades
-from trainer.export.contract import Grade
+from trainer.evaluation.master_scale import (
+    GradeResult,
+    Verdict,
+    assess_grades,
+    build_grades,
+    expected_default_rates,
+)
 
 SCALE = [
     DeclaredGrade(name=name, upper_probability=end) for name, end in (("A", 0.1), ("B", 0.3), ("C", 0.5), ("D", 1.0))
@@ -25,7 +30,7 @@ def test_a_grade_expects_the_mean_probability_of_its_rows_or_else_the_middle_of_
 
 def test_without_a_declared_scale_there_are_no_grades() -> None:
     assert build_grades((), np.array([0.1, 0.9])) == ()
-    assert assess_grades((), np.array([0.0, 1.0]), np.array([0.1, 0.9])) == ()
+    assert assess_grades((), (), np.array([0.0, 1.0]), np.array([0.1, 0.9])) == ()
 
 
 @given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=50), st.sets(st.floats(0.01, 0.99), max_size=6))
@@ -37,10 +42,11 @@ def test_expected_default_rates_rise_and_every_row_has_a_grade(scores: list[floa
     assert expected == sorted(set(expected))
     lower = 0.0
     for grade, result in zip(
-        grades, assess_grades(grades, (probability > 0.5).astype(float), probability), strict=True
+        grades, assess_grades(grades, expected, (probability > 0.5).astype(float), probability), strict=True
     ):
         inside = (probability >= lower) & (probability < grade.upper_probability)
-        assert result.observed == Rate(int(inside.sum()), int((inside & (probability > 0.5)).sum()))
+        rows = int(inside.sum())
+        assert result.observed == Rate(rows, int((inside & (probability > 0.5)).sum()), rows)
         assert (result.lower_probability, result.upper_probability) == (lower, grade.upper_probability)
         lower = grade.upper_probability
 
@@ -65,7 +71,7 @@ def test_expected_default_rates_rise_and_every_row_has_a_grade(scores: list[floa
 def test_the_verdict_is_whether_the_expected_rate_is_within_the_observed_ones_interval(
     expected: float, rows: int, defaults: int, verdict: Verdict
 ) -> None:
-    assert GradeResult("B", 0.05, 0.2, expected, Rate(rows, defaults)).verdict is verdict
+    assert GradeResult("B", 0.05, 0.2, expected, Rate(rows, defaults, rows)).verdict is verdict
 
 
 def test_well_calibrated_probabilities_hold_and_halved_ones_are_too_low() -> None:
@@ -73,14 +79,29 @@ def test_well_calibrated_probabilities_hold_and_halved_ones_are_too_low() -> Non
     probability = rng.beta(1, 4, 20_000)
     target = (rng.random(len(probability)) < probability).astype(float)
     scale = [*SCALE[:3], DeclaredGrade(name="D", upper_probability=1.0)]
-    fair = build_grades(scale, probability)
-    assert [result.verdict for result in assess_grades(fair, target, probability)] == [Verdict.HOLDS] * 4
-    halved = tuple(
-        Grade(
-            name=grade.name,
-            upper_probability=grade.upper_probability,
-            expected_default_rate=grade.expected_default_rate / 2,
-        )
-        for grade in fair
-    )
-    assert [result.verdict for result in assess_grades(halved, target, probability)] == [Verdict.TOO_LOW] * 4
+    grades = build_grades(scale, probability)
+    fair = [grade.expected_default_rate for grade in grades]
+    found = assess_grades(grades, fair, target, probability)
+    assert [result.verdict for result in found] == [Verdict.HOLDS] * 4
+    halved = assess_grades(grades, [rate / 2 for rate in fair], target, probability)
+    assert [result.verdict for result in halved] == [Verdict.TOO_LOW] * 4
+
+
+def test_a_model_at_another_default_rate_is_judged_at_that_of_the_data() -> None:
+    """Odds of a third of the data's: graded by what is answered, compared by what the data have."""
+    rng = np.random.default_rng(4)
+    of_data = rng.beta(1, 4, 20_000)
+    target = (rng.random(len(of_data)) < of_data).astype(float)
+    answered = of_data / (of_data + 3 * (1 - of_data))
+    grades = build_grades(SCALE, answered)
+    expected = expected_default_rates(grades, answered, of_data)
+    assert all(rate > grade.expected_default_rate for rate, grade in zip(expected, grades, strict=True))
+    assert {result.verdict for result in assess_grades(grades, expected, target, answered)} == {Verdict.HOLDS}
+
+
+def test_a_row_that_stands_for_three_loans_counts_three_times() -> None:
+    probability, weight = np.array([0.02, 0.05, 0.15, 0.6]), np.array([1.0, 2.0, 1.0, 0.0])
+    repeated = build_grades(SCALE, np.array([0.02, 0.05, 0.05, 0.15]))
+    assert build_grades(SCALE, probability, weight) == repeated
+    (first, *_) = assess_grades(repeated, [0.1] * 4, np.array([0.0, 1.0, 0.0, 1.0]), probability, weight)
+    assert first.observed.value == pytest.approx(2 / 3)

@@ -1,6 +1,7 @@
 """Swap sets: the four parts of the rows by two models' decisions."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,10 +18,10 @@ def test_each_model_decides_at_its_own_threshold() -> None:
         target, champion, challenger, version="7", champion_threshold=0.3, challenger_threshold=0.4
     )
     assert found.cells == {
-        "approved_by_both": Rate(2, 1),
-        "swapped_in": Rate(1, 0),
-        "swapped_out": Rate(2, 2),
-        "declined_by_both": Rate(2, 1),
+        "approved_by_both": Rate(2, 1, 2),
+        "swapped_in": Rate(1, 0, 1),
+        "swapped_out": Rate(2, 2, 2),
+        "declined_by_both": Rate(2, 1, 2),
     }
     assert (found.champion, found.champion_threshold, found.challenger_threshold) == ("7", 0.3, 0.4)
 
@@ -39,4 +40,13 @@ def test_the_parts_make_up_all_rows_and_a_model_swaps_nobody_with_itself(
     same = compare_decisions(
         target, champion, champion, version="1", champion_threshold=first, challenger_threshold=first
     )
-    assert same.swapped_in == same.swapped_out == Rate(0, 0)
+    assert same.swapped_in == same.swapped_out == Rate(0, 0, 0)
+
+
+def test_rows_count_as_many_loans_as_they_stand_for() -> None:
+    target, probability = np.array([1.0, 0.0]), np.array([0.1, 0.2])
+    found = compare_decisions(
+        target, probability, probability, np.array([1.0, 4.0]), version="1", champion_threshold=0.3,
+        challenger_threshold=0.3,
+    )  # fmt: skip
+    assert (found.approved_by_both.rows, found.approved_by_both.value) == (2, pytest.approx(0.2))

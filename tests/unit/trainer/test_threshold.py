@@ -127,10 +127,24 @@ def test_adverse_impact_is_measured_on_the_decisions_at_every_rules_threshold(se
 
 
 def test_decisions_count_outcomes_below_the_threshold_and_at_it() -> None:
-    decisions = assess_decisions(OUTCOMES, FIFTHS, 0.4)
+    decisions = assess_decisions(OUTCOMES, FIFTHS, threshold=0.4)
     assert (decisions.approved.rows, decisions.approved.defaults) == (3, 1)
     assert (decisions.declined.rows, decisions.declined.defaults) == (2, 1)
     assert decisions.approval_rate == pytest.approx(0.6)
+
+
+@given(st.lists(SHARES, min_size=1, max_size=40), SHARES, st.integers(0, 10**6))
+def test_a_row_with_weight_3_counts_as_three_rows(scores: list[float], rate: float, seed: int) -> None:
+    probability = np.array(scores).round(2).clip(0.001, 0.999)
+    times = np.random.default_rng(seed).integers(0, 4, len(scores))
+    times[0] = 1
+    repeated = np.repeat(probability, times)
+    threshold = approval_rate_threshold(probability, rate, times * 1.0)
+    assert threshold == approval_rate_threshold(repeated, rate)
+    weighted = assess_decisions(probability.round(), probability, times * 1.0, threshold=threshold)
+    plain = assess_decisions(repeated.round(), repeated, threshold=threshold)
+    assert weighted.approval_rate == pytest.approx(plain.approval_rate)
+    assert weighted.declined.value == (None if plain.declined.value is None else pytest.approx(plain.declined.value))
 
 
 def test_a_threshold_that_approves_nobody_is_refused() -> None:

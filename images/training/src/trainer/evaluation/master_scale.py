@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from trainer.data.master_scale import DeclaredGrade
-from trainer.evaluation.default_rates import Rate
+from trainer.evaluation.default_rates import Rate, outcomes
 from trainer.export.contract import Grade
 
 Vector = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ class GradeResult:
         name: The grade.
         lower_probability: The lowest probability of default in it.
         upper_probability: Where the next grade begins.
-        expected: The default rate that the model contract states.
+        expected: The default rate that the model contract states, at the default rate of the data.
         observed: What was observed.
     """
 
@@ -57,55 +58,73 @@ class GradeResult:
         return Verdict.TOO_HIGH if self.expected > high else Verdict.HOLDS
 
 
-def build_grades(declared: Sequence[DeclaredGrade], probability: Vector) -> tuple[Grade, ...]:
-    """Return the grades with their expected default rates: the mean probability of default of the rows in each.
+def build_grades(
+    declared: Sequence[DeclaredGrade], probability: Vector, weight: Vector | None = None
+) -> tuple[Grade, ...]:
+    """Return the grades with their expected default rates: the mean probability of default of the loans in each.
 
-    Of a grade without rows it is the middle of its range. So expected default rates rise from grade to grade.
+    Of a grade without loans it is the middle of its range. So expected default rates rise from grade to grade.
 
     Args:
         declared: The grades, from the best to the worst.
         probability: Calibrated out-of-fold probabilities of default, [N].
+        weight: How many loans each row stands for, [N]; None for one each.
     """
-    index = _grade_index([grade.upper_probability for grade in declared], probability)
-    rows = np.bincount(index, minlength=len(declared))
-    total = np.bincount(index, probability, minlength=len(declared))
-    lower = (0.0, *(grade.upper_probability for grade in declared))
+    rates = expected_default_rates(declared, probability, probability, weight)
     return tuple(
-        Grade(
-            name=grade.name,
-            upper_probability=grade.upper_probability,
-            expected_default_rate=float(
-                total[i] / rows[i] if rows[i] else (lower[i] + grade.upper_probability) / 2,
-            ),
-        )
-        for i, grade in enumerate(declared)
+        Grade(name=grade.name, upper_probability=grade.upper_probability, expected_default_rate=rate)
+        for grade, rate in zip(declared, rates, strict=True)
     )
 
 
-def assess_grades(grades: Sequence[Grade], target: Vector, probability: Vector) -> tuple[GradeResult, ...]:
+def expected_default_rates(
+    grades: Sequence[DeclaredGrade | Grade], probability: Vector, expected: Vector, weight: Vector | None = None
+) -> tuple[float, ...]:
+    """Return the mean of what is expected of the loans in each grade, or the middle of its range without any.
+
+    Args:
+        grades: From the best to the worst.
+        probability: The probabilities of default by which loans are graded, [N].
+        expected: The probabilities to average: the same, or those before a shift to another default rate, [N].
+        weight: How many loans each row stands for, [N]; None for one each.
+    """
+    index = _grade_index(grades, probability)
+    counted = np.ones(len(index)) if weight is None else weight
+    loans = np.bincount(index, counted, minlength=len(grades))
+    total = np.bincount(index, counted * expected, minlength=len(grades))
+    return tuple(
+        float(total[i] / loans[i]) if loans[i] else (low + high) / 2 for i, (low, high) in enumerate(_ranges(grades))
+    )
+
+
+def assess_grades(
+    grades: Sequence[Grade],
+    expected: Sequence[float],
+    target: Vector,
+    probability: Vector,
+    weight: Vector | None = None,
+) -> tuple[GradeResult, ...]:
     """Compare each grade's expected default rate with the observed one.
 
     Args:
         grades: The model contract's, from the best to the worst.
+        expected: The default rate to expect in each, at the default rate of the data.
         target: 1 for default, 0 for repaid, [N].
         probability: The model's probabilities of default, [N].
+        weight: How many loans each row stands for, [N]; None for one each.
     """
-    index = _grade_index([grade.upper_probability for grade in grades], probability)
-    rows = np.bincount(index, minlength=len(grades))
-    defaults = np.bincount(index, target, minlength=len(grades))
-    lower = (0.0, *(grade.upper_probability for grade in grades))
+    index = _grade_index(grades, probability)
     return tuple(
-        GradeResult(
-            grade.name,
-            lower[i],
-            grade.upper_probability,
-            grade.expected_default_rate,
-            Rate(int(rows[i]), int(defaults[i])),
-        )
-        for i, grade in enumerate(grades)
+        GradeResult(grade.name, low, high, rate, outcomes(target, index == i, weight))
+        for i, (grade, (low, high), rate) in enumerate(zip(grades, _ranges(grades), expected, strict=True))
     )
 
 
-def _grade_index(ends: Sequence[float], probability: Vector) -> npt.NDArray[np.int64]:
+def _ranges(grades: Sequence[DeclaredGrade | Grade]) -> list[tuple[float, float]]:
+    return list(pairwise([0.0, *(grade.upper_probability for grade in grades)]))
+
+
+def _grade_index(grades: Sequence[DeclaredGrade | Grade], probability: Vector) -> npt.NDArray[np.int64]:
     """Return each row's grade, [N]: the first one whose end is above the probability."""
-    return np.searchsorted(ends[:-1], probability, side="right").astype(np.int64)
+    ends = [grade.upper_probability for grade in grades[:-1]]
+    return np.searchsorted(ends, probability, side="right").astype(np.int64)

@@ -47,6 +47,7 @@ def compare_decisions(
     target: Vector,
     champion: Vector,
     challenger: Vector,
+    weight: Vector | None = None,
     *,
     version: str,
     champion_threshold: float,
@@ -58,6 +59,7 @@ def compare_decisions(
         target: 1 for default, 0 for repaid, [N].
         champion: Probabilities of the Production model, [N].
         challenger: Probabilities of the new model, [N].
+        weight: How many loans each row stands for, [N]; None for one each.
         version: The Production model's version.
         champion_threshold: Its decision threshold.
         challenger_threshold: The new model's.
@@ -67,8 +69,8 @@ def compare_decisions(
         champion=version,
         champion_threshold=champion_threshold,
         challenger_threshold=challenger_threshold,
-        approved_by_both=outcomes(target, before & now),
-        swapped_in=outcomes(target, ~before & now),
-        swapped_out=outcomes(target, before & ~now),
-        declined_by_both=outcomes(target, ~before & ~now),
+        approved_by_both=outcomes(target, before & now, weight),
+        swapped_in=outcomes(target, ~before & now, weight),
+        swapped_out=outcomes(target, before & ~now, weight),
+        declined_by_both=outcomes(target, ~before & ~now, weight),
     )

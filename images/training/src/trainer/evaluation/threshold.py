@@ -35,18 +35,19 @@ class ThresholdChoice:
     def __str__(self) -> str:
         return self.text
 
-    def find(self, target: Vector, probability: Vector) -> float:
+    def find(self, target: Vector, probability: Vector, weight: Vector | None = None) -> float:
         """Return the threshold: applications are approved below it.
 
         Args:
             target: 1 for default, 0 for repaid, [N].
             probability: Calibrated out-of-fold probabilities of default, [N].
+            weight: How many loans each row stands for, [N]; None for one each.
         """
         if self.value is not None:
             return self.value
         if isinstance(self.rule, ApprovalRate):
-            return approval_rate_threshold(probability, self.rule.approval_rate)
-        return ks_threshold(target, probability)
+            return approval_rate_threshold(probability, self.rule.approval_rate, weight)
+        return ks_threshold(target, probability, weight)
 
 
 KS_MAXIMUM = ThresholdChoice("ks-maximum", KsMaximum())
@@ -81,7 +82,7 @@ def _read_term(term: str) -> tuple[str, float]:
     return f"{name}{separator}", float(number)
 
 
-def ks_threshold(target: Vector, probability: Vector) -> float:
+def ks_threshold(target: Vector, probability: Vector, weight: Vector | None = None) -> float:
     """Return where the distance of the two classes' distributions, Kolmogorov and Smirnov's statistic, is attained.
 
     That maximizes the share of defaults that are declined minus the share of repaid loans that are, whatever each of
@@ -90,25 +91,29 @@ def ks_threshold(target: Vector, probability: Vector) -> float:
     Args:
         target: 1 for default, 0 for repaid, [N]; both occur.
         probability: Probabilities of default, [N].
+        weight: How many loans each row stands for, [N]; None for one each.
     """
-    false_positive, true_positive, thresholds = roc_curve(target, probability)
+    false_positive, true_positive, thresholds = roc_curve(target, probability, sample_weight=weight)
     best = int((true_positive - false_positive).argmax())
     # The model contract requires a number strictly between 0 and 1; the threshold of a constant score may be 0 or 1.
     return float(np.clip(thresholds[best], 1e-6, 1 - 1e-6))
 
 
-def approval_rate_threshold(probability: Vector, rate: float) -> float:
-    """Return the threshold that approves a share of rows that is as close to `rate` as equal scores allow, never none.
+def approval_rate_threshold(probability: Vector, rate: float, weight: Vector | None = None) -> float:
+    """Return the threshold that approves a share of loans that is as close to `rate` as equal scores allow, never none.
 
     It lies halfway between the last score that is approved and the first that is declined (or 1, if none is), so that
     rounding moves no row across it. Of two shares that are equally close, the lower one counts.
 
     Args:
         probability: Probabilities of default, [N], below 1.
-        rate: The share of rows to approve, above 0 and below 1.
+        rate: The share of loans to approve, above 0 and below 1.
+        weight: How many loans each row stands for, [N]; None for one each.
     """
-    scores, counts = np.unique(probability, return_counts=True)
-    approved = counts.cumsum() / len(probability)
+    counted = np.ones(len(probability)) if weight is None else weight
+    scores, index = np.unique(probability[counted > 0], return_inverse=True)
+    loans = np.bincount(index, counted[counted > 0]).cumsum()
+    approved = loans / loans[-1]
     last = int(np.abs(approved - rate).argmin())
     return float((scores[last] + np.append(scores, 1.0)[last + 1]) / 2)
 
@@ -134,24 +139,28 @@ class Decisions:
     Attributes:
         approved: Outcomes of the rows below it.
         declined: Outcomes of the others.
+        approval_rate: The share of loans that are approved.
     """
 
     approved: Rate
     declined: Rate
-
-    @property
-    def approval_rate(self) -> float:
-        """The share of rows that are approved."""
-        return self.approved.rows / (self.approved.rows + self.declined.rows)
+    approval_rate: float
 
 
-def assess_decisions(target: Vector, probability: Vector, threshold: float) -> Decisions:
+def assess_decisions(
+    target: Vector, probability: Vector, weight: Vector | None = None, *, threshold: float
+) -> Decisions:
     """Divide rows by their decisions.
 
     Args:
         target: 1 for default, 0 for repaid, [N].
         probability: The model's probabilities of default, [N].
+        weight: How many loans each row stands for, [N]; None for one each.
         threshold: The decision threshold.
     """
     approved = probability < threshold
-    return Decisions(outcomes(target, approved), outcomes(target, ~approved))
+    return Decisions(
+        outcomes(target, approved, weight),
+        outcomes(target, ~approved, weight),
+        float(np.average(approved, weights=weight)),
+    )

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import numpy as np
@@ -6,9 +7,11 @@ import pytest
 
 from trainer.data.declaration import FeatureDeclaration, OtherCategories
 from trainer.data.synthetic import generate
+from trainer.evaluation.chance import chance_levels
 from trainer.evaluation.comparison import Comparison
-from trainer.evaluation.fairness import assess_groups, minimum_adverse_impact_ratio
+from trainer.evaluation.fairness import assess_groups
 from trainer.evaluation.gates import (
+    Gate,
     GateLimits,
     champion_gate,
     contract_gate,
@@ -43,10 +46,31 @@ def contract_of(declaration: FeatureDeclaration) -> Contract:
     )
 
 
-def verdicts(target: np.ndarray, score: np.ndarray, group: np.ndarray | None = None) -> dict[str, bool]:
+def judged(
+    target: np.ndarray, score: np.ndarray, group: np.ndarray | None = None, limits: GateLimits = LIMITS
+) -> dict[str, Gate]:
     groups = {"gender": pd.Series(group if group is not None else ["x"] * len(target))}
     results = assess_groups(groups, target, score, threshold=0.5)
-    return {gate.name: gate.passed for gate in quality_gates(measure(target, score), results, LIMITS)}
+    return {
+        gate.name: gate for gate in quality_gates(measure(target, score), chance_levels(target, score), results, limits)
+    }
+
+
+def verdicts(target: np.ndarray, score: np.ndarray, group: np.ndarray | None = None) -> dict[str, bool]:
+    return {name: gate.passed for name, gate in judged(target, score, group).items()}
+
+
+def outcomes(rows: int, defaults: int) -> tuple[np.ndarray, np.ndarray]:
+    """A target with so many defaults, and scores that rank it perfectly and are 0.1 off."""
+    target = np.repeat([0.0, 1.0], [rows - defaults, defaults])
+    return target, np.where(target == 1, 0.9, 0.1)
+
+
+def approving(approved: dict[str, tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Target, score and group of rows, so many of each group approved at a threshold of .5; outcomes alternate."""
+    group = np.repeat(list(approved), [rows for _, rows in approved.values()])
+    score = np.concatenate([np.where(np.arange(rows) < yes, 0.2, 0.8) for yes, rows in approved.values()])
+    return np.arange(len(group)) % 2.0, score, group
 
 
 @pytest.fixture
@@ -77,13 +101,93 @@ def test_an_unfair_model_fails_on_the_adverse_impact_ratio(truth: tuple[np.ndarr
     assert verdicts(target, score, group)["adverse_impact_ratio"] is False
 
 
-def test_groups_that_are_too_small_are_not_judged(truth: tuple[np.ndarray, np.ndarray]) -> None:
-    target, score = truth
-    group = np.full(len(target), "many", dtype=object)
-    group[np.flatnonzero(score > 0.6)[:49]] = "few"
+def test_a_few_rows_that_chance_explains_pass_and_as_many_times_a_hundred_do_not() -> None:
+    """Probabilities that are 15 % too high: 200 rows cannot tell, 20,000 can."""
+    rng = np.random.default_rng(4)
+    probability = rng.beta(2, 4, 20_000)
+    target = (rng.random(20_000) < probability).astype(float)
+    off = np.minimum(1.15 * probability, 0.999)
+    small = judged(target[:200], off[:200])["ece"]
+    assert small.value is not None
+    assert small.passed
+    assert 0.03 < small.value < small.limit < 0.15
+    assert "on 200 test rows; allowed 0.03, and a perfectly calibrated model exceeds 0.1" in small.detail
+    assert re.search(r"about 3\d00 test rows would tell 0\.03 from chance", small.detail)
+    large = judged(target, off)["ece"]
+    assert (large.passed, large.limit) == (False, 0.03)
+    assert "would tell" not in large.detail
+
+
+def test_a_model_without_skill_is_not_taken_for_one_that_has_it_by_luck() -> None:
+    target, score = outcomes(rows=100, defaults=3)
+    lucky = score.copy()
+    # Two of the three defaults lie in the upper third: an AUC above the limit of .65, which chance reaches too.
+    lucky[:97], lucky[97:] = np.linspace(0, 1, 97), (0.75, 0.8, 0.55)
+    gate = judged(target, lucky)["roc_auc"]
+    assert gate.value is not None
+    assert not gate.passed
+    assert 0.65 < gate.value < gate.limit < 0.8
+    assert "on 100 test rows, 3 of them defaults; required 0.65" in gate.detail
+    assert judged(target, score)["roc_auc"].passed
+    assert judged(target, lucky, limits=GateLimits(minimum_auc=0.5))["roc_auc"].limit == 0.5
+
+
+def test_a_ratio_below_the_limit_is_refused_only_with_confidence() -> None:
+    """The ratio is .75 both times."""
+    few = judged(*approving({"a": (80, 100), "b": (36, 60)}))["adverse_impact_ratio"]
+    assert few.passed
+    assert "below 0.8, but by no more than chance allows: gender=b (60 rows, ratio 0.75)" in few.detail
+    many = judged(*approving({"a": (1600, 2000), "b": (720, 1200)}))["adverse_impact_ratio"]
+    assert many.value is not None
+    assert not many.passed
+    assert 0.75 < many.value < 0.8
+    assert (
+        "gender=b: 720 of 1200 rows approved, 0.75 times the rate of a (1600 of 2000); 50% against 50% defaulted, "
+        in many.detail
+    )
+
+
+def test_as_many_approvals_as_a_refusal_asks_for_pass_and_one_fewer_do_not() -> None:
+    refused = judged(*approving({"a": (1600, 2000), "b": (720, 1200)}))["adverse_impact_ratio"]
+    asked = int(refused.detail.partition(" approved would pass")[0].rpartition(" ")[2])
+    assert judged(*approving({"a": (1600, 2000), "b": (asked, 1200)}))["adverse_impact_ratio"].passed
+    assert not judged(*approving({"a": (1600, 2000), "b": (asked - 1, 1200)}))["adverse_impact_ratio"].passed
+
+
+def test_a_group_that_is_too_small_to_be_judged_is_named() -> None:
+    gate = judged(*approving({"a": (160, 200), "few": (2, 5)}))["adverse_impact_ratio"]
+    assert gate.passed
+    assert "not judged, because there are fewer than 50 rows: gender=few (5 rows, ratio 0.5)" in gate.detail
+    assert not judged(*approving({"a": (160, 200), "few": (0, 20)}))["adverse_impact_ratio"].passed
+
+
+def test_groups_that_are_treated_alike_pass_however_many_there_are() -> None:
+    """Of ten groups of 60 rows approved at the same rate of .4, the lowest ratio is nearly always below .8."""
+    rng = np.random.default_rng(0)
+    refused = below = 0
+    for _ in range(40):
+        approved = {str(group): (int(yes), 60) for group, yes in enumerate(rng.binomial(60, 0.4, 10))}
+        gate = judged(*approving(approved))["adverse_impact_ratio"]
+        below += "but by no more than chance allows" in gate.detail
+        refused += not gate.passed
+    assert below >= 38
+    assert refused <= 2
+
+
+def test_the_best_treated_group_needs_enough_rows_unless_no_group_has_them() -> None:
+    target, score, group = approving({"a": (60, 100), "b": (50, 100), "few": (9, 9)})
     results = assess_groups({"g": pd.Series(group)}, target, score, threshold=0.5)
-    assert minimum_adverse_impact_ratio(results) == 1
-    assert [r.adverse_impact_ratio for r in results if r.group == "few"] == [None]
+    assert {result.best_group for result in results} == {"a"}
+    assert [result.adverse_impact_ratio for result in results] == pytest.approx([1, 50 / 60, 1 / 0.6])
+    assert [result.highest_ratio is None for result in results] == [True, False, False]
+    target, score, group = approving({"a": (20, 40), "few": (9, 9)})
+    results = assess_groups({"g": pd.Series(group)}, target, score, threshold=0.5)
+    assert {result.best_group for result in results} == {"a"}
+
+
+def test_without_approvals_all_are_treated_alike() -> None:
+    gate = judged(*approving({"a": (0, 200), "b": (0, 300)}))["adverse_impact_ratio"]
+    assert (gate.passed, gate.value, gate.detail) == (True, 1.0, "no groups to compare")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.1])

@@ -152,9 +152,9 @@ _HELP = {
     "patience": "stop after this many epochs in which no head improved",
     "class_weight": "how much more a default counts in training than a repaid loan, or balanced (all defaults count as "
     "much as all repaid loans); the probabilities are corrected for it",
-    "minimum_auc": "gate: minimum ROC AUC on the test rows",
-    "maximum_ece": "gate: maximum expected calibration error on the test rows",
-    "minimum_air": "gate: minimum adverse-impact ratio of any protected group",
+    "minimum_auc": "gate: minimum ROC AUC on the test rows; above .5, it must also exceed what chance reaches",
+    "maximum_ece": "gate: maximum expected calibration error on the test rows, or what chance reaches on so few",
+    "minimum_air": "gate: minimum adverse-impact ratio of any protected group, at the 95%% confidence bound",
     "margin": "gate: maximum AUC loss against Production, at the 95%% confidence bound",
     "allow_contract_change": "gate: accept a model that is incompatible with the Production model",
 }

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from trainer.data.dataset import Dataset, Floats, Integers, protected_groups
 from trainer.data.declaration import FeatureDeclaration
 from trainer.data.resolution import missing_shares, other_shares
+from trainer.evaluation.chance import chance_levels
 from trainer.evaluation.fairness import GroupResult, assess_groups
 from trainer.evaluation.gates import (
     PARITY_ROWS,
@@ -162,7 +163,10 @@ def evaluate(
         importance=permutation_importance(served, test, declaration),
         gates=(
             finite_gate(served.run({"numeric": extremes[0], "categorical": extremes[1]})),
-            *(_judged_before_shift(gate, default_rate) for gate in quality_gates(metrics, groups, limits)),
+            *(
+                _judged_before_shift(gate, default_rate)
+                for gate in quality_gates(metrics, chance_levels(target, before_shift, test.weight), groups, limits)
+            ),
             approval_gate(decisions.approved.rows, len(test)),
             _measure_parity(network, served, test, extremes),
         ),

@@ -8,7 +8,10 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-# With fewer rows, an approval rate reflects chance more than the model.
+from trainer.evaluation.chance import Approvals, highest_ratio
+
+# Fewer rows say little: a group approved .6 times as often as another is refused in two of three samples with 60 rows,
+# but only in one of three with 20 (benchmarks/training/gates.py). The best-treated group needs as many.
 MINIMUM_GROUP_ROWS = 50
 
 
@@ -23,8 +26,12 @@ class GroupResult:
         roc_auc: AUC within the group, or None if the group has only one class.
         default_rate: Observed default rate.
         approval_rate: Share of rows below the decision threshold.
-        adverse_impact_ratio: Approval rate divided by that of the attribute's best-treated group (the four-fifths rule
-            compares it with .8), or None if the group is too small.
+        best_group: The attribute's best-treated group: the highest approval rate among the groups with 50 rows or more,
+            or the largest group if none has as many.
+        adverse_impact_ratio: Approval rate divided by that of the best-treated group (the four-fifths rule compares it
+            with .8).
+        highest_ratio: The upper 95 % confidence bound of that ratio, which holds for all groups of all attributes
+            together; None for the best-treated group, and if that group has no approvals.
     """
 
     attribute: str
@@ -33,7 +40,19 @@ class GroupResult:
     roc_auc: float | None
     default_rate: float
     approval_rate: float
-    adverse_impact_ratio: float | None
+    best_group: str
+    adverse_impact_ratio: float
+    highest_ratio: float | None
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it has too few rows for an adverse-impact ratio to say much."""
+        return self.rows < MINIMUM_GROUP_ROWS
+
+    @property
+    def approvals(self) -> Approvals:
+        """How many of its rows were approved."""
+        return Approvals(round(self.approval_rate * self.rows), self.rows)
 
 
 def assess_groups(
@@ -44,35 +63,42 @@ def assess_groups(
     threshold: float,
 ) -> tuple[GroupResult, ...]:
     """Measure each group of each attribute; all arrays have the shape [N] and the same row order."""
+    approved = probability < threshold
+    members = {
+        (attribute, str(group)): (values == group).to_numpy()
+        for attribute, values in groups.items()
+        for group in sorted(values.unique())
+    }
+    approvals = {key: Approvals(int(approved[rows].sum()), int(rows.sum())) for key, rows in members.items()}
+    best = {attribute: _best_treated(attribute, approvals) for attribute in groups}
+    compared = [key for key in members if key[1] != best[key[0]] and approvals[key[0], best[key[0]]].approved]
     results = []
-    for attribute, values in groups.items():
-        members = {str(group): (values == group).to_numpy() for group in sorted(values.unique())}
-        approved = probability < threshold
-        rates = {group: float(approved[rows].mean()) for group, rows in members.items()}
-        judged = [rates[group] for group, rows in members.items() if rows.sum() >= MINIMUM_GROUP_ROWS]
-        best = max(judged, default=0.0)
-        for group, rows in members.items():
-            large = int(rows.sum()) >= MINIMUM_GROUP_ROWS
-            both_classes = 0 < target[rows].mean() < 1
-            results.append(
-                GroupResult(
-                    attribute=attribute,
-                    group=group,
-                    rows=int(rows.sum()),
-                    roc_auc=float(roc_auc_score(target[rows], probability[rows])) if both_classes else None,
-                    default_rate=float(target[rows].mean()),
-                    approval_rate=rates[group],
-                    adverse_impact_ratio=_ratio(rates[group], best) if large else None,
-                )
+    for key, rows in members.items():
+        attribute, group = key
+        own, highest = approvals[key], approvals[attribute, best[attribute]]
+        is_compared = key in compared
+        results.append(
+            GroupResult(
+                attribute=attribute,
+                group=group,
+                rows=own.rows,
+                roc_auc=_auc(target[rows], probability[rows]),
+                default_rate=float(target[rows].mean()),
+                approval_rate=own.rate,
+                best_group=best[attribute],
+                # If no group has approvals, all are treated alike.
+                adverse_impact_ratio=own.rate / highest.rate if is_compared else 1.0,
+                highest_ratio=highest_ratio(own, highest, comparisons=len(compared)) if is_compared else None,
             )
+        )
     return tuple(results)
 
 
-def _ratio(rate: float, best: float) -> float:
-    # If no group has approvals, all are treated alike.
-    return rate / best if best else 1.0
+def _best_treated(attribute: str, approvals: Mapping[tuple[str, str], Approvals]) -> str:
+    found = {group: own for (of, group), own in approvals.items() if of == attribute}
+    large = [group for group, own in found.items() if own.rows >= MINIMUM_GROUP_ROWS]
+    return max(large, key=lambda group: found[group].rate) if large else max(found, key=lambda group: found[group].rows)
 
 
-def minimum_adverse_impact_ratio(results: tuple[GroupResult, ...]) -> float:
-    """Return the lowest ratio of all groups that are large enough; 1 if there are none."""
-    return min((r.adverse_impact_ratio for r in results if r.adverse_impact_ratio is not None), default=1.0)
+def _auc(target: npt.NDArray[np.float64], probability: npt.NDArray[np.float64]) -> float | None:
+    return float(roc_auc_score(target, probability)) if 0 < target.mean() < 1 else None

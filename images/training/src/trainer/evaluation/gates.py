@@ -1,6 +1,8 @@
 """The gates between a trained model and Production, as pure functions of measured numbers."""
 
 import math
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +11,9 @@ import numpy.typing as npt
 from trainer.data.dataset import Floats, Integers
 from trainer.data.declaration import FeatureDeclaration
 from trainer.errors import BadInputError
+from trainer.evaluation.chance import Approvals, ChanceLevels, highest_ratio
 from trainer.evaluation.comparison import Comparison
-from trainer.evaluation.fairness import GroupResult, minimum_adverse_impact_ratio
+from trainer.evaluation.fairness import MINIMUM_GROUP_ROWS, GroupResult
 from trainer.evaluation.metrics import Metrics
 from trainer.export.compatibility import incompatibilities
 from trainer.export.contract import Contract
@@ -26,9 +29,11 @@ class GateLimits:
     """Limits that a model must meet.
 
     Attributes:
-        minimum_auc: Minimum ROC AUC on the test rows.
-        maximum_ece: Maximum expected calibration error on the test rows.
-        minimum_air: Minimum adverse-impact ratio of any protected group (.8 is the four-fifths rule).
+        minimum_auc: Minimum ROC AUC on the test rows; above .5, more than a model without skill reaches by chance.
+        maximum_ece: Maximum expected calibration error on the test rows, or what a perfectly calibrated model reaches
+            by chance on so few.
+        minimum_air: Minimum adverse-impact ratio of any protected group (.8 is the four-fifths rule), at the 95 %
+            confidence bound.
         margin: Maximum AUC loss against Production, at the 95 % confidence bound.
         allow_contract_change: Whether the model may be incompatible with the Production model.
     """
@@ -87,17 +92,80 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def quality_gates(metrics: Metrics, groups: tuple[GroupResult, ...], limits: GateLimits) -> tuple[Gate, ...]:
-    """Judge ranking, calibration and fairness on the test rows."""
+def quality_gates(
+    metrics: Metrics, chance: ChanceLevels, groups: tuple[GroupResult, ...], limits: GateLimits
+) -> tuple[Gate, ...]:
+    """Judge ranking, calibration and fairness on the test rows, and say what chance would do on so many."""
     return (
-        at_least("roc_auc", metrics.roc_auc, limits.minimum_auc, "ROC AUC on the test rows"),
-        at_most("ece", metrics.ece, limits.maximum_ece, "expected calibration error on the test rows"),
-        at_least(
-            "adverse_impact_ratio",
-            minimum_adverse_impact_ratio(groups),
-            limits.minimum_air,
-            "lowest approval rate of a protected group over that of the best-treated group",
-        ),
+        _ranking_gate(metrics.roc_auc, chance, limits.minimum_auc),
+        _calibration_gate(metrics.ece, chance, limits.maximum_ece),
+        _adverse_impact_gate(groups, limits.minimum_air),
+    )
+
+
+def _ranking_gate(auc: float, chance: ChanceLevels, minimum: float) -> Gate:
+    # A limit up to .5 asks for no skill.
+    limit = max(minimum, chance.roc_auc) if minimum > 0.5 else minimum
+    return at_least(
+        "roc_auc",
+        auc,
+        limit,
+        f"ROC AUC on {chance.rows} test rows, {chance.defaults} of them defaults; required {minimum:g}, and a model "
+        f"without skill reaches {chance.roc_auc:.3g} in 1 of 20 such samples",
+    )
+
+
+def _calibration_gate(ece: float, chance: ChanceLevels, maximum: float) -> Gate:
+    """Pass if the error is within the limit, or within what a perfectly calibrated model would show."""
+    detail = (
+        f"expected calibration error on {chance.rows} test rows; allowed {maximum:g}, and a perfectly calibrated model "
+        f"exceeds {chance.ece:.3g} in 1 of 20 such samples"
+    )
+    if chance.ece > maximum > 0:
+        # The error that chance causes falls with the square root of the rows.
+        enough = math.ceil(chance.rows * (chance.ece / maximum) ** 2 / 100) * 100
+        detail += f"; about {enough} test rows would tell {maximum:g} from chance"
+    return at_most("ece", ece, max(maximum, chance.ece), detail)
+
+
+def _adverse_impact_gate(groups: tuple[GroupResult, ...], minimum: float) -> Gate:
+    """Refuse what the rows show to be below the limit, and name the groups that they cannot judge."""
+    bounds = {group: group.highest_ratio for group in groups if group.highest_ratio is not None}
+    lowest = min(bounds.values(), default=1.0)
+    refused = [group for group in bounds if bounds[group] < minimum]
+    shown = refused or [group for group in bounds if bounds[group] == lowest]
+    parts = [_treatment(group, groups, len(bounds), minimum) for group in shown]
+    others = [group for group in groups if group not in refused]
+    if small := [group for group in others if group.is_small]:
+        parts.append(f"not judged, because there are fewer than {MINIMUM_GROUP_ROWS} rows: {_listed(small)}")
+    if unclear := [group for group in others if group.adverse_impact_ratio < minimum and not group.is_small]:
+        parts.append(f"below {minimum:g}, but by no more than chance allows: {_listed(unclear)}")
+    detail = "95 % upper bound of the lowest ratio; " + "; ".join(parts) if bounds else "no groups to compare"
+    return at_least("adverse_impact_ratio", lowest, minimum, detail)
+
+
+def _listed(groups: Sequence[GroupResult]) -> str:
+    return ", ".join(
+        f"{group.attribute}={group.group} ({group.rows} rows, ratio {group.adverse_impact_ratio:.3g})"
+        for group in groups
+    )
+
+
+def _treatment(group: GroupResult, groups: tuple[GroupResult, ...], comparisons: int, minimum: float) -> str:
+    """Say how a group was treated and, if it is refused, how many approvals would pass."""
+    own = group.approvals
+    reference = next(g for g in groups if (g.attribute, g.group) == (group.attribute, group.best_group))
+    best = reference.approvals
+    more = bisect_left(
+        range(own.approved, own.rows),
+        minimum,
+        key=lambda approved: highest_ratio(Approvals(approved, own.rows), best, comparisons=comparisons),
+    )
+    return (
+        f"{group.attribute}={group.group}: {own.approved} of {own.rows} rows approved, "
+        f"{group.adverse_impact_ratio:.3g} times the rate of {group.best_group} ({best.approved} of {best.rows}); "
+        f"{group.default_rate:.0%} against {reference.default_rate:.0%} defaulted"
+        + (f", {own.approved + more} approved would pass" if more else "")
     )
 
 
@@ -143,11 +211,13 @@ def champion_gate(comparison: Comparison | None, limits: GateLimits, *, reason: 
     """
     if comparison is None:
         return Gate("not_worse_than_production", False, None, -limits.margin, reason)
+    chance = comparison.auc_difference - comparison.lower_bound
     return at_least(
         "not_worse_than_production",
         comparison.lower_bound,
         -limits.margin,
-        f"95 % lower bound of the AUC difference of {comparison.auc_difference:+.4f} from {reason}",
+        f"95 % lower bound of the AUC difference of {comparison.auc_difference:+.4f} from {reason}; on these "
+        f"test rows, chance accounts for {chance:.4f} of it",
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from trainer.data.declaration import FeatureDeclaration
 from trainer.evaluation.default_rates import Rate
 from trainer.evaluation.evaluate import Evaluation
+from trainer.evaluation.fairness import MINIMUM_GROUP_ROWS, GroupResult
 from trainer.evaluation.gates import Gate
 from trainer.evaluation.swap_set import SwapSet
 from trainer.export.contract import ApprovalRate, DecisionRule, ExpectedCost, Fixed
@@ -73,7 +74,7 @@ def write_card(
         "The service never reports a protected attribute as a reason.",
         "",
         *_table(
-            ("attribute", "group", "rows", "AUC", "approval rate", "adverse-impact ratio"),
+            ("attribute", "group", "rows", "AUC", "approval rate", "adverse-impact ratio", "95 % upper bound"),
             (
                 (
                     g.attribute,
@@ -82,6 +83,7 @@ def write_card(
                     _number(g.roc_auc),
                     _number(g.approval_rate),
                     _number(g.adverse_impact_ratio),
+                    _number(g.highest_ratio),
                 )
                 for g in evaluation.groups
             ),
@@ -103,8 +105,8 @@ def write_card(
         "Trained only on loans that were granted (no reject inference), on the economic conditions in which the data "
         "was collected, and on values within the declared ranges; numbers beyond the training data's range are read as "
         f"its nearer end. Probabilities stay within {contract.probability_limits.floor:g} to "
-        f"{contract.probability_limits.ceiling:g}, the most that the out-of-fold predictions support. Groups of fewer "
-        "than 50 test rows are too small for an adverse-impact ratio.",
+        f"{contract.probability_limits.ceiling:g}, the most that the out-of-fold predictions support. "
+        + _small_groups(evaluation.groups),
         "",
     ]
     return "\n".join(lines)
@@ -237,6 +239,12 @@ def _monotonic(declaration: FeatureDeclaration) -> list[str]:
         "",
         *_table(("feature", "probability of default"), found),
     ]
+
+
+def _small_groups(groups: Sequence[GroupResult]) -> str:
+    """Say about which groups the test rows tell too little."""
+    small = ", ".join(f"{group.attribute}={group.group} ({group.rows})" for group in groups if group.is_small) or "none"
+    return f"Groups with too few test rows to judge how they are treated (fewer than {MINIMUM_GROUP_ROWS}): {small}."
 
 
 def _number(value: float | None) -> str:

@@ -155,7 +155,7 @@ def _group_metrics(groups: tuple[GroupResult, ...]) -> dict[str, float]:
     for group in groups:
         prefix = f"group.{attributes[group.attribute]}.{values_of[group.attribute][group.group]}"
         values = asdict(group)
-        for name in ("rows", "roc_auc", "approval_rate", "adverse_impact_ratio"):
+        for name in ("rows", "roc_auc", "approval_rate", "adverse_impact_ratio", "highest_ratio"):
             if values[name] is not None:
                 found[f"{prefix}.{name}"] = float(values[name])
     return found

@@ -137,7 +137,7 @@ def test_a_declaration_in_another_encoding_is_told(document: Any, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "applicant_id"}, "applicant_id: the service keeps this name for itself; rename the feature"),
+        ({"name": "applicant_id"}, "applicant_id: the service keeps this name for itself; rename the feature, or"),
         ({"name": "in\ncome"}, "must not contain control characters"),
         ({"parse": "percentage"}, "percent"),
         ({"parse": "date"}, 'requires "reference_date"'),

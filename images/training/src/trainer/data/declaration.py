@@ -230,7 +230,7 @@ class FeatureDeclaration(Strict):
     date_format: DateFormat = ""
     target: Target
     features: tuple[Feature, ...] = Field(min_length=1)
-    ignored: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    ignored: tuple[Name, ...] = ()
     grades: tuple[DeclaredGrade, ...] = ()
 
     @field_validator("grades")

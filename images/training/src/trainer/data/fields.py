@@ -30,7 +30,9 @@ def _as_list(value: object) -> object:
 
 def _usable_as_name(name: str) -> str:
     if name in RESERVED_NAMES:
-        raise ValueError(f"{name}: the service keeps this name for itself; rename the feature")
+        raise ValueError(
+            f"{name}: the service keeps this name for itself; rename the feature, or do not list it as ignored"
+        )
     if not name.isprintable():
         raise ValueError(f"{name!r}: a name must not contain control characters")
     return name

@@ -26,6 +26,7 @@ from trainer.evaluation.gates import (
 )
 from trainer.evaluation.master_scale import GradeResult, assess_grades, build_grades, expected_default_rates
 from trainer.evaluation.metrics import Metrics, measure
+from trainer.evaluation.serving import serving_gate
 from trainer.evaluation.threshold import Decisions, ThresholdChoice, assess_decisions
 from trainer.export.contract import (
     CONTRACT_FILE,
@@ -169,6 +170,7 @@ def evaluate(
             ),
             approval_gate(decisions.approved.rows, len(test)),
             _measure_parity(network, served, test, extremes),
+            serving_gate(served, folder, test.frame),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The alternatives: a plain training loop, scikit-learn's MLPClassifier and HistGradientBoosting, and CatBoost."""
+"""The alternatives: a plain training loop, scikit-learn's models, CatBoost, LightGBM, XGBoost, and TabM."""
 
 from collections.abc import Iterator
 

@@ -27,7 +27,7 @@ def test_invalid_arguments_exit_with_code_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--epochs=0", "hyperparameters out of range: epochs=0"),
+        ("--epochs=-1", "hyperparameters out of range: epochs=-1"),
         ("--minimum-auc=2", "between 0 and 1: minimum_auc=2.0"),
         ("--test-share=1", "--test-share 1.0: must be between 0 and 1"),
         ("--trials=-1", "must not be negative"),
@@ -50,7 +50,7 @@ def test_values_out_of_range_are_refused(argument: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "heads", "hidden", "learning_rate"),
-    [(500, 16, (32, 32), 0.012), (12_800, 16, (32, 32), 0.012), (100_000, 2, (32, 32), 0.012),
+    [(500, 15, (32, 32), 0.012), (12_800, 15, (32, 32), 0.012), (100_000, 2, (32, 32), 0.012),
      (480_000, 1, (64, 64), 0.004)],
 )  # fmt: skip
 def test_open_hyperparameters_are_chosen_by_the_number_of_rows(
@@ -60,10 +60,17 @@ def test_open_hyperparameters_are_chosen_by_the_number_of_rows(
         chosen = parse(["--data", "x", *arguments], {}).hyperparameters.for_rows(rows)
         assert (chosen.heads, chosen.hidden, chosen.learning_rate) == (heads, hidden, learning_rate)
         assert 256 <= chosen.batch_rows <= 4096
+        assert 24 <= chosen.epochs <= 200
+        assert chosen.patience == chosen.epochs // 6
+
+
+def test_few_rows_are_passed_over_more_often() -> None:
+    epochs = [Hyperparameters().for_rows(rows).epochs for rows in (800, 5_000, 30_000, 500_000)]
+    assert epochs == [200, 77, 26, 24]
 
 
 def test_given_hyperparameters_do_not_depend_on_the_number_of_rows() -> None:
-    arguments = ["--heads=3", "--hidden=8,4", "--learning-rate=0.1", "--batch-rows=7"]
+    arguments = ["--heads=3", "--hidden=8,4", "--learning-rate=0.1", "--batch-rows=7", "--epochs=3", "--patience=2"]
     given = parse(["--data", "x", *arguments], {}).hyperparameters
     assert given.for_rows(500) == given.for_rows(500_000) == given
 

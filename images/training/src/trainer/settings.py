@@ -148,8 +148,8 @@ _HELP = {
     "weight_decay": "AdamW's decoupled weight decay",
     "batch_rows": "rows per step; 0 chooses by the number of rows",
     "folds": "number of folds; each head is validated on one of them",
-    "epochs": "maximum number of passes over the rows",
-    "patience": "stop after this many epochs in which no head improved",
+    "epochs": "maximum number of passes over the rows; 0 chooses by their number",
+    "patience": "stop after this many epochs without a better validation loss; 0 chooses a sixth of them, at least 4",
     "class_weight": "how much more a default counts in training than a repaid loan, or balanced (all defaults count as "
     "much as all repaid loans); the probabilities are corrected for it",
     "minimum_auc": "gate: minimum ROC AUC on the test rows; above .5, it must also exceed what chance reaches",

@@ -1,10 +1,11 @@
-"""The training loop: packed heads, each validated on its own fold; resumable after every epoch."""
+"""The training loop: packed heads, validated together on the folds they left out; resumable after every epoch."""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,22 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trainer.data.dataset import Dataset
 from trainer.data.inputs import Inputs
+from trainer.learning.blending import ONLY_HEADS, Blend, blend, join
 from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.linear import LinearModels, fit_linear
 from trainer.learning.masking import mask
 from trainer.learning.network import Encoder, Encoding, RiskNetwork
 from trainer.learning.optimizer import FusedAdamW
-from trainer.learning.prior_shift import odds_factor
+from trainer.learning.prior_shift import RowWeights
 from trainer.termination import sigterm_deferred
 
 logger = logging.getLogger(__name__)
 
 _EVALUATION_ROWS = 16_384
 _WARM_UP_SHARE = 0.1
-# Of a fold in which no row has weight, every loss is 0.
-_NO_WEIGHT = 1e-12
+# How freely a linear model's weight of a bin may grow beside those of z-scores and categories: it is close to a line
+# in each number, and bends where many rows ask for it.
+_BIN_SPREAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,10 @@ class Fitted:
     """A trained network.
 
     Attributes:
-        network: With each head at its own best epoch.
+        network: The heads at their best epoch and the linear model, blended.
         out_of_fold_rows: Indices of training rows that at least one head did not train on, [M].
-        out_of_fold_logit: Mean logit of those rows over the heads that did not train on them, float64 [M].
+        out_of_fold_logit: Logit of those rows, blended from the linear model and the heads that were not trained on
+            them, float64 [M].
         history: One report per epoch, including epochs before a resume.
     """
 
@@ -66,22 +71,22 @@ class _TrainingState:
     """All state that changes during training; together with the seed, it determines every later step."""
 
     parameters: Sequence[Tensor]
+    averages: Sequence[Tensor]
     best: list[Tensor]
-    best_loss: Tensor
-    best_epoch: Tensor
+    best_loss: float = math.inf
+    best_epoch: int = 0
     epoch: int = 0
     history: list[EpochReport] = field(default_factory=list)
 
     @property
     def epochs_without_gain(self) -> int:
-        return self.epoch - 1 - int(self.best_epoch.max().item())
+        return self.epoch - 1 - self.best_epoch
 
-    def keep_improved_heads(self, loss: Tensor) -> None:
-        improved = loss < self.best_loss
-        self.best_loss[improved] = loss[improved]
-        self.best_epoch[improved] = self.epoch
-        for kept, current in zip(self.best, self.parameters, strict=True):
-            kept[improved] = current.detach()[improved]
+    def keep_if_better(self, loss: float) -> None:
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.epoch
+            for kept, current in zip(self.best, self.averages, strict=True):
+                kept.copy_(current.detach())
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,10 @@ class _TrainingRows:
         encoded: float32 [N, encoder.out_features].
         target: float32 [N].
         weight: What a row counts in training, float32 [N]; its mean is 1.
-        validation_weight: What it counts in validation, float32 [N]; unlike the former, without class weights.
+        validation_weight: What it counts in validation and in linear models, float32 [N]; its mean is 1, too. Unlike
+            the former, it is without class weights.
         shift: What class weights add to the log-odds of default.
+        linear: Each row's logit from a linear model that was fitted without its fold, float32 [N]; None without one.
         fold: Fold of each row, ascending, int64 [N].
         position: Position of each row in the data, int64 [N].
         held_out: The folds that at least one head holds out.
@@ -113,6 +120,7 @@ class _TrainingRows:
     weight: Tensor
     validation_weight: Tensor
     shift: float
+    linear: Tensor | None
     fold: Tensor
     position: npt.NDArray[np.int64]
     held_out: tuple[_Fold, ...]
@@ -137,7 +145,11 @@ def fit(
     on_epoch: Callable[[EpochReport], None],
     checkpoint: Path | None = None,
 ) -> Fitted:
-    """Train until no head improves any more; resume from `checkpoint` if that file exists.
+    """Train until the heads improve no more; resume from `checkpoint` if that file exists.
+
+    The model is a mean of heads and of ridge logistic regressions, weighted by their predictions of left-out folds: the
+    fewer rows, defaults, or deviations from additivity there are, the more it is the latter. So it is not worse than
+    they are where the network has too little to learn from.
 
     Args:
         data: Training rows; both outcomes must have weight.
@@ -152,17 +164,19 @@ def fit(
     data = mask(data, inputs, seed=seed)
     encoding = Encoding.fit(data.numeric, inputs, bins=hyperparameters.bins)
     network = RiskNetwork(encoding, hyperparameters.architecture).to(device)
-    rows = _load_rows(data, network.encoder, hyperparameters, seed, device)
+    weights = RowWeights.of(data.target, data.weight, hyperparameters.class_weight)
+    network.start_at(weights.default_rate)
+    rows = _load_rows(data, weights, network.encoder, hyperparameters, seed, device)
+    # A linear model takes two units of each hidden layer.
+    models = _fit_linear(rows, network.encoder, hyperparameters) if min(hyperparameters.hidden) > 1 else None
+    if models:
+        rows = replace(rows, linear=models.out_of_fold(rows.encoded, rows.fold))
     head_fold = torch.arange(hyperparameters.heads, device=device) % hyperparameters.folds
     head_fold = head_fold.sort().values
-    parameters = list(network.parameters())
-    optimizer = FusedAdamW(parameters, weight_decay=hyperparameters.weight_decay)
-    state = _TrainingState(
-        parameters=parameters,
-        best=[parameter.detach().clone() for parameter in parameters],
-        best_loss=torch.full((hyperparameters.heads,), math.inf, device=device),
-        best_epoch=torch.zeros(hyperparameters.heads, dtype=torch.int64, device=device),
-    )
+    averaged = deepcopy(network)
+    parameters, averages = list(network.parameters()), list(averaged.parameters())
+    optimizer = FusedAdamW(parameters, averages, weight_decay=hyperparameters.weight_decay)
+    state = _TrainingState(parameters, averages, best=[average.detach().clone() for average in averages])
     if checkpoint and checkpoint.exists():
         _restore(checkpoint, state, optimizer)
 
@@ -173,13 +187,13 @@ def fit(
         train_loss = _train_epoch(
             network, optimizer, rows, head_fold, hyperparameters=hyperparameters, epoch=state.epoch
         )
-        validation = _validation_loss(network, rows)
-        state.keep_improved_heads(validation)
+        validation_loss = _validate(averaged, rows).loss
+        state.keep_if_better(validation_loss)
         report = EpochReport(
             epoch=state.epoch,
             epochs=hyperparameters.epochs,
             train_loss=train_loss,
-            validation_loss=float(validation.mean()),
+            validation_loss=validation_loss,
             learning_rate=optimizer.learning_rate,
             seconds=time.perf_counter() - started,
         )
@@ -191,12 +205,15 @@ def fit(
             on_epoch(report)
 
     with torch.no_grad():
-        for parameter, best in zip(parameters, state.best, strict=True):
-            parameter.copy_(best)
+        for average, best in zip(averages, state.best, strict=True):
+            average.copy_(best)
+    best_heads = _validate(averaged, rows)
+    with torch.no_grad():
         # Back to the training data's own share of defaults.
-        network.output.bias.sub_(rows.shift)
-    positions, logits = _out_of_fold(network, rows)
-    return Fitted(network.cpu().eval(), positions, logits, tuple(state.history))
+        averaged.output.bias.sub_(rows.shift)
+    joined = join(averaged, models, best_heads.blend, encoding=encoding, architecture=hyperparameters.architecture)
+    positions = np.concatenate([rows.position[fold.rows] for fold in rows.held_out])
+    return Fitted(joined.eval(), positions, best_heads.logit.cpu().numpy().astype(np.float64), tuple(state.history))
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -209,10 +226,15 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 @torch.no_grad()
 def _load_rows(
-    data: Dataset, encoder: Encoder, hyperparameters: Hyperparameters, seed: int, device: torch.device
+    data: Dataset,
+    weights: RowWeights,
+    encoder: Encoder,
+    hyperparameters: Hyperparameters,
+    seed: int,
+    device: torch.device,
 ) -> _TrainingRows:
     folds = hyperparameters.folds
-    drawn = np.random.default_rng(seed).permutation(len(data)) % folds
+    drawn = _draw_folds(data.target, folds, seed)
     position = np.argsort(drawn, kind="stable")
     fold = drawn[position]
     head_fold = np.sort(np.arange(hyperparameters.heads) % folds)
@@ -223,15 +245,13 @@ def _load_rows(
         encoded[start : start + len(batch)] = encoder(
             torch.from_numpy(data.numeric[batch]).to(device), torch.from_numpy(data.categorical[batch]).to(device)
         )
-    count = np.ones(len(data)) if data.weight is None else data.weight / data.weight.mean()
-    factor = odds_factor(hyperparameters.class_weight, data.target.astype(np.float64), data.weight)
-    weight = count * np.where(data.target == 1, factor, 1.0)
     return _TrainingRows(
         encoded=encoded,
         target=torch.from_numpy(data.target[position]).to(device),
-        weight=torch.from_numpy((weight / weight.mean())[position].astype(np.float32)).to(device),
-        validation_weight=torch.from_numpy(count[position].astype(np.float32)).to(device),
-        shift=math.log(factor),
+        weight=torch.from_numpy(weights.training[position].astype(np.float32)).to(device),
+        validation_weight=torch.from_numpy(weights.validation[position].astype(np.float32)).to(device),
+        shift=weights.shift,
+        linear=None,
         fold=torch.from_numpy(fold).to(device),
         position=position,
         held_out=tuple(
@@ -241,6 +261,21 @@ def _load_rows(
         ),
         useful=torch.from_numpy(np.flatnonzero((fold[:, None] != np.unique(head_fold)).any(axis=1))).to(device),
     )
+
+
+def _draw_folds(target: npt.NDArray[np.float32], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draw each row's fold; all folds have the same number of defaults, or one more or less."""
+    order = np.random.default_rng(seed).permutation(len(target))
+    drawn = np.empty(len(target), dtype=np.int64)
+    drawn[order[np.argsort(target[order], kind="stable")]] = np.arange(len(target)) % folds
+    return drawn
+
+
+def _fit_linear(rows: _TrainingRows, encoder: Encoder, hyperparameters: Hyperparameters) -> LinearModels:
+    spread = torch.ones(encoder.out_features, device=rows.encoded.device)
+    spread[encoder.bins] = _BIN_SPREAD
+    folds = hyperparameters.folds
+    return fit_linear(rows.encoded, rows.target, rows.fold, rows.validation_weight, folds=folds, spread=spread)
 
 
 def _train_epoch(
@@ -279,21 +314,35 @@ def _held_out_logits(network: RiskNetwork, rows: _TrainingRows, fold: _Fold) -> 
     return torch.cat([network.logits(part, fold.heads) for part in parts], dim=1)
 
 
-def _validation_loss(network: RiskNetwork, rows: _TrainingRows) -> Tensor:
-    """Return each head's mean log loss on its own held-out fold, without class weights, [heads]."""
-    losses = []
-    for fold in rows.held_out:
-        logits = _held_out_logits(network, rows, fold) - rows.shift
-        target, weight = rows.target[fold.rows].expand_as(logits), rows.validation_weight[fold.rows]
-        loss = binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="none")
-        losses.append(loss.mean(dim=1) / weight.mean().clamp(min=_NO_WEIGHT))
-    return torch.cat(losses)
+@dataclass(frozen=True)
+class _Validation:
+    """How well the rows of the left-out folds are predicted.
+
+    Attributes:
+        blend: The weights of the linear models and the heads that do it best.
+        logit: float32 [M].
+        loss: Mean log loss, in nats.
+    """
+
+    blend: Blend
+    logit: Tensor
+    loss: float
 
 
-def _out_of_fold(network: RiskNetwork, rows: _TrainingRows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    logits = torch.cat([_held_out_logits(network, rows, fold).mean(dim=0) for fold in rows.held_out])
-    positions = np.concatenate([rows.position[fold.rows] for fold in rows.held_out])
-    return positions, logits.cpu().numpy().astype(np.float64)
+@torch.no_grad()
+def _validate(network: RiskNetwork, rows: _TrainingRows) -> _Validation:
+    heads = torch.cat([_held_out_logits(network, rows, fold).mean(dim=0) for fold in rows.held_out]) - rows.shift
+    target, weight = (
+        torch.cat([values[fold.rows] for fold in rows.held_out]) for values in (rows.target, rows.validation_weight)
+    )
+    weights, logit = ONLY_HEADS, heads
+    if rows.linear is not None:
+        linear = torch.cat([rows.linear[fold.rows] for fold in rows.held_out])
+        weights = blend(linear, heads, target, weight)
+        logit = weights.apply(linear, heads)
+    return _Validation(
+        weights, logit, float(binary_cross_entropy_with_logits(logit, target, weight=weight) / weight.mean())
+    )
 
 
 def _save(path: Path, state: _TrainingState, optimizer: FusedAdamW) -> None:
@@ -313,7 +362,7 @@ def _save(path: Path, state: _TrainingState, optimizer: FusedAdamW) -> None:
 
 
 def _restore(path: Path, state: _TrainingState, optimizer: FusedAdamW) -> None:
-    saved: dict[str, Any] = torch.load(path, map_location=state.best_loss.device, weights_only=True)
+    saved: dict[str, Any] = torch.load(path, map_location=state.parameters[0].device, weights_only=True)
     with torch.no_grad():
         for parameter, value in zip(state.parameters, saved["parameters"], strict=True):
             parameter.copy_(value)

@@ -8,8 +8,13 @@ from trainer.learning.prior_shift import ClassWeight
 
 # An ensemble of narrow heads pays off with few rows; with many rows, one wide head is as good and faster.
 _HEAD_ROWS = 250_000
-_MAXIMUM_HEADS = 16
+# With the linear model, which becomes a head of its own, the exported graph has 16.
+_MAXIMUM_HEADS = 15
 _STEPS_PER_EPOCH = 50
+# Few rows make short epochs, of which it takes more.
+_STEPS = 1_500
+_FEWEST_EPOCHS, _MOST_EPOCHS = 24, 200
+_LEAST_PATIENCE = 4
 _NARROW, _WIDE = (32, 32), (64, 64)
 # Beyond, one class is as good as absent.
 _LARGEST_FACTOR = 1e4
@@ -29,8 +34,9 @@ class Hyperparameters:
         weight_decay: AdamW's decoupled weight decay.
         batch_rows: Rows per step; 0 chooses by the number of rows.
         folds: Number of folds; each head is validated on one of them and never trained on it.
-        epochs: Maximum number of passes over the rows.
-        patience: Training stops after this many epochs in which no head improved its validation loss.
+        epochs: Maximum number of passes over the rows; 0 chooses by the number of rows.
+        patience: Training stops after this many epochs without a better validation loss; 0 chooses a sixth of the
+            epochs, but at least 4.
         class_weight: How much more a default counts in training than a repaid loan; `balanced` weighs both alike.
     """
 
@@ -42,8 +48,8 @@ class Hyperparameters:
     weight_decay: float = 1e-2
     batch_rows: int = 0
     folds: int = 5
-    epochs: int = 24
-    patience: int = 4
+    epochs: int = 0
+    patience: int = 0
     class_weight: ClassWeight = 1.0
 
     def __post_init__(self) -> None:
@@ -56,8 +62,8 @@ class Hyperparameters:
             "weight_decay": self.weight_decay >= 0,
             "batch_rows": self.batch_rows >= 0,
             "folds": self.folds > 1,
-            "epochs": self.epochs > 0,
-            "patience": self.patience > 0,
+            "epochs": self.epochs >= 0,
+            "patience": self.patience >= 0,
             "class_weight": self.class_weight == "balanced"
             or 1 / _LARGEST_FACTOR <= self.class_weight <= _LARGEST_FACTOR,
         }
@@ -67,12 +73,16 @@ class Hyperparameters:
     def for_rows(self, rows: int) -> "Hyperparameters":
         """Return a copy with everything that was left open resolved for this many training rows."""
         heads = self.heads or max(1, min(_MAXIMUM_HEADS, round(_HEAD_ROWS / rows)))
+        batch_rows = self.batch_rows or min(4096, max(256, 1 << max(1, rows // _STEPS_PER_EPOCH).bit_length() - 1))
+        epochs = self.epochs or max(_FEWEST_EPOCHS, min(_MOST_EPOCHS, round(_STEPS * batch_rows / rows)))
         return replace(
             self,
             heads=heads,
             hidden=self.hidden or (_NARROW if heads > 1 else _WIDE),
             learning_rate=self.learning_rate or (_NARROW_RATE if heads > 1 else _WIDE_RATE),
-            batch_rows=self.batch_rows or min(4096, max(256, 1 << max(1, rows // _STEPS_PER_EPOCH).bit_length() - 1)),
+            batch_rows=batch_rows,
+            epochs=epochs,
+            patience=self.patience or max(_LEAST_PATIENCE, epochs // 6),
         )
 
     @property

@@ -1,5 +1,6 @@
 """The network: a fixed encoding, then independent fully connected heads trained as one tensor program."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -114,6 +115,11 @@ class Encoder(nn.Module):
             + [_code_directions(*both) for both in zip(encoding.inputs.categories, codes, strict=True)]
         )
 
+    @property
+    def bins(self) -> slice:
+        """The columns of the piecewise-linear codes."""
+        return slice(self.numeric_features, self.numeric_features + len(self.get_buffer("lower")))
+
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Encode float32 [N, numeric] and int64 [N, categorical] as float32 [N, out_features]."""
         parts = self._numbers(numeric) if self.numeric_features else []
@@ -206,6 +212,11 @@ class RiskNetwork(nn.Module):
         self.output = PackedLinear(architecture.heads, widths[-1], 1)
         if self.encoder.directions.any():
             constrain([*cast("list[PackedLinear]", list(self.layers)), self.output], self.encoder.directions)
+
+    def start_at(self, default_rate: float) -> None:
+        """Let training begin at a default rate: where defaults are rare, most of it would be spent on getting there."""
+        with torch.no_grad():
+            self.output.bias.fill_(math.log(default_rate / (1 - default_rate)))
 
     def forward(self, numeric: Tensor, categorical: Tensor, heads: slice = slice(None)) -> Tensor:
         """Return logits of default from the selected heads, float32 [heads, N]."""

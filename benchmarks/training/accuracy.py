@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from contenders import catboost, gradient_boosting, mlp_classifier, plain_loop, without_gaps
+from contenders import catboost, mlp_classifier, plain_loop, without_gaps
+from learners import hist_gradient_boosting, ours
 
 from trainer.data.dataset import Dataset, encode
 from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration, load_declaration
@@ -21,27 +22,9 @@ from trainer.data.reading import read_table
 from trainer.data.resolution import resolve
 from trainer.data.validation import validate
 from trainer.evaluation.metrics import Metrics, measure
-from trainer.learning.calibration import calibrate, find_limits
-from trainer.learning.fitting import fit
 from trainer.learning.hyperparameters import Hyperparameters
 
 Vector = npt.NDArray[np.float64]
-
-
-def ours(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
-    """Return the test rows' probabilities of default from the trainer with its defaults."""
-    fitted = fit(
-        training,
-        inputs=declaration.inputs,
-        hyperparameters=Hyperparameters().for_rows(len(training)),
-        seed=seed,
-        on_epoch=lambda _: None,
-    )
-    outcome = training.target[fitted.out_of_fold_rows].astype(np.float64)
-    calibration, limits = calibrate(fitted.out_of_fold_logit, outcome), find_limits(fitted.out_of_fold_logit, outcome)
-    with torch.no_grad():
-        logit = fitted.network(torch.from_numpy(test.numeric), torch.from_numpy(test.categorical)).mean(dim=0)
-    return limits.apply(calibration.apply(logit.numpy().astype(np.float64)))
 
 
 def with_catboost(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
@@ -52,12 +35,6 @@ def with_catboost(training: Dataset, test: Dataset, declaration: FeatureDeclarat
     return np.asarray(model.predict_proba(asked)[:, 1], dtype=np.float64)
 
 
-def with_gradient_boosting(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
-    """Return the same from scikit-learn's HistGradientBoosting with its defaults, which know missing values."""
-    model = gradient_boosting(declaration, seed=seed).fit(training.frame, training.target)
-    return np.asarray(model.predict_proba(test.frame)[:, 1], dtype=np.float64)
-
-
 def with_mlp_classifier(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
     """Return the same from scikit-learn with its default batch size."""
     model = mlp_classifier(declaration, seed=seed, batch_rows=200).fit(training.frame, training.target)
@@ -65,8 +42,9 @@ def with_mlp_classifier(training: Dataset, test: Dataset, declaration: FeatureDe
 
 
 def with_plain_loop(training: Dataset, test: Dataset, declaration: FeatureDeclaration, seed: int) -> Vector:
-    """Return the same from a plain loop that stops after four epochs without a better validation loss."""
+    """Return the same from a plain loop that waits as long for a better validation loss as the trainer."""
     best, answer, waited = np.inf, np.empty(0), 0
+    patience = Hyperparameters().for_rows(len(training)).patience
     for network, loss in plain_loop(training, declaration, seed=seed):
         waited += 1
         if loss < best:
@@ -74,7 +52,7 @@ def with_plain_loop(training: Dataset, test: Dataset, declaration: FeatureDeclar
             with torch.no_grad():
                 logit = network(torch.from_numpy(test.numeric), torch.from_numpy(test.categorical)).mean(dim=0)
             answer = torch.sigmoid(logit).numpy().astype(np.float64)
-        if waited == Hyperparameters().patience:
+        if waited == patience:
             break
     return answer
 
@@ -102,9 +80,9 @@ def without_directions(contender: Contender) -> Contender:
 
 
 CONTENDERS: dict[str, Contender] = {
-    "ours": ours,
+    "ours": lambda training, test, *rest: ours(training, *rest)(test),
     "catboost": with_catboost,
-    "HistGradientBoosting": with_gradient_boosting,
+    "HistGradientBoosting": lambda training, test, *rest: hist_gradient_boosting(training, *rest)(test),
     "plain loop": with_plain_loop,
     "MLPClassifier": with_mlp_classifier,
 }

@@ -12,6 +12,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from tabm_learner import TabMLearner
 
 from trainer.data.dataset import Dataset
 from trainer.data.declaration import FeatureDeclaration
@@ -124,4 +125,5 @@ LEARNERS: dict[str, Callable[[Dataset, FeatureDeclaration, int], Predict]] = {
     "CatBoost": catboost,
     "LightGBM": lightgbm,
     "XGBoost": xgboost,
+    "TabM": TabMLearner,
 }

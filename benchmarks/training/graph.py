@@ -35,7 +35,9 @@ def graph(data: Dataset, inputs: Inputs, path: Path) -> onnx.ModelProto:
     """Export a network of the trainer's default size."""
     torch.manual_seed(0)
     chosen = Hyperparameters().for_rows(len(data))
-    network = RiskNetwork(Encoding.fit(data.numeric, inputs, bins=chosen.bins), chosen.architecture)
+    # The linear models are one more head.
+    architecture = replace(chosen.architecture, heads=chosen.heads + 1)
+    network = RiskNetwork(Encoding.fit(data.numeric, inputs, bins=chosen.bins), architecture)
     export_onnx(CalibratedNetwork(network, slope=1.0, intercept=0.0, floor=0.001, ceiling=0.99).eval(), path)
     return onnx.load(path)
 

@@ -4,8 +4,9 @@ If the share of defaults changes and nothing else does, the odds of every applic
 (Saerens, Latinne and Decaestecker, 2002), so their logarithms move by the same distance, and no ranking changes.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,36 @@ def odds_factor(setting: ClassWeight, target: Vector, weight: Vector | None = No
         return float(setting)
     rate = float(np.average(target, weights=weight))
     return (1 - rate) / rate
+
+
+@dataclass(frozen=True)
+class RowWeights:
+    """What rows count, and what class weights change.
+
+    Attributes:
+        training: In the training of heads, with class weights, [N]; their mean is 1.
+        validation: Without class weights, [N]; their mean is 1.
+        shift: What class weights add to the log-odds of default.
+        default_rate: The weighted share of defaults in training.
+    """
+
+    training: Vector
+    validation: Vector
+    shift: float
+    default_rate: float
+
+    @classmethod
+    def of(cls, target: npt.NDArray[np.float32], weight: Vector | None, setting: ClassWeight) -> Self:
+        """Return the weights of rows with these outcomes, [N], and weights, [N] or None for equal ones."""
+        count = np.ones(len(target)) if weight is None else weight / weight.mean()
+        factor = odds_factor(setting, target.astype(np.float64), weight)
+        training = count * np.where(target == 1, factor, 1.0)
+        return cls(
+            training=training / training.mean(),
+            validation=count,
+            shift=math.log(factor),
+            default_rate=float(np.average(target, weights=training)),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,22 +58,30 @@ def test_an_offset_that_both_parts_have_is_removed() -> None:
     assert found.apply(torch.tensor([3.0]), torch.tensor([3.0])).item() == pytest.approx(0, abs=0.1)
 
 
+def encoding_of(inputs: Inputs) -> Encoding:
+    numeric = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    return Encoding.fit(numeric, inputs, bins=4)
+
+
 @pytest.fixture
 def encoding() -> Encoding:
-    numeric = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
-    return Encoding.fit(numeric, INPUTS, bins=4)
+    return encoding_of(INPUTS)
 
 
+@pytest.mark.parametrize("directions", [(), (1, -1)], ids=["free", "monotonic"])
 @pytest.mark.parametrize("hidden", [(4,), (6, 2), (5, 4, 3)])
 @pytest.mark.parametrize("weights", [Blend(0.7, 0.4, -1.5), Blend(1.2, 0.0, 0.3), Blend(0.0, 0.9, 0.1), ONLY_HEADS])
 def test_the_joined_network_and_its_graph_give_the_blended_logit(
-    encoding: Encoding, hidden: tuple[int, ...], weights: Blend, tmp_path: Path
+    directions: tuple[int, ...], hidden: tuple[int, ...], weights: Blend, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
+    encoding = encoding_of(replace(INPUTS, directions=directions))
     architecture = Architecture(heads=3, hidden=hidden, bins=4, dropout=0.0)
     network = RiskNetwork(encoding, architecture).eval()
     columns = network.encoder.out_features
-    models = LinearModels(torch.randn(5, columns), torch.randn(5), penalty=1.0)
+    signs = network.encoder.directions
+    weight = torch.randn(5, columns)
+    models = LinearModels(torch.where(signs == 0, weight, weight.abs() * signs), torch.randn(5), penalty=1.0)
     numeric, categorical = torch.randn(50, 2), torch.randint(0, 2, (50, 2))
     numeric[:10, 1] = torch.nan
     with torch.no_grad():

@@ -19,9 +19,16 @@ def rows(count: int, *, signal: float, rate: float = 0.0, seed: int = 0) -> tupl
     return torch.from_numpy(columns).float(), torch.from_numpy(target).float()
 
 
-def fitted(columns: torch.Tensor, target: torch.Tensor, spread: torch.Tensor | None = None) -> LinearModels:
+def fitted(
+    columns: torch.Tensor,
+    target: torch.Tensor,
+    spread: torch.Tensor | None = None,
+    directions: torch.Tensor | None = None,
+) -> LinearModels:
     spread = torch.ones(columns.shape[1]) if spread is None else spread
-    return fit_linear(columns, target, torch.arange(len(target)) % FOLDS, folds=FOLDS, spread=spread)
+    directions = torch.zeros(columns.shape[1]) if directions is None else directions
+    fold = torch.arange(len(target)) % FOLDS
+    return fit_linear(columns, target, fold, folds=FOLDS, spread=spread, directions=directions)
 
 
 @pytest.mark.parametrize("rate", [0.0, -4.5])
@@ -69,3 +76,13 @@ def test_of_very_many_rows_a_part_is_enough() -> None:
     found = fitted(columns, target)
     assert found.weight[:, 0].numpy() == pytest.approx(np.ones(FOLDS), abs=0.1)
     assert found.weight[:, 1].numpy() == pytest.approx(np.full(FOLDS, -0.5), abs=0.1)
+
+
+def test_a_weight_against_its_direction_is_zero_and_the_others_are_what_they_were() -> None:
+    columns, target = rows(500, signal=1.0)
+    free = fitted(columns, target).weight
+    found = fitted(columns, target, directions=torch.tensor([1.0, 1.0, 0.0, 0.0, -1.0, 0.0])).weight
+    assert (free[:, 1] < 0).all()
+    assert not found[:, 1].any()
+    assert torch.equal(found[:, [0, 2, 3, 5]], free[:, [0, 2, 3, 5]])
+    assert (found[:, 4] <= 0).all()

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trainer.learning.linear import LinearModels
+from trainer.learning.monotone import unbounded
 from trainer.learning.network import Architecture, Encoding, PackedLinear, RiskNetwork
 
 # More rows than this do not make two weights better known.
@@ -117,11 +118,14 @@ def join(
 
 
 def _write_linear(network: RiskNetwork, weight: Tensor, bias: Tensor, *, scale: float) -> None:
-    """Make the network's last head, whose weights are zero, a linear model times `scale`."""
+    """Make the network's last head, whose weights are zero, a linear model times `scale`.
+
+    Its units rise and fall in turn, so they take the model's directions (see `monotone`).
+    """
     first, *further = (layer for layer in network.layers if isinstance(layer, PackedLinear))
     signs = torch.tensor([1.0, -1.0])
-    first.weight[-1, :, :2] = weight.cpu()[:, None] * signs
+    unbounded(first)[-1, :, :2] = weight.cpu()[:, None] * signs
     first.bias[-1, 0, :2] = bias.cpu() * signs
     for layer in further:
-        layer.weight[-1, :2, :2] = torch.eye(2)
-    network.output.weight[-1, :2, 0] = signs * scale
+        unbounded(layer)[-1, :2, :2] = torch.eye(2)
+    unbounded(network.output)[-1, :2, 0] = signs * scale

@@ -274,8 +274,15 @@ def _draw_folds(target: npt.NDArray[np.float32], folds: int, seed: int) -> npt.N
 def _fit_linear(rows: _TrainingRows, encoder: Encoder, hyperparameters: Hyperparameters) -> LinearModels:
     spread = torch.ones(encoder.out_features, device=rows.encoded.device)
     spread[encoder.bins] = _BIN_SPREAD
-    folds = hyperparameters.folds
-    return fit_linear(rows.encoded, rows.target, rows.fold, rows.validation_weight, folds=folds, spread=spread)
+    return fit_linear(
+        rows.encoded,
+        rows.target,
+        rows.fold,
+        rows.validation_weight,
+        folds=hyperparameters.folds,
+        spread=spread,
+        directions=encoder.directions.to(spread.device),
+    )
 
 
 def _train_epoch(

@@ -42,7 +42,14 @@ class LinearModels:
 
 @torch.no_grad()
 def fit_linear(
-    encoded: Tensor, target: Tensor, fold: Tensor, weight: Tensor | None = None, *, folds: int, spread: Tensor
+    encoded: Tensor,
+    target: Tensor,
+    fold: Tensor,
+    weight: Tensor | None = None,
+    *,
+    folds: int,
+    spread: Tensor,
+    directions: Tensor,
 ) -> LinearModels:
     """Fit a logistic regression per fold, under the penalty that predicts the left-out folds best.
 
@@ -53,6 +60,8 @@ def fit_linear(
         weight: How many loans each row stands for, float32 [N], with a mean of 1; None for one each.
         folds: Number of folds.
         spread: How freely each column's weight may grow: the standard deviation of its prior, float32 [columns].
+        directions: 1 where a weight may not be below zero, -1 where it may not be above it, else 0; float32 [columns].
+            A weight on the wrong side becomes zero, without another fit: how well that does is judged with the rest.
     """
     counted = torch.ones_like(target) if weight is None else weight
     if len(encoded) > _ROWS:
@@ -63,7 +72,8 @@ def fit_linear(
     held_out = (problem.losses(problem.rows @ solved) * (problem.counted - problem.trained)).sum(0)
     best = int(held_out.view(len(_PENALTIES), folds).sum(1).argmin())
     found = solved.view(-1, len(_PENALTIES), folds)[:, best].T.float()
-    return LinearModels(found[:, :-1] * spread, found[:, -1].contiguous(), _PENALTIES[best])
+    kept = torch.where(found[:, :-1] * directions < 0, 0.0, found[:, :-1])
+    return LinearModels(kept * spread, found[:, -1].contiguous(), _PENALTIES[best])
 
 
 @dataclass(frozen=True)

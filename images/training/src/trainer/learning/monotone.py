@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import register_parametrization
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized, register_parametrization
 
 if TYPE_CHECKING:
     from trainer.learning.network import PackedLinear
@@ -69,6 +69,14 @@ def constrain(layers: Sequence[PackedLinear], directions: Tensor) -> None:
     for layer in layers[:-1]:
         directions = _constrain(layer, directions, _directions_of(layer.bias.shape[2]))
     _constrain(layers[-1], directions, torch.ones(1))
+
+
+def unbounded(layer: PackedLinear) -> Tensor:
+    """Return the weights that a layer learns, of which it uses what is within the bounds, if there are any."""
+    if not is_parametrized(layer, "weight"):
+        return layer.weight
+    bounded = cast("ParametrizationList", cast("nn.ModuleDict", layer.parametrizations)["weight"])
+    return bounded.original
 
 
 def _directions_of(units: int) -> Tensor:

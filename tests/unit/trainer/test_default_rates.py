@@ -56,14 +56,15 @@ def test_weighted_outcomes_are_those_of_as_many_rows_as_would_tell_as_much() -> 
     target, weight = np.array([1.0, 0.0, 0.0, 1.0]), np.array([1.0, 3.0, 0.0, 9.0])
     rate = outcomes(target, np.array([True, True, True, False]), weight)
     # A row of weight 0 is none; (1 + 3)^2 / (1 + 9) = 1.6.
-    assert (rate.rows, rate.value, rate.effective_rows) == (2, pytest.approx(0.25), pytest.approx(1.6))
+    assert rate.rows == 2
+    assert (rate.value or 0, rate.effective_rows) == pytest.approx((0.25, 1.6))
     assert outcomes(target, target == 0, np.array([1.0, 0.0, 0.0, 1.0])) == Rate(0, 0, 0)
 
 
 @given(st.integers(1, 100), st.integers(0, 10**6), st.floats(0.01, 100))
 def test_equal_weights_change_nothing(rows: int, seed: int, weight: float) -> None:
     rng = np.random.default_rng(seed)
-    target, chosen = rng.integers(0, 2, rows) * 1.0, rng.random(rows) < 0.5
+    target, chosen = rng.integers(0, 2, rows).astype(np.float64), rng.random(rows) < 0.5
     plain, weighted = outcomes(target, chosen), outcomes(target, chosen, np.full(rows, weight))
     assert weighted.rows == plain.rows
     assert weighted.interval == pytest.approx(plain.interval)
@@ -73,7 +74,7 @@ def test_the_interval_of_unequal_weights_covers_the_true_rate() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(2_000):
-        target, weight = (rng.random(300) < 0.1) * 1.0, rng.choice([1.0, 5.0], 300)
+        target, weight = (rng.random(300) < 0.1).astype(np.float64), rng.choice([1.0, 5.0], 300)
         low, high = outcomes(target, np.ones(300, dtype=bool), weight).interval
         hits += low <= 0.1 <= high
     assert hits / 2_000 == pytest.approx(0.95, abs=0.02)

@@ -49,4 +49,5 @@ def test_rows_count_as_many_loans_as_they_stand_for() -> None:
         target, probability, probability, np.array([1.0, 4.0]), version="1", champion_threshold=0.3,
         challenger_threshold=0.3,
     )  # fmt: skip
-    assert (found.approved_by_both.rows, found.approved_by_both.value) == (2, pytest.approx(0.2))
+    assert found.approved_by_both.rows == 2
+    assert found.approved_by_both.value == pytest.approx(0.2)

@@ -138,10 +138,11 @@ def test_a_row_with_weight_3_counts_as_three_rows(scores: list[float], rate: flo
     probability = np.array(scores).round(2).clip(0.001, 0.999)
     times = np.random.default_rng(seed).integers(0, 4, len(scores))
     times[0] = 1
+    weight = times.astype(np.float64)
     repeated = np.repeat(probability, times)
-    threshold = approval_rate_threshold(probability, rate, times * 1.0)
+    threshold = approval_rate_threshold(probability, rate, weight)
     assert threshold == approval_rate_threshold(repeated, rate)
-    weighted = assess_decisions(probability.round(), probability, times * 1.0, threshold=threshold)
+    weighted = assess_decisions(probability.round(), probability, weight, threshold=threshold)
     plain = assess_decisions(repeated.round(), repeated, threshold=threshold)
     assert weighted.approval_rate == pytest.approx(plain.approval_rate)
     assert weighted.declined.value == (None if plain.declined.value is None else pytest.approx(plain.declined.value))

@@ -50,6 +50,8 @@ class Leftovers:
         self._followed, self._clock = followed, clock
         # Since when nobody is known for whom an autoscaler is kept from scaling in.
         self._since: dict[ScaleInHold, float] = {}
+        # What was last logged of a namespace whose autoscalers cannot be read or changed.
+        self._problems: dict[str, str] = {}
 
     async def run(self, seconds: float) -> None:
         """Look for them at this interval."""
@@ -65,6 +67,7 @@ class Leftovers:
         """
         now, seen = self._clock(), dict[ScaleInHold, float]()
         for namespace in self._namespaces:
+            problem = ""
             try:
                 found = await self._autoscalers.scale_in_holds(namespace)
                 left = [hold for hold in found if hold.uid not in self._followed()]
@@ -73,5 +76,17 @@ class Leftovers:
                     log.info("HorizontalPodAutoscaler %s/%s may scale in again", hold.namespace, hold.autoscaler)
                     await self._autoscalers.restore_scale_in(hold.namespace, hold.autoscaler, hold.policy)
             except (RetryableError, PermanentError) as error:
-                log.warning("autoscalers that may have to be restored: %s", error)
+                problem = str(error)
+            self._log_change(namespace, problem)
         self._since = seen
+
+    def _log_change(self, namespace: str, problem: str) -> None:
+        """Log a problem when it appears, changes or ends: a namespace may be gone or forbidden for good."""
+        if problem == self._problems.get(namespace, ""):
+            return
+        self._problems[namespace] = problem
+        where = f"namespace {namespace}" if namespace else "all namespaces"
+        if problem:
+            log.warning("autoscalers in %s that may have to be restored: %s", where, problem)
+        else:
+            log.info("autoscalers in %s can be restored again", where)

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from promoter.decision.capacity import SETTLE_SECONDS
-from promoter.errors import RetryableError
+from promoter.errors import ForbiddenError, RetryableError
 from promoter.leftovers import Leftovers
 from promoter.ports import ScaleInHold
 
@@ -83,3 +83,20 @@ async def test_it_goes_on_after_an_api_server_did_not_answer(caplog: pytest.LogC
         with contextlib.suppress(asyncio.CancelledError):
             await task
     assert "cards/scoring may scale in again" in caplog.text
+
+
+async def test_a_problem_is_logged_when_it_appears_changes_and_ends(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster()
+    leftovers = Leftovers(cluster, ("bank", "cards"), frozenset, lambda: 0.0)
+    faults = [None, ForbiddenError("403"), RetryableError("503"), None]
+    with caplog.at_level(logging.INFO):
+        for fault in faults:
+            cluster.fault = fault
+            for _ in range(3):
+                await leftovers.restore()
+    what = "autoscalers in namespace {} that may have to be restored: {}"
+    assert [record.getMessage() for record in caplog.records] == [
+        *(what.format(namespace, "403") for namespace in ("bank", "cards")),
+        *(what.format(namespace, "503") for namespace in ("bank", "cards")),
+        *(f"autoscalers in namespace {namespace} can be restored again" for namespace in ("bank", "cards")),
+    ]

@@ -124,8 +124,9 @@ bench-operator: $(STAMP) ## cost of the operator with ten idle ModelPromotions, 
 	$(PYTHON) benchmarks/operator/reaction.py
 	$(PYTHON) benchmarks/operator/chance.py
 
-bench-cluster: $(STAMP) tools ## reaction time of the operator and cost of the hop to the canary, on the running cluster
+bench-cluster: $(STAMP) tools ## reaction time of the operator, cost of the hop to the canary, and start of a pod, on the running cluster
 	$(PYTHON) benchmarks/operator/on_cluster.py
+	$(PYTHON) benchmarks/operator/pod_start.py
 
 ##@ project
 .PHONY: venv tools charts lock clean

@@ -69,14 +69,21 @@ class ScenarioNamespace:
         self._wait_for_serving()
 
     def install_again(self) -> None:
-        """Serve the champion again after the namespace, or its releases, were deleted."""
+        """Serve the champion again after its releases were uninstalled."""
         self.move_pointer(self.champion)
         self.install_api()
         self._install_operator()
-        if not self.own_operator:
-            # Its Role and RoleBinding were deleted along with the namespace.
-            install_shared_operator(self.environment)
         self._wait_for_serving()
+
+    def create_again(self) -> None:
+        """Serve the champion again after the namespace was deleted.
+
+        The shared operator's release has a Role in every namespace that it watches, so it can only be repaired while
+        all of them exist: no two scenarios that delete a shared namespace may run at once.
+        """
+        self.install_again()
+        if not self.own_operator:
+            install_shared_operator(self.environment)
 
     def install_api(self, *values: str, program: str = "helm") -> None:
         """Install or upgrade the API's chart, with the small requests of a test."""

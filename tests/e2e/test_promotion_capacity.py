@@ -85,8 +85,7 @@ def test_no_autoscaler_scales_the_stable_pods_in_before_a_rollback_is_over(scena
         version = scenario.roll_out(versions.good)
         promotion.wait_for_weight(60)
         # A policy that is set in the meantime is the one to restore.
-        patch = '{"spec": {"behavior": {"scaleDown": {"selectPolicy": "Min"}}}}'
-        namespace.kubectl("patch", "hpa", TARGET, "--type=merge", "-p", patch)
+        set_policy(namespace, "Min")
         namespace.wait_until("scale-in is disabled again, and the policy recorded", lambda: (
             held_policy(autoscaler(namespace)) == "Min"))  # fmt: skip
 
@@ -238,6 +237,12 @@ def autoscale(scenario: Scenario) -> Document:
     return found
 
 
+def set_policy(namespace: ScenarioNamespace, name: str) -> None:
+    """Choose by which policy the autoscaler scales in, as a user does."""
+    change = {"spec": {"behavior": {"scaleDown": {"selectPolicy": name}}}}
+    assert any(namespace.environment.api.patch(path, change) for path in autoscaler_paths(namespace))
+
+
 @contextmanager
 def present(namespace: ScenarioNamespace, barrier: Document) -> Iterator[None]:
     """Have an object that keeps pods out of the namespace, for the duration of the block."""
@@ -258,9 +263,14 @@ def present(namespace: ScenarioNamespace, barrier: Document) -> Iterator[None]:
 
 def autoscaler(namespace: ScenarioNamespace) -> Document:
     """Return the autoscaler in the newest version of the API that the cluster serves."""
-    path = f"/apis/autoscaling/{{}}/namespaces/{namespace.name}/horizontalpodautoscalers/{TARGET}"
-    api = namespace.environment.api
-    return api.get(path.format("v2")) or api.get(path.format("v2beta2"))
+    found = (namespace.environment.api.get(path) for path in autoscaler_paths(namespace))
+    return next(filter(None, found))
+
+
+def autoscaler_paths(namespace: ScenarioNamespace) -> list[str]:
+    """Return where the autoscaler may be; version v1, which kubectl would choose on older clusters, has no behavior."""
+    name = f"namespaces/{namespace.name}/horizontalpodautoscalers/{TARGET}"
+    return [f"/apis/autoscaling/{version}/{name}" for version in ("v2", "v2beta2")]
 
 
 def policy(found: Document) -> str:

@@ -52,7 +52,7 @@ def delete_namespace(scenario: Scenario) -> None:
         removal.wait(namespace, "the namespace is gone", lambda: not existing(namespace))
     finally:
         namespace.wait_until("the namespace is gone", lambda: not existing(namespace))
-        namespace.install_again()
+        namespace.create_again()
     # The operator follows the new namespace's ModelPromotion, without a restart if it is elsewhere.
     scenario.follow_pointer(steps=STAYS_AT_30_PERCENT)
 

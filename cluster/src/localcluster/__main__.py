@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from localcluster import backup as backups_of
@@ -49,18 +49,34 @@ def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
     say(f"Bringing up the stack on the {cluster.name} cluster; logs are in {cluster.paths.logs}")
     cluster.up()
     stack = Stack(cluster)
-    images = cluster.images()
+    install(stack, data, features)
+    report(stack, stack.score_reference())
+
+
+def install(stack: Stack, data: Path | None, features: Path | None, values: Sequence[str] = ()) -> None:
+    """Install the stack on a running cluster, train a first model, and serve it.
+
+    Args:
+        stack: What to install.
+        data: A CSV file to train on; None for generated loans.
+        features: A feature declaration for it; None for the built-in one.
+        values: Further arguments of helm.
+
+    Raises:
+        ClusterError: A part did not become ready, or the training run failed.
+    """
+    images = stack.cluster.images()
     with step("Install the charts", stack.log):
-        stack.install(images, train=data is None)
+        stack.install(images, values, train=data is None)
     if data:
         stack.wait_for_store()
         with step(f"Upload {data.name} to the object store and start training on it", stack.log):
             declaration = ["--set-file", f"training.features={features}"] if features else []
-            stack.install(images, ["--set-string", f"training.data={object_store.upload(stack, data)}", *declaration])
+            uploaded = ["--set-string", f"training.data={object_store.upload(stack, data)}"]
+            stack.install(images, [*uploaded, *declaration, *values])
     stack.wait_for_training()
     stack.follow_alias()
     stack.wait_for_scoring()
-    report(stack, stack.score_reference())
 
 
 def _file(variable: str, given: str) -> Path | None:

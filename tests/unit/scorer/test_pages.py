@@ -12,10 +12,9 @@ import pytest_asyncio
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from environments import installed
+from browser import assert_pages_work, browser_errors, chromium, wait
 from unit.scorer.graded_model import GRADED_CONTRACT
 from unit.scorer.missing_model import write_model
 from unit.scorer.service_process import Service, service
@@ -25,41 +24,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    chromium, driver = installed("chromium", "chromedriver", packages=["chromium", "chromium-driver"])
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    # Only loopback resolves: the page must get everything from its own host.
-    flags = ["headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1280,1000",
-             "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # fmt: skip
-    for flag in flags:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield made
-    made.quit()
+    with chromium() as made:
+        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     async with service(model_folder, tmp_path_factory.mktemp("service")) as found:
         yield found
-
-
-def wait(browser: webdriver.Chrome, selector: str) -> WebElement:
-    """Return the element once it is displayed."""
-
-    def shown(_: object) -> WebElement | None:
-        found = [element for element in browser.find_elements(By.CSS_SELECTOR, selector) if element.is_displayed()]
-        return found[0] if found else None
-
-    element = WebDriverWait(browser, 15).until(shown)
-    assert element
-    return element
-
-
-def browser_errors(browser: webdriver.Chrome) -> list[str]:
-    """Return the browser's errors: broken links, failed scripts, violations of the page's policy."""
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
 
 
 def fill(browser: webdriver.Chrome, name: str, text: str) -> None:
@@ -93,19 +65,7 @@ async def test_the_form_and_the_documentation_work_under_a_path_prefix(
     browser: webdriver.Chrome, model_folder: Path, tmp_path: Path
 ) -> None:
     async with service(model_folder, tmp_path, root_path="/lending/scoring") as running:
-        # The redirect to the page's folder is part of the test.
-        browser.get(f"{running.url}/lending/scoring")
-        wait(browser, "#score").click()
-        assert wait(browser, "#answer").is_displayed()
-        browser.find_element(By.CSS_SELECTOR, "nav a").click()
-        wait(browser, ".swagger-ui .opblock-summary-path[data-path='/v1/model']").click()
-        wait(browser, ".try-out__btn").click()
-        wait(browser, ".execute").click()
-        # The documentation sends its requests to where the service is.
-        asked = wait(browser, ".request-url pre").text
-        assert asked == f"{running.url}/lending/scoring/v1/model"
-        assert wait(browser, ".live-responses-table tbody .response-col_status").text.startswith("200")
-        assert not browser_errors(browser)
+        assert_pages_work(browser, f"{running.url}/lending/scoring")
 
 
 async def test_the_form_can_be_used_by_keyboard_alone(browser: webdriver.Chrome, running: Service) -> None:

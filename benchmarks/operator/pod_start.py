@@ -2,8 +2,8 @@
 
     python benchmarks/operator/pod_start.py [--pairs 10] [--namespace credit-risk]
 
-Needs a running stack (`make up`), whose registry it uses, and which should have nothing else to do. Each pair starts one
-pod of either kind, in turns, from the template of the same Deployment, in a namespace that is deleted afterwards. The
+Needs a running stack (`make up`), whose registry it uses, and which should have nothing else to do. Each pair starts a
+pod of either kind, in turn, from the template of the same Deployment, in a namespace that is deleted afterwards. The
 node's clock must be this machine's, as on the local clusters.
 """
 

@@ -67,6 +67,15 @@ def test_the_service_accepts_the_settings_that_the_chart_passes(monkeypatch: pyt
     assert named <= {f"SCORER_{name.upper()}" for name in ScorerSettings.model_fields}
 
 
+def test_a_pod_may_take_as_long_to_stop_as_its_service_does_at_most() -> None:
+    (spec,) = map(pod_spec, of_kind(render("api/ci/default-values.yaml"), "Deployment"))
+    _, pause = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    settings = ScorerSettings()
+    longest = float(pause) + settings.drain_seconds + settings.shutdown_grace_seconds
+    # With time for the process to end.
+    assert longest + 2 <= spec["terminationGracePeriodSeconds"]
+
+
 def test_the_ingress_terminates_tls_if_the_values_ask_for_it() -> None:
     (ingress,) = of_kind(render("api/ci/autoscaled-values.yaml"), "Ingress")
     assert ingress["spec"]["tls"] == [{"hosts": ["score.example.org"], "secretName": "score-tls"}]

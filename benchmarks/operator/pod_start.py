@@ -27,7 +27,6 @@ from e2e.pods import is_ready  # noqa: E402
 from localcluster.stack import RELEASE  # noqa: E402
 from promoter.adapters.artifact_volume import mounted, without_volume  # noqa: E402
 
-NAME = "start"
 SERVING = " serving {"
 
 
@@ -39,20 +38,20 @@ class Start:
     ready: float
 
 
-def start(namespace: ScenarioNamespace, template: Document) -> Start:
+def start(namespace: ScenarioNamespace, template: Document, name: str) -> Start:
     """Start a pod of a template that no Deployment or Service selects, and delete it."""
     api, pods = namespace.environment.api, f"/api/v1/namespaces/{namespace.name}/pods"
-    metadata = {"name": NAME, "annotations": template["metadata"]["annotations"]}
+    metadata = {"name": name, "annotations": template["metadata"]["annotations"]}
     requested = time.time()
     api.post(pods, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
-    while not is_ready(api.get(f"{pods}/{NAME}")):
+    while not is_ready(api.get(f"{pods}/{name}")):
         time.sleep(0.05)
     ready = time.time()
-    (served,) = (line for line in namespace.kubectl("logs", NAME, "--timestamps").splitlines() if SERVING in line)
+    (served,) = (line for line in namespace.kubectl("logs", name, "--timestamps").splitlines() if SERVING in line)
     loaded = datetime.fromisoformat(served.partition(" ")[0]).timestamp()
-    # The pod is gone for the API once the kubelet has removed it, which does not wait for clients here.
-    api.delete(f"{pods}/{NAME}", gracePeriodSeconds=1)
-    namespace.wait_until("the pod is gone", lambda: not api.get(f"{pods}/{NAME}"))
+    api.delete(f"{pods}/{name}", gracePeriodSeconds=1)
+    # The kubelet removes the pod itself, which takes no processor time, some seconds later.
+    namespace.wait_until("the container has ended", lambda: not _running(api.get(f"{pods}/{name}")))
     return Start(loaded - requested, ready - requested)
 
 
@@ -71,12 +70,17 @@ def main() -> None:
         found: dict[str, list[Start]] = {name: [] for name in templates}
         for pair in range(options.pairs):
             for name in sorted(templates, reverse=bool(pair % 2)):
-                found[name].append(start(scenario.namespace, templates[name]))
+                pod = f"{name.split()[-1]}-{pair}"
+                found[name].append(start(scenario.namespace, templates[name], pod))
     print(f"| medians of {options.pairs} starts each, in turns | until its model is loaded, s | until it is ready, s |")
     print("|---|---|---|")
     for name, starts in found.items():
         loaded, ready = (sorted(getattr(one, what) for one in starts) for what in ("loaded", "ready"))
         print(f"| from {name} | {_spread(loaded)} | {_spread(ready)} |")
+
+
+def _running(pod: Document) -> bool:
+    return any("running" in container["state"] for container in pod.get("status", {}).get("containerStatuses", []))
 
 
 def _spread(seconds: list[float]) -> str:

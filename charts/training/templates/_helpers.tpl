@@ -10,9 +10,9 @@
 {{- if .Values.features }}
 - --features=/etc/trainer/features.json
 {{- end }}
-{{- /* Releases before 0.2 had none, which `helm upgrade --reuse-values` keeps. */}}
-{{- with .Values.threshold }}
-- --threshold={{ . }}
+{{- /* Releases before 0.2 had none, which `helm upgrade --reuse-values` keeps; the trainer's default needs no argument. */}}
+{{- if ne (.Values.threshold | default "ks-maximum" | toString) "ks-maximum" }}
+- --threshold={{ .Values.threshold }}
 {{- end }}
 {{- if eq (.Values.split | default "shuffled") "time" }}
 - --split=time

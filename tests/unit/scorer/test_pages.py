@@ -147,6 +147,8 @@ async def test_a_grade_is_shown_with_the_default_rate_that_is_expected_in_it(
 ) -> None:
     (tmp_path / "model").mkdir()
     async with service(write_model(tmp_path / "model", **GRADED_CONTRACT), tmp_path) as running:
+        # Errors of earlier tests are still in the log.
+        browser_errors(browser)
         browser.get(running.url)
         wait(browser, "#score").click()
         wait(browser, "#answer")

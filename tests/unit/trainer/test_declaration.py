@@ -139,6 +139,8 @@ def test_a_declaration_in_another_encoding_is_told(document: Any, tmp_path: Path
     [
         ({"name": "applicant_id"}, "applicant_id: the service keeps this name for itself; rename the feature, or"),
         ({"name": "in\ncome"}, "must not contain control characters"),
+        ({"name": 'an "income"'}, "must not contain quotation marks or backslashes"),
+        ({"name": "in\\come"}, "must not contain quotation marks or backslashes"),
         ({"parse": "percentage"}, "percent"),
         ({"parse": "date"}, 'requires "reference_date"'),
         ({"reference_date": "2026-01-31"}, 'requires "reference_date"'),

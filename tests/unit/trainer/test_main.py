@@ -25,7 +25,7 @@ def test_a_refused_model_exits_with_3_and_logs_every_gate(settings: Settings, ca
     assert main(arguments) == 3
     version = MlflowClient().get_model_version("credit-risk", "1")
     gates = {key.removeprefix("gate.") for key in version.tags if key.startswith("gate.")} - {"verdict"}
-    assert len(gates) == 7
+    assert len(gates) == 9
     for gate in gates:
         assert f"gate {gate} " in caplog.text
         assert "limit" in version.tags[f"gate.{gate}"]

@@ -21,7 +21,7 @@ AWKWARD = {
     "credit_score": "Größe",
     "loan_amount": "金額",
     "interest_rate": "../rate//%",
-    "gender": "a|b: \"c\"",
+    "gender": "a|b: 'c'",
     "loan_purpose": "Income [EUR]",
 }  # fmt: skip
 

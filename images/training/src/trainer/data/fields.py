@@ -35,6 +35,11 @@ def _usable_as_name(name: str) -> str:
         )
     if not name.isprintable():
         raise ValueError(f"{name!r}: a name must not contain control characters")
+    if '"' in name or "\\" in name:
+        raise ValueError(
+            f"{name}: a name must not contain quotation marks or backslashes, which the service cannot read in an "
+            "application's keys; rename the column"
+        )
     return name
 
 

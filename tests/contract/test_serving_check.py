@@ -67,6 +67,7 @@ def test_the_checks_scores_are_those_of_training(folder: Path) -> None:
     [
         (lambda c: rename(c, "gender", "applicant_id"), "feature applicant_id: the name is reserved"),
         (lambda c: c["ignored"].append("applicant_id"), "ignored field applicant_id: the name is reserved"),
+        (lambda c: rename(c, "gender", 'a "b"'), "cannot be decoded: Renamed field names must not"),
         (lambda c: c["reference_applicant"].update(credit_score=9000), "credit_score is 9000.0, out of range"),
         (lambda c: c.update(format_version=99), "is not a contract of format version"),
         (lambda c: c["features"].pop(0), "reference_applicant and features have different names"),

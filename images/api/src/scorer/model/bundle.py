@@ -118,7 +118,10 @@ def load_model(folder: Path, identity: Identity) -> Model:
         raise ModelError(f"model.onnx cannot score the contract's reference applicant: {error}") from error
     if probe.shape != (PROBES,) or not ((probe >= 0) & (probe <= 1)).all():
         raise ModelError(f"model.onnx answers {probe!r} for {PROBES} applicants instead of {PROBES} probabilities")
-    decoder = ApplicationDecoder(contract)
+    try:
+        decoder = ApplicationDecoder(contract)
+    except ValueError as error:
+        raise ModelError(f"applications with the fields of contract.json cannot be decoded: {error}") from error
     explainer = Explainer(contract, network.score_many)
     return Model(
         identity, contract, decoder, TableReader(contract, decoder), UnusualValues(contract), network, explainer,

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from trainer.errors import TrackingError
 from trainer.export.contract import CONTRACT_FILE, MODEL_FILE, Contract, sha256_of
+from trainer.tracking.texts import LONGEST_DESCRIPTION, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,8 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         version = mlflow.register_model(model_uri, self._model_name, tags=tags, await_registration_for=60)
-        self._client.update_model_version(self._model_name, str(version.version), description)
+        text = shortened(description, LONGEST_DESCRIPTION)
+        self._client.update_model_version(self._model_name, str(version.version), text)
         return str(version.version)
 
     def set_candidate(self, version: str) -> None:

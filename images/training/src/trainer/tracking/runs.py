@@ -25,6 +25,7 @@ from trainer.evaluation.swap_set import SwapSet
 from trainer.export import flavor
 from trainer.export.contract import CONTRACT_FILE, MODEL_FILE, sha256_of
 from trainer.learning.fitting import EpochReport
+from trainer.tracking.texts import LONGEST_TAG, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def log_evaluation(
     mlflow.log_table({key: list(column) for key, column in _columns(evaluation.groups).items()}, "groups.json")
     mlflow.log_dict({gate.name: asdict(gate) for gate in gates}, "gates.json")
     mlflow.log_text(card, "model_card.md")
-    mlflow.set_tag("mlflow.note.content", card)
+    mlflow.set_tag("mlflow.note.content", shortened(card, LONGEST_TAG))
     mlflow.log_artifacts(str(plots), "plots")
 
 

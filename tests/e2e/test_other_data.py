@@ -45,7 +45,7 @@ def test_the_service_takes_the_declared_features_and_tells_bad_loans_from_good_o
     loans = pd.read_csv(LOANS)
     for start in range(0, len(loans), 1000):
         part = loans.iloc[start : start + 1000]
-        answer = other.post("/v1/score/batch", json.loads(part[names].to_json(orient="records")))
+        answer = other.post("/v1/score/batch", json.loads(part[list(names)].to_json(orient="records")))
         loans.loc[part.index, "pd"] = [found["probability_of_default"] for found in answer["results"]]
     means = loans.groupby("Class")["pd"].mean()
     assert means["bad"] > 1.2 * means["good"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Generator, Iterator
@@ -63,6 +64,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     if isinstance(chosen, EmbeddedCluster) and not chosen.running() and (reason := _reason_for_no_cluster()):
         pytest.skip(f"no cluster can run here: {reason}")
     was_running = chosen.running()
+    # A terminated run takes down what it started, as an interrupted one does; so does one that began in the background,
+    # where a shell lets it ignore SIGINT.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         chosen.up()
     except ClusterError as error:

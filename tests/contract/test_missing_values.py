@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import quick_training
+from contract.trained import train_version
 from scorer.app import create_app
 from scorer.applications.missing import CSV_MISSING
 from scorer.metrics import Metrics
@@ -21,9 +19,7 @@ from scorer.model.bundle import Model, ModelSlot, load_model
 from scorer.model.identity import Identity
 from scorer.settings import Settings
 from trainer.data import cells
-from trainer.data.declaration import BUILT_IN_DECLARATION
 from trainer.data.synthetic import generate
-from trainer.pipeline import run
 from unit.scorer.protocol_forms import Applicant, first_row, forms_of, send
 
 pytestmark = pytest.mark.slow
@@ -49,19 +45,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     loans, random = generate(3_000, seed=6), np.random.default_rng(1)
     for name in MISSING:
         loans[name] = loans[name].mask(random.random(len(loans)) < 0.15)
-    loans.to_csv(folder / "loans.csv", index=False)
-    document = json.loads(BUILT_IN_DECLARATION.read_text("utf-8"))
-    document["features"] = [{**feature, **MISSING.get(feature["name"], {})} for feature in document["features"]]
-    (folder / "features.json").write_text(json.dumps(document))
-    tracking = f"sqlite:///{folder}/mlflow.db"
-    settings = replace(
-        quick_training(tracking, folder / "work"), data=str(folder / "loans.csv"), features=folder / "features.json"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        version = run(settings).version
-        uri = f"models:/credit-risk/{version}"
-        return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=tracking))
+    return train_version(folder, loans, MISSING)
 
 
 @pytest.fixture(scope="module")

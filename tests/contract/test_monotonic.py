@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
-import mlflow
 import numpy as np
 import pytest
 
-from conftest import quick_training
+from contract.trained import train_version
 from scorer.app import create_app
 from scorer.metrics import Metrics
 from scorer.model.bundle import Model, ModelSlot, load_model
 from scorer.model.identity import Identity
 from scorer.settings import Settings
-from trainer.data.declaration import BUILT_IN_DECLARATION
 from trainer.data.synthetic import generate
-from trainer.pipeline import run
 
 pytestmark = pytest.mark.slow
 # Probabilities are float32.
@@ -41,18 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("monotonic")
     loans = generate(3_000, seed=6)
     loans["credit_score"] = loans["credit_score"].mask(np.random.default_rng(1).random(len(loans)) < 0.15)
-    loans.to_csv(folder / "loans.csv", index=False)
-    document = json.loads(BUILT_IN_DECLARATION.read_text("utf-8"))
-    document["features"] = [{**feature, **DECLARED.get(feature["name"], {})} for feature in document["features"]]
-    (folder / "features.json").write_text(json.dumps(document))
-    tracking = f"sqlite:///{folder}/mlflow.db"
-    settings = replace(
-        quick_training(tracking, folder / "work"), data=str(folder / "loans.csv"), features=folder / "features.json"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        uri = f"models:/credit-risk/{run(settings).version}"
-        files = Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=tracking))
+    files = train_version(folder, loans, DECLARED)
     return load_model(files, Identity("credit-risk", "7", "run", {}, {}))
 
 

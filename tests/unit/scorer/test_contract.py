@@ -18,6 +18,13 @@ INCOME, RATE, SCORE, PURPOSE = GOLDEN_3["features"]
 INCOME_4 = GOLDEN_4["features"][0]
 
 
+def assert_refused(document: dict[str, Any], reason: str, folder: Path) -> None:
+    file = folder / "contract.json"
+    file.write_text(json.dumps(document))
+    with pytest.raises(ContractError, match=reason):
+        read_contract(file)
+
+
 @pytest.mark.parametrize(("version", "ignored"), [(1, ()), (2, ("gender",)), (3, ("gender",)), (4, ("gender",))])
 def test_the_golden_contracts_of_all_versions_are_read(version: int, ignored: tuple[str, ...]) -> None:
     contract = read_contract(FOLDER / f"golden/model-contract-{version}.json")
@@ -50,10 +57,7 @@ def test_the_golden_contracts_of_all_versions_are_read(version: int, ignored: tu
 def test_a_contract_that_cannot_be_served_is_refused_with_the_reason(
     change: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "contract.json"
-    file.write_text(json.dumps({**DOCUMENT, **change}))
-    with pytest.raises(ContractError, match=reason):
-        read_contract(file)
+    assert_refused({**DOCUMENT, **change}, reason, tmp_path)
 
 
 def test_version_3_says_what_may_be_missing_and_what_training_saw() -> None:
@@ -126,10 +130,7 @@ def without(document: dict[str, Any], key: str) -> dict[str, Any]:
 def test_a_contract_of_version_3_that_cannot_be_served_is_refused_with_the_reason(
     change: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "contract.json"
-    file.write_text(json.dumps({**GOLDEN_3, **change}))
-    with pytest.raises(ContractError, match=reason):
-        read_contract(file)
+    assert_refused({**GOLDEN_3, **change}, reason, tmp_path)
 
 
 def grade(name: str, end: float) -> dict[str, Any]:
@@ -155,15 +156,9 @@ def grade(name: str, end: float) -> dict[str, Any]:
 def test_a_contract_of_version_4_that_cannot_be_served_is_refused_with_the_reason(
     change: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "contract.json"
-    file.write_text(json.dumps({**GOLDEN_4, **change}))
-    with pytest.raises(ContractError, match=reason):
-        read_contract(file)
+    assert_refused({**GOLDEN_4, **change}, reason, tmp_path)
 
 
 @pytest.mark.parametrize("key", ["decision_rule", "grades", "default_rate"])
 def test_a_contract_of_version_4_without_one_of_its_keys_is_refused(key: str, tmp_path: Path) -> None:
-    file = tmp_path / "contract.json"
-    file.write_text(json.dumps(without(GOLDEN_4, key)))
-    with pytest.raises(ContractError, match=f"version 4 requires the key `{key}`"):
-        read_contract(file)
+    assert_refused(without(GOLDEN_4, key), f"version 4 requires the key `{key}`", tmp_path)

@@ -8,9 +8,8 @@ import pytest
 
 from trainer.data.dataset import encode
 from trainer.data.declaration import FeatureDeclaration
-from trainer.data.problems import InvalidDataError, Problem
-from trainer.data.reading import RawTable, read_table
 from trainer.data.validation import validate
+from unit.trainer.written_tables import problems, written_and_read
 
 
 @pytest.fixture
@@ -23,23 +22,6 @@ def table(loans: pd.DataFrame) -> pd.DataFrame:
     row = np.arange(len(loans))
     months = pd.date_range("2024-01-01", periods=10, freq="MS").strftime("%Y-%m-%d")
     return loans.assign(copies=row % 4, granted=months[row % 10])
-
-
-def written_and_read(
-    frame: pd.DataFrame, declaration: FeatureDeclaration, folder: Path, *, form: str = "csv"
-) -> RawTable:
-    path = folder / f"loans.{form}"
-    frame.to_parquet(path) if form == "parquet" else frame.to_csv(path, index=False)
-    return read_table(str(path), declaration, scratch=folder, synthetic_rows=0, seed=0)
-
-
-def problems(
-    frame: pd.DataFrame, declaration: FeatureDeclaration, folder: Path, *, form: str = "csv"
-) -> tuple[Problem, ...]:
-    read = written_and_read(frame, declaration, folder, form=form)
-    with pytest.raises(InvalidDataError) as caught:
-        validate(read, declaration, minimum_rows=100)
-    return caught.value.problems
 
 
 @pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])

@@ -9,17 +9,10 @@ import pytest
 
 from trainer.data.declaration import FeatureDeclaration
 from trainer.data.problems import InvalidDataError, Problem
-from trainer.data.reading import RawTable, read_table
+from trainer.data.reading import read_table
 from trainer.data.validation import validate
 from trainer.errors import BadInputError
-
-
-def written_and_read(
-    frame: pd.DataFrame, declaration: FeatureDeclaration, folder: Path, *, form: str = "csv"
-) -> RawTable:
-    path = folder / f"loans.{form}"
-    frame.to_parquet(path) if form == "parquet" else frame.to_csv(path, index=False)
-    return read_table(str(path), declaration, scratch=folder, synthetic_rows=0, seed=0)
+from unit.trainer.written_tables import problems, written_and_read
 
 
 def declared(declaration: FeatureDeclaration, **changes: Mapping[str, object]) -> FeatureDeclaration:
@@ -33,10 +26,7 @@ def problems_of(
 ) -> tuple[Problem, ...]:
     """Return what is wrong where nothing may be missing."""
     declaration = declared(declaration, **{name: {"missing": "refused"} for name in declaration.names})
-    table = written_and_read(frame, declaration, folder, form=form)
-    with pytest.raises(InvalidDataError) as caught:
-        validate(table, declaration, minimum_rows=100)
-    return caught.value.problems
+    return problems(frame, declaration, folder, form=form)
 
 
 def test_valid_data_has_default_as_its_target(

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from e2e.environment import Environment
 from e2e.kubernetes_api import kubernetes_api
 from e2e.model_versions import VersionPublisher, download_production
 from e2e.namespace import scenario_namespaces
-from e2e.parallel import run_scenarios
+from e2e.parallel import ScenarioRuns
 from e2e.registry_client import registry_client
 from localcluster import object_store
 from localcluster.__main__ import choose
@@ -132,10 +132,11 @@ def backends(stack: Stack) -> Iterator[Backends]:
 
 
 @pytest.fixture(scope="session")
-def scenario_results(environment: Environment, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
-    """The results of all selected promotion scenarios, which run in parallel, by the test's id."""
-    with scenario_namespaces(environment) as namespaces:
-        yield from run_scenarios(request.session.items, namespaces)
+def scenarios(environment: Environment, request: pytest.FixtureRequest) -> Iterator[ScenarioRuns]:
+    """All selected promotion scenarios, which run in parallel."""
+    selected = request.session.items
+    with scenario_namespaces(environment) as namespaces, closing(ScenarioRuns(selected, namespaces)) as runs:
+        yield runs
 
 
 def _reason_for_no_cluster() -> str | None:

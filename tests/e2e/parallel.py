@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -58,11 +58,11 @@ def promotion_scenario(
 def _waiting_test(body: Body, fixture: Fixture) -> Body:
     """Return a test with the parameters of the scenario's parametrization, which waits for the scenario's result."""
 
-    def wait(scenario_results: Mapping[str, Future[None]], request: pytest.FixtureRequest, **_: object) -> None:
-        scenario_results[request.node.nodeid].result()
+    def wait(scenarios: ScenarioRuns, request: pytest.FixtureRequest, **_: object) -> None:
+        scenarios.result(request.node)
 
     parameters = list(inspect.signature(body).parameters)[fixture.namespaces :]
-    names = [*parameters, "scenario_results", "request"]
+    names = [*parameters, "scenarios", "request"]
     keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
     wait.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     wait.__name__, wait.__doc__ = body.__name__, body.__doc__
@@ -94,18 +94,32 @@ class NamespacePool:
             self._free[namespace.own_operator].put(namespace)
 
 
-def run_scenarios(
-    items: Sequence[pytest.Item], namespaces: Sequence[ScenarioNamespace]
-) -> Iterator[dict[str, Future[None]]]:
-    """Start every scenario among the selected tests, and yield their results by the test's id."""
-    pool = NamespacePool(namespaces)
-    selected = [item for item in items if isinstance(item, pytest.Function) and hasattr(item.function, "scenario")]
-    own = sum(namespace.own_operator for namespace in namespaces)
-    with ThreadPoolExecutor(len(namespaces) - own) as shared_threads, ThreadPoolExecutor(max(1, own)) as own_threads:
-        threads = {False: shared_threads, True: own_threads}
-        yield {item.nodeid: threads[item.function.fixture.own_operator].submit(_run, item, pool) for item in selected}
-        for executor in threads.values():
+class ScenarioRuns:
+    """The running and ended scenarios of all selected tests."""
+
+    def __init__(self, items: Sequence[pytest.Item], namespaces: Sequence[ScenarioNamespace]) -> None:
+        """Start every scenario among the tests that were selected."""
+        self._pool = NamespacePool(namespaces)
+        own = sum(namespace.own_operator for namespace in namespaces)
+        self._threads = {False: ThreadPoolExecutor(len(namespaces) - own), True: ThreadPoolExecutor(max(1, own))}
+        selected = [item for item in items if isinstance(item, pytest.Function) and hasattr(item.function, "scenario")]
+        self._first = {item.nodeid: self._start(item) for item in selected}
+
+    def result(self, item: pytest.Function) -> None:
+        """Wait for a test's scenario, and raise what it failed with.
+
+        A test that pytest calls again runs its scenario again, after those that wait for a namespace already.
+        """
+        first = self._first.pop(item.nodeid, None)
+        (first or self._start(item)).result()
+
+    def close(self) -> None:
+        """Wait for the scenarios that run, and start no other."""
+        for executor in self._threads.values():
             executor.shutdown(cancel_futures=True)
+
+    def _start(self, item: pytest.Function) -> Future[None]:
+        return self._threads[item.function.fixture.own_operator].submit(_run, item, self._pool)
 
 
 def _run(item: pytest.Function, pool: NamespacePool) -> None:

@@ -11,7 +11,8 @@ compile() {
         --output-file "requirements/$out.txt" "$@"
     echo "requirements/$out.txt: $(grep -c == "requirements/$out.txt") packages"
 }
-compile dev --extra api --extra training --extra mlflow --extra operator --extra dev "$@"
-for extra in build api training mlflow operator; do
+compile dev --extra api --extra training --extra mlflow --extra operator --extra decisions --extra cli \
+    --extra dev "$@"
+for extra in build api training mlflow operator decisions; do
     compile "$extra" --extra "$extra" --constraint requirements/dev.txt
 done

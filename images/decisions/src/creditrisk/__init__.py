@@ -1,0 +1,1 @@
+"""The command line `creditrisk`: decisions, outcomes and the timeline of models, over HTTP."""

@@ -1,0 +1,1 @@
+"""The database of decisions: its schema, its roles and its partitions."""

@@ -73,7 +73,7 @@ test-fast: lint ## lint and the tests that need no cluster and take no minutes
 # Four rollouts at a time share the machine, and one that stands still for seconds fails what it likes: a failed test runs
 # once more. The report lists it under RERUN, and what it failed with is printed at once.
 test-e2e: $(STAMP) tools ## only the end-to-end tests
-	$(PYTHON) -m pytest -m "e2e and not soak" --reruns 1 --maxfail 8
+	$(PYTHON) -m pytest -m "e2e and not soak" --reruns 1 --maxfail 8 --durations 20
 
 test-soak: $(STAMP) tools ## rollouts under faults, 100,000 hostile requests, overload and steady load (CONTRIBUTING.md)
 	$(PYTHON) -m pytest -m soak

@@ -33,6 +33,7 @@ from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
 NAMESPACE = "e2e"
 HOST = "e2e.credit-risk.test"
 CLUSTER = pytest.StashKey[Cluster]()
+SLOWEST = 20
 SHOWN = pytest.StashKey[set[str]]()
 
 
@@ -55,6 +56,17 @@ def pytest_runtest_makereport(
         print(f"\n{now} {report.nodeid} failed in {report.when}: {text.strip().splitlines()[-1]}\n{found}",
               file=sys.__stderr__, flush=True)  # fmt: skip
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the scenarios that took longest; pytest's own durations say how long it waited for their results."""
+    passed = terminalreporter.getreports("passed")
+    took = [(value, report.nodeid) for report in passed if report.when == "call"
+            for name, value in report.user_properties if name == "scenario_seconds"]  # fmt: skip
+    if took:
+        terminalreporter.write_sep("=", "slowest scenarios")
+    for seconds, nodeid in sorted(took, reverse=True)[:SLOWEST]:
+        terminalreporter.write_line(f"{seconds:6.0f} s {nodeid}")
 
 
 @pytest.fixture(scope="session")

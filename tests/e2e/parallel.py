@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -111,27 +112,31 @@ class ScenarioRuns:
         A test that pytest calls again runs its scenario again, after those that wait for a namespace already.
         """
         first = self._first.pop(item.nodeid, None)
-        (first or self._start(item)).result()
+        seconds = (first or self._start(item)).result()
+        item.user_properties.append(("scenario_seconds", seconds))
 
     def close(self) -> None:
         """Wait for the scenarios that run, and start no other."""
         for executor in self._threads.values():
             executor.shutdown(cancel_futures=True)
 
-    def _start(self, item: pytest.Function) -> Future[None]:
+    def _start(self, item: pytest.Function) -> Future[float]:
         return self._threads[item.function.fixture.own_operator].submit(_run, item, self._pool)
 
 
-def _run(item: pytest.Function, pool: NamespacePool) -> None:
+def _run(item: pytest.Function, pool: NamespacePool) -> float:
+    """Run a scenario, and return how many seconds it had its namespaces."""
     fixture: Fixture = item.function.fixture
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     taken = pool.take(fixture)
     scenarios = [Scenario(namespace) for namespace in taken]
+    started = time.monotonic()
     try:
         with ExitStack() as clients:
             for scenario in scenarios:
                 _set_up(scenario, fixture, clients)
             item.function.scenario(*scenarios, **parameters)
+        return time.monotonic() - started
     except Exception as error:
         error.add_note("\n".join(scenario.describe() for scenario in scenarios))
         for namespace in taken:

@@ -111,8 +111,10 @@ class Scenario:
         assert status["stableVersion"] == self.namespace.served() == self.stable
         conditions = self.promotion.conditions()
         assert conditions["Promoted"][0] == "False"
-        assert conditions["Degraded"] == ("True", reason)
-        assert conditions["Ready"][0] == "True"
+        assert (conditions["Degraded"][0], conditions["Ready"][0]) == ("True", "True")
+        # A pod that is being restarted is the more urgent reason.
+        self.promotion.wait_for("the failure is the reason for Degraded", lambda _: (
+            self.promotion.conditions()["Degraded"] == ("True", reason)))  # fmt: skip
         assert entry["message"][:200] in self.promotion.events()[reason]
         self._wait_for_tag(version, "rolled-back")
         recorded = self.namespace.tags(version)["creditrisk.io.rollout-reason"]

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from conftest import REPOSITORY
+from localcluster.console import say
 
 BENCHMARKS = REPOSITORY / "benchmarks" / "serving"
 MINUTES = float(os.environ.get("CREDIT_RISK_LOAD_MINUTES", "30"))
@@ -35,6 +36,7 @@ def measured(script: str, model_folder: Path, *options: str) -> dict[str, Any]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    say(f"{script}: {json.dumps(found)}")
     return found
 
 

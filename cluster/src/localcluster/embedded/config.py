@@ -191,7 +191,9 @@ class Configuration:
             "service-account-private-key-file": self._token_key,
             "root-ca-file": self._authority.certificate,
             "use-service-account-credentials": "true",
-            "leader-elect": "false",
+            # Though there is no other: one that loses its Lease, because the API server is away, starts again. If it
+            # went on, it would count the time away as the kubelet's silence, and all pods as not ready.
+            "leader-elect": "true",
             "enable-hostpath-provisioner": "true",
         }
         return [self._binaries.path("kube-controller-manager"), *_flags(options)]

@@ -16,6 +16,7 @@ from scorer.metrics import Metrics
 from scorer.model.bundle import Model, ModelSlot, load_model
 from scorer.model.identity import Identity
 from scorer.settings import Settings
+from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
 from trainer.data.synthetic import generate
 
 pytestmark = pytest.mark.slow
@@ -26,6 +27,9 @@ DECLARED: dict[str, dict[str, Any]] = {
     "debt_to_income_ratio": {"monotonic": "increasing", "adverse_action": "Your debts are too high for your income"},
     "credit_score": {"monotonic": "decreasing", "missing": "allowed", "adverse_action": "Your credit history is weak"},
     "grade_subgrade": {"monotonic": "increasing"},
+}
+TEXTS = {feature.name: feature.adverse_action for feature in load_declaration(BUILT_IN_DECLARATION).features} | {
+    name: declared["adverse_action"] for name, declared in DECLARED.items() if "adverse_action" in declared
 }
 SIGNS = {"increasing": 1, "decreasing": -1}
 
@@ -65,9 +69,8 @@ def order(model: Model, name: str) -> list[Any]:
 
 def test_the_contract_has_what_was_declared(model: Model) -> None:
     for feature in model.contract.features:
-        declared = DECLARED.get(feature.name, {})
-        assert feature.monotonic == declared.get("monotonic")
-        assert feature.adverse_action == declared.get("adverse_action", "")
+        assert feature.monotonic == DECLARED.get(feature.name, {}).get("monotonic")
+        assert feature.adverse_action == TEXTS[feature.name]
 
 
 async def test_raising_a_value_never_moves_a_served_score_the_wrong_way(
@@ -91,11 +94,10 @@ async def test_no_reason_names_a_value_that_helps_and_each_has_its_declared_text
         answer = (await client.post("/v1/score?reasons=11", json=applicant)).json()
         for reason in answer["reasons"]:
             name = reason["feature"]
-            text = DECLARED.get(name, {}).get("adverse_action")
             if reason.get("missing"):
                 assert reason["adverse_action"] == "Credit bureau score was not provided"
                 continue
-            assert reason.get("adverse_action") == text
+            assert reason.get("adverse_action", "") == TEXTS[name]
             if name in DECLARED:
                 named.add(name)
                 values = order(model, name)

@@ -156,6 +156,30 @@ async def test_a_grade_is_shown_with_the_default_rate_that_is_expected_in_it(
         assert not browser_errors(browser)
 
 
+async def test_a_decline_shows_what_an_adverse_action_notice_says(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    texts = {"bureau_score": "Your credit history is too weak"}
+    features = [
+        {**feature, "adverse_action": texts.get(feature["name"], "")} for feature in GRADED_CONTRACT["features"]
+    ]
+    contract = {**GRADED_CONTRACT, "features": features}
+    async with service(write_model(tmp_path / "model", **contract), tmp_path) as running:
+        browser.get(running.url)
+        wait(browser, "#score")
+        fill(browser, "bureau_score", "310")
+        fill(browser, "employer", "B")
+        browser.find_element(By.ID, "score").click()
+        assert wait(browser, "#decision").text == "Decline"
+        hints = [hint.text for hint in browser.find_elements(By.CSS_SELECTOR, "#reasons tbody .hint")]
+        assert hints == ["For the notice: Your credit history is too weak"]
+        fill(browser, "bureau_score", "655")
+        fill(browser, "employer", "A")
+        browser.find_element(By.ID, "score").click()
+        WebDriverWait(browser, 15).until(lambda _: browser.find_element(By.ID, "decision").text == "Approve")
+        assert "Bureau score is 655" in browser.find_element(By.ID, "reasons").text
+        assert not browser.find_elements(By.CSS_SELECTOR, "#reasons tbody .hint")
+
+
 async def test_the_page_asks_for_a_key_if_one_is_required(
     browser: webdriver.Chrome, model_folder: Path, tmp_path: Path
 ) -> None:

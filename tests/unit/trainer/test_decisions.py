@@ -93,13 +93,26 @@ def test_declared_grades_reach_the_contract_and_are_held_against_the_test_rows(s
     rows = [logged.metrics[f"grade.{name}.rows"] for name in names.values()]
     assert sum(rows) == logged.metrics["test_approved.rows"] + logged.metrics["test_declined.rows"]
     card = logged.tags["mlflow.note.content"]
-    assert "## Grades" in card
+    assert "### Grades" in card
     for grade, count in zip(grades, rows, strict=True):
         expected = f"{grade['expected_default_rate']:.2%}"
         (line,) = [line for line in card.splitlines() if line.startswith(f"| {grade['name']} |")]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert cells[2:4] == [str(int(count)), expected]
         assert cells[6] in {"holds", "too low", "too high", "no test rows"}
+
+
+def test_calibration_is_told_by_probability_whether_grades_are_declared_or_not(settings: Settings) -> None:
+    logged = mlflow.get_run(run(settings).run_id).data
+    card = logged.tags["mlflow.note.content"]
+    calibration = card[card.index("## Calibration") : card.index("## Gates")]
+    bands = [line.strip("|").split("|") for line in calibration.splitlines() if line[:3].removeprefix("| ").isdigit()]
+    assert len(bands) == 9
+    assert (bands[0][0].strip(), bands[-1][0].strip()) == ("0 to 0.0025", "0.5 to 1")
+    total = logged.metrics["test_approved.rows"] + logged.metrics["test_declined.rows"]
+    assert sum(int(cells[1]) for cells in bands) == total
+    assert "| grade |" not in calibration
+    assert not [name for name in logged.metrics if name.startswith("grade.")]
 
 
 def test_the_card_says_whom_a_challenger_would_decide_differently_than_the_champion(settings: Settings) -> None:

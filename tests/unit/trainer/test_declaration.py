@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,18 @@ def test_two_features_with_the_same_text_are_refused(document: dict[str, Any], t
     document["features"][1]["adverse_action"] = "too  HIGH"
     with pytest.raises(BadInputError, match="adverse-action text used more than once: too high"):
         load(document, tmp_path)
+
+
+def test_the_built_in_texts_name_what_may_be_a_reason_and_hold_in_both_directions(
+    declaration: FeatureDeclaration,
+) -> None:
+    """The lender's own grade is an internal standard, which is no reason; no direction is declared, so none is told."""
+    nameable = {feature.name for feature in declaration.features if not feature.protected}
+    texts = {feature.name: feature.adverse_action for feature in declaration.features if feature.adverse_action}
+    assert set(texts) == nameable - {"grade_subgrade"}
+    assert not any(feature.monotonic for feature in declaration.features)
+    directed = re.compile(r"\b(too|high|low|more|less|insufficient|excessive|weak|poor)\b", re.IGNORECASE)
+    assert not [text for text in texts.values() if directed.search(text)]
 
 
 def grades(*pairs: tuple[object, float]) -> list[dict[str, object]]:

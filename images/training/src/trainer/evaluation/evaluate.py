@@ -1,5 +1,6 @@
 """Calibrate, export and measure a trained model."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from trainer.data.dataset import Dataset, Floats, Integers, protected_groups
 from trainer.data.declaration import FeatureDeclaration
+from trainer.data.master_scale import DeclaredGrade
 from trainer.data.resolution import missing_shares, other_shares
 from trainer.evaluation.chance import chance_levels
 from trainer.evaluation.fairness import GroupResult, assess_groups
@@ -24,7 +26,13 @@ from trainer.evaluation.gates import (
     parity_gate,
     quality_gates,
 )
-from trainer.evaluation.master_scale import GradeResult, assess_grades, build_grades, expected_default_rates
+from trainer.evaluation.master_scale import (
+    PROBABILITY_BANDS,
+    GradeResult,
+    assess_grades,
+    build_grades,
+    expected_default_rates,
+)
 from trainer.evaluation.metrics import Metrics, measure
 from trainer.evaluation.serving import serving_gate
 from trainer.evaluation.threshold import Decisions, ThresholdChoice, assess_decisions
@@ -32,6 +40,7 @@ from trainer.export.contract import (
     CONTRACT_FILE,
     MODEL_FILE,
     Contract,
+    Grade,
     ProbabilityLimits,
     feature_contracts,
     reference_applicant,
@@ -61,6 +70,7 @@ class Evaluation:
         metrics: On the test rows, before the shift.
         decisions: How the decision threshold divides the test rows.
         grades: Results per grade of the master scale, before the shift; empty if none is declared.
+        bands: The same per band of the probability, whatever is declared.
         groups: Results per protected group.
         missing_share: Share of training rows without a value, per feature.
         other_share: Share of training rows with a category outside the list, per feature that accepts those.
@@ -76,6 +86,7 @@ class Evaluation:
     metrics: Metrics
     decisions: Decisions
     grades: tuple[GradeResult, ...]
+    bands: tuple[GradeResult, ...]
     groups: tuple[GroupResult, ...]
     missing_share: dict[str, float]
     other_share: dict[str, float]
@@ -148,7 +159,11 @@ def evaluate(
     groups = assess_groups(
         protected_groups(test.frame, full_declaration), target, probability, threshold=contract.decision_threshold
     )
-    expected = expected_default_rates(contract.grades, out_of_fold, calibrated.before_shift(out_of_fold), weight)
+
+    def assessed(scale: Sequence[DeclaredGrade | Grade]) -> tuple[GradeResult, ...]:
+        expected = expected_default_rates(scale, out_of_fold, calibrated.before_shift(out_of_fold), weight)
+        return assess_grades(scale, expected, target, probability, test.weight)
+
     return Evaluation(
         folder=folder,
         contract=contract,
@@ -157,7 +172,8 @@ def evaluate(
         shift=calibrated.shift,
         metrics=metrics,
         decisions=decisions,
-        grades=assess_grades(contract.grades, expected, target, probability, test.weight),
+        grades=assessed(contract.grades),
+        bands=assessed(PROBABILITY_BANDS),
         groups=groups,
         missing_share=missing_shares(declaration, training.frame),
         other_share=other_shares(declaration, training.frame),

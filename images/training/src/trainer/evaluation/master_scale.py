@@ -1,4 +1,7 @@
-"""Grades of the master scale: their expected default rates, and how well those hold on the test rows."""
+"""Grades of the master scale: their expected default rates, and how well those hold on the test rows.
+
+Without a declared scale, bands of the probability take its place where calibration is measured.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +16,11 @@ from trainer.evaluation.default_rates import Rate, outcomes
 from trainer.export.contract import Grade
 
 Vector = npt.NDArray[np.float64]
+
+_ENDS_OF_BANDS = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+# About as wide as the grades of common scales: narrow where a portfolio is good, so that an average over all loans
+# cannot hide that the best ones default more often than they should.
+PROBABILITY_BANDS = tuple(DeclaredGrade(name=f"below {end:g}", upper_probability=end) for end in _ENDS_OF_BANDS)
 
 
 class Verdict(StrEnum):
@@ -98,7 +106,7 @@ def expected_default_rates(
 
 
 def assess_grades(
-    grades: Sequence[Grade],
+    grades: Sequence[DeclaredGrade | Grade],
     expected: Sequence[float],
     target: Vector,
     probability: Vector,
@@ -107,7 +115,7 @@ def assess_grades(
     """Compare each grade's expected default rate with the observed one.
 
     Args:
-        grades: The model contract's, from the best to the worst.
+        grades: The model contract's, or bands, from the best to the worst.
         expected: The default rate to expect in each, at the default rate of the data.
         target: 1 for default, 0 for repaid, [N].
         probability: The model's probabilities of default, [N].

@@ -8,6 +8,7 @@ from trainer.evaluation.default_rates import Rate
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.fairness import MINIMUM_GROUP_ROWS, GroupResult
 from trainer.evaluation.gates import Gate
+from trainer.evaluation.master_scale import GradeResult
 from trainer.evaluation.swap_set import SwapSet
 from trainer.export.contract import ApprovalRate, DecisionRule, ExpectedCost, Fixed
 
@@ -64,7 +65,7 @@ def write_card(
         *_table(("metric", "value"), ((k, f"{v:.4f}") for k, v in asdict(evaluation.metrics).items())),
         "",
         *_decisions(evaluation),
-        *_grades(evaluation),
+        *_calibration(evaluation),
         *_swap_set(swap_set),
         "## Gates",
         *_table(("gate", "verdict"), ((gate.name, str(gate)) for gate in gates)),
@@ -139,35 +140,39 @@ def _rule_in_words(rule: DecisionRule) -> str:
     return "where the Kolmogorov-Smirnov distance of the out-of-fold predictions is greatest"
 
 
-def _grades(evaluation: Evaluation) -> list[str]:
-    """Return how each grade's expected default rate compares with the observed one; nothing without grades."""
-    grades = evaluation.grades
-    if not grades:
-        return []
+def _calibration(evaluation: Evaluation) -> list[str]:
+    """Return how expected default rates compare with observed ones, by band of probability and by declared grade."""
     before = "" if evaluation.contract.default_rate is None else " before the shift to another default rate"
+    grades = evaluation.grades
     return [
-        "## Grades",
-        "The master scale on the test rows. A grade's expected default rate is its mean out-of-fold probability"
+        "## Calibration",
+        f"The test rows by their probability of default. The expected default rate is the mean out-of-fold probability"
         f"{before}. `too low` and `too high` mean that it is outside of the observed rate's 95 % interval; 5 % of all "
-        "grades are by chance.",
+        "lines are by chance.",
         "",
-        *_table(
-            ("grade", "probabilities", "rows", "expected", "observed", "interval", "expected rate"),
-            (
-                (
-                    grade.name,
-                    f"{grade.lower_probability:g} to {grade.upper_probability:g}",
-                    grade.observed.rows,
-                    _share(grade.expected),
-                    _share(grade.observed.value),
-                    _interval(grade.observed),
-                    grade.verdict,
-                )
-                for grade in grades
-            ),
-        ),
+        *(["### Grades", *_expected_and_observed(grades, named=True), "", "### Probabilities"] if grades else []),
+        *_expected_and_observed(evaluation.bands, named=False),
         "",
     ]
+
+
+def _expected_and_observed(results: Sequence[GradeResult], *, named: bool) -> list[str]:
+    head = ("probabilities", "rows", "expected", "observed", "interval", "expected rate")
+    return _table(
+        ("grade", *head) if named else head,
+        (
+            (
+                *([result.name] if named else []),
+                f"{result.lower_probability:g} to {result.upper_probability:g}",
+                result.observed.rows,
+                _share(result.expected),
+                _share(result.observed.value),
+                _interval(result.observed),
+                result.verdict,
+            )
+            for result in results
+        ),
+    )
 
 
 def _shift(evaluation: Evaluation) -> list[str]:
@@ -255,5 +260,6 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[st
     return [
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(str(cell) for cell in row)} |" for row in rows),
+        # Names of features, categories and grades may hold a bar.
+        *(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows),
     ]

@@ -92,7 +92,8 @@ function field(feature) {
 }
 
 function application() {
-  const given = {};
+  // Without a prototype, any name of a feature is just a key.
+  const given = Object.create(null);
   for (const feature of contract.features) {
     const text = byId(`field-${feature.name}`).value.trim();
     // Text that is not a number is sent as it is: the service explains what is wrong with it.
@@ -141,6 +142,12 @@ function graded(name) {
   return grade ? `${name} (${(100 * grade.expected_default_rate).toFixed(1)} % are expected to default)` : name;
 }
 
+// What an adverse-action notice says; whoever is approved gets none.
+function notice(answer, reason) {
+  const told = answer.decision === "decline" && reason.adverse_action;
+  return told ? [element("p", { class: "hint" }, `For the notice: ${reason.adverse_action}`)] : [];
+}
+
 function showAnswer(answer) {
   byId("empty").hidden = true;
   byId("answer").hidden = false;
@@ -167,7 +174,7 @@ function showAnswer(answer) {
   byId("no-reasons").hidden = reasons.length > 0;
   byId("reasons").hidden = reasons.length === 0;
   byId("reasons").tBodies[0].replaceChildren(...reasons.map((reason) => element("tr", { title: reason.code },
-    element("th", { scope: "row" }, reason.reason, bar(reason.contribution / largest)),
+    element("th", { scope: "row" }, reason.reason, ...notice(answer, reason), bar(reason.contribution / largest)),
     element("td", {}, `+${reason.contribution.toFixed(2)}`), element("td", {}, reason.points.toFixed(0)))));
   byId("method").textContent = reasons.length
     ? "Weight is what the feature adds to the log-odds of default, compared with the reference applicant." : "";

@@ -98,7 +98,7 @@ def _values(rows: Rows) -> list[list[Any]]:
 
 
 def _tensor(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    kind = "BYTES" if isinstance(values[0], str) else "FP64"
+    kind = {str: "BYTES", bool: "BOOL"}.get(type(values[0]), "FP64")
     return {"name": name, "datatype": kind, "shape": [len(values)], "data": values}
 
 
@@ -110,7 +110,7 @@ def _binary_tensors(columns: Mapping[str, Sequence[Any]]) -> Sample:
         raw = (
             b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in values)
             if tensor["datatype"] == "BYTES"
-            else struct.pack(f"<{len(values)}d", *values)
+            else struct.pack(f"<{len(values)}{'?' if tensor['datatype'] == 'BOOL' else 'd'}", *values)
         )
         inputs.append({**tensor, "parameters": {"binary_data_size": len(raw)}})
         binary += raw

@@ -23,13 +23,14 @@ COLUMNS = {"income": [50.5, 7.0], "home": ["own", "rent"]}
         b"income,home\n50.5,own\n7,rent\n",
         codecs.BOM_UTF8 + b"income,home\n50.5,own\n7,rent\n",
         b"income,home\r\n50.5,own\r\n7,rent\r\n",
+        b"income,home\r50.5,own\r7,rent\r",
         b"income;home\n50.5;own\n7;rent\n",
         b"income\thome\n50.5\town\n7\trent\n",
         b"\n\r\nincome,home\n50.5,own\n\n7,rent\n\n",
         b",income,home\n0,50.5,own\n1,7,rent\n",
         b'"income","home"\n"50.5","own"\n"7","rent"',
     ],
-    ids=["plain", "BOM", "CRLF", "semicolons", "tabs", "blank lines", "index without a name", "quoted"],
+    ids=["plain", "BOM", "CRLF", "CR", "semicolons", "tabs", "blank lines", "index without a name", "quoted"],
 )
 def test_what_programs_write_gives_the_same_columns(body: bytes) -> None:
     assert csv_columns(body, CONTRACT) == COLUMNS
@@ -62,14 +63,26 @@ def test_every_row_that_is_too_long_or_too_short_is_named() -> None:
     ("body", "status", "detail"),
     [
         (codecs.BOM_UTF16_LE + "income,home\n1,own\n".encode("utf-16-le"), 400, "it is UTF-16"),
-        ("income,home\n1,hôtel\n".encode("latin-1"), 400, "not CSV in UTF-8"),
+        ("income,home\n1,own\n".encode("utf-16-le"), 400, "it is UTF-16, or no text; send it as UTF-8"),
+        ("income,home\n1,own\n".encode("utf-16-be"), 400, "it is UTF-16, or no text; send it as UTF-8"),
+        ("income,home\n1,hôtel\n".encode("latin-1"), 400, "byte 0xF4 in line 2; if it is Latin-1"),
         (b'income,home\n1,"own\n', 400, "not CSV in UTF-8"),
         (b"income,home,income\n1,own,2\n", 422, "the column income appears twice"),
         (b"1,own\n2,rent\n", 422, "read with commas, it has none of this model's fields, but 1, own"),
         (b"income|home\n1|own\n", 422, "it has none of this model's fields, but income|home"),
         (b"", 422, "but nothing"),
     ],
-    ids=["UTF-16", "Latin-1", "open quote", "column twice", "no header", "other delimiter", "empty"],
+    ids=[
+        "UTF-16",
+        "UTF-16 without a BOM",
+        "UTF-16 big endian without a BOM",
+        "Latin-1",
+        "open quote",
+        "column twice",
+        "no header",
+        "other delimiter",
+        "empty",
+    ],
 )
 def test_what_cannot_be_read_is_refused_with_the_reason(body: bytes, status: int, detail: str) -> None:
     problem = refusal(body)

@@ -67,6 +67,27 @@ def test_a_category_is_missing_or_other_as_the_contract_says(
     assert answer == pytest.approx(expected(network, 680.0, code), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("categories", "value", "code"),
+    [
+        (["1", "2", "3"], 2, 1),
+        (["1", "2", "3"], 2.0, 1),
+        (["1", "2", "3"], "2.00", 1),
+        (["01", "2", "3"], "1", 4),
+        (["true", "false", "3"], False, 1),
+        (["True", "False", "3"], "false", 1),
+        (["1", "2", "3"], True, 4),
+        (["1", "2", "3"], 9.0, 3),
+    ],
+)
+def test_a_number_or_a_boolean_is_the_category_of_its_text(
+    categories: list[str], value: object, code: int, model: CreditRiskModel, network: CalibratedNetwork
+) -> None:
+    model.contract["features"][3] |= {"categories": categories, "missing_values": ["9"]}
+    (answer,) = model.predict(pd.DataFrame([{**ROW, "purpose": value}]))
+    assert answer == pytest.approx(expected(network, 680.0, code), abs=1e-6)
+
+
 def test_a_column_that_may_be_missing_may_be_absent(model: CreditRiskModel, network: CalibratedNetwork) -> None:
     (answer,) = model.predict(pd.DataFrame([{"income": 43_500.0, "rate": 12.0}]))
     assert answer == pytest.approx(expected(network, float("nan"), 3), abs=1e-6)

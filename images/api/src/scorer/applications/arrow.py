@@ -124,11 +124,16 @@ def write_table(columns: Mapping[str, OutputColumn], media_type: str, metadata: 
 
 def _values(ac: Any, name: str, column: Any, *, as_number: bool) -> Column:  # noqa: ANN401 - arro3's types
     wanted = ac.DataType.float64() if as_number else ac.DataType.large_string()
+    # arro3 prints a type as `arro3.core.DataType<Date32>` and a line break.
+    kind = str(column.type).strip().removeprefix("arro3.core.DataType<").removesuffix(">")
+    problem = FieldProblem(name, f"is a column of {kind}", "numbers" if as_number else "strings")
+    if as_number and ac.DataType.is_temporal(column.type):
+        # A cast would make microseconds of some of them, which may even be within the range.
+        raise Problem(422, f"column {name} has the wrong type: a date or time is no number", (problem,))
     try:
         # The cast also unpacks dictionaries.
         array = column.combine_chunks().cast(wanted)
     except Exception as error:
-        problem = FieldProblem(name, f"is a column of {column.type}", "numbers" if as_number else "strings")
         raise Problem(422, f"column {name} has the wrong type: {error}", (problem,)) from error
     if not as_number and ac.DataType.is_floating(column.type):
         # A table's way to say that no value of a column is known, whatever the column holds otherwise.

@@ -20,6 +20,7 @@ from scorer.problems import FieldProblem, Problem
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _ROWS_SHOWN = 20
 _NAMES_SHOWN = 5
+_LOOKED_AT = 1_000
 
 
 def csv_columns(body: bytes, contract: Contract) -> dict[str, Column]:
@@ -52,17 +53,23 @@ def csv_columns(body: bytes, contract: Contract) -> dict[str, Column]:
 
 
 def _decoded(body: bytes) -> str:
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise Problem(400, "the body is not CSV in UTF-8: it is UTF-16")
+    # Without a byte order mark, UTF-16 is UTF-8 in which every other character is NUL.
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\x00" in body[:_LOOKED_AT]:
+        raise Problem(400, "the body is not CSV in UTF-8: it is UTF-16, or no text; send it as UTF-8")
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Problem(400, f"the body is not CSV in UTF-8: {error}") from error
+        wrong, line = body[error.start], 1 + body.count(b"\n", 0, error.start)
+        raise Problem(
+            400,
+            f"the body is not CSV in UTF-8: byte 0x{wrong:02X} in line {line}; if it is Latin-1 or Windows-1252, send "
+            "it as UTF-8",
+        ) from error
 
 
 def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
-    # csv returns an empty list for a blank line.
-    return filter(None, csv.reader(io.StringIO(text), delimiter=delimiter, strict=True))
+    # csv returns an empty list for a blank line. Without translation, a line may also end with CR alone.
+    return filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
 
 
 def _header(text: str, delimiter: str) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import UNSET
 
 from scorer.applications.duplicate_keys import duplicate_key
-from scorer.applications.features import NumberReader, Reader, problem_of, readers_of
+from scorer.applications.features import NumberReader, Reader, problem_of, readers_of, takes_values
 from scorer.applications.json_bodies import BAD_JSON, appears_twice, read_json
 from scorer.applications.rows import CodeRows, FloatRows
 from scorer.contract import APPLICANT_ID, Contract, Feature, NumericFeature
@@ -52,7 +52,10 @@ class ApplicationDecoder:
         )
         usual = _record(contract, [_usual_type(reader.feature) for reader in self._readers])
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(usual)
-        self._all_are_usual = not any(reader.optional or reader.feature.accepts_unusual for reader in self._readers)
+        self._all_are_usual = not any(
+            reader.optional or takes_values(reader.feature) or reader.feature.accepts_unusual
+            for reader in self._readers
+        )
         every = usual if self._all_are_usual else _record(contract, [_any_type(reader) for reader in self._readers])
         self._wide: msgspec.json.Decoder[Any] = msgspec.json.Decoder(every)
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[every])  # type: ignore[valid-type]
@@ -164,6 +167,8 @@ def _usual_type(feature: Feature) -> _Type:
 
 def _any_type(reader: Reader) -> _Type:
     kind: Any = float if isinstance(reader, NumberReader) else str
+    if takes_values(reader.feature):
+        kind |= bool | int | float
     return (kind | None | msgspec.UnsetType, UNSET) if reader.optional else (kind,)
 
 

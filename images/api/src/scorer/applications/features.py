@@ -6,6 +6,7 @@ are the inputs that the contract promises; what they mean for the probability is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -26,6 +27,11 @@ _SINGLE_PRECISION = 2.0**-24
 _REQUIRED = "; a value is required"
 _SHOWN_CHARACTERS = 80
 _AS_JSON = {None: "null", True: "true", False: "false"}
+_BOOLEANS = ("true", "false")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+# Python's texts of floats that JSON does not have.
+_NO_NUMBERS = frozenset({"nan", "inf", "-inf"})
+_INTEGER_AS_FLOAT = re.compile(r"(-?\d+)\.0+", re.ASCII)
 
 
 class NumberReader:
@@ -68,21 +74,31 @@ class NumberReader:
 
 
 class _Codes(dict[Any, int]):
-    """Codes by text, and by None and unset for missing; -1 for anything that is refused."""
+    """Codes by text, and by None and unset for missing; -1 for anything that is refused.
+
+    Where texts are numbers or booleans, other spellings and JSON's own values are the same ones, as in training: 1 and
+    "1.0" are the text 1, true and "True" are the text true. "01" is not 1.
+    """
 
     def __init__(self, codes: Iterable[tuple[Any, int]], other: int) -> None:
         super().__init__(codes)
         self._other = other
+        texts = [text for text in self if isinstance(text, str)]
+        self.by_value = {text: self[text] for text in texts if _NUMBER.fullmatch(text)}
+        # Of two spellings of a boolean, the first in the order of the alphabet, as in training.
+        self.by_value |= {text.lower(): self[text] for text in sorted(texts, reverse=True) if _is_boolean(text)}
 
     def __missing__(self, key: Any) -> int:  # noqa: ANN401 - any JSON value
+        text = _as_text(key) if self.by_value else key
         # An empty text is no category: neither one that was seen in training, nor another one.
-        return self._other if key and isinstance(key, str) else -1
+        return self.by_value.get(text, self._other if text and isinstance(text, str) else -1)
 
 
 class CategoryReader:
     """Reads the values of a categorical feature."""
 
     _TEXTS = frozenset({str, type(None), UnsetType})
+    _VALUES = frozenset({*_TEXTS, bool, int, float})
 
     def __init__(self, feature: CategoricalFeature) -> None:
         """Take the feature's categories, and the texts that mean missing."""
@@ -91,6 +107,7 @@ class CategoryReader:
         if self.optional:
             known += [(value, feature.missing_code) for value in (None, UNSET, *(feature.missing_values or ()))]
         self._codes = _Codes(known, feature.other_code if feature.other else -1)
+        self.takes_values = takes_values(feature)
 
     def read(self, value: Any) -> int | None:  # noqa: ANN401 - any JSON value
         """Return the model's code for a JSON value, None or unset for missing; None if the value is refused."""
@@ -100,21 +117,32 @@ class CategoryReader:
     def read_many(self, values: Column) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return the model's codes for values as `read` takes them, int64 [N], and which are refused, bool [N]."""
         # Texts are looked up without a function call for each.
+        values = values.tolist() if isinstance(values, np.ndarray) else values
         code = self._codes.__getitem__ if self._TEXTS.issuperset(map(type, values)) else self._code
         codes = np.fromiter(map(code, values), np.int64, len(values))
         return codes, codes < 0
 
     def problem(self, value: Any) -> str:  # noqa: ANN401 - any JSON value
         """Say what is wrong with a refused value that is neither null nor absent."""
-        return f"is {_shown(value)}" if isinstance(value, str) else f"is {_shown(value)}, not a string"
+        readable = self._VALUES if self.takes_values else self._TEXTS
+        return f"is {_shown(value)}" if type(value) in readable else f"is {_shown(value)}, not a string"
 
     def _code(self, value: Any) -> int:  # noqa: ANN401 - any JSON value
         if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN
             value = None
-        return self._codes[value] if type(value) in self._TEXTS else -1
+        return self._codes[value] if type(value) in self._VALUES else -1
 
 
 Reader = NumberReader | CategoryReader
+
+
+def takes_values(feature: Feature) -> bool:
+    """Say whether a number or a boolean may be a category of the feature, so that JSON and tables may hold these."""
+    if isinstance(feature, NumericFeature):
+        return False
+    return any(
+        _NUMBER.fullmatch(text) or _is_boolean(text) for text in (*feature.categories, *(feature.missing_values or ()))
+    )
 
 
 def readers_of(contract: Contract) -> tuple[Reader, ...]:
@@ -202,6 +230,21 @@ def _number(value: Any) -> float:  # noqa: ANN401 - any JSON value
         return float(value)
     except OverflowError:
         return _NOT_A_NUMBER
+
+
+def _is_boolean(text: str) -> bool:
+    return text.lower() in _BOOLEANS
+
+
+def _as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return a number or boolean, or another spelling of one, as categories spell it; empty text for no value."""
+    if isinstance(value, bool | float | int):
+        value = _AS_JSON[value] if isinstance(value, bool) else repr(value)
+    if not isinstance(value, str) or value in _NO_NUMBERS:
+        return ""
+    if integer := _INTEGER_AS_FLOAT.fullmatch(value):
+        return integer[1]
+    return value.lower() if _is_boolean(value) else value
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
+from scorer.applications.features import takes_values
 from scorer.applications.json_bodies import read_json_with_nan
 from scorer.applications.rows import Column
 from scorer.contract import Contract
@@ -123,10 +124,11 @@ def pack_texts(texts: Collection[str]) -> bytes:
 
 def _check_datatypes(inputs: Sequence[InputTensor], contract: Contract) -> None:
     numeric = {feature.name for feature in contract.numeric}
-    words = {feature.name for feature in contract.categorical}
+    words = {feature.name: feature for feature in contract.categorical}
     for tensor in inputs:
         numbers = tensor.datatype not in {"BYTES", "BOOL"}
-        if (tensor.name in numeric and not numbers) or (tensor.name in words and tensor.datatype != "BYTES"):
+        wrong = tensor.name in words and tensor.datatype != "BYTES" and not takes_values(words[tensor.name])
+        if wrong or (tensor.name in numeric and not numbers):
             allowed = "BYTES" if tensor.name in words else "FP64, or another numeric datatype"
             problem = FieldProblem(tensor.name, f"has the datatype {tensor.datatype}", allowed)
             raise Problem(422, f"input {tensor.name} has the wrong datatype", (problem,))

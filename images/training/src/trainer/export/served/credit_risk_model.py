@@ -4,6 +4,8 @@ Every registered version contains a copy of this module, from which `mlflow.pyfu
 """
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pandas as pd
+
+_INTEGER_AS_FLOAT = re.compile(r"(-?\d+)\.0+", re.ASCII)
 
 
 class CreditRiskModel:
@@ -101,15 +105,29 @@ def _numbers(values: pd.Series, feature: dict[str, Any]) -> _Column:
 
 def _codes(values: pd.Series, feature: dict[str, Any]) -> _Column:
     """Return category codes as the graph reads them, int64 [N]."""
-    categories = feature["categories"]
-    texts = values.astype(str)
+    categories, sentinels = feature["categories"], feature.get("missing_values", ())
+    texts = _as_spelled(values.astype(str), (*categories, *sentinels))
     codes = pd.Index(categories).get_indexer(pd.Index(texts)).astype(np.int64)
-    missing = values.isna().to_numpy() | texts.isin(feature.get("missing_values", ())).to_numpy()
+    missing = values.isna().to_numpy() | texts.isin(sentinels).to_numpy()
     other = ~missing & (codes < 0)
     codes[missing], codes[other] = len(categories), len(categories) + 1
     refused = (missing & (not feature.get("missing"))) | (other & (not feature.get("other")))
     unknown = sorted({str(value) for value in values[refused]})
     return codes, refused, f"{', '.join(unknown)} is not one of {', '.join(categories)}"
+
+
+def _as_spelled(texts: pd.Series, known: Sequence[str]) -> pd.Series:
+    """Return texts in the known spelling of the same number or boolean, as in training: "1.0" is 1, "True" is true."""
+    unknown = texts[~texts.isin(known)].dropna().unique()
+    if not len(unknown):
+        return texts
+    booleans = {text.lower(): text for text in sorted(known, reverse=True) if text.lower() in ("true", "false")}
+    found = {text: text for text in known}
+    for text in unknown:
+        found[text] = booleans.get(text.lower(), text)
+        if (integer := _INTEGER_AS_FLOAT.fullmatch(text)) and integer[1] in known:
+            found[text] = integer[1]
+    return texts.map(found)
 
 
 def _load_pyfunc(path: str) -> CreditRiskModel:

@@ -30,7 +30,7 @@ from trainer.data.validation import validate
 from trainer.evaluation.metrics import expected_calibration_error
 
 _DECLARATIONS = Path(__file__).parent / "declarations"
-_REAL = {
+REAL = {
     "loans": "loans.csv",
     "LendingClub": "lending_club_2016q1.csv",
     "credit_data": "modeldata_credit_data.csv",
@@ -133,7 +133,7 @@ def run_all(results: dict[Key, Result], arguments: argparse.Namespace) -> Iterat
             wanted = [model for model in arguments.models if (name, model, seed) not in results]
             if not wanted:
                 continue
-            split = read(arguments.data / _REAL[name], seed) if name in _REAL else draw(name, seed)
+            split = read(arguments.data / REAL[name], seed) if name in REAL else draw(name, seed)
             for model in wanted:
                 yield run(name, model, seed, split)
 
@@ -196,7 +196,7 @@ def seeds(arguments: argparse.Namespace) -> range:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the files")
-    parser.add_argument("--sets", nargs="+", choices=[*_REAL, *RECIPES], default=[*_REAL, *RECIPES])
+    parser.add_argument("--sets", nargs="+", choices=[*REAL, *RECIPES], default=[*REAL, *RECIPES])
     # TabM takes minutes for a thousand rows on a CPU, and has to be asked for.
     usual = [name for name in LEARNERS if name != "TabM"]
     parser.add_argument("--models", nargs="+", choices=LEARNERS, default=usual)

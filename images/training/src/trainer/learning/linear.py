@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 # Ridge penalties to choose from, on the sum of the rows' losses.
-_PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 # More rows than this would only make a better fit of a function that is too simple for them.
-_ROWS = 20_000
+ROWS = 20_000
 _STEPS = 40
 _STEPS_PER_HESSIAN = 3
 _TOLERANCE = 1e-4
@@ -64,16 +64,16 @@ def fit_linear(
             A weight on the wrong side becomes zero, without another fit: how well that does is judged with the rest.
     """
     counted = torch.ones_like(target) if weight is None else weight
-    if len(encoded) > _ROWS:
-        chosen = torch.arange(_ROWS, device=encoded.device) * len(encoded) // _ROWS
+    if len(encoded) > ROWS:
+        chosen = torch.arange(ROWS, device=encoded.device) * len(encoded) // ROWS
         encoded, target, counted, fold = encoded[chosen], target[chosen], counted[chosen], fold[chosen]
     problem = _Problem.of(encoded * spread, target, counted, fold, folds)
     solved = problem.solve()
     held_out = (problem.losses(problem.rows @ solved) * (problem.counted - problem.trained)).sum(0)
-    best = int(held_out.view(len(_PENALTIES), folds).sum(1).argmin())
-    found = solved.view(-1, len(_PENALTIES), folds)[:, best].T.float()
+    best = int(held_out.view(len(PENALTIES), folds).sum(1).argmin())
+    found = solved.view(-1, len(PENALTIES), folds)[:, best].T.float()
     kept = torch.where(found[:, :-1] * directions < 0, 0.0, found[:, :-1])
-    return LinearModels(kept * spread, found[:, -1].contiguous(), _PENALTIES[best])
+    return LinearModels(kept * spread, found[:, -1].contiguous(), PENALTIES[best])
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class _Problem:
             rows=rows,
             target=target.double()[:, None],
             counted=counted.double()[:, None],
-            trained=trained.repeat(1, len(_PENALTIES)),
-            penalty=torch.tensor(_PENALTIES, dtype=torch.float64, device=rows.device).repeat_interleave(folds),
+            trained=trained.repeat(1, len(PENALTIES)),
+            penalty=torch.tensor(PENALTIES, dtype=torch.float64, device=rows.device).repeat_interleave(folds),
             penalized=penalized,
         )
 
@@ -141,7 +141,7 @@ class _Problem:
 
     def _factors(self, probability: Tensor) -> Tensor:
         """Return the Cholesky factors of the Hessians, [penalties, columns + 1, columns + 1]."""
-        folds = len(self.penalty) // len(_PENALTIES)
+        folds = len(self.penalty) // len(PENALTIES)
         curvature = self.counted * probability * (1 - probability) * (folds - 1) / folds
         ridges = torch.diag_embed(self.penalized * self.penalty[::folds, None] + _TINY)
         factors: Tensor = torch.linalg.cholesky(self.rows.T @ (self.rows * curvature) + ridges)
@@ -150,7 +150,7 @@ class _Problem:
     def _step(self, logit: Tensor, weight: Tensor, factors: Tensor) -> Tensor:
         error = (torch.sigmoid(logit) - self.target) * self.trained
         gradient = self.rows.T @ error + self.penalty * self.penalized[:, None] * weight
-        by_penalty = gradient.view(len(gradient), len(_PENALTIES), -1).transpose(0, 1)
+        by_penalty = gradient.view(len(gradient), len(PENALTIES), -1).transpose(0, 1)
         return torch.cholesky_solve(by_penalty, factors).transpose(0, 1).reshape(gradient.shape)
 
     def _descend(self, weight: Tensor, logit: Tensor, objective: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:

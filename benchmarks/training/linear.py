@@ -1,9 +1,9 @@
-"""The linear models' own solver beside scikit-learn's: CPU time, peak memory, and log loss.
+"""The trainer's linear models beside scikit-learn's other solvers: CPU time, peak memory, and log loss.
 
 python benchmarks/training/linear.py --data ../shared/data --sets loans "many categories" --seeds 3
 
 All fit a logistic regression per fold under each penalty to the same encoded rows, and choose the penalty that predicts
-the left-out folds best. scikit-learn's fits start where those of the higher penalty ended. Each runs in a process of
+the left-out folds best. Fits start where those of the higher penalty ended. Each runs in a process of
 its own; its peak memory is what the fit adds. OMP_NUM_THREADS is the number of threads of all of them.
 """
 
@@ -46,7 +46,7 @@ class Rows:
     spread: Tensor
 
 
-def own(rows: Rows) -> LinearModels:
+def trainers(rows: Rows) -> LinearModels:
     return fit_linear(
         rows.encoded,
         rows.target,
@@ -57,19 +57,19 @@ def own(rows: Rows) -> LinearModels:
     )
 
 
-def with_scikit_learn(rows: Rows, solver: str, kind: type[np.floating]) -> LinearModels:
+def with_another_solver(rows: Rows, solver: str) -> LinearModels:
     columns, target, fold = (rows.encoded * rows.spread).numpy(), rows.target.numpy(), rows.fold.numpy()
     chosen = np.arange(min(ROWS, len(columns))) * len(columns) // min(ROWS, len(columns))
-    columns, target, fold = columns[chosen].astype(kind), target[chosen], fold[chosen]
+    columns, target, fold = columns[chosen].astype(np.float64), target[chosen], fold[chosen]
     found = np.empty((len(PENALTIES), _CHOSEN.folds, columns.shape[1] + 1))
     losses = np.zeros(len(PENALTIES))
     for left_out in range(_CHOSEN.folds):
         model = LogisticRegression(solver=solver, warm_start=True, max_iter=1_000)
         trained = fold != left_out
-        for index, penalty in sorted(enumerate(PENALTIES), reverse=True):
+        for index, penalty in enumerate(PENALTIES):
             model.set_params(C=1 / penalty).fit(columns[trained], target[trained])
             found[index, left_out] = [*model.coef_[0], *model.intercept_]
-            logit = torch.from_numpy(model.decision_function(columns[~trained]).astype(np.float64))
+            logit = torch.from_numpy(model.decision_function(columns[~trained]))
             losses[index] += float((softplus(logit) - torch.from_numpy(target[~trained]) * logit).sum())
     best = int(losses.argmin())
     weights = torch.from_numpy(found[best]).float()
@@ -77,10 +77,9 @@ def with_scikit_learn(rows: Rows, solver: str, kind: type[np.floating]) -> Linea
 
 
 SOLVERS: dict[str, Callable[[Rows], LinearModels]] = {
-    "own": own,
-    "newton-cholesky": partial(with_scikit_learn, solver="newton-cholesky", kind=np.float64),
-    "lbfgs": partial(with_scikit_learn, solver="lbfgs", kind=np.float64),
-    "lbfgs, float32": partial(with_scikit_learn, solver="lbfgs", kind=np.float32),
+    "the trainer's": trainers,
+    "newton-cholesky": partial(with_another_solver, solver="newton-cholesky"),
+    "lbfgs": partial(with_another_solver, solver="lbfgs"),
 }
 
 

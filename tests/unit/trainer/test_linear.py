@@ -71,6 +71,28 @@ def test_outcomes_that_a_line_separates_leave_finite_weights() -> None:
     assert (found.weight[:, 0] > 1).all()
 
 
+def test_a_fold_without_which_there_is_no_default_has_a_constant_model() -> None:
+    columns, _ = rows(200, signal=0.0)
+    target = torch.zeros(200)
+    target[6] = 1
+    found = fitted(columns, target)
+    alone = 6 % FOLDS
+    assert not found.weight[alone].any()
+    assert float(torch.sigmoid(found.bias[alone])) == pytest.approx(0, abs=1e-5)
+    assert torch.isfinite(found.weight).all()
+
+
+def test_rows_of_weight_0_count_for_nothing() -> None:
+    columns, target = rows(400, signal=1.0)
+    weight = torch.ones(400)
+    weight[::3] = 0
+    fold, kept = torch.arange(400) % FOLDS, weight > 0
+    spread, free = torch.ones(6), torch.zeros(6)
+    found = fit_linear(columns, target, fold, weight, folds=FOLDS, spread=spread, directions=free)
+    expected = fit_linear(columns[kept], target[kept], fold[kept], folds=FOLDS, spread=spread, directions=free)
+    torch.testing.assert_close(found.weight, expected.weight, atol=1e-3, rtol=1e-3)
+
+
 def test_of_very_many_rows_a_part_is_enough() -> None:
     columns, target = rows(60_000, signal=1.0)
     found = fitted(columns, target)

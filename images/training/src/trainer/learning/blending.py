@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.optimize import minimize
+from scipy.special import expit
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trainer.learning.linear import LinearModels
 from trainer.learning.monotone import unbounded
@@ -12,11 +15,12 @@ from trainer.learning.network import Architecture, Encoding, PackedLinear, RiskN
 
 # More rows than this do not make two weights better known.
 _ROWS = 20_000
-_STEPS = 30
-_TOLERANCE = 1e-7
-# Before any row is seen, both count for one half; this is worth a few rows.
-_PRIOR, _PRIOR_STRENGTH = 0.5, 1.0
-_TINY = 1e-6
+# Of the two weights and the shift: before any row is seen, both parts count for one half, which is worth a few rows.
+_PRIORS, _STRENGTHS = np.array([0.5, 0.5, 0.0]), np.array([1.0, 1.0, 1e-6])
+_BOUNDS = ((0, None), (0, None), (None, None))
+_PRECISION = {"ftol": 1e-12, "gtol": 1e-8}
+
+Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -46,44 +50,18 @@ def blend(linear: Tensor, heads: Tensor, target: Tensor, weight: Tensor | None =
         weight: How many loans each row stands for, [N]; None for one each.
     """
     every = slice(None, None, -(-len(target) // _ROWS))
-    parts = torch.stack([linear[every], heads[every], torch.ones_like(target[every])], dim=1).double()
-    truth = target[every].double()
-    counted = torch.ones_like(truth) if weight is None else weight[every].double()
-    both = _regress(parts, truth, counted, torch.tensor([True, True, True]))
-    if (both[:2] < 0).any():
-        one_of_them = ([True, False, True], [False, True, True])
-        alone = [_regress(parts, truth, counted, torch.tensor(used)) for used in one_of_them]
-        losses = [binary_cross_entropy_with_logits(parts @ found, truth, weight=counted) for found in alone]
-        both = alone[0] if losses[0] <= losses[1] else alone[1]
-    first, second, shift = both.tolist()
-    return Blend(linear=max(first, 0.0), heads=max(second, 0.0), shift=shift)
+    parts = torch.stack([linear[every], heads[every], torch.ones_like(target[every])], dim=1).double().cpu().numpy()
+    truth = target[every].double().cpu().numpy()
+    counted = np.ones(len(truth)) if weight is None else weight[every].double().cpu().numpy()
 
+    def objective(weights: Vector) -> tuple[float, Vector]:
+        logit, pull = parts @ weights, _STRENGTHS * (weights - _PRIORS)
+        loss = counted @ (np.logaddexp(0, logit) - truth * logit) + pull @ (weights - _PRIORS) / 2
+        return float(loss) / len(truth), (parts.T @ (counted * (expit(logit) - truth)) + pull) / len(truth)
 
-def _regress(parts: Tensor, target: Tensor, weight: Tensor, used: Tensor) -> Tensor:
-    """Fit a logistic regression on some of the columns by Newton's method; the others get the weight zero."""
-    used = used.to(parts.device)
-    columns = parts * used
-    prior = parts.new_tensor([_PRIOR, _PRIOR, 0.0]) * used
-    strength = parts.new_tensor([_PRIOR_STRENGTH, _PRIOR_STRENGTH, _TINY])
-
-    def objective(weights: Tensor) -> Tensor:
-        loss = binary_cross_entropy_with_logits(columns @ weights, target, weight=weight, reduction="sum")
-        return loss + 0.5 * strength @ (weights - prior).square()
-
-    found, lowest = prior, objective(prior)
-    for _ in range(_STEPS):
-        probability = torch.sigmoid(columns @ found)
-        gradient = columns.T @ (weight * (probability - target)) + strength * (found - prior)
-        curvature = weight * probability * (1 - probability)
-        hessian = columns.T @ (columns * curvature[:, None]) + torch.diag(strength)
-        step = torch.linalg.solve(hessian, gradient)
-        # A step from far away can be too long.
-        while not (reached := objective(found - step)) <= lowest and float(step.abs().max()) > _TOLERANCE:
-            step = step / 2
-        if not lowest - reached > _TOLERANCE:
-            break
-        found, lowest = found - step, reached
-    return found
+    found = minimize(objective, _PRIORS, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options=_PRECISION)
+    first, second, shift = found.x.tolist()
+    return Blend(linear=first, heads=second, shift=shift)
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from conftest import REPOSITORY
@@ -146,6 +148,50 @@ def test_a_spreadsheet_with_a_decimal_comma_and_spaces(tmp_path: Path) -> None:
     assert proposal.declaration["target"] == {"column": "bad", "default": ["1"], "repaid": ["0"]}
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le", "utf-16-be"])
+def test_another_encoding_is_proposed_with_the_rest(encoding: str, tmp_path: Path) -> None:
+    rows = "".join(f"{index};{'Straße' if index % 2 else 'hôtel'};{index % 3 // 2}\n" for index in range(60))
+    (tmp_path / "loans.csv").write_bytes(f"größe;home;bad\n{rows}".encode(encoding))
+    proposal = describe(str(tmp_path / "loans.csv"), scratch=tmp_path)
+    assert proposal.declaration["file"] == {"encoding": encoding}
+    assert features(proposal)["home"]["categories"] == ["Straße", "hôtel"]
+    assert f"the file is not UTF-8: it is read as {encoding}; check names and texts with accents" in proposal.warnings
+    declaration = FeatureDeclaration.model_validate_json(json.dumps(proposal.declaration))
+    table = read_table(str(tmp_path / "loans.csv"), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    assert len(validate(table, declaration, minimum_rows=50)) == 60
+
+
+def test_numbers_of_another_country_are_recognized_where_all_have_signs_of_their_own(tmp_path: Path) -> None:
+    rows = "".join(f"1.{index:03},50;{index},5 %;{index % 3 // 2}\n" for index in range(100, 160))
+    (tmp_path / "loans.csv").write_text(f"income;rate;bad\n{rows}")
+    proposal = describe(str(tmp_path / "loans.csv"), scratch=tmp_path)
+    assert proposal.declaration["file"] == {"decimal": ","}
+    assert {name: feature["parse"] for name, feature in features(proposal).items()} == {
+        "income": "thousands", "rate": "percent",
+    }  # fmt: skip
+    declaration = FeatureDeclaration.model_validate_json(json.dumps(proposal.declaration))
+    table = read_table(str(tmp_path / "loans.csv"), declaration, scratch=tmp_path, synthetic_rows=0, seed=0)
+    assert validate(table, declaration, minimum_rows=50)["income"].tolist() == [1000.5 + n for n in range(100, 160)]
+
+
+def test_texts_among_numbers_are_named(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame["balance"] = [f"{index}.25" for index in range(ROWS - 2)] + ["#N/A", "#DIV/0!"]
+    expected = "balance: left out: most of its values are numbers, but not #DIV/0!, #N/A: correct these, or make them"
+    assert any(text.startswith(expected) for text in proposed(frame, tmp_path).warnings)
+
+
+def test_columns_of_parquet_that_hold_no_single_values_are_left_out_with_their_types(tmp_path: Path) -> None:
+    table = pa.table({
+        "amount": [index / 7 for index in range(60)], "tags": [["x"]] * 60, "photo": [b"\xff"] * 60,
+        "span": pa.array([1] * 60, pa.duration("s")), "bad": [index % 3 == 0 for index in range(60)],
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "loans.parquet")
+    proposal = describe(str(tmp_path / "loans.parquet"), scratch=tmp_path)
+    assert list(features(proposal)) == ["amount"]
+    for name, kind in (("tags", "list<element: string>"), ("photo", "binary"), ("span", "duration[s]")):
+        assert f"{name}: left out: it holds {kind}, not single values" in proposal.warnings
+
+
 def test_parquet_is_described_like_csv(frame: pd.DataFrame, tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "loans.parquet")
     from_parquet = describe(str(tmp_path / "loans.parquet"), scratch=tmp_path).declaration
@@ -162,10 +208,11 @@ def test_parquet_is_described_like_csv(frame: pd.DataFrame, tmp_path: Path) -> N
         ("id,bad\n1,0\n2,1\n", "", "no column is left to learn from"),
         ("", "", "the file is empty"),
         ("a,b\n1\n", "", "more or fewer fields"),
+        (b"a,bad\n\x81,1\n", "", "not UTF-8: byte 0x81 in line 2"),
     ],
 )
-def test_what_cannot_be_described_says_why(content: str, target: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "loans.csv").write_text(content)
+def test_what_cannot_be_described_says_why(content: str | bytes, target: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "loans.csv").write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(BadInputError) as caught:
         describe(str(tmp_path / "loans.csv"), target=target, scratch=tmp_path)
     assert message in str(caught.value)

@@ -66,6 +66,15 @@ def test_by_default_rows_are_split_by_content_whatever_their_dates(dated: pd.Dat
     assert plain.test.target.tolist() == inputs.test.target.tolist()
 
 
+def test_rows_of_few_kinds_that_leave_no_test_rows_are_told_from_few_rows(loans: pd.DataFrame, tmp_path: Path) -> None:
+    repeated = pd.concat([loans.drop(columns="id").head(1)] * 900, ignore_index=True)
+    repeated["loan_paid_back"] = np.arange(len(repeated)) % 2
+    with pytest.raises(
+        InvalidDataError, match=r"never divided, and the number of different combinations is only 1: declare"
+    ):
+        prepare(settings_for(repeated, tmp_path, split=Split.SHUFFLED))
+
+
 def test_a_split_by_time_without_declared_dates_says_what_to_declare(dated: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r'declare its column as "date_column" in .*features\.json'):
         prepare(settings_for(dated.drop(columns="granted"), tmp_path))

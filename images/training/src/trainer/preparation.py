@@ -24,6 +24,9 @@ from trainer.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+# With more rows to each content, the split has few contents to choose from.
+_ROWS_PER_CONTENT = 10
+
 
 @dataclass(frozen=True)
 class TrainingInputs:
@@ -106,10 +109,8 @@ def prepare(settings: Settings) -> TrainingInputs:
     for name, part in (("training", training), ("test", test)):
         if not part.has_both_outcomes:
             weighted = " with a weight above 0" if full.weight_column else ""
-            problem = Problem(
-                full.target.column, f"all {name} rows{weighted} have the same outcome; more rows are required"
-            )
-            raise InvalidDataError(table.source, len(frame), (problem,))
+            message = f"all {name} rows{weighted} have the same outcome; {_what_would_help(frame, full, settings)}"
+            raise InvalidDataError(table.source, len(frame), (Problem(full.target.column, message),))
     hyperparameters = settings.hyperparameters.for_rows(len(training))
     inputs = TrainingInputs(
         declaration=declaration,
@@ -126,6 +127,16 @@ def prepare(settings: Settings) -> TrainingInputs:
     )
     _log(inputs, missing_shares(full, frame))
     return inputs
+
+
+def _what_would_help(frame: pd.DataFrame, declaration: FeatureDeclaration, settings: Settings) -> str:
+    different = len(frame.drop_duplicates(list(declaration.names)))
+    if settings.split is Split.SHUFFLED and different < len(frame) / _ROWS_PER_CONTENT:
+        return (
+            "rows with the same values of all features are never divided, and the number of different combinations is "
+            f"only {different}: declare more features, or choose another --split-seed"
+        )
+    return "more rows are required"
 
 
 def _log(inputs: TrainingInputs, missing: dict[str, float]) -> None:

@@ -15,6 +15,7 @@ MISSING = ("", "NA", "N/A", "NaN", "null", "NULL", "None", "-", "?", ".")
 TRUE = frozenset({"true", "t", "yes", "y", "1"})
 FALSE = frozenset({"false", "f", "no", "n", "0"})
 
+_MINUS = "\u2212"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 # Groups of three digits, separated by a comma, point, apostrophe, or one of the spaces.
 _GROUPED = re.compile(r"([+-]?)(?:[$\u20ac\u00a3]\s?)?(\d{1,3}(?:([,.'\u2019 \u00a0\u202f])\d{3})(?:\3\d{3})*)(\D\d*)?")
@@ -26,8 +27,8 @@ _INTEGER_AS_FLOAT = re.compile(r"(-?\d+)\.0+", re.ASCII)
 
 
 def number(text: str, decimal: str = ".") -> float:
-    """Return the number that a text is, or NaN."""
-    text = text.strip()
+    """Return the number that a text is, or NaN. The minus sign of typesetters is one, too."""
+    text = text.strip().replace(_MINUS, "-")
     if decimal == ",":
         # A point would separate groups of digits, which only `thousands` allows.
         text = text.translate({ord(","): ".", ord("."): "x"})
@@ -40,8 +41,11 @@ def percent(text: str, decimal: str = ".") -> float:
 
 
 def thousands(text: str, decimal: str = ".") -> float:
-    """Return 1234.5 for "1,234.5", "$1,234.50", "1'234.5" and "1234.5", or NaN."""
-    text = text.strip()
+    """Return 1234.5 for "1,234.5", "$1,234.50", "1'234.5" and "1234.5", -1234 for "(1,234)", or NaN."""
+    text = text.strip().replace(_MINUS, "-")
+    if text.startswith("(") and text.endswith(")"):
+        inside = thousands(text[1:-1], decimal)
+        return -inside if inside >= 0 else math.nan
     grouped = _GROUPED.fullmatch(text)
     if grouped and grouped[3] != decimal:
         text = f"{grouped[1]}{grouped[2].replace(grouped[3], '')}{grouped[4] or ''}"

@@ -39,6 +39,10 @@ class CsvFile:
             return found, not file.read(1)
 
 
+class OtherEncodingError(ValueError):
+    """A file that was taken for UTF-8 is not; the message says where, and what it may be."""
+
+
 class _QuoteCounter(io.RawIOBase):
     """A file that counts the quotes passing by: an odd number means that one was never closed."""
 
@@ -166,7 +170,7 @@ def _refuse_other_bytes(file: CsvFile) -> None:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
                 byte = line[error.start]
-                raise ValueError(
+                raise OtherEncodingError(
                     f"not UTF-8: byte 0x{byte:02X} in line {number}; if it is Latin-1, as western programs on Windows "
                     'write it, declare "file": {"encoding": "cp1252"} in the feature declaration'
                 ) from error

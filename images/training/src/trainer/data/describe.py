@@ -16,10 +16,12 @@ from trainer.data import cells, names
 from trainer.data.declaration import LARGEST_NUMBER, FeatureDeclaration, Parse
 from trainer.data.fields import RESERVED_NAMES
 from trainer.data.file_format import FileFormat
-from trainer.data.reading import read_as_text
+from trainer.data.reading import Undeclared, read_as_text
 from trainer.errors import BadInputError
 
 _MAXIMUM_CATEGORIES = 100
+_SHOWN = 5
+_WITH_DECIMALS = (None, Parse.PERCENT, Parse.THOUSANDS)
 _RARE_ROWS = 20
 _LEAK_AUC = 0.98
 _DATE_FORMATS = ("", "%b-%Y", "%d.%m.%Y", "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d-%b-%Y", "%Y%m%d")
@@ -39,6 +41,7 @@ class Column:
         numbers: The distinct values as numbers, if all are.
         parse: How text became those numbers.
         date_format: strptime's format, if they are dates.
+        wrong: The texts that keep a column from being numeric, if most are numbers.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Column:
     numbers: npt.NDArray[np.float64] | None = field(default=None, repr=False)
     parse: Parse | None = None
     date_format: str = ""
+    wrong: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,13 @@ def describe(source: str, *, target: str = "", scratch: Path) -> Proposal:
     Raises:
         BadInputError: The file cannot be read, or its outcome cannot be told.
     """
-    file, frame = _read(source, scratch)
+    found = _read(source, scratch)
+    file, frame = found.file, found.frame
     columns = [_column(frame[name], file) for name in frame.columns]
     outcome, target_warnings = _target(columns, target, source)
     defaulted = _defaulted(frame[outcome["column"]], outcome)
-    warnings = [*_file_warnings(file), *target_warnings]
+    left_out = (f"{name}: left out: it holds {kind}, not single values" for name, kind in found.skipped.items())
+    warnings = [*_file_warnings(file), *target_warnings, *left_out]
     features: list[dict[str, Any]] = []
     id_column = None
     for column in columns:
@@ -103,8 +109,9 @@ def describe(source: str, *, target: str = "", scratch: Path) -> Proposal:
     return Proposal(declaration, tuple(warnings))
 
 
-def _read(source: str, scratch: Path) -> tuple[FileFormat, pd.DataFrame]:
-    file, delimiter, frame = read_as_text(source, scratch=scratch)
+def _read(source: str, scratch: Path) -> Undeclared:
+    found = read_as_text(source, scratch=scratch)
+    delimiter, frame = found.delimiter, found.frame
     changes: dict[str, object] = {}
     if delimiter not in {"", ","} and _has_decimal_commas(frame):
         changes["decimal"] = ","
@@ -114,16 +121,17 @@ def _read(source: str, scratch: Path) -> tuple[FileFormat, pd.DataFrame]:
     if delimiter and padded:
         changes["trim"] = True
         frame = frame.rename(columns=str.strip)
-    return file.model_copy(update=changes), frame
+    return replace(found, file=found.file.model_copy(update=changes), frame=frame)
 
 
 def _has_decimal_commas(frame: pd.DataFrame) -> bool:
-    for name in frame.columns:
-        texts = list(frame[name].cat.categories)
-        as_points, as_commas = cells.numbers(texts, None), cells.numbers(texts, None, decimal=",")
-        if texts and np.isnan(as_points).any() and not np.isnan(as_commas).any():
-            return True
-    return False
+    """Say whether some column is only of numbers if commas are decimal commas."""
+
+    def numeric(texts: Sequence[str], decimal: str) -> bool:
+        return any(not np.isnan(cells.numbers(texts, parse, decimal=decimal)).any() for parse in _WITH_DECIMALS)
+
+    columns = (list(frame[name].cat.categories) for name in frame.columns)
+    return any(texts and not numeric(texts, ".") and numeric(texts, ",") for texts in columns)
 
 
 def _column(values: pd.Series, file: FileFormat) -> Column:
@@ -144,10 +152,15 @@ def _column(values: pd.Series, file: FileFormat) -> Column:
     for form in _DATE_FORMATS:
         if texts and cells.dates(texts, form).notna().all():
             return replace(column, parse=Parse.DATE, date_format=form)
+    wrong = np.isnan(cells.numbers(texts, Parse.THOUSANDS, decimal=file.decimal))
+    if 0 < wrong.sum() <= len(texts) / 2:
+        return replace(column, wrong=tuple(text for text, is_wrong in zip(texts, wrong, strict=True) if is_wrong))
     return column
 
 
 def _file_warnings(file: FileFormat) -> Iterator[str]:
+    if file.encoding:
+        yield f"the file is not UTF-8: it is read as {file.encoding}; check names and texts with accents"
     if file.columns:
         yield "the file has no header: give the columns in `file.columns`, and the features, their real names"
     if file.decimal == ",":
@@ -219,6 +232,9 @@ def _unusable(column: Column, values: pd.Series, defaulted: npt.NDArray[np.float
     if _is_identifier(column):
         return "it is an identifier"
     if column.numbers is None and column.parse is None and len(column.texts) > _MAXIMUM_CATEGORIES:
+        if column.wrong:
+            shown = ", ".join(column.wrong[:_SHOWN])
+            return f"most of its values are numbers, but not {shown}: correct these, or make them empty cells"
         return (
             f"it has {len(column.texts)} different texts; more than {_MAXIMUM_CATEGORIES} are no categories: group them"
         )

@@ -15,6 +15,7 @@ from trainer.data.file_format import FileFormat
 # In the order of preference, should two of them fit as well.
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_BYTES_LOOKED_AT = 10_000
 _ROWS_LOOKED_AT = 50
 _NAMES_SHOWN = 8
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?", re.ASCII)
@@ -78,6 +79,16 @@ def detect_layout(beginning: bytes, file: FileFormat, wanted: Collection[str], *
     if repeated and not looks_like_data(best.names):
         raise ValueError(f"duplicate column: {', '.join(repeated)}")
     return best
+
+
+def utf_16_without_mark(beginning: bytes) -> str:
+    """Return which UTF-16 bytes without a byte order mark are, by where its NULs are; "" for none."""
+    if beginning.startswith(_UTF_16):
+        return ""
+    first, second = (beginning[start:_BYTES_LOOKED_AT:2].count(0) for start in (0, 1))
+    if first == second:
+        return ""
+    return "utf-16-be" if first > second else "utf-16-le"
 
 
 def _with_delimiter(text: str, delimiter: str, encoding: str, file: FileFormat, *, whole: bool) -> Layout:

@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from trainer.data import sources
 from trainer.data.cells import MISSING
-from trainer.data.csv_file import TEXT, CsvFile, read_csv
+from trainer.data.csv_file import TEXT, CsvFile, OtherEncodingError, read_csv
 from trainer.data.declaration import FeatureDeclaration
 from trainer.data.file_format import FileFormat
 from trainer.data.file_kinds import BYTES_NEEDED, GZIP, PARQUET, refuse_other_kinds
-from trainer.data.layout import Layout, detect_layout, looks_like_data, near_name
+from trainer.data.layout import Layout, detect_layout, looks_like_data, near_name, utf_16_without_mark
 from trainer.data.problems import InvalidDataError, Problem
 from trainer.data.synthetic import generate
 from trainer.errors import BadInputError
@@ -28,6 +28,8 @@ from trainer.errors import BadInputError
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
+# Types of Parquet columns whose values are neither texts nor numbers nor dates.
+_NO_CELLS = (pa.types.is_nested, pa.types.is_duration, pa.types.is_binary, pa.types.is_large_binary)
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,29 @@ def read_table(
         return _read_file(path, source, declaration)
 
 
-def read_as_text(source: str, *, scratch: Path) -> tuple[FileFormat, str, pd.DataFrame]:
+@dataclass(frozen=True)
+class Undeclared:
+    """A file of which nothing is declared.
+
+    Attributes:
+        file: What had to be guessed to read it: the encoding, and names if it has no header.
+        delimiter: A CSV file's delimiter; "" for Parquet.
+        frame: The columns as pandas Categoricals; cells without a value are missing.
+        skipped: Columns of Parquet that hold neither texts nor numbers nor dates, with their types.
+    """
+
+    file: FileFormat
+    delimiter: str
+    frame: pd.DataFrame
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def read_as_text(source: str, *, scratch: Path) -> Undeclared:
     """Read all named columns of a file as text, whatever they hold; columns of a CSV file without a header get names.
 
     Args:
         source: A path or URL, as for `read_table`.
         scratch: Folder for the downloaded file, which is deleted after reading.
-
-    Returns:
-        The columns' names if the file has no header, a CSV file's delimiter ("" for Parquet), and the columns as pandas
-        Categoricals; cells without a value are missing.
 
     Raises:
         BadInputError: `source` cannot be read, or is neither CSV nor Parquet.
@@ -95,22 +110,34 @@ def read_as_text(source: str, *, scratch: Path) -> tuple[FileFormat, str, pd.Dat
             file, delimiter, table = FileFormat(), "", pq.read_table(path)
         else:
             refuse_other_kinds(beginning, source)
-            data = CsvFile(path, beginning.startswith(GZIP))
-            file, layout = _with_names(*data.beginning())
-            types = {name: TEXT for name in layout.names if name}
-            delimiter, table = layout.delimiter, read_csv(data, layout, types, decimal=file.decimal, source=source)
-        flat = [name for name in table.column_names if not pa.types.is_nested(table.column(name).type)]
-        text = {name: _text(name, table.column(name), frozenset()) for name in flat}
-        return file, delimiter, pd.DataFrame(text, copy=False)
+            file, delimiter, table = _read_undeclared_csv(CsvFile(path, beginning.startswith(GZIP)), source)
+        kinds = {name: table.column(name).type for name in table.column_names}
+        skipped = {name: str(kind) for name, kind in kinds.items() if any(holds(kind) for holds in _NO_CELLS)}
+        text = {name: _text(name, table.column(name), frozenset()) for name in kinds if name not in skipped}
+        return Undeclared(file, delimiter, pd.DataFrame(text, copy=False), skipped)
 
 
-def _with_names(beginning: bytes, whole: bool) -> tuple[FileFormat, Layout]:
-    file = FileFormat()
+def _read_undeclared_csv(data: CsvFile, source: str) -> tuple[FileFormat, str, pa.Table]:
+    """Read a file of which nothing is declared, so that its encoding has to be guessed as well."""
+    try:
+        return _read_in_encoding(data, utf_16_without_mark(data.beginning()[0]), source)
+    except OtherEncodingError as error:
+        try:
+            return _read_in_encoding(data, "cp1252", source)
+        except UnicodeDecodeError:
+            raise error from None
+
+
+def _read_in_encoding(data: CsvFile, encoding: str, source: str) -> tuple[FileFormat, str, pa.Table]:
+    beginning, whole = data.beginning()
+    file = FileFormat(encoding=encoding)
     layout = detect_layout(beginning, file, (), whole=whole)
     if looks_like_data(layout.names):
-        file = FileFormat(columns=tuple(f"column_{index + 1}" for index in range(len(layout.names))))
+        names = tuple(f"column_{index + 1}" for index in range(len(layout.names)))
+        file = file.model_copy(update={"columns": names})
         layout = detect_layout(beginning, file, (), whole=whole)
-    return file, layout
+    types = {name: TEXT for name in layout.names if name}
+    return file, layout.delimiter, read_csv(data, layout, types, decimal=file.decimal, source=source)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,25 @@ from trainer.data.declaration import BUILT_IN_DECLARATION
 from trainer.pipeline import run
 
 
-def train_version(folder: Path, loans: pd.DataFrame, changes: Mapping[str, Mapping[str, Any]]) -> Path:
+def train_version(
+    folder: Path,
+    loans: pd.DataFrame,
+    changes: Mapping[str, Mapping[str, Any]],
+    kinds: Collection[str] = ("numeric", "categorical"),
+) -> Path:
     """Train on loans with a changed built-in declaration, and return the folder of the registered version's files.
 
     Args:
         folder: Empty; data, registry and files are kept there.
         loans: Has the built-in features.
         changes: Fields to set in the declaration, by feature.
+        kinds: The kinds of features to keep.
     """
     loans.to_csv(folder / "loans.csv", index=False)
     document = json.loads(BUILT_IN_DECLARATION.read_text("utf-8"))
-    document["features"] = [{**feature, **changes.get(feature["name"], {})} for feature in document["features"]]
+    document["features"] = [
+        {**feature, **changes.get(feature["name"], {})} for feature in document["features"] if feature["kind"] in kinds
+    ]
     (folder / "features.json").write_text(json.dumps(document))
     tracking = f"sqlite:///{folder}/mlflow.db"
     settings = replace(

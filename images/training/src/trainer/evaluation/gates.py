@@ -251,8 +251,10 @@ def edge_cases(declaration: FeatureDeclaration, rows: Floats, positions: Integer
     rng = np.random.default_rng(0)
     random_numbers = rng.uniform(low, high, (_RANDOM_EDGE_ROWS, len(low))).astype(np.float32)
     hidden = (rng.random(random_numbers.shape) < _HIDDEN_SHARE) & np.array(inputs.missing, dtype=bool)
-    random_positions = [rng.choice(column.codes, _RANDOM_EDGE_ROWS) for column in inputs.categories]
+    random_positions = np.empty((_RANDOM_EDGE_ROWS, len(inputs.categories)), dtype=np.int64)
+    for index, column in enumerate(inputs.categories):
+        random_positions[:, index] = rng.choice(column.codes, _RANDOM_EDGE_ROWS)
     return (
         np.concatenate([np.stack(numbers), np.where(hidden, np.nan, random_numbers)]).astype(np.float32),
-        np.concatenate([np.stack(categories), np.reshape(random_positions, (-1, _RANDOM_EDGE_ROWS)).T], dtype=np.int64),
+        np.concatenate([np.stack(categories), random_positions], dtype=np.int64),
     )

@@ -236,8 +236,8 @@ def _unusable(column: Column, values: pd.Series, defaulted: npt.NDArray[np.float
             shown = ", ".join(column.wrong[:_SHOWN])
             return f"most of its values are numbers, but not {shown}: correct these, or make them empty cells"
         return (
-            f"it has {len(column.texts)} different texts; more than {_MAXIMUM_CATEGORIES} are no categories: group them, "
-            'or declare it with "other"'
+            f"it has {len(column.texts)} different texts; more than {_MAXIMUM_CATEGORIES} are no categories: group "
+            'them, or declare it with "other"'
         )
     return _later(column, values, defaulted)
 

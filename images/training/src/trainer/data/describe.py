@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from trainer.data import cells, names
 from trainer.data.declaration import LARGEST_NUMBER, FeatureDeclaration, Parse
-from trainer.data.fields import RESERVED_NAMES
+from trainer.data.fields import RESERVED_NAMES, UNREADABLE_IN_KEYS
 from trainer.data.file_format import FileFormat
 from trainer.data.reading import Undeclared, read_as_text
 from trainer.errors import BadInputError
@@ -247,6 +247,8 @@ def _unusable_by_name(column: Column) -> str | None:
         return "the service keeps this name for itself"
     if not column.name.isprintable():
         return "its name has control characters: rename it"
+    if UNREADABLE_IN_KEYS.intersection(column.name):
+        return "its name has quotation marks or backslashes, which the service cannot read in keys: rename it"
     if column.numbers is not None and names.suggests_weight(column.name):
         return 'by its name it says how many loans a row stands for: if so, declare it as "weight_column"'
     return None

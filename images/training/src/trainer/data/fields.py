@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 # Beside the features, an application may hold this field; the service keeps the name for itself.
 RESERVED_NAMES = frozenset({"applicant_id"})
+# The service compares an application's keys as they are written, and these are written escaped.
+UNREADABLE_IN_KEYS = frozenset('"\\')
 # Regulation B, 12 CFR 1002.9(b)(2): that an applicant failed to reach a score, or a creditor's standards, is no reason.
 _NO_REASON = re.compile(
     r"\b(scor(?:e[ds]?|ing)|scorecards?|probability of default|internal (?:standards?|polic(?:y|ies)|criteria))\b",
@@ -35,7 +37,7 @@ def _usable_as_name(name: str) -> str:
         )
     if not name.isprintable():
         raise ValueError(f"{name!r}: a name must not contain control characters")
-    if '"' in name or "\\" in name:
+    if UNREADABLE_IN_KEYS.intersection(name):
         raise ValueError(
             f"{name}: a name must not contain quotation marks or backslashes, which the service cannot read in an "
             "application's keys; rename the column"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import mlflow
@@ -30,15 +32,16 @@ async def test_features_of_one_kind_train_and_score_in_every_protocol(kind: str,
     model = load_model(files, Identity("credit-risk", "7", "run", {}, {}))
     names = [feature.name for feature in model.contract.features]
     loans = generate(20, seed=9)[names]
+    rows: list[dict[str, Any]] = json.loads(loans.to_json(orient="records"))
     expected = np.ravel(mlflow.pyfunc.load_model(str(files)).predict(loans))
     assert len(set(expected)) > 5
     app = create_app(Settings(), ModelSlot(model), Metrics())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://scoring") as client:
         for protocol in PROTOCOLS:
-            form = sample(protocol, loans.to_dict("records"))
+            form = sample(protocol, rows)
             headers = {"Content-Type": form.media_type, **form.headers}
             answer = await client.post(form.path, content=form.body, headers=headers)
             found = probabilities(protocol, answer)
             assert found == pytest.approx(expected[: len(found)].tolist(), abs=1e-6), protocol
-        explained = await client.post("/v1/score?reasons=4", json=loans.to_dict("records")[0])
+        explained = await client.post("/v1/score?reasons=4", json=rows[0])
         assert explained.status_code == 200

@@ -20,6 +20,7 @@ from scorer.canary.breaker import FAILURES_TO_OPEN
 from scorer.canary.client import FORWARDED
 from scorer.canary.route import CanaryRoute, Route
 from scorer.canary.router import Router
+from scorer.decision_log.origin import Origin
 from scorer.problems import Problem
 
 NOW = 1_800_000_000.0
@@ -30,8 +31,12 @@ Routed = tuple[Router, CanaryRoute, CollectorRegistry]
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-async def champion() -> Score:
+async def champion(_: Origin) -> Score:
     return CHAMPION
+
+
+def origin(applicant: str | None = "a", request_id: str = "r") -> Origin:
+    return Origin(request_id, "score", 0.0, applicant_id=applicant)
 
 
 @asynccontextmanager
@@ -75,7 +80,7 @@ async def test_the_canarys_share_gets_the_canarys_answer_byte_for_byte() -> None
         return await good(request)
 
     async with canary_that(note) as url, router_to(url) as (router, route, registry):
-        assert await router.answer(route, "a", "r", b"{}", champion) == msgspec.json.encode(CANARY)
+        assert await router.answer(route, origin(), b"{}", champion) == msgspec.json.encode(CANARY)
         assert headers == ["stable-pod"]
         assert outcomes(registry, "canary", "2", "ok") == 1
 
@@ -83,7 +88,7 @@ async def test_the_canarys_share_gets_the_canarys_answer_byte_for_byte() -> None
 async def test_everyone_else_is_answered_by_the_champion_and_counted_for_it() -> None:
     async with router_to("http://127.0.0.1:9", weight=1) as (router, route, registry):
         outside = next(f"a{n}" for n in range(1000) if not route.includes(f"a{n}", "credit-risk", NOW))
-        assert await router.answer(route, outside, "r", b"{}", champion) == CHAMPION
+        assert await router.answer(route, origin(outside), b"{}", champion) == CHAMPION
         assert outcomes(registry, "stable", "1", "ok") == 1
 
 
@@ -92,11 +97,11 @@ async def test_the_key_is_the_header_or_else_the_bodys_applicant_or_else_the_req
         inside = next(f"a{n}" for n in range(1000) if route.includes(f"a{n}", "credit-risk", NOW))
         outside = next(f"a{n}" for n in range(1000) if not route.includes(f"a{n}", "credit-risk", NOW))
         body = json.dumps({"applicant_id": inside}).encode()
-        await router.answer(route, outside, inside, body, champion)
+        await router.answer(route, origin(outside, inside), body, champion)
         assert outcomes(registry, "canary", "2", "unreachable") == 0
-        await router.answer(route, None, outside, body, champion)
+        await router.answer(route, origin(None, outside), body, champion)
         assert outcomes(registry, "canary", "2", "unreachable") == 1
-        await router.answer(route, None, inside, b"{}", champion)
+        await router.answer(route, origin(None, inside), b"{}", champion)
         assert outcomes(registry, "canary", "2", "unreachable") == 2
 
 
@@ -128,24 +133,24 @@ async def is_another_version(_: web.Request) -> web.Response:
 )  # fmt: skip
 async def test_a_failing_canary_costs_the_client_nothing_and_counts_against_it(handler: Handler, outcome: str) -> None:
     async with canary_that(handler) as url, router_to(url) as (router, route, registry):
-        assert await router.answer(route, "a", "r", b"{}", champion) == CHAMPION
+        assert await router.answer(route, origin(), b"{}", champion) == CHAMPION
         assert outcomes(registry, "canary", "2", outcome) == 1
 
 
 async def test_a_request_that_the_champion_refuses_too_does_not_count_against_the_canary() -> None:
-    async def refusing() -> Score:
+    async def refusing(_: Origin) -> Score:
         raise Problem(422, "wrong")
 
     async with canary_that(refuses) as url, router_to(url) as (router, route, registry):
         with pytest.raises(Problem):
-            await router.answer(route, "a", "r", b"{}", refusing)
+            await router.answer(route, origin(), b"{}", refusing)
         assert outcomes(registry, "canary", "2", "refused") == 0
 
 
 async def test_a_canary_that_keeps_failing_is_skipped_for_a_moment() -> None:
     async with router_to("http://127.0.0.1:9") as (router, route, registry):
         for _ in range(FAILURES_TO_OPEN + 3):
-            assert await router.answer(route, "a", "r", b"{}", champion) == CHAMPION
+            assert await router.answer(route, origin(), b"{}", champion) == CHAMPION
         assert outcomes(registry, "canary", "2", "unreachable") == FAILURES_TO_OPEN
         assert outcomes(registry, "canary", "2", "skipped") == 3
         labels = {"arm": "canary", "version": "2"}
@@ -155,7 +160,7 @@ async def test_a_canary_that_keeps_failing_is_skipped_for_a_moment() -> None:
 async def test_a_shadow_answer_reaches_no_client_and_is_compared() -> None:
     async with canary_that(good) as url, router_to(url, mode="shadow") as (router, route, registry):
         shadowing = asyncio.create_task(router.run_shadow_workers())
-        assert await router.answer(route, "a", "r", b"{}", champion) == CHAMPION
+        assert await router.answer(route, origin(), b"{}", champion) == CHAMPION
         labels = {"version": "2", "agreement": "different"}
         async with asyncio.timeout(5):
             while not registry.get_sample_value("scorer_shadow_pairs_total", labels):
@@ -167,5 +172,5 @@ async def test_a_shadow_answer_reaches_no_client_and_is_compared() -> None:
 async def test_copies_are_dropped_and_counted_if_the_queue_is_full() -> None:
     async with router_to("http://127.0.0.1:9", mode="shadow") as (router, route, registry):
         for _ in range(300):
-            await router.answer(route, "a", "r", b"{}", champion)
+            await router.answer(route, origin(), b"{}", champion)
         assert registry.get_sample_value("scorer_shadow_dropped_total", {"version": "2"}) == 300 - 256

@@ -71,7 +71,7 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     """The answer to one application; reasons and audit only if the request asked for reasons.
 
     A grade only if the model has a master scale.
-    Warnings only if there are any and the request did not turn them off.
+    Warnings only if there are any and the request did not turn them off. A decision id only if decisions are logged.
     """
 
     request_id: str
@@ -84,6 +84,9 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     reasons: tuple[Reason, ...] | UnsetType = UNSET
     audit: Audit | UnsetType = UNSET
     warnings: tuple[InputWarning, ...] | UnsetType = UNSET
+    decision_id: Annotated[
+        str | UnsetType, Meta(description="The decision's UUID in the decision log, if there is one")
+    ] = UNSET
 
 
 class RowScore(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from scorer.canary.router import Router
+from scorer.decision_log.log import DecisionLog
 from scorer.endpoints import batch, mlflow, open_inference, score
 from scorer.endpoints.ndjson import StreamLimits
 from scorer.endpoints.openapi import describe
@@ -55,6 +56,7 @@ def create_app(
     metrics: Metrics,
     router: Router | None = None,
     admission: Admission | None = None,
+    decisions: DecisionLog | None = None,
 ) -> App:
     """Return the public application: scoring, the model's description, and the documentation.
 
@@ -64,10 +66,11 @@ def create_app(
         metrics: Counts answers.
         router: Routes applications to a canary; without one, everything is answered here.
         admission: Access control; without it, all clients are admitted.
+        decisions: Keeps decisions; None if they are not to be logged.
     """
     scorecard = Scorecard(settings.base_points, settings.base_odds, settings.pdo)
     audit = AuditLog(sys.stdout.buffer) if settings.audit_log else None
-    context = ScoringContext(slot, scorecard, settings.pod_name, metrics, audit)
+    context = ScoringContext(slot, scorecard, settings.pod_name, metrics, audit, decisions)
     batches = BatchScorer(context)
     score_one = score.ScoreEndpoint(context, SingleScorer(context).score, router, settings.max_body_bytes)
     score_batch = batch.BatchEndpoint(context, batches, StreamLimits(settings.max_body_bytes, settings.max_batch_bytes))
@@ -94,12 +97,12 @@ def _published(app: App, settings: Settings) -> App:
     return RootPath(app, settings.root_path) if settings.root_path else app
 
 
-def create_management_app(slot: ModelSlot, metrics: Metrics) -> App:
+def create_management_app(slot: ModelSlot, metrics: Metrics, decisions: DecisionLog | None = None) -> App:
     """Return what the kubelet, Prometheus and the operator read, on a port of its own that no ingress leads to."""
     app = _Routes(
         title="Credit-risk scoring, management", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
-    _add_probes(app, slot)
+    _add_probes(app, slot, decisions)
     # Here too, so that the operator can read it without a key.
     _add_model(app, slot)
 
@@ -127,7 +130,7 @@ def _add_model(app: FastAPI, slot: ModelSlot) -> None:
         })  # fmt: skip
 
 
-def _add_probes(app: FastAPI, slot: ModelSlot) -> None:
+def _add_probes(app: FastAPI, slot: ModelSlot, decisions: DecisionLog | None) -> None:
     @app.get("/healthz", tags=["health"], summary="Whether the process answers")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
@@ -136,7 +139,9 @@ def _add_probes(app: FastAPI, slot: ModelSlot) -> None:
     async def readyz() -> dict[str, str]:
         if reason := slot.not_ready:
             raise Problem(503, f"not ready: {reason}", code=slot.readiness)
-        return {"status": "ready", "code": slot.readiness}
+        # The pod stays ready: without ready pods, clients would not even learn why they get no answer.
+        detail = {"detail": decisions.problem} if decisions and decisions.problem else {}
+        return {"status": "ready", "code": slot.readiness, **detail}
 
 
 def _json(document: object) -> Response:

@@ -24,7 +24,7 @@ class ProblemDocument(msgspec.Struct, frozen=True):
     title: str
     status: int
     detail: str
-    code: Annotated[str | UnsetType, Meta(description="On /readyz only: a readiness code")] = UNSET
+    code: Annotated[str | UnsetType, Meta(description="On /readyz a readiness code; or decision-not-logged")] = UNSET
     error: Annotated[str | UnsetType, Meta(description="The detail again, under /v2 only")] = UNSET
     errors: tuple[FieldProblem, ...] | UnsetType = UNSET
 

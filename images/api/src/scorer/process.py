@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Iterator
 
@@ -20,6 +21,9 @@ from scorer.auth.api_keys import ApiKeys
 from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.route import read_route, watch_route
 from scorer.canary.router import Router
+from scorer.decision_log.log import DecisionLog
+from scorer.decision_log.metrics import LogMetrics
+from scorer.decision_log.writer import SegmentWriter
 from scorer.http.connection_limits import ConnectionLimits, Limits
 from scorer.http.limited_protocol import limited_protocol
 from scorer.metrics import Metrics
@@ -63,14 +67,16 @@ async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish."""
     slot, metrics = ModelSlot(), Metrics()
     settings = _with_stable_version(settings)
-    management = _server(create_management_app(slot, metrics), settings, settings.management_port)
+    decisions = _decision_log(settings, metrics)
+    management = _server(create_management_app(slot, metrics, decisions), settings, settings.management_port)
 
     timeout = aiohttp.ClientTimeout(total=settings.registry_timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         router = Router(session, ArmMetrics(metrics.registry), settings.pod_name)
         limits = ConnectionLimits(Limits.of(settings), metrics.load)
         access, refresh_access = _access_control(settings, session, metrics)
-        public = _server(create_app(settings, slot, metrics, router, access), settings, settings.port, limits)
+        app = create_app(settings, slot, metrics, router, access, decisions)
+        public = _server(app, settings, settings.port, limits)
         management_task = asyncio.create_task(management.serve())
         background = [
             asyncio.ensure_future(task)
@@ -83,7 +89,12 @@ async def serve(settings: Settings) -> None:
                 _drain_when_asked(settings, slot, limits, public),
             )
         ]
+        if decisions:
+            decisions.start()
         await public.serve()
+        if decisions:
+            # What was answered until now is written, while /metrics still tells what could not be.
+            await decisions.close()
         management.should_exit = True
         await management_task
         for task in background:
@@ -118,6 +129,14 @@ def _access_control(
             settings.oidc_refresh_seconds
         )
     return None, asyncio.sleep(0)
+
+
+def _decision_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
+    if settings.decision_log == "off":
+        return None
+    pod = settings.pod_name or socket.gethostname()
+    writer = SegmentWriter(settings.decision_log_dir, pod, settings.decision_log_max_bytes)
+    return DecisionLog(writer, settings.decision_log, LogMetrics(metrics.registry))
 
 
 def _with_stable_version(settings: Settings) -> Settings:

@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     oidc_refresh_seconds: float = Field(default=900.0, gt=0)
     # Whether each answer is logged as a line of JSON on stdout.
     audit_log: bool = False
+    # Whether each decision becomes a record: log never lets an answer wait for it; require answers once it is on disk.
+    decision_log: Literal["off", "log", "require"] = "off"
+    # Has a folder for each pod, with the pod's segments.
+    decision_log_dir: Path = Path("/var/lib/decisions")
+    # All segments of this pod together: an hour at 500 decisions per second needs a third of the default.
+    decision_log_max_bytes: int = Field(default=1_073_741_824, ge=16_777_216)
     max_body_bytes: int = Field(default=65536, ge=1024)
     # 10,000 rows as JSON records are 3.3 MB.
     max_batch_bytes: int = Field(default=8_388_608, ge=1024)

@@ -68,11 +68,11 @@ class ApplicationDecoder:
         """
         return self.read(body)[:2]
 
-    def read(self, body: bytes) -> tuple[FloatRows, CodeRows, bool]:
-        """Return an application's row, and whether it is usual: complete, and like the rows of training.
+    def read(self, body: bytes) -> tuple[FloatRows, CodeRows, bool, str | None]:
+        """Return an application's row, whether it is usual (complete, and like the rows of training), and whose it is.
 
         Returns:
-            float32 [1, numeric features] and int64 [1, categorical features], and the answer.
+            float32 [1, numeric features] and int64 [1, categorical features], the answer, and the applicant's id.
 
         Raises:
             Problem: 400 if the body is not a JSON object or a field appears twice; 422 if fields are invalid, each
@@ -83,18 +83,18 @@ class ApplicationDecoder:
             keys = self._end + (row[self._end] is not None)
             twice = duplicate_key(body, keys + _count_present(row[self._end + 1 :]) if self._ignores else keys)
         except BAD_JSON:
-            return *self._read_unusual(body), False
+            return self._read_unusual(body)
         if twice is not None:
             raise appears_twice(twice)
         for column, reader in self._inner:
             if reader.read(row[column]) != row[column]:
-                return *self._read_unusual(body), False
+                return self._read_unusual(body)
         numbers = self._pack_numbers(*row[: self._first_code])
         codes = self._pack_codes(*map(dict.__getitem__, self._codes, row[self._first_code : self._end]))
         # Packing bytes is several times faster than building one-row arrays from numbers.
-        return np.frombuffer(numbers, np.float32)[None], np.frombuffer(codes, np.int64)[None], True
+        return np.frombuffer(numbers, np.float32)[None], np.frombuffer(codes, np.int64)[None], True, row[self._end]
 
-    def _read_unusual(self, body: bytes) -> tuple[FloatRows, CodeRows]:
+    def _read_unusual(self, body: bytes) -> tuple[FloatRows, CodeRows, bool, str | None]:
         if self._all_are_usual:
             raise self._explain(body) from None
         try:
@@ -108,10 +108,10 @@ class ApplicationDecoder:
         if None in read:
             raise self._explain(body)
         numbers, codes = self._pack_numbers(*read[: self._first_code]), self._pack_codes(*read[self._first_code :])
-        return np.frombuffer(numbers, np.float32)[None], np.frombuffer(codes, np.int64)[None]
+        return np.frombuffer(numbers, np.float32)[None], np.frombuffer(codes, np.int64)[None], False, row[self._end]
 
     def decode_many(self, body: bytes) -> list[tuple[Any, ...]]:
-        """Return the values of each application in a JSON array: numbers first, then categories, then optional fields.
+        """Return the values of each application in a JSON array: numbers first, then categories, then applicant_id.
 
         Values are as they were sent, unset where a field that may be missing is absent. Those of a contract under which
         nothing may be unusual are valid.

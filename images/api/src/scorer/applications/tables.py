@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from scorer.applications.applicants import ApplicantIds, joined_ids, read_applicant_ids
 from scorer.applications.features import readers_of
 from scorer.applications.json_bodies import BAD_JSON, read_json
 from scorer.applications.rows import MAX_ROWS, CodeRows, Column, FloatRows
@@ -30,11 +31,13 @@ class Rows:
         numeric: float32 [N, numeric features].
         codes: int64 [N, categorical features].
         problems: What is wrong, by row; the values of such a row are meaningless.
+        applicant_ids: The applicants' ids, N of them; None if no row has one.
     """
 
     numeric: FloatRows
     codes: CodeRows
     problems: Mapping[int, Problem] = field(default_factory=dict)
+    applicant_ids: ApplicantIds | None = None
 
     def __len__(self) -> int:
         """Return N."""
@@ -44,12 +47,16 @@ class Rows:
 class Decoder(Protocol):
     """What a table needs of the decoder of single applications."""
 
-    def decode(self, body: bytes) -> tuple[FloatRows, CodeRows]:
-        """Return an application's row, or raise the Problem that says what is wrong with it."""
+    def read(self, body: bytes) -> tuple[FloatRows, CodeRows, bool, str | None]:
+        """Return an application's row, whether it is usual, and its applicant's id.
+
+        Raises:
+            Problem: If it is invalid.
+        """
         ...
 
     def decode_many(self, body: bytes) -> list[tuple[Any, ...]]:
-        """Return the values of each application in a JSON array, in the order of the model's columns."""
+        """Return the values of each application in a JSON array: of the model's columns, then its applicant's id."""
         ...
 
     def problem_of(self, document: dict[str, Any]) -> Problem:
@@ -86,15 +93,20 @@ class TableReader:
             rows = self._decoder.decode_many(b"[" + b",".join(records) + b"]")
         except BAD_JSON:
             return self.from_lines(records)
-        columns = list(zip(*rows, strict=True)) or [()] * len(self._readers)
-        return self._encode(columns, len(rows), lambda row: self._decoder.problem_of(read_json(bytes(records[row]))))
+        columns = list(zip(*rows, strict=True)) or [()] * (len(self._readers) + 1)
+        ids = read_applicant_ids(columns[len(self._readers)], len(rows))
+        return self._encode(
+            columns, len(rows), ids, lambda row: self._decoder.problem_of(read_json(bytes(records[row])))
+        )
 
     def from_lines(self, lines: Sequence[bytes | msgspec.Raw]) -> Rows:
         """Encode applications that are each a JSON document of its own."""
         good, problems = [], {}
+        ids: list[str | None] = [None] * len(lines)
         for index, line in enumerate(lines):
             try:
-                good.append(self._decoder.decode(bytes(line)))
+                numeric, codes, _, ids[index] = self._decoder.read(bytes(line))
+                good.append((numeric, codes))
             except Problem as problem:
                 problems[index] = problem
         rows = self._blank(len(lines))
@@ -102,7 +114,7 @@ class TableReader:
         if good:
             rows.numeric[fine] = np.concatenate([numeric for numeric, _ in good])
             rows.codes[fine] = np.concatenate([codes for _, codes in good])
-        return Rows(rows.numeric, rows.codes, problems)
+        return Rows(rows.numeric, rows.codes, problems, read_applicant_ids(ids, len(lines)))
 
     def from_records(self, records: Sequence[Any], *, lenient: bool = False) -> Rows:
         """Encode decoded JSON objects, as `from_columns` encodes columns.
@@ -134,9 +146,16 @@ class TableReader:
         self._check_names(columns, lenient=lenient)
         count = self._count(columns)
         found = [columns.get(reader.feature.name) for reader in self._readers]
-        return self._encode(found, count, lambda row: self._explain(columns, row))
+        ids = read_applicant_ids(columns.get(APPLICANT_ID), count)
+        return self._encode(found, count, ids, lambda row: self._explain(columns, row))
 
-    def _encode(self, columns: Sequence[Column | None], count: int, explain: Callable[[int], Problem]) -> Rows:
+    def _encode(
+        self,
+        columns: Sequence[Column | None],
+        count: int,
+        applicant_ids: ApplicantIds | None,
+        explain: Callable[[int], Problem],
+    ) -> Rows:
         """Encode columns in the order of the model's inputs; of one that is None, all values are missing."""
         rows, width = self._blank(count), len(self._contract.numeric)
         bad = np.zeros(count, dtype=bool)
@@ -147,7 +166,8 @@ class TableReader:
                 # Any value will do, as long as the network can read it.
                 encoded, bad = np.where(refused, 0, encoded), bad | refused
             target[:] = encoded
-        return Rows(rows.numeric, rows.codes, {int(row): explain(int(row)) for row in np.flatnonzero(bad)})
+        problems = {int(row): explain(int(row)) for row in np.flatnonzero(bad)}
+        return Rows(rows.numeric, rows.codes, problems, applicant_ids)
 
     def _blank(self, count: int) -> Rows:
         numeric, categorical = len(self._contract.numeric), len(self._contract.categorical)
@@ -193,7 +213,7 @@ def _joined(parts: Sequence[Rows]) -> Rows:
         problems.update({start + row: problem for row, problem in part.problems.items()})
         start += len(part)
     numeric, codes = (np.concatenate(arrays) for arrays in zip(*((p.numeric, p.codes) for p in parts), strict=True))
-    return Rows(numeric, codes, problems)
+    return Rows(numeric, codes, problems, joined_ids([(part.applicant_ids, len(part)) for part in parts]))
 
 
 def check_row_count(count: int) -> None:

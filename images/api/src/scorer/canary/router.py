@@ -14,11 +14,11 @@ from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.client import CanaryAnswer, CanaryClient
 from scorer.canary.route import CanaryRoute, Route
 from scorer.canary.shadow import ShadowQueue
+from scorer.decision_log.origin import Origin
 from scorer.problems import Problem
 
-APPLICANT = "x-applicant-id"
 # Scores a request in this pod.
-Champion = Callable[[], Awaitable[Score]]
+Champion = Callable[[Origin], Awaitable[Score]]
 
 
 class _Applicant(msgspec.Struct):
@@ -50,8 +50,7 @@ class Router:
     async def answer(
         self,
         canary: CanaryRoute,
-        applicant: str | None,
-        request_id: str,
+        origin: Origin,
         body: bytes,
         champion: Champion,
         query: str = "",
@@ -60,8 +59,7 @@ class Router:
 
         Args:
             canary: The canary's part of the route.
-            applicant: The X-Applicant-Id header, if any.
-            request_id: The request's id.
+            origin: Where the request came from.
             body: The request's body.
             champion: Scores the request in this pod.
             query: The request's query string, passed on to the canary.
@@ -69,29 +67,30 @@ class Router:
         Raises:
             Problem: If the champion refuses the request too.
         """
-        chosen = canary.includes(applicant or _applicant_in(body) or request_id, self._salt, time.time())
+        key = origin.applicant_id or _applicant_in(body) or origin.request_id
+        chosen = canary.includes(key, self._salt, time.time())
         if not chosen:
-            score, seconds = await _timed(champion)
+            score, seconds = await _timed(champion, origin)
             if canary.mode == "live" and score.model.version != canary.version:
                 self._metrics.answered("stable", score.model.version, score, seconds)
             return score
         if canary.mode == "shadow":
-            score, seconds = await _timed(champion)
-            self._shadows.add(canary, body, score, seconds)
+            score, seconds = await _timed(champion, origin)
+            self._shadows.add(canary, origin, body, score, seconds)
             return score
-        answer = await self._client.score(canary, request_id, body, query)
+        answer = await self._client.score(canary, origin, body, query)
         if answer.score is not None:
             self._metrics.answered("canary", canary.version, answer.score, answer.seconds)
             return answer.body
-        return await self._fall_back(canary, answer, champion)
+        return await self._fall_back(canary, answer, champion, origin)
 
     async def run_shadow_workers(self) -> None:
         """Send shadow copies to the canary until cancelled."""
         await self._shadows.run_workers()
 
-    async def _fall_back(self, canary: CanaryRoute, answer: CanaryAnswer, champion: Champion) -> Score:
+    async def _fall_back(self, canary: CanaryRoute, answer: CanaryAnswer, champion: Champion, origin: Origin) -> Score:
         try:
-            score = await champion()
+            score = await champion(msgspec.structs.replace(origin, role="fall-back"))
         except Problem as problem:
             # If both refuse a request it is the client's fault, not the canary's.
             if problem.status >= 500 or answer.outcome != "refused":
@@ -108,6 +107,6 @@ def _applicant_in(body: bytes) -> str | None:
         return None
 
 
-async def _timed(champion: Champion) -> tuple[Score, float]:
+async def _timed(champion: Champion, origin: Origin) -> tuple[Score, float]:
     started = time.perf_counter()
-    return await champion(), time.perf_counter() - started
+    return await champion(origin), time.perf_counter() - started

@@ -9,6 +9,7 @@ from scorer.answers import Score
 from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.client import CanaryClient
 from scorer.canary.route import CanaryRoute
+from scorer.decision_log.origin import Origin
 from scorer.request_context import credentials
 
 QUEUE_LENGTH = 256
@@ -21,6 +22,7 @@ class ShadowCopy:
 
     Attributes:
         canary: The route when the request was answered.
+        origin: Where the request came from.
         body: The request's body.
         champion: The champion's answer.
         seconds: The time the champion took.
@@ -28,6 +30,7 @@ class ShadowCopy:
     """
 
     canary: CanaryRoute
+    origin: Origin
     body: bytes
     champion: Score
     seconds: float
@@ -42,10 +45,10 @@ class ShadowQueue:
         self._client, self._metrics = client, metrics
         self._copies: asyncio.Queue[ShadowCopy] = asyncio.Queue(QUEUE_LENGTH)
 
-    def add(self, canary: CanaryRoute, body: bytes, champion: Score, seconds: float) -> None:
+    def add(self, canary: CanaryRoute, origin: Origin, body: bytes, champion: Score, seconds: float) -> None:
         """Queue a copy of the current request, or drop and count it."""
         try:
-            self._copies.put_nowait(ShadowCopy(canary, body, champion, seconds, credentials.get({})))
+            self._copies.put_nowait(ShadowCopy(canary, origin, body, champion, seconds, credentials.get({})))
         except asyncio.QueueFull:
             self._metrics.dropped.labels(canary.version).inc()
 
@@ -63,7 +66,7 @@ class ShadowQueue:
 
     async def _compare(self, copy: ShadowCopy) -> None:
         metrics, champion, version = self._metrics, copy.champion, copy.canary.version
-        answer = await self._client.score(copy.canary, champion.request_id, copy.body)
+        answer = await self._client.score(copy.canary, copy.origin, copy.body, shadow=True)
         if answer.score is None:
             metrics.failed(version, answer.outcome, answer.seconds)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +21,7 @@ from scorer.applications.json_bodies import read_json
 from scorer.applications.rows import MAX_ROWS
 from scorer.applications.tables import Rows
 from scorer.contract import Contract
+from scorer.decision_log.origin import Origin
 from scorer.endpoints.ndjson import StreamLimits, stream_answers
 from scorer.endpoints.openapi import BINARY, Document, json_content, problems, reference
 from scorer.endpoints.query import describe_query, read_query
@@ -31,6 +33,7 @@ from scorer.http.asgi import (
     check_media_type,
     media_type,
     read_body,
+    request_id_header,
     send_answer,
 )
 from scorer.http.media_types import CSV, JSON, NDJSON, TABLES
@@ -41,8 +44,6 @@ from scorer.scoring.interface import BatchScoring, ScoredRows
 
 PATH = "/v1/score/batch"
 _TYPES = (JSON, NDJSON, CSV, *TABLES)
-# The label of this endpoint's rows in metrics and audit log.
-_LABEL = "batch"
 
 
 class BatchEndpoint:
@@ -65,34 +66,40 @@ class BatchEndpoint:
         headers = dict(scope["headers"])
         given = media_type(headers)
         check_media_type(given, _TYPES)
-        warn = read_query(scope["query_string"]).warnings
+        warn, request_id = read_query(scope["query_string"]).warnings, self._ids.of(headers)
         if given == NDJSON:
             self._context.slot.require()
-            await stream_answers(receive, send, partial(self._answer_lines, warn=warn), self._limits)
+            answer = partial(self._answer_lines, request_id=request_id, warn=warn)
+            await stream_answers(receive, send, answer, self._limits, [request_id_header(request_id)])
             return
-        body, request_id = await read_body(receive, self._limits.body), self._ids.of(headers)
+        body = await read_body(receive, self._limits.body)
+        origin = Origin(request_id, "batch", time.perf_counter())
         by_row = body[:64].lstrip(b" \t\r\n").startswith(b"[")
         if given in TABLES:
-            encoded = await self._answer_table(body, given, warn=warn)
+            encoded = await self._answer_table(body, given, origin, warn=warn)
         elif given == CSV:
             rows = await self._batches.score(
-                _LABEL, lambda model: model.tables.from_columns(csv_columns(body, model.contract))
+                origin, lambda model: model.tables.from_columns(csv_columns(body, model.contract))
             )
             encoded = await self._batches.run(lambda: _encode_csv(rows, warn=warn))
         else:
-            rows = await self._batches.score(_LABEL, lambda model: self._read(model, body, by_row=by_row))
+            rows = await self._batches.score(origin, lambda model: self._read(model, body, by_row=by_row))
             encoded = await self._batches.run(lambda: self._encode(rows, request_id, by_row=by_row, warn=warn))
-        await send_answer(send, encoded, content_type=(b"content-type", given.encode()))
+        content_type = (b"content-type", given.encode())
+        await send_answer(send, encoded, content_type=content_type, headers=[request_id_header(request_id)])
 
-    async def _answer_lines(self, lines: list[bytes], first_row: int, *, warn: bool) -> list[RowScore | RefusedRow]:
-        rows = await self._batches.score(_LABEL, lambda model: model.tables.from_lines(lines))
+    async def _answer_lines(
+        self, lines: list[bytes], first_row: int, *, request_id: str, warn: bool
+    ) -> list[RowScore | RefusedRow]:
+        origin = Origin(request_id, "ndjson", time.perf_counter())
+        rows = await self._batches.score(origin, lambda model: model.tables.from_lines(lines), first_row)
         return _row_answers(rows, first_row, warn=warn)
 
-    async def _answer_table(self, body: bytes, given: str, *, warn: bool) -> bytes:
+    async def _answer_table(self, body: bytes, given: str, origin: Origin, *, warn: bool) -> bytes:
         contract, loop = self._context.slot.require().contract, asyncio.get_running_loop()
         schema = TableSchema([feature.name for feature in contract.numeric], contract.ignored)
         columns = await loop.run_in_executor(self._table_thread, self._tables.read, body, given, schema)
-        rows = await self._batches.score(_LABEL, lambda model: model.tables.from_columns(columns))
+        rows = await self._batches.score(origin, lambda model: model.tables.from_columns(columns))
         model = rows.model.reference
         metadata = {"model_name": model.name, "model_version": model.version}
         table = await self._batches.run(lambda: _table_columns(rows, warn=warn))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -13,10 +14,11 @@ from scorer.answers import Predictions
 from scorer.applications.csv_tables import csv_columns
 from scorer.applications.json_bodies import read_json_with_nan
 from scorer.applications.rows import Column
-from scorer.applications.tables import Rows, refuse_duplicate_columns, refuse_invalid_rows
+from scorer.applications.tables import Rows, refuse_duplicate_columns
 from scorer.contract import Contract
+from scorer.decision_log.origin import Origin
 from scorer.endpoints.openapi import Document, json_content, problems, reference
-from scorer.http.asgi import check_media_type, media_type, read_body
+from scorer.http.asgi import RequestIds, check_media_type, media_type, read_body, request_id_header
 from scorer.http.media_types import CSV, JSON
 from scorer.model.bundle import Model
 from scorer.problems import FieldProblem, Problem
@@ -65,15 +67,18 @@ _OPERATION: Document = {
 def add_mlflow_protocol(app: FastAPI, context: ScoringContext, batches: BatchScoring, limit: int) -> None:
     """Add the endpoints; `limit` is that of a body, in bytes."""
     tags: list[str | Any] = ["MLflow scoring protocol"]
+    ids = RequestIds()
 
     @app.post("/invocations", tags=tags, summary="Score rows as MLflow's scoring server does", openapi_extra=_OPERATION)
     async def invocations(request: Request) -> Response:
-        given = media_type(dict(request.scope["headers"]))
+        headers = dict(request.scope["headers"])
+        given = media_type(headers)
         check_media_type(given, (JSON, CSV))
         body = await read_body(request.receive, limit)
-        rows = await batches.score("invocations", lambda model: _read(model, body, given))
-        refuse_invalid_rows(rows.problems, len(rows))
-        return Response(msgspec.json.encode(Predictions(rows.probabilities.tolist())), media_type=JSON)
+        origin = Origin(ids.of(headers), "invocations", time.perf_counter())
+        rows = await batches.score(origin, lambda model: _read(model, body, given), all_or_none=True)
+        predictions = msgspec.json.encode(Predictions(rows.probabilities.tolist()))
+        return Response(predictions, headers=dict([request_id_header(origin.request_id)]), media_type=JSON)
 
     @app.get("/ping", tags=tags, summary="Whether a model is loaded", response_class=PlainTextResponse,
              responses=problems("503"))  # fmt: skip

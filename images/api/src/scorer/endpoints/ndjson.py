@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from scorer.applications.rows import MAX_ROWS
-from scorer.http.asgi import Receive, Send
+from scorer.http.asgi import Receive, Send, encoded_headers
 from scorer.http.media_types import NDJSON
 from scorer.problems import Problem
 
@@ -35,14 +35,21 @@ class StreamLimits:
     body: int
 
 
-async def stream_answers(receive: Receive, send: Send, answer_lines: AnswerLines, limits: StreamLimits) -> None:
-    """Answer each line of a request's body.
+async def stream_answers(
+    receive: Receive,
+    send: Send,
+    answer_lines: AnswerLines,
+    limits: StreamLimits,
+    headers: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Answer each line of a request's body; `headers` are further ones of the answer.
 
     The status is sent before any line is read. So whatever ends the stream early (too many rows, a line that is too
-    long) is its last line: an object with `problem` and without `row`.
+    long, decisions that must be logged and cannot be) is its last line: an object with `problem` and without `row`.
     """
     await send({
-        "type": "http.response.start", "status": 200, "headers": [(b"content-type", NDJSON.encode())],
+        "type": "http.response.start", "status": 200,
+        "headers": [(b"content-type", NDJSON.encode()), *encoded_headers(headers)],
     })  # fmt: skip
     # Reading continues while the answer waits for its reader: a client that sends everything before it reads would
     # otherwise wait for us, and we for it. The body's limit bounds what accumulates here.
@@ -53,11 +60,15 @@ async def stream_answers(receive: Receive, send: Send, answer_lines: AnswerLines
         while (chunk := await chunks.get()) is not None:
             if isinstance(chunk, list) and row + len(chunk) > MAX_ROWS:
                 chunk = Problem(413, f"the batch has more than {MAX_ROWS} rows")
-            if isinstance(chunk, Problem):
-                await _send_lines(send, [{"problem": msgspec.Raw(chunk.body())}])
+            try:
+                answers = chunk if isinstance(chunk, Problem) else await answer_lines(chunk, row)
+            except Problem as problem:
+                answers = problem
+            if isinstance(answers, Problem):
+                await _send_lines(send, [{"problem": msgspec.Raw(answers.body())}])
                 break
-            await _send_lines(send, await answer_lines(chunk, row))
-            row += len(chunk)
+            await _send_lines(send, answers)
+            row += len(answers)
     finally:
         reading.cancel()
     await send({"type": "http.response.body", "body": b""})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ import msgspec
 import numpy.typing as npt
 from fastapi import FastAPI, Request, Response
 
-from scorer.applications.tables import Rows, refuse_invalid_rows
+from scorer.applications.tables import Rows
 from scorer.contract import Contract, Feature, NumericFeature
+from scorer.decision_log.origin import Origin
 from scorer.endpoints.openapi import BINARY, Document, json_content, problems, reference
 from scorer.endpoints.tensors import (
     HEADER_LENGTH,
@@ -23,7 +25,7 @@ from scorer.endpoints.tensors import (
     parse_request,
     read_inputs,
 )
-from scorer.http.asgi import media_type, read_body
+from scorer.http.asgi import RequestIds, media_type, read_body, request_id_header
 from scorer.http.media_types import JSON, OCTET_STREAM
 from scorer.model.bundle import Model, ModelSlot
 from scorer.problems import FieldProblem, Problem
@@ -55,7 +57,7 @@ _OPERATION: Document = {
 
 def add_open_inference(app: FastAPI, context: ScoringContext, batches: BatchScoring, limit: int) -> None:
     """Add the endpoints; `limit` is that of a body, in bytes."""
-    slot = context.slot
+    slot, ids = context.slot, RequestIds()
     tags: list[str | Any] = ["Open Inference Protocol"]
     absent = problems("404", "503")
 
@@ -90,13 +92,14 @@ def add_open_inference(app: FastAPI, context: ScoringContext, batches: BatchScor
     async def infer(request: Request, name: str, version: str = "") -> Response:
         model = _served(slot, name, version)
         # The protocol's clients send any media type, or none.
-        media_type(dict(request.scope["headers"]))
+        headers = dict(request.scope["headers"])
+        media_type(headers)
         body = await read_body(request.receive, limit)
+        origin = Origin(ids.of(headers), "open_inference", time.perf_counter())
         asked, binary = parse_request(body, request.headers.get(HEADER_LENGTH))
         outputs = _requested_outputs(asked, _outputs(model))
-        rows = await batches.score("infer", lambda model: _read(model, asked, binary))
-        refuse_invalid_rows(rows.problems, len(rows))
-        return _answer(rows, asked, outputs)
+        rows = await batches.score(origin, lambda model: _read(model, asked, binary), all_or_none=True)
+        return _answer(rows, asked, outputs, dict([request_id_header(origin.request_id)]))
 
 
 def example(contract: Contract) -> Document:
@@ -152,7 +155,9 @@ def _read(model: Model, asked: InferRequest, binary: bytes) -> Rows:
     return model.tables.from_columns(read_inputs(asked, binary, model.contract))
 
 
-def _answer(rows: ScoredRows, asked: InferRequest, requested: Sequence[RequestedOutput]) -> Response:
+def _answer(
+    rows: ScoredRows, asked: InferRequest, requested: Sequence[RequestedOutput], headers: dict[str, str]
+) -> Response:
     columns: dict[str, tuple[list[Any], bytes]] = {
         "probability_of_default": (rows.probabilities.tolist(), _pack_numbers(rows.probabilities, "<f4")),
         "score_points": (rows.points.tolist(), _pack_numbers(rows.points, "<i4")),
@@ -174,8 +179,9 @@ def _answer(rows: ScoredRows, asked: InferRequest, requested: Sequence[Requested
     model = rows.model.reference
     head = msgspec.json.encode(InferResponse(model.name, model.version, outputs, asked.id))
     if not binary:
-        return Response(head, media_type=JSON)
-    return Response(b"".join([head, *binary]), media_type=OCTET_STREAM, headers={HEADER_LENGTH: str(len(head))})
+        return Response(head, media_type=JSON, headers=headers)
+    headers[HEADER_LENGTH] = str(len(head))
+    return Response(b"".join([head, *binary]), media_type=OCTET_STREAM, headers=headers)
 
 
 def _pack_numbers(values: npt.NDArray[Any], kind: str) -> bytes:

@@ -7,9 +7,10 @@ import time
 import msgspec
 
 from scorer.answers import Score
-from scorer.canary.client import FORWARDED
-from scorer.canary.router import APPLICANT, Router
+from scorer.canary.client import APPLICANT, FORWARDED, role_of
+from scorer.canary.router import Router
 from scorer.contract import Contract
+from scorer.decision_log.origin import Origin
 from scorer.endpoints.openapi import Document, json_content, problems, reference
 from scorer.endpoints.query import Query, describe_query, read_query
 from scorer.http.asgi import (
@@ -18,6 +19,7 @@ from scorer.http.asgi import (
     Scope,
     Send,
     check_media_type,
+    header_text,
     media_type,
     read_body,
     send_answer,
@@ -54,20 +56,22 @@ class ScoreEndpoint:
         asked = read_query(query, self._slot.require().contract.max_reasons) if query else Query()
         body = await read_body(receive, self._limit)
         scope[BODY_COMPLETE] = started = time.perf_counter()
-        score = await self._score(headers, body, query, asked)
+        applicant, mark = headers.get(_APPLICANT), headers.get(_FORWARDED)
+        origin = Origin(
+            self._ids.of(headers), "score", started, role_of(mark), header_text(applicant) if applicant else None
+        )
+        score = await self._score(origin, body, query, asked)
         encoded = score if isinstance(score, bytes) else _encode(score)
         self._metrics.answered(200, started)
         await send_answer(send, encoded)
 
-    async def _score(self, headers: dict[bytes, bytes], body: bytes, query: bytes, asked: Query) -> Score | bytes:
-        request_id, (reasons, warnings) = self._ids.of(headers), asked
-        router = self._router
-        if router is None or router.canary is None or _FORWARDED in headers:
-            return await self._score_here(body, request_id, reasons, warnings=warnings)
-        applicant = headers.get(_APPLICANT)
+    async def _score(self, origin: Origin, body: bytes, query: bytes, asked: Query) -> Score | bytes:
+        router, (reasons, warnings) = self._router, asked
+        if router is None or router.canary is None or origin.role != "champion":
+            return await self._score_here(body, origin, reasons, warnings=warnings)
         return await router.answer(
-            router.canary, applicant.decode("latin-1") if applicant else None, request_id, body,
-            lambda: self._score_here(body, request_id, reasons, warnings=warnings), query.decode("latin-1"),
+            router.canary, origin, body,
+            lambda origin: self._score_here(body, origin, reasons, warnings=warnings), query.decode("latin-1"),
         )  # fmt: skip
 
 

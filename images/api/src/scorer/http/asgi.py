@@ -37,8 +37,21 @@ class RequestIds:
         """Return the request's X-Request-Id, or a new id of 32 hexadecimal digits."""
         given = headers.get(b"x-request-id")
         if given and len(given) <= _MAX_ID_LENGTH:
-            return given.decode("latin-1")
+            return header_text(given)
         return f"{self._prefix}{next(self._count):016x}"
+
+
+def header_text(value: bytes) -> str:
+    """Return a header's value, which clients write in UTF-8 or, as HTTP once had it, in Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def encoded_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return headers as they are sent."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 class ClientGoneError(Exception):
@@ -56,6 +69,11 @@ class BodyTooLargeError(Problem):
         """Take the limit in bytes, and whether the client has sent everything."""
         super().__init__(413, f"the body is larger than {limit} bytes")
         self.complete = complete
+
+
+def request_id_header(request_id: str) -> tuple[str, str]:
+    """Return the header that names the request, for answers whose bodies do not; in UTF-8, as most clients read it."""
+    return "X-Request-Id", request_id.encode().decode("latin-1")
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -124,8 +142,7 @@ async def send_answer(
     headers: Iterable[tuple[str, str]] = (),
 ) -> None:
     """Send a complete answer."""
-    lines = [content_type, (b"content-length", b"%d" % len(body))]
-    lines += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    lines = [content_type, (b"content-length", b"%d" % len(body)), *encoded_headers(headers)]
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})
 
@@ -138,8 +155,7 @@ async def send_problem(send: Send, problem: Problem, *, repeat_detail: bool = Fa
 
 async def send_empty(send: Send, status: int, headers: Iterable[tuple[str, str]]) -> None:
     """Send an answer without a body."""
-    lines = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    await send({"type": "http.response.start", "status": status, "headers": lines})
+    await send({"type": "http.response.start", "status": status, "headers": encoded_headers(headers)})
     await send({"type": "http.response.body", "body": b""})
 
 

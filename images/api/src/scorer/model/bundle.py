@@ -28,6 +28,7 @@ class Model:
     Attributes:
         identity: Which version it is.
         contract: What it needs and how its answers are judged.
+        document: contract.json, byte for byte.
         decoder: Reads single applications.
         tables: Reads batches.
         unusual: Finds values unlike those of training.
@@ -39,6 +40,7 @@ class Model:
 
     identity: Identity
     contract: Contract
+    document: bytes
     decoder: ApplicationDecoder
     tables: TableReader
     unusual: UnusualValues
@@ -109,6 +111,7 @@ def load_model(folder: Path, identity: Identity) -> Model:
     """
     try:
         contract = read_contract(folder / "contract.json")
+        document = (folder / "contract.json").read_bytes()
     except (ContractError, OSError) as error:
         raise ModelError(str(error)) from error
     try:
@@ -124,7 +127,8 @@ def load_model(folder: Path, identity: Identity) -> Model:
         raise ModelError(f"applications with the fields of contract.json cannot be decoded: {error}") from error
     explainer = Explainer(contract, network.score_many)
     return Model(
-        identity, contract, decoder, TableReader(contract, decoder), UnusualValues(contract), network, explainer,
+        identity, contract, document, decoder, TableReader(contract, decoder), UnusualValues(contract), network,
+        explainer,
         score=MicroBatcher(lambda numeric, codes: network.score_many(numeric, codes).tolist()),
         explain=MicroBatcher(explainer.explain),
     )  # fmt: skip

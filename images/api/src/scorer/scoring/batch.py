@@ -9,8 +9,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from scorer.applications.tables import Rows
+from scorer.applications.tables import Rows, refuse_invalid_rows
+from scorer.decision_log.events import DecidedRows
+from scorer.decision_log.origin import Origin
 from scorer.model.bundle import Model
+from scorer.request_context import client
 from scorer.scoring.context import ScoringContext
 from scorer.scoring.interface import ScoredRows
 
@@ -25,39 +28,56 @@ class BatchScorer:
         self._context = context
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
 
-    async def score(self, endpoint: str, read: Callable[[Model], Rows]) -> ScoredRows:
-        """Score the rows that `read` makes of a request.
+    async def score(
+        self, origin: Origin, read: Callable[[Model], Rows], first_row: int = 0, *, all_or_none: bool = False
+    ) -> ScoredRows:
+        """Score the rows that `read` makes of a request, or of a part of it that begins with `first_row`.
 
         Raises:
-            Problem: 503 if there is no model yet, or what `read` raises.
+            Problem: 503 if there is no model yet, or if the decisions must be logged and cannot be; what `read`
+                raises; and, for `all_or_none`, 422 if any row is invalid.
         """
         model = self._context.slot.require()
-        rows = await self.run(lambda: self._score(model, read(model)))
-        self._record(endpoint, rows)
+        rows, decided = await self.run(lambda: self._score(model, read(model), origin, first_row))
+        log = self._context.decisions
+        # A request that is refused as a whole has no decision.
+        if log and decided and decided.count and not (all_or_none and rows.problems):
+            log.add(
+                decided.event(log.ids, log.key_of(model.identity, model.document), client.get(), origin), decided.count
+            )
+            if log.waits:
+                await log.durable()
+        self._record(origin, rows)
+        if all_or_none:
+            refuse_invalid_rows(rows.problems, len(rows))
         return rows
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """Do work in the batches' thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _score(self, model: Model, rows: Rows) -> ScoredRows:
+    def _score(self, model: Model, rows: Rows, origin: Origin, first_row: int) -> tuple[ScoredRows, DecidedRows | None]:
         probabilities = model.network.score_many(rows.numeric, rows.codes)
         declined = probabilities.astype(np.float64) >= model.contract.decision_threshold
         points = self._context.scorecard.points_of(probabilities)
         unusual = model.unusual.find(rows.numeric, rows.codes, rows.problems)
         grades = model.scale.grades_of(probabilities) if model.scale else None
-        return ScoredRows(model, probabilities, points, declined, grades, rows.problems, unusual)
+        decided = None
+        if self._context.decisions:
+            columns = (rows.numeric, rows.codes, probabilities, points, declined)
+            decided = DecidedRows.of(origin, rows.applicant_ids, columns, list(rows.problems), first_row)
+        return ScoredRows(model, probabilities, points, declined, grades, rows.problems, unusual), decided
 
-    def _record(self, endpoint: str, rows: ScoredRows) -> None:
+    def _record(self, origin: Origin, rows: ScoredRows) -> None:
         """Count the rows and log the batch."""
         context = self._context
         valid = np.ones(len(rows), dtype=bool)
         valid[list(rows.problems)] = False
         declined, refused = int(rows.declined[valid].sum()), len(rows.problems)
-        context.metrics.scored_many(endpoint, rows.probabilities[valid], declined, refused)
+        context.metrics.scored_many(origin.endpoint, rows.probabilities[valid], declined, refused)
         context.metrics.warned(rows.unusual.counts)
         if context.audit:
             context.audit.write(
-                endpoint, model=rows.model.reference, served_by=context.served_by, rows=len(rows), declined=declined,
-                refused=refused,
+                origin.endpoint, request_id=origin.request_id, model=rows.model.reference, served_by=context.served_by,
+                rows=len(rows), declined=declined, refused=refused,
             )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scorer.decision_log.log import DecisionLog
 from scorer.metrics import Metrics
 from scorer.model.bundle import ModelSlot
 from scorer.model.scorecard import Scorecard
@@ -20,6 +21,7 @@ class ScoringContext:
         served_by: This pod's name.
         metrics: Counts scores and decisions.
         audit: Logs answers; None if nothing is to be logged.
+        decisions: Keeps decisions; None if it is off.
     """
 
     slot: ModelSlot
@@ -27,3 +29,4 @@ class ScoringContext:
     served_by: str
     metrics: Metrics
     audit: AuditLog | None = None
+    decisions: DecisionLog | None = None

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scorer.answers import Decision, Score
 from scorer.applications.tables import Rows
 from scorer.applications.unusual import UnusualRows
+from scorer.decision_log.origin import Origin
 from scorer.model.bundle import Model
 from scorer.problems import Problem
 
@@ -21,11 +22,12 @@ Result = TypeVar("Result")
 class ScoreOne(Protocol):
     """Scores one application."""
 
-    async def __call__(self, body: bytes, request_id: str, reasons: int = 0, *, warnings: bool = True) -> Score:
+    async def __call__(self, body: bytes, origin: Origin, reasons: int = 0, *, warnings: bool = True) -> Score:
         """Score a body's application, with at most so many reasons, and with or without warnings.
 
         Raises:
-            Problem: 503 if there is no model yet; 400 or 422 if the application is invalid.
+            Problem: 503 if there is no model yet, or if the decision must be logged and cannot be; 400 or 422 if the
+                application is invalid.
         """
         ...
 
@@ -65,11 +67,14 @@ class ScoredRows:
 class BatchScoring(Protocol):
     """Scores many applications without holding up single ones."""
 
-    async def score(self, endpoint: str, read: Callable[[Model], Rows]) -> ScoredRows:
-        """Score the rows that `read` makes of a request; `endpoint` is its label in metrics and audit log.
+    async def score(
+        self, origin: Origin, read: Callable[[Model], Rows], first_row: int = 0, *, all_or_none: bool = False
+    ) -> ScoredRows:
+        """Score the rows that `read` makes of a request, or of a part of it that begins with `first_row`.
 
         Raises:
-            Problem: 503 if there is no model yet, or what `read` raises.
+            Problem: 503 if there is no model yet, or if the decisions must be logged and cannot be; what `read`
+                raises; and, for `all_or_none`, 422 if any row is invalid.
         """
         ...
 

@@ -6,7 +6,10 @@ from msgspec import UNSET, UnsetType
 
 from scorer.answers import Audit, Decision, InputWarning, Reason, Score
 from scorer.applications.rows import CodeRows, FloatRows
+from scorer.decision_log.events import event_of_one
+from scorer.decision_log.origin import Origin
 from scorer.model.bundle import Model
+from scorer.request_context import client
 from scorer.scoring.context import ScoringContext
 
 
@@ -17,16 +20,17 @@ class SingleScorer:
         """Take the model, where to count, and where to log."""
         # Kept one by one, because every request needs all of them.
         self._slot, self._scorecard, self._metrics = context.slot, context.scorecard, context.metrics
-        self._served_by, self._audit = context.served_by, context.audit
+        self._served_by, self._audit, self._decisions = context.served_by, context.audit, context.decisions
 
-    async def score(self, body: bytes, request_id: str, reasons: int = 0, *, warnings: bool = True) -> Score:
+    async def score(self, body: bytes, origin: Origin, reasons: int = 0, *, warnings: bool = True) -> Score:
         """Score one application, give at most `reasons` reasons, and warn of unusual values if `warnings` is true.
 
         Raises:
-            Problem: 503 if there is no model yet; 400 or 422 if the application is invalid.
+            Problem: 503 if there is no model yet, or if the decision must be logged and cannot be; 400 or 422 if the
+                application is invalid.
         """
         model = self._slot.require()
-        numeric, codes, usual = model.decoder.read(body)
+        numeric, codes, usual, applicant_id = model.decoder.read(body)
         given: tuple[Reason, ...] | UnsetType = UNSET
         basis: Audit | UnsetType = UNSET
         if reasons:
@@ -37,13 +41,23 @@ class SingleScorer:
         else:
             probability = await model.score.submit(numeric, codes)
         decision: Decision = "approve" if probability < model.contract.decision_threshold else "decline"
-        self._metrics.scored(probability, decision)
         points = self._scorecard.points(probability)
+        decision_id: str | UnsetType = UNSET
+        if (log := self._decisions) is not None:
+            event, decision_id = event_of_one(
+                log.ids, log.key_of(model.identity, model.document), client.get(), origin, applicant_id, numeric, codes,
+                probability, points, declined=decision == "decline", reasons=_codes(given),
+            )  # fmt: skip
+            log.add(event, 1)
+            if log.waits:
+                await log.durable()
+        self._metrics.scored(probability, decision)
         grade = UNSET if model.scale is None else model.scale.grade(probability)
         told = UNSET if usual else self._warn(model, numeric, codes, tell=warnings)
         score = Score(
-            request_id, probability, points, decision, model.reference, self._served_by, grade, given, basis, told
-        )
+            origin.request_id, probability, points, decision, model.reference, self._served_by, grade, given, basis,
+            told, decision_id,
+        )  # fmt: skip
         if self._audit:
             self._audit.write("score", **_logged(score))
         return score
@@ -60,10 +74,16 @@ class SingleScorer:
 def _logged(score: Score) -> dict[str, object]:
     """Return what the audit log keeps of an answer; of reasons only codes, since sentences contain applicant data."""
     given = score.reasons
-    codes = {} if isinstance(given, UnsetType) else {"reasons": [reason.code for reason in given]}
+    codes = {} if isinstance(given, UnsetType) else {"reasons": _codes(given)}
+    identity = {} if isinstance(score.decision_id, UnsetType) else {"decision_id": score.decision_id}
     grade = {} if isinstance(score.grade, UnsetType) else {"grade": score.grade}
     return {
         "request_id": score.request_id, "model": score.model, "served_by": score.served_by, "decision": score.decision,
         "probability_of_default": score.probability_of_default, "score_points": score.score_points, **grade,
-        **codes,
+        **codes, **identity,
     }  # fmt: skip
+
+
+def _codes(given: tuple[Reason, ...] | UnsetType) -> list[str] | None:
+    """Return the codes of the reasons that were asked for."""
+    return None if isinstance(given, UnsetType) else [reason.code for reason in given]

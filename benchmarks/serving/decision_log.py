@@ -1,0 +1,161 @@
+"""What the decision log costs: the service without it, in the mode log, and in the mode require (needs wrk).
+
+    python benchmarks/serving/decision_log.py --model FOLDER [--rounds 5] [--seconds 4]
+
+Each mode is one process on one core with all of its threads; wrk runs on the other core with 16 kept connections. The
+modes alternate within a round, so that all of them see the same load of the machine: compare ratios within rounds.
+Segments are written to `--folder`; put it on the kind of disk that pods have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from registry import registry_of
+from run import SCORER, Contender, applicants, cpu_seconds, environments, free_port, server
+
+from trainer.data.synthetic import generate
+
+MODES = ("off", "log", "require")
+BATCH_ROWS, BATCHES = 10_000, 20
+# What an hour at 500 decisions per second may take: the default of SCORER_DECISION_LOG_MAX_BYTES.
+HOUR, LIMIT_BYTES = 500 * 3600, 1_073_741_824
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of one mode in one round.
+
+    Attributes:
+        rate: Requests per second.
+        p99: In milliseconds.
+        cost: Processor time per single application, in microseconds.
+        rows: Rows of batches per second.
+        row_cost: Processor time per row of a batch, in nanoseconds.
+    """
+
+    rate: float
+    p99: float
+    cost: float
+    rows: float
+    row_cost: float
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A running service in one mode."""
+
+    contender: Contender
+    management: int
+    folder: Path
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric's samples."""
+        with contextlib.closing(HTTPConnection("127.0.0.1", self.management, timeout=10)) as http:
+            http.request("GET", "/metrics")
+            lines = http.getresponse().read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition(" ")[0].partition("{")[0] == name)
+
+    def measure(self, seconds: int, batch: bytes) -> Figures:
+        """Send single applications for this many seconds, then batches."""
+        rate, p99, cost = self.contender.measure(seconds)
+        rows, row_cost = self.measure_batches(batch)
+        self.ship()
+        return Figures(rate, p99, cost, rows, row_cost)
+
+    def measure_batches(self, batch: bytes) -> tuple[float, float]:
+        """Return the rows per second, and the processor time per row in nanoseconds."""
+        before, started = cpu_seconds(self.contender.group), time.perf_counter()
+        with contextlib.closing(HTTPConnection("127.0.0.1", self.contender.port, timeout=60)) as http:
+            for _ in range(BATCHES):
+                http.request("POST", "/v1/score/batch", batch, {"Content-Type": "application/json"})
+                answer = http.getresponse()
+                document = answer.read()
+                if answer.status != 200:
+                    raise SystemExit(f"{self.contender.name}: {answer.status} {document[:300]!r}")
+        rows = BATCHES * BATCH_ROWS
+        took, cost = time.perf_counter() - started, cpu_seconds(self.contender.group) - before
+        return rows / took, cost / rows * 1e9
+
+    def ship(self) -> None:
+        """Remove complete segments, as the shipper does."""
+        for log in self.folder.glob("*/*-*"):
+            for segment in sorted(log.glob("segment-*.sqlite"))[:-1]:
+                segment.unlink()
+
+
+@contextlib.contextmanager
+def running(name: str, model: Path, registry: str, work: Path) -> Iterator[Mode]:
+    """Run the service in one mode until it is no longer needed."""
+    folder, management = work / f"log-{name}", free_port()
+    _, ours = environments(model, registry, work)
+    environment = {
+        **ours, "SCORER_DECISION_LOG": name, "SCORER_DECISION_LOG_DIR": str(folder), "SCORER_POD_NAME": "scoring-0",
+        "SCORER_MANAGEMENT_PORT": str(management), "SCORER_CACHE_DIR": str(work / f"cache-{name}"),
+    }  # fmt: skip
+    with server(name, SCORER, environment, work) as group:
+        contender = Contender.of("scoring", int(environment["SCORER_PORT"]), group, applicants(model), work)
+        if not contender.starts(work):
+            raise SystemExit(1)
+        yield Mode(contender, management, folder)
+
+
+def ratio(modes: list[Figures], base: list[Figures], name: str) -> str:
+    """Return the median of a figure's ratios to the base, and their range."""
+    found = [getattr(one, name) / getattr(other, name) for one, other in zip(modes, base, strict=True)]
+    return f"{statistics.median(found):.3f} ({min(found):.2f} to {max(found):.2f})"
+
+
+def report(figures: dict[str, list[Figures]]) -> None:
+    names = list(Figures.__dataclass_fields__)
+    print("\n| mode | req/s | p99, ms | CPU per request, us | rows/s | CPU per row, ns |\n|---|---|---|---|---|---|")
+    for mode, found in figures.items():
+        medians = (statistics.median(getattr(one, name) for one in found) for name in names)
+        print(f"| {mode} | " + " | ".join(f"{value:.1f}" for value in medians) + " |")
+    for mode in MODES[1:]:
+        cells = (ratio(figures[mode], figures["off"], name) for name in names)
+        print(f"| {mode} / off | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="folder of a registered version")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--folder", type=Path, default=None, help="where the segments go")
+    options = parser.parse_args()
+    model = options.model.resolve()
+    features = [feature["name"] for feature in json.loads((model / "contract.json").read_text())["features"]]
+    batch = json.dumps(generate(BATCH_ROWS, seed=11)[features].to_dict("list")).encode()
+    with (
+        tempfile.TemporaryDirectory(dir=options.folder) as folder,
+        registry_of(model) as registry,
+        contextlib.ExitStack() as stack,
+    ):
+        work = Path(folder)
+        modes = {name: stack.enter_context(running(name, model, registry, work)) for name in MODES}
+        figures: dict[str, list[Figures]] = defaultdict(list)
+        for number in range(options.rounds + 1):
+            for name in MODES:
+                measured = modes[name].measure(options.seconds if number else 1, batch)
+                # The first round warms up.
+                if number:
+                    figures[name].append(measured)
+        print(f"{options.rounds} rounds of {options.seconds} s; ratios: median within rounds (least to greatest)")
+        report(figures)
+
+
+if __name__ == "__main__":
+    main()

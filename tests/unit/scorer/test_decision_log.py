@@ -1,0 +1,281 @@
+"""The decision log in the event loop: what it writes together, what waits for it, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scorer.decision_log import log as log_module
+from scorer.decision_log.events import Event, event_of_one
+from scorer.decision_log.log import DecisionLog
+from scorer.decision_log.origin import Origin
+from scorer.decision_log.writer import Failure, Group
+from scorer.model.identity import Identity
+from scorer.problems import Problem
+from unit.scorer.decision_segments import POD, Running, decision_log, decisions, groups
+
+IDENTITY = Identity("credit-risk", "7", "run", {"model.onnx": "ab"}, {})
+NUMERIC, CODES = np.array([[1.5, np.nan]], np.float32), np.array([[3]], np.int64)
+
+
+def event(log: DecisionLog, request: str = "r") -> Event:
+    made, _ = event_of_one(
+        log.ids, log.key_of(IDENTITY, b"{}"), "", Origin(request, "score", 0.0), None, NUMERIC, CODES, 0.25, 600,
+        declined=False, reasons=None,
+    )  # fmt: skip
+    return made
+
+
+def add(log: DecisionLog, count: int = 1, size: int = 1) -> list[str]:
+    names = [f"r{number}".ljust(size, ".") for number in range(count)]
+    for name in names:
+        log.add(event(log, name), 1)
+    return names
+
+
+async def until_durable(running: Running, count: int) -> None:
+    async with asyncio.timeout(10):
+        while running.metric("decisions_total") < count:
+            await asyncio.sleep(0.005)
+
+
+async def answered(log: DecisionLog, request: str = "r") -> str:
+    """Do what scoring does in the mode require: answer once the decision is durable."""
+    log.add(event(log, request), 1)
+    await log.durable()
+    return request
+
+
+async def test_decisions_that_come_together_are_durable_together(tmp_path: Path) -> None:
+    async with decision_log(tmp_path) as running:
+        names = add(running.log, 50)
+        assert running.metric("queue_decisions") == 50
+        assert running.metric("queue_bytes") > 50 * 50
+        await until_durable(running, 50)
+        assert (running.metric("groups_total"), running.metric("fsync_seconds_count")) == (1, 1)
+        assert (running.metric("queue_decisions"), running.metric("queue_bytes")) == (0, 0)
+        assert 0 < running.metric("segment_bytes") < running.metric("segment_limit_bytes") == 2**30
+        assert running.log.problem is None
+    ((number, count, events),) = groups(tmp_path)
+    assert (number, count, [event["request_id"] for event in events]) == (1, 50, names)
+    assert {one.numeric[0] for one in decisions(tmp_path)} == {1.5}
+
+
+async def test_the_end_of_the_process_writes_what_was_answered(tmp_path: Path) -> None:
+    async with decision_log(tmp_path) as running:
+        add(running.log, 20)
+    assert len(decisions(tmp_path)) == 20
+    assert running.not_logged("shutdown") == 0
+
+
+async def test_the_log_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with decision_log(tmp_path) as running:
+        may_write, write = threading.Event(), running.writer.write
+        monkeypatch.setattr(running.writer, "write", lambda group: may_write.wait(10) and write(group))
+        add(running.log, 10)
+        async with asyncio.timeout(5):
+            while running.log._writing.decisions == 0:
+                await asyncio.sleep(0.01)
+        add(running.log, 10)
+        assert running.metric("queue_decisions") == 20
+        may_write.set()
+        await until_durable(running, 20)
+
+
+async def test_a_full_queue_drops_and_counts_and_the_pod_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "QUEUE_BYTES", 20_000)
+    async with decision_log(tmp_path) as running:
+        add(running.log, 50, size=1000)
+        dropped = running.not_logged("queue-full")
+        assert 25 < dropped < 35
+        problem = running.log.problem
+        assert problem
+        assert "queue-full" in problem
+        await until_durable(running, 50 - int(dropped))
+        monkeypatch.setattr(log_module, "TELL_SECONDS", 0.0)
+        add(running.log, 50, size=1000)
+        assert running.log.problem is None
+    assert len(decisions(tmp_path)) == 100 - running.not_logged("queue-full")
+
+
+async def test_segments_at_their_limit_keep_decisions_waiting_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "QUEUE_BYTES", 20_000)
+    monkeypatch.setattr(log_module, "RETRY_SECONDS", 0.05)
+    async with decision_log(tmp_path, max_bytes=2_000_000) as running:
+        left = tmp_path / POD / "earlier" / "segment-00000001.sqlite"
+        left.parent.mkdir(parents=True)
+        left.write_bytes(b"x" * 2_000_000)
+        add(running.log, 10, size=1000)
+        async with asyncio.timeout(5):
+            while running.log.problem is None:
+                await asyncio.sleep(0.01)
+        assert "segments-full" in running.log.problem
+        assert "10 wait" in running.log.problem
+        # The next ones gather in the queue, until that is full too.
+        add(running.log, 50, size=1000)
+        assert 25 < running.not_logged("segments-full") < 35
+        left.unlink()
+        left.parent.rmdir()
+        await until_durable(running, 60 - int(running.not_logged("segments-full")))
+        assert "a moment ago (segments-full); 0 wait" in (running.log.problem or "")
+
+
+async def test_a_disk_that_fails_for_a_while_costs_no_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "RETRY_SECONDS", 0.05)
+    (tmp_path / POD).write_text("a file where the pod's folder should be")
+    async with decision_log(tmp_path) as running:
+        add(running.log, 10)
+        async with asyncio.timeout(5):
+            while running.log.problem is None:
+                await asyncio.sleep(0.01)
+        assert "disk" in running.log.problem
+        (tmp_path / POD).unlink()
+        await until_durable(running, 10)
+        assert running.log.problem is None
+    assert len(decisions(tmp_path)) == 10
+
+
+async def test_what_cannot_be_written_before_the_process_ends_is_counted(tmp_path: Path) -> None:
+    (tmp_path / POD).write_text("a file where the pod's folder should be")
+    async with decision_log(tmp_path) as running:
+        add(running.log, 10)
+        await asyncio.sleep(0.2)
+        add(running.log, 5)
+    assert running.not_logged("shutdown") == 15
+    assert sum(running.not_logged(cause) for cause in ("queue-full", "segments-full", "disk")) == 0
+
+
+async def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "FLUSH_SECONDS", 0.3)
+    released = threading.Event()
+    async with decision_log(tmp_path) as running:
+        monkeypatch.setattr(running.writer, "write", lambda group: released.wait(10) and None)
+        add(running.log, 10)
+        await asyncio.sleep(0.2)
+        add(running.log, 5)
+    assert running.not_logged("shutdown") == 15
+    released.set()
+
+
+async def test_required_an_answer_waits_until_its_decision_is_durable(tmp_path: Path) -> None:
+    async with decision_log(tmp_path, "require") as running:
+        for number in range(3):
+            name = await answered(running.log, f"r{number}")
+            assert decisions(tmp_path)[-1].event["request_id"] == name
+        assert running.metric("groups_total") == 3
+
+
+async def test_required_waiting_answers_share_the_next_fsync(tmp_path: Path) -> None:
+    async with decision_log(tmp_path, "require") as running:
+        await asyncio.gather(*(answered(running.log, f"r{number}") for number in range(100)))
+        assert running.metric("groups_total") <= 2
+    assert len(decisions(tmp_path)) == 100
+
+
+async def test_required_a_group_that_fails_answers_none_of_its_requests_and_leaves_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "RETRY_SECONDS", 0.05)
+    async with decision_log(tmp_path, "require") as running:
+        await answered(running.log, "before")
+        failing = Failure("disk", "no space left on device: /var/lib/decisions")
+        with monkeypatch.context() as patched:
+            patched.setattr(running.writer, "write", lambda group: failing)
+            refused = await asyncio.gather(*(answered(running.log) for _ in range(10)), return_exceptions=True)
+            problem = running.log.problem
+        assert {type(one) for one in refused} == {Problem}
+        (first, *_) = refused
+        assert isinstance(first, Problem)
+        assert (first.status, first.code, first.headers) == (503, "decision-not-logged", (("Retry-After", "1"),))
+        # Clients learn the cause, people on the management port the details.
+        assert "/var/lib" not in first.detail
+        assert problem
+        assert "no space left on device" in problem
+        assert running.not_logged("disk") == 10
+        # Until the next attempt, requests are refused at once.
+        with pytest.raises(Problem, match="disk"):
+            running.log.add(event(running.log), 1)
+        await asyncio.sleep(0.1)
+        await answered(running.log, "after")
+        assert running.log.problem is None
+    assert [one.event["request_id"] for one in decisions(tmp_path)] == ["before", "after"]
+
+
+async def test_required_requests_do_not_wait_for_a_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "WAIT_SECONDS", 0.2)
+    async with decision_log(tmp_path, "require") as running:
+        await answered(running.log, "before")
+        released, write = threading.Event(), running.writer.write
+
+        def hanging(group: Group) -> Failure | None:
+            released.wait(10)
+            return write(group)
+
+        monkeypatch.setattr(running.writer, "write", hanging)
+        in_write = asyncio.create_task(answered(running.log, "in the write"))
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(2):
+            with pytest.raises(Problem, match="disk"):
+                await answered(running.log, "behind it")
+            with pytest.raises(Problem, match="disk"):
+                await answered(running.log, "later")
+        # Nobody knows yet whether this one will be in the log, so it is neither answered nor refused.
+        assert not in_write.done()
+        released.set()
+        assert await in_write == "in the write"
+        await answered(running.log, "after")
+    names = [one.event["request_id"] for one in decisions(tmp_path)]
+    assert names == ["before", "in the write", "after"]
+
+
+async def test_required_a_client_that_leaves_does_not_end_the_wait_of_others(tmp_path: Path) -> None:
+    async with decision_log(tmp_path, "require") as running:
+        one, other = (asyncio.create_task(answered(running.log, name)) for name in ("one", "other"))
+        await asyncio.sleep(0)
+        one.cancel()
+        assert await other == "other"
+    assert len(decisions(tmp_path)) == 2
+
+
+async def test_an_unexpected_error_of_the_writer_does_not_go_unnoticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with decision_log(tmp_path, "require") as running:
+        await answered(running.log, "before")
+
+        def broken(group: Group) -> Failure | None:
+            raise LookupError("a mistake")
+
+        monkeypatch.setattr(running.writer, "write", broken)
+        async with asyncio.timeout(5):
+            with pytest.raises(Problem, match="disk"):
+                await answered(running.log)
+            with pytest.raises(Problem, match="disk"):
+                await answered(running.log)
+        assert running.log.problem
+        assert "a mistake" in running.log.problem
+
+
+async def test_two_versions_in_one_group_are_both_named(tmp_path: Path) -> None:
+    async with decision_log(tmp_path) as running:
+        other = Identity("credit-risk", "8", "run", {}, {})
+        add(running.log)
+        assert [running.log.key_of(one, b"{}") for one in (IDENTITY, other, other)] == [1, 2, 2]
+        await until_durable(running, 1)
+    (file,) = tmp_path.glob("*/*/*.sqlite")
+    with sqlite3.connect(file) as database:
+        assert database.execute("SELECT key, version FROM versions").fetchall() == [(1, "7"), (2, "8")]
+    database.close()

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from scorer.answers import ModelReference, Score
 from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.breaker import FAILURES_TO_OPEN
-from scorer.canary.client import FORWARDED
+from scorer.canary.client import FORWARDED, role_of
 from scorer.canary.route import CanaryRoute, Route
 from scorer.canary.router import Router
 from scorer.decision_log.origin import Origin
@@ -167,6 +167,48 @@ async def test_a_shadow_answer_reaches_no_client_and_is_compared() -> None:
                 await asyncio.sleep(0.01)
         assert outcomes(registry, "stable", "1", "ok") == outcomes(registry, "canary", "2", "ok") == 1
         shadowing.cancel()
+
+
+async def test_the_canary_learns_whose_request_it_is_and_whether_it_is_a_copy() -> None:
+    got: list[tuple[str | None, ...]] = []
+
+    async def note(request: web.Request) -> web.Response:
+        got.append(tuple(request.headers.get(name) for name in (FORWARDED, "X-Applicant-Id", "X-Request-Id")))
+        return await good(request)
+
+    async with canary_that(note) as url, router_to(url) as (router, route, _):
+        await router.answer(route, origin("Zo\u00eb", "r-1"), b"{}", champion)
+        await router.answer(route, origin(None, "r-2"), b"{}", champion)
+    async with canary_that(note) as url, router_to(url, mode="shadow") as (router, route, _):
+        shadowing = asyncio.create_task(router.run_shadow_workers())
+        await router.answer(route, origin("a", "r-3"), b"{}", champion)
+        async with asyncio.timeout(5):
+            while len(got) < 3:
+                await asyncio.sleep(0.01)
+        shadowing.cancel()
+    assert got == [
+        ("stable-pod", "Zo\u00eb", "r-1"), ("stable-pod", None, "r-2"), ("stable-pod;shadow", "a", "r-3"),
+    ]  # fmt: skip
+    assert [role_of(mark and mark.encode()) for mark in (None, *(mark for mark, *_ in got))] == [
+        "champion", "canary", "canary", "shadow",
+    ]  # fmt: skip
+
+
+async def test_the_champion_knows_whether_it_answers_in_the_canarys_place() -> None:
+    roles: list[str] = []
+
+    async def noted(origin: Origin) -> Score:
+        roles.append(origin.role)
+        return CHAMPION
+
+    async with canary_that(fails) as url:
+        async with router_to(url) as (router, route, _):
+            await router.answer(route, origin(), b"{}", noted)
+        async with router_to(url, weight=0) as (router, route, _):
+            await router.answer(route, origin(), b"{}", noted)
+        async with router_to(url, mode="shadow") as (router, route, _):
+            await router.answer(route, origin(), b"{}", noted)
+    assert roles == ["fall-back", "champion", "champion"]
 
 
 async def test_copies_are_dropped_and_counted_if_the_queue_is_full() -> None:

@@ -22,8 +22,8 @@ def ids_at(times: list[int]) -> list[uuid.UUID]:
     clock = iter(times)
     ids = DecisionIds(lambda: next(clock))
     made = [ids.next() for _ in times]
-    assert [str(uuid.UUID(bytes=octets)) for octets, _ in made] == [text for _, text in made]
-    return [uuid.UUID(bytes=octets) for octets, _ in made]
+    assert [str(uuid.UUID(bytes=ids.octets(half))) for half, _ in made] == [text for _, text in made]
+    return [uuid.UUID(bytes=ids.octets(half)) for half, _ in made]
 
 
 def milliseconds(one: uuid.UUID) -> int:

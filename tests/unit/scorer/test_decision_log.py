@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from scorer.decision_log import log as log_module
-from scorer.decision_log.events import Event, event_of_one
 from scorer.decision_log.log import DecisionLog
 from scorer.decision_log.origin import Origin
 from scorer.decision_log.writer import Failure, Group
@@ -23,18 +22,17 @@ IDENTITY = Identity("credit-risk", "7", "run", {"model.onnx": "ab"}, {})
 NUMERIC, CODES = np.array([[1.5, np.nan]], np.float32), np.array([[3]], np.int64)
 
 
-def event(log: DecisionLog, request: str = "r") -> Event:
-    made, _ = event_of_one(
-        log.ids, log.key_of(IDENTITY, b"{}"), "", Origin(request, "score", 0.0), None, NUMERIC, CODES, 0.25, 600,
-        declined=False, reasons=None,
+def add_one(log: DecisionLog, request: str = "r") -> str:
+    return log.add_one(
+        log.key_of(IDENTITY, b"{}"), Origin(request, "score", 0.0), None, NUMERIC, CODES, 0.25, 600, None,
+        declined=False,
     )  # fmt: skip
-    return made
 
 
 def add(log: DecisionLog, count: int = 1, size: int = 1) -> list[str]:
     names = [f"r{number}".ljust(size, ".") for number in range(count)]
     for name in names:
-        log.add(event(log, name), 1)
+        add_one(log, name)
     return names
 
 
@@ -46,7 +44,7 @@ async def until_durable(running: Running, count: int) -> None:
 
 async def answered(log: DecisionLog, request: str = "r") -> str:
     """Do what scoring does in the mode require: answer once the decision is durable."""
-    log.add(event(log, request), 1)
+    add_one(log, request)
     await log.durable()
     return request
 
@@ -91,6 +89,7 @@ async def test_a_full_queue_drops_and_counts_and_the_pod_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "QUEUE_BYTES", 20_000)
+    monkeypatch.setattr(log_module, "SINGLES", 2)
     async with decision_log(tmp_path) as running:
         add(running.log, 50, size=1000)
         dropped = running.not_logged("queue-full")
@@ -109,6 +108,7 @@ async def test_segments_at_their_limit_keep_decisions_waiting_until_there_is_roo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "QUEUE_BYTES", 20_000)
+    monkeypatch.setattr(log_module, "SINGLES", 2)
     monkeypatch.setattr(log_module, "RETRY_SECONDS", 0.05)
     async with decision_log(tmp_path, max_bytes=2_000_000) as running:
         left = tmp_path / POD / "earlier" / "segment-00000001.sqlite"
@@ -205,7 +205,7 @@ async def test_required_a_group_that_fails_answers_none_of_its_requests_and_leav
         assert running.not_logged("disk") == 10
         # Until the next attempt, requests are refused at once.
         with pytest.raises(Problem, match="disk"):
-            running.log.add(event(running.log), 1)
+            add_one(running.log)
         await asyncio.sleep(0.1)
         await answered(running.log, "after")
         assert running.log.problem is None

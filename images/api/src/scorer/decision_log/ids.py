@@ -35,8 +35,8 @@ class DecisionIds:
         self._millisecond, self._ends, self._high, self._start = -1, 0, 0, ""
         self._count = _MOST
 
-    def next(self) -> tuple[bytes, str]:
-        """Return the next id, as 16 bytes and as text.
+    def next(self) -> tuple[int, str]:
+        """Return the next id: its first half as a number, of which `octets` makes the id, and the whole as text.
 
         When the clock was set back, or more than 4,096 ids are needed in a millisecond, ids run ahead of the clock.
         """
@@ -44,7 +44,11 @@ class DecisionIds:
         if now >= self._ends or self._count == _MOST:
             self._begin_millisecond(now // 1_000_000)
         self._count = count = self._count + 1
-        return _pack(self._high + count) + self._low, f"{self._start}{_DIGITS[count]}{self._end}"
+        return self._high + count, f"{self._start}{_DIGITS[count]}{self._end}"
+
+    def octets(self, half: int) -> bytes:
+        """Return an id of this process as 16 bytes."""
+        return _pack(half) + self._low
 
     def _begin_millisecond(self, now: int) -> None:
         self._millisecond = millisecond = max(now, self._millisecond + 1)

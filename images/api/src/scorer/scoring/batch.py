@@ -13,7 +13,6 @@ from scorer.applications.tables import Rows, refuse_invalid_rows
 from scorer.decision_log.events import DecidedRows
 from scorer.decision_log.origin import Origin
 from scorer.model.bundle import Model
-from scorer.request_context import client
 from scorer.scoring.context import ScoringContext
 from scorer.scoring.interface import ScoredRows
 
@@ -42,9 +41,7 @@ class BatchScorer:
         log = self._context.decisions
         # A request that is refused as a whole has no decision.
         if log and decided and decided.count and not (all_or_none and rows.problems):
-            log.add(
-                decided.event(log.ids, log.key_of(model.identity, model.document), client.get(), origin), decided.count
-            )
+            log.add_rows(log.key_of(model.identity, model.document), origin, decided)
             if log.waits:
                 await log.durable()
         self._record(origin, rows)

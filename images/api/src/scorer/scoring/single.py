@@ -6,10 +6,8 @@ from msgspec import UNSET, UnsetType
 
 from scorer.answers import Audit, Decision, InputWarning, Reason, Score
 from scorer.applications.rows import CodeRows, FloatRows
-from scorer.decision_log.events import event_of_one
 from scorer.decision_log.origin import Origin
 from scorer.model.bundle import Model
-from scorer.request_context import client
 from scorer.scoring.context import ScoringContext
 
 
@@ -44,11 +42,10 @@ class SingleScorer:
         points = self._scorecard.points(probability)
         decision_id: str | UnsetType = UNSET
         if (log := self._decisions) is not None:
-            event, decision_id = event_of_one(
-                log.ids, log.key_of(model.identity, model.document), client.get(), origin, applicant_id, numeric, codes,
-                probability, points, declined=decision == "decline", reasons=_codes(given),
+            decision_id = log.add_one(
+                log.key_of(model.identity, model.document), origin, applicant_id, numeric, codes, probability, points,
+                _codes(given), declined=decision == "decline",
             )  # fmt: skip
-            log.add(event, 1)
             if log.waits:
                 await log.durable()
         self._metrics.scored(probability, decision)

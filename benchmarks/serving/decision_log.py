@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -30,8 +31,8 @@ from trainer.data.synthetic import generate
 
 MODES = ("off", "log", "require")
 BATCH_ROWS, BATCHES = 10_000, 20
-# What an hour at 500 decisions per second may take: the default of SCORER_DECISION_LOG_MAX_BYTES.
-HOUR, LIMIT_BYTES = 500 * 3600, 1_073_741_824
+# An hour at so many decisions per second must fit the default of SCORER_DECISION_LOG_MAX_BYTES.
+RATE, LIMIT_BYTES = 500, 1_073_741_824
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,7 @@ class Mode:
     """A running service in one mode."""
 
     contender: Contender
-    management: int
     folder: Path
-
-    def metric(self, name: str) -> float:
-        """Return the sum of a metric's samples."""
-        with contextlib.closing(HTTPConnection("127.0.0.1", self.management, timeout=10)) as http:
-            http.request("GET", "/metrics")
-            lines = http.getresponse().read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition(" ")[0].partition("{")[0] == name)
 
     def measure(self, seconds: int, batch: bytes) -> Figures:
         """Send single applications for this many seconds, then batches."""
@@ -89,6 +82,29 @@ class Mode:
         took, cost = time.perf_counter() - started, cpu_seconds(self.contender.group) - before
         return rows / took, cost / rows * 1e9
 
+    def bytes_per_decision(self, seconds: int) -> float:
+        """Return what a single application takes in a segment at 500 per second, whose groups are small."""
+        before, decisions = self.held()
+        with contextlib.closing(HTTPConnection("127.0.0.1", self.contender.port, timeout=60)) as http:
+            began = time.perf_counter()
+            for number in range(RATE * seconds):
+                time.sleep(max(0.0, began + number / RATE - time.perf_counter()))
+                http.request("POST", "/v1/score", self.contender.body, {"Content-Type": "application/json"})
+                http.getresponse().read()
+        time.sleep(1)
+        after, more = self.held()
+        return (after - before) / (more - decisions)
+
+    def held(self) -> tuple[int, int]:
+        """Return the bytes of all segments once their write-ahead logs are in them, and their decisions."""
+        held = decisions = 0
+        for segment in self.folder.glob("*/*/segment-*.sqlite"):
+            with contextlib.closing(sqlite3.connect(segment)) as database:
+                pages, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+                (count,) = database.execute("SELECT coalesce(sum(decisions), 0) FROM groups").fetchone()
+            held, decisions = held + pages * size, decisions + count
+        return held, decisions
+
     def ship(self) -> None:
         """Remove complete segments, as the shipper does."""
         for log in self.folder.glob("*/*-*"):
@@ -99,17 +115,17 @@ class Mode:
 @contextlib.contextmanager
 def running(name: str, model: Path, registry: str, work: Path) -> Iterator[Mode]:
     """Run the service in one mode until it is no longer needed."""
-    folder, management = work / f"log-{name}", free_port()
+    folder = work / f"log-{name}"
     _, ours = environments(model, registry, work)
     environment = {
         **ours, "SCORER_DECISION_LOG": name, "SCORER_DECISION_LOG_DIR": str(folder), "SCORER_POD_NAME": "scoring-0",
-        "SCORER_MANAGEMENT_PORT": str(management), "SCORER_CACHE_DIR": str(work / f"cache-{name}"),
+        "SCORER_MANAGEMENT_PORT": str(free_port()), "SCORER_CACHE_DIR": str(work / f"cache-{name}"),
     }  # fmt: skip
     with server(name, SCORER, environment, work) as group:
         contender = Contender.of("scoring", int(environment["SCORER_PORT"]), group, applicants(model), work)
         if not contender.starts(work):
             raise SystemExit(1)
-        yield Mode(contender, management, folder)
+        yield Mode(contender, folder)
 
 
 def ratio(modes: list[Figures], base: list[Figures], name: str) -> str:
@@ -155,6 +171,9 @@ def main() -> None:
                     figures[name].append(measured)
         print(f"{options.rounds} rounds of {options.seconds} s; ratios: median within rounds (least to greatest)")
         report(figures)
+        size = modes["log"].bytes_per_decision(10)
+        share = size * RATE * 3600 / LIMIT_BYTES
+        print(f"\n{size:.0f} bytes per single application; an hour at {RATE}/s takes {share:.0%} of the default limit")
 
 
 if __name__ == "__main__":

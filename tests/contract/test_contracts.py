@@ -23,6 +23,7 @@ GOLDEN = {
     "route.json": "route",
     "route-without-canary.json": "route",
     "readiness-ready.json": "readiness",
+    "readiness-ready-not-logging.json": "readiness",
     "readiness-artifact-rejected.json": "readiness",
     "artifact-copy.json": "artifact-copy",
 }

@@ -20,6 +20,7 @@ from scorer.metrics import Metrics
 from scorer.model.bundle import Model, ModelSlot, load_model
 from scorer.model.identity import Identity
 from scorer.settings import Settings
+from unit.scorer.contracts import validator
 from unit.scorer.decision_segments import Decision, Running, decision_log, decisions
 from unit.scorer.protocols import PROTOCOLS, Sample, probabilities, sample
 
@@ -60,7 +61,7 @@ def applicants(model: Model, **changed: object) -> list[dict[str, Any]]:
 async def post(http: httpx.AsyncClient, form: Sample, headers: Mapping[str, str] | None = None) -> httpx.Response:
     own = {"Content-Type": form.media_type, **form.headers, **(headers or {})}
     # As most clients send other letters.
-    encoded = {name: value.encode() for name, value in own.items()}
+    encoded = {name.encode(): value.encode() for name, value in own.items()}
     return await http.post(form.path, content=form.body, headers=encoded)
 
 
@@ -268,3 +269,4 @@ async def test_not_required_answers_do_not_depend_on_the_log_and_a_ready_pod_say
             ready = await other.get("/readyz")
     assert (ready.status_code, ready.json()["code"]) == (200, "ready")
     assert "(disk): no space left on device" in ready.json()["detail"]
+    validator("readiness").validate(ready.json())

@@ -34,7 +34,8 @@ _PROBLEMS = {
     "415": "The body has a media type, charset or Content-Encoding that the endpoint does not read; the header Accept "
     "or Accept-Encoding lists those that it does",
     "422": "The request is invalid: each invalid field is named with what is allowed",
-    "503": "No model is loaded yet, or the service is overloaded; Retry-After says when to try again",
+    "503": "No model is loaded yet, the service is overloaded, or a decision that must be logged cannot be (`code` is "
+    "decision-not-logged); Retry-After says when to try again",
 }
 
 

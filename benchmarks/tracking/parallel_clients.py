@@ -15,6 +15,8 @@ sys.path[:0] = [str(ROOT / source) for source in SOURCES]
 
 def main():
     from environments import postgres_programs
+    from postgres import Postgres
+    from s3_store import s3_client, seaweedfs
     from unit.backup import services
     from unit.backup.parallel_clients import work
 
@@ -34,11 +36,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         base.chmod(0o755)
-        postgres = services.Postgres(base / "server", postgres_programs(base / "programs"))
+        postgres = Postgres(base / "server", postgres_programs(base / "programs"))
         postgres.start()
         try:
-            with services.seaweedfs(base) as store:
-                services.s3_client(store).create_bucket(Bucket=services.ARTIFACTS)
+            with seaweedfs(base) as store:
+                s3_client(store).create_bucket(Bucket=services.ARTIFACTS)
                 for name, (workers, environment) in settings.items():
                     with services.mlflow_server(base, postgres, store, workers=workers, settings=environment) as server:
                         for clients in (1, options.clients):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from charts.rendering import containers, environment, of_kind, pod_template, render
-from unit.backup.services import FOR_WRITING, SERVER_ENVIRONMENT, URI_OPTIONS
+from postgres import FOR_WRITING, URI_OPTIONS
+from unit.backup.services import SERVER_ENVIRONMENT
 
 
 def test_the_server_has_the_settings_that_the_tests_with_a_real_database_use() -> None:

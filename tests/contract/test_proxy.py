@@ -15,7 +15,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from conftest import REPOSITORY
-from mlflow_server import free_port, mlflow_server
+from mlflow_server import mlflow_server
+from processes import free_port
 from trainer.data.synthetic import generate
 from unit.scorer.service_process import service
 

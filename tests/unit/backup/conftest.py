@@ -10,7 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from environments import postgres_programs
-from unit.backup.services import ARTIFACTS, BACKUPS, Postgres, Site, TrackingServer, mlflow_server, s3_client, seaweedfs
+from postgres import Postgres
+from s3_store import s3_client, seaweedfs
+from unit.backup.services import ARTIFACTS, BACKUPS, Site, TrackingServer, mlflow_server
 
 
 @pytest.fixture(scope="session")

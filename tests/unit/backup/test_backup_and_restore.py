@@ -19,9 +19,10 @@ from sqlalchemy import create_engine
 
 from backup.restore import migrations
 from environments import debians_postgres
+from postgres import Postgres
 from registry_state import described, matching_files
 from unit.backup.registry import publish, train
-from unit.backup.services import ARTIFACTS, BACKUPS, PREFIX, Postgres, Site
+from unit.backup.services import ARTIFACTS, BACKUPS, PREFIX, Site
 
 pytestmark = pytest.mark.slow
 

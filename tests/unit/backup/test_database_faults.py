@@ -16,7 +16,8 @@ from mlflow.exceptions import MlflowException
 
 from conftest import REPOSITORY
 from localcluster.console import wait_for
-from unit.backup.services import Postgres, Site
+from postgres import Postgres
+from unit.backup.services import Site
 
 NAME = "credit-risk"
 RETRY = "was answered with 503, trying again"

@@ -26,6 +26,8 @@ GOLDEN = {
     "readiness-ready-not-logging.json": "readiness",
     "readiness-artifact-rejected.json": "readiness",
     "artifact-copy.json": "artifact-copy",
+    "decision-event.json": "decision-event",
+    "decision-record.json": "decision-record",
 }
 
 

@@ -1,0 +1,1 @@
+"""Records: what is kept of a decision for years, and the hashes that prove it."""

@@ -1,0 +1,70 @@
+"""The public application and the one for the kubelet and Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp
+
+from decisions.service.access import Access, ApiKeys
+from decisions.service.boundary import Boundary, Metrics
+from decisions.service.database import Database
+from decisions.service.endpoints import applicants, decisions, outcomes, timeline, training
+from decisions.service.endpoints.common import Service
+from decisions.service.problems import ProblemDocument, handle_problems
+from decisions.settings import ServeSettings
+
+_DESCRIPTION = """What was decided about whom, when, by which model and why, and what became of the loan.
+
+Each request needs an API key of a client that has the permission: `decisions:read` to read, `decisions:forget` to
+delete an applicant's inputs, `outcomes:write` and `timeline:write` to report."""
+
+
+def create_service(settings: ServeSettings) -> Service:
+    """Return a service whose database is not opened yet."""
+    access = Access(ApiKeys(settings.access_dir), settings.permissions)
+    return Service(settings, Database(settings), access, Metrics(), asyncio.Semaphore(settings.training_downloads))
+
+
+def create_app(service: Service) -> ASGIApp:
+    """Return the public application."""
+    app = FastAPI(title="Credit-risk decisions", version="1", description=_DESCRIPTION, docs_url=None, redoc_url=None,
+                  redirect_slashes=False)  # fmt: skip
+    app.state.service = service
+    for module in (decisions, outcomes, timeline, applicants, training):
+        app.include_router(module.router)
+    handle_problems(app)
+    _describe_problems(app)
+    return Boundary(app, service.metrics, service.settings.max_body_bytes)
+
+
+def create_management_app(service: Service) -> FastAPI:
+    """Return the application with probes and metrics."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+
+    @app.get("/healthz")
+    async def alive() -> Response:
+        return PlainTextResponse("alive")
+
+    @app.get("/readyz")
+    async def ready() -> Response:
+        problem = await service.database.problem()
+        return PlainTextResponse(problem or "ready", 503 if problem else 200)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the problem's schema into the OpenAPI document, to which the endpoints' errors refer."""
+    document = app.openapi()
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(problem.pop("$defs", {}))
+    schemas[ProblemDocument.__name__] = problem

@@ -1,0 +1,75 @@
+"""The settings of each command, read from the environment once, at its start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import make_conninfo
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from decisions.errors import UsageError
+
+Permission = Literal["decisions:read", "decisions:forget", "outcomes:write", "timeline:write"]
+
+
+class DatabaseSettings(BaseSettings):
+    """How the database is reached; each is the environment variable of its name, prefixed with DECISIONS_."""
+
+    model_config = SettingsConfigDict(env_prefix="DECISIONS_", frozen=True)
+
+    # postgresql://user@host:5432/decisions, with options of TLS if needed.
+    database_url: str
+    # A file that holds the password; without one, it is in the URL or not needed.
+    database_password_file: Path | None = None
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_url(cls, url: str) -> str:
+        try:
+            make_conninfo(url)
+        except ProgrammingError as error:
+            raise ValueError(f"must be a URL such as postgresql://user@host:5432/decisions: {error}") from error
+        return url
+
+    def conninfo(self) -> str:
+        """Return what libpq connects with.
+
+        Raises:
+            UsageError: The password's file cannot be read.
+        """
+        if self.database_password_file is None:
+            return self.database_url
+        try:
+            password = self.database_password_file.read_text("utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"DECISIONS_DATABASE_PASSWORD_FILE: cannot read {error}") from error
+        return make_conninfo(self.database_url, password=password)
+
+
+class ServeSettings(DatabaseSettings):
+    """Settings of `serve`."""
+
+    # Empty for all addresses, of IPv4 and of IPv6.
+    host: str = ""
+    port: int = Field(default=8080, ge=0, le=65535)
+    management_port: int = Field(default=9091, ge=0, le=65535)
+    shutdown_seconds: int = Field(default=25, ge=0)
+    # The folder of API keys, in the scoring service's form: one file per client, with the SHA-256 of its keys.
+    access_dir: Path = Path("/etc/creditrisk/access")
+    # The clients that have each permission, as JSON: {"decisions:read": ["auditor"]}. Without a list, it is nobody's.
+    permissions: dict[Permission, frozenset[str]] = Field(default_factory=dict)
+    database_connections: int = Field(default=8, ge=2, le=100)
+    # How long a query may take; downloads of training data are not limited by it.
+    query_seconds: int = Field(default=10, ge=1)
+    max_body_bytes: int = Field(default=33554432, ge=1024)
+    training_downloads: int = Field(default=2, ge=1)
+
+
+class LoadOutcomesSettings(DatabaseSettings):
+    """Settings of `load-outcomes`."""
+
+    # None: AWS.
+    s3_endpoint_url: str | None = None

@@ -15,6 +15,7 @@ logger = logging.getLogger("decisions")
 # The module with each command's `main(arguments)`, which returns its exit code. It is imported only to run it: no
 # command should pay for the memory of another's libraries.
 COMMANDS = {
+    "migrate": "decisions.database.migrate",
     "serve": "decisions.service.process",
     "load-outcomes": "decisions.outcomes.command",
 }

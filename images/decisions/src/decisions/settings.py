@@ -49,6 +49,16 @@ class DatabaseSettings(BaseSettings):
         return make_conninfo(self.database_url, password=password)
 
 
+class MigrateSettings(DatabaseSettings):
+    """Settings of `migrate`; the URL's user owns the tables."""
+
+    # An administrator, who creates the database and its roles. What it leaves out is taken from PGUSER, PGPASSWORD and
+    # PGDATABASE. None: they exist.
+    admin_url: str | None = None
+    # The folder of the files owner, writer, reader and service with the roles' passwords.
+    role_passwords_dir: Path | None = None
+
+
 class ServeSettings(DatabaseSettings):
     """Settings of `serve`."""
 

@@ -48,15 +48,37 @@ CREATE TABLE decision_inputs (
     salt bytea NOT NULL,
     inputs json NOT NULL                 -- json, not jsonb: the hash is of these very bytes
 ) PARTITION BY RANGE (id);
+-- What no month's partition takes, because a clock was far off or partitions were not made in time, is not lost.
+CREATE TABLE decisions_default PARTITION OF decisions DEFAULT;
+CREATE TABLE decision_inputs_default PARTITION OF decision_inputs DEFAULT;
 CREATE INDEX decision_inputs_applicant_id ON decision_inputs (applicant_id) WHERE applicant_id IS NOT NULL;
+"""
+# The writer may read nothing. With these it learns where a log has arrived and which ids are taken, and no more.
+FUNCTIONS = """
+CREATE FUNCTION decisions_log_head(log uuid) RETURNS TABLE (sequence bigint, hash bytea)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$ SELECT d.sequence, d.hash FROM decisions d WHERE d.log_id = log ORDER BY d.sequence DESC LIMIT 1 $$;
+CREATE FUNCTION decisions_recorded(ids uuid[]) RETURNS SETOF uuid
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$ SELECT d.id FROM decisions d WHERE d.id = ANY (ids) $$;
+REVOKE ALL ON FUNCTION decisions_log_head(uuid), decisions_recorded(uuid[]) FROM PUBLIC;
+"""
+GRANTS = """
+GRANT INSERT ON model_versions, decisions, decision_inputs TO decisions_writer;
+GRANT EXECUTE ON FUNCTION decisions_log_head(uuid), decisions_recorded(uuid[]) TO decisions_writer;
+GRANT SELECT ON model_versions, decisions, decision_inputs TO decisions_reader, decisions_service;
+GRANT DELETE ON decision_inputs TO decisions_service;
 """
 
 
 def upgrade() -> None:
-    """Create the tables; partitions are made by `decisions.database.partitions`."""
+    """Create the tables and let the roles do what they need; `decisions.database.partitions` makes the partitions."""
     op.execute(TABLES)
+    op.execute(FUNCTIONS)
+    op.execute(GRANTS)
 
 
 def downgrade() -> None:
     """Remove the tables with all decisions."""
+    op.execute("DROP FUNCTION decisions_log_head(uuid), decisions_recorded(uuid[])")
     op.execute("DROP TABLE decision_inputs, decisions, model_versions")

@@ -16,6 +16,8 @@ logger = logging.getLogger("decisions")
 # command should pay for the memory of another's libraries.
 COMMANDS = {
     "migrate": "decisions.database.migrate",
+    "archive": "decisions.archive.command",
+    "verify": "decisions.archive.verify_command",
     "serve": "decisions.service.process",
     "load-outcomes": "decisions.outcomes.command",
 }

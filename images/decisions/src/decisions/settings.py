@@ -59,6 +59,25 @@ class MigrateSettings(DatabaseSettings):
     role_passwords_dir: Path | None = None
 
 
+class StoreSettings(DatabaseSettings):
+    """How the database and the archive in S3 are reached."""
+
+    s3_bucket: str = Field(min_length=1)
+    # Of all keys, so that several stacks can share a bucket.
+    s3_prefix: str = "decisions"
+    # None: AWS.
+    s3_endpoint_url: str | None = None
+    # The bucket of the seals, such as one with object lock. None: the archive's.
+    seal_bucket: str | None = None
+
+
+class ArchiveSettings(StoreSettings):
+    """Settings of `archive`; the URL's user owns the tables."""
+
+    # How long a month stays in the database after its end. The EU AI Act asks for six at least.
+    retention_months: int = Field(default=6, ge=6, le=1200)
+
+
 class ServeSettings(DatabaseSettings):
     """Settings of `serve`."""
 

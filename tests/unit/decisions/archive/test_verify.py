@@ -169,7 +169,8 @@ def test_changed_removed_and_inserted_rows_of_the_archive_are_named(site: Site, 
     site.edit(decisions_key(DAY), lambda rows: [row for row in rows if row["id"] != ids[2]])
     assert site.differences()[:2] == [
         f"removed: record 3 is missing from log {LOG}",
-        f"archive: {inputs_key(DAY)}: the inputs of {ids[2]} belong to no decision of that day, or are in another order",
+        f"archive: {inputs_key(DAY)}: the inputs of {ids[2]} belong to no decision of that day, "
+        "or are in another order",
     ]
     restore(site, decisions_key(DAY), whole)
     inputs = site.bucket.read(inputs_key(DAY))

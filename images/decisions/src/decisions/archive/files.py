@@ -25,7 +25,7 @@ from decisions.records.record import DecisionInputs, Record
 DECISIONS = "archive/decisions"
 INPUTS = "archive/decision_inputs"
 _BATCH_ROWS = 10_000
-_ROW_GROUP_BATCHES = 10
+_ROW_GROUP_BATCHES = 2
 _HASH = pa.binary(32)
 _DECISION = pa.schema([
     ("id", pa.string()), ("request_id", pa.string()), ("row", pa.int32()), ("endpoint", pa.string()),

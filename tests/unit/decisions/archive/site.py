@@ -21,6 +21,7 @@ from decisions.archive.verification import Verification, verify
 from decisions.database.id_ranges import first_id
 from decisions.reading.forgetting import applicant_hash
 from decisions.records.model_versions import ModelVersion
+from decisions.records.numbers import shortest_of
 from decisions.records.record import FIRST_PREVIOUS_HASH, DecisionInputs, Record, chain_hash
 from unit.decisions.migrated import Migrated
 
@@ -52,10 +53,13 @@ class Log:
     def _add(self, at: datetime, applicant: str | None) -> str:
         number = self.sequence = self.sequence + 1
         id_ = str(UUID(int=first_id(at).int | 7 << 76 | 2 << 62 | (self.id.int << 40 | number) & (1 << 62) - 1))
+        # Numbers whose float32 is not their float64, and which Postgres and numpy must write alike.
+        probability = shortest_of(number * 0.618033988749895 % 1 * 10.0 ** -(number % 9))
         inputs = DecisionInputs(applicant, bytes([number % 256]) * 16, f'{{"income":{number}.5,"purpose":"Käse"}}')
-        record = Record(id_, f"r-{number}", 0, "score", "champion", "lender", str(VERSION.id), 0.137, 540, "approve",
-                        None, ["R1"] if number % 2 else None, 900, "scoring-0", str(self.id), number,
-                        inputs.hash().hex())  # fmt: skip
+        record = Record(
+            id_, f"r-{number}", 0, "score", "champion", "lender", str(VERSION.id), probability, 540, "approve", None,
+            ["R1"] if number % 2 else None, 900, "scoring-0", str(self.id), number, inputs.hash().hex(),
+        )  # fmt: skip
         hash_ = chain_hash(self.head, record)
         *columns, inputs_hash = msgspec.structs.astuple(record)
         with self.connection.cursor().copy("COPY decisions FROM STDIN") as copy:

@@ -40,7 +40,7 @@ def test_what_is_as_it_was_written_has_no_differences(site: Site, ids: list[str]
 
 @pytest.mark.parametrize(
     "change",
-    ["points = 1", "probability = 0.1", "decision = 'decline'", "reasons = '{R9}'", "client = 'x'", "grade = 'A'",
+    ["points = 1", "probability = 0.111", "decision = 'decline'", "reasons = '{R9}'", "client = 'x'", "grade = 'A'",
      "latency_us = 1", "role = 'shadow'", "request_id = 'x'", "endpoint = 'x'", "pod = 'x'", "row = 9"],
 )  # fmt: skip
 def test_a_changed_record_is_named(site: Site, ids: list[str], change: str) -> None:

@@ -93,7 +93,7 @@ def test_duckdb_reads_the_archive(site: Site, tmp_path: Any) -> None:
             folder = tmp_path / kind / f"day={day}"
             folder.mkdir(parents=True)
             site.bucket.download(f"archive/{kind}/day={day}/part-0.parquet", folder / "part-0.parquet")
-    found = duckdb.sql(
+    found = duckdb.execute(
         f"""SELECT d.day, count(*), min(d.time), count(i.inputs)
         FROM read_parquet('{tmp_path}/decisions/*/*.parquet', hive_partitioning = true) d
         LEFT JOIN read_parquet('{tmp_path}/decision_inputs/*/*.parquet') i USING (id)
@@ -102,7 +102,9 @@ def test_duckdb_reads_the_archive(site: Site, tmp_path: Any) -> None:
     assert [row[:2] for row in found] == [(date(2026, 5, 10), 8), (date(2026, 5, 11), 2)]
     assert [row[3] for row in found] == [8, 2]
     assert found[0][2].astimezone(UTC) == noon(5, 10)
-    compression = duckdb.sql(f"SELECT DISTINCT compression FROM parquet_metadata('{tmp_path}/decisions/*/*.parquet')")
+    compression = duckdb.execute(
+        f"SELECT DISTINCT compression FROM parquet_metadata('{tmp_path}/decisions/*/*.parquet')"
+    )
     assert compression.fetchall() == [("ZSTD",)]
 
 

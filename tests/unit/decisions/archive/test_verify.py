@@ -243,7 +243,7 @@ def rehash(site: Site, decision_id: str) -> None:
     )
     (row,) = site.database.sql(f"SELECT {columns}, previous_hash FROM decisions WHERE id = %s", decision_id)
     *values, inputs_hash, previous_hash = row
-    record = Record(*values, inputs_hash.hex())
+    record = Record(*[*values, inputs_hash.hex()])
     site.database.sql("UPDATE decisions SET hash = %s WHERE id = %s", chain_hash(previous_hash, record), decision_id)
 
 

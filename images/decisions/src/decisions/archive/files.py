@@ -95,7 +95,8 @@ def store_file(bucket: Bucket, key: str, file: Path) -> int:
     Raises:
         DecisionsError: What was read back is something else.
     """
-    digest, rows = _digest(file), pq.read_metadata(file).num_rows
+    digest = _digest(file)
+    rows: int = pq.read_metadata(file).num_rows
     bucket.upload(key, file, {"rows": str(rows), "sha256": digest})
     copy = file.with_suffix(".copy")
     if bucket.download(key, copy) != digest or pq.read_metadata(copy).num_rows != rows:

@@ -80,6 +80,6 @@ def _stored(connection: psycopg.Connection, query: str, **parameters: object) ->
         for row in cursor.execute(query.encode(), parameters):
             *values, inputs_hash, previous_hash, hash_, salt, applicant_id, inputs = row
             yield StoredDecision(
-                Record(*values, inputs_hash.hex()), previous_hash, hash_,
+                Record(*[*values, inputs_hash.hex()]), previous_hash, hash_,
                 None if salt is None else DecisionInputs(applicant_id, salt, inputs),
             )  # fmt: skip

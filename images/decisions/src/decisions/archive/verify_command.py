@@ -23,11 +23,11 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m decisions verify",
         description="Recomputes hashes, chains and seals, and names each record that was changed, removed or inserted.",
     )
-    day = {"type": date.fromisoformat, "metavar": "YYYY-MM-DD"}
-    parser.add_argument("--from", dest="since", help="first seal to verify", **day)
-    parser.add_argument(
-        "--to", dest="until", help="last one; without it, what is not sealed yet is verified, too", **day
-    )
+    for name, where, words in (
+        ("--from", "since", "first seal to verify"),
+        ("--to", "until", "last one; without it, what is not sealed yet is verified, too"),
+    ):
+        parser.add_argument(name, dest=where, type=date.fromisoformat, metavar="YYYY-MM-DD", help=words)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
     if options.since and options.until and options.since > options.until:

@@ -100,7 +100,11 @@ class Site:
             permission: frozenset(client for client, granted in CLIENTS.items() if permission in granted)
             for permission in ALL
         }
-        values = {"database_url": url_of(self.server, "decisions_service"), "access_dir": keys, "permissions": permissions}
+        values = {
+            "database_url": url_of(self.server, "decisions_service"),
+            "access_dir": keys,
+            "permissions": permissions,
+        }
         return ServeSettings(**{**values, **changes})
 
     def sql(self, statement: str, *parameters: object) -> list[Any]:
@@ -117,8 +121,8 @@ class Site:
     def version(self, number: str, contract: bytes = CONTRACT) -> UUID:
         if number not in self._versions:
             self._versions[number] = UUID(int=int(number))
-            self.sql("INSERT INTO model_versions VALUES (%s, 'credit-risk', %s, %s, %s)", self._versions[number], number,
-                     Json({"model.onnx": "ab" * 32}), contract)  # fmt: skip
+            values = (self._versions[number], number, Json({"model.onnx": "ab" * 32}), contract)
+            self.sql("INSERT INTO model_versions VALUES (%s, 'credit-risk', %s, %s, %s)", *values)
         return self._versions[number]
 
     def decide(

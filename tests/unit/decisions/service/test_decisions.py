@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import psycopg
+
 from decisions.reading.decisions import Filter, list_query
 from unit.decisions.service.site import Running, Site
 
@@ -26,7 +28,9 @@ async def test_a_decision_is_told_with_its_model_inputs_and_proof(site: Site, ru
                             "previous_hash": "00" * 32, "hash": "01" * 32}  # fmt: skip
 
 
-async def test_pages_follow_one_another_newest_first_without_a_gap_or_a_repetition(site: Site, running: Running) -> None:
+async def test_pages_follow_one_another_newest_first_without_a_gap_or_a_repetition(
+    site: Site, running: Running
+) -> None:
     made = [site.decide(JANUARY + timedelta(days=day % 20)) for day in range(23)]
     seen, cursor = [], None
     while True:
@@ -78,8 +82,6 @@ def test_a_time_reads_only_the_partitions_of_its_months(site: Site) -> None:
 
 
 def _explained(site: Site, query: str, parameters: dict[str, object]) -> str:
-    import psycopg  # noqa: PLC0415
-
     with psycopg.connect(site.settings().database_url) as connection:
         return "\n".join(line for (line,) in connection.execute(f"EXPLAIN {query}".encode(), parameters))
 

@@ -69,9 +69,8 @@ class _Sink(io.RawIOBase):
 
 
 def _parquet(table: TrainingTable, sink: _Sink) -> pq.ParquetWriter:
-    writer = pq.ParquetWriter(sink, schema_of(table), compression="zstd")
-    writer.add_key_value_metadata({METADATA_KEY: table.summary.model_dump_json()})
-    return writer
+    schema = schema_of(table).with_metadata({METADATA_KEY: table.summary.model_dump_json()})
+    return pq.ParquetWriter(sink, schema, compression="zstd")
 
 
 def _batch(table: TrainingTable, rows: Sequence[Row]) -> pa.RecordBatch:

@@ -11,7 +11,7 @@ import uuid
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from decisions.service.problems import MEDIA_TYPE, Problem
+from decisions.service.problems import Problem
 
 log = logging.getLogger("decisions.requests")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -62,9 +62,6 @@ class Boundary:
 
         try:
             await self._app(scope, _limited(receive, limit), answer)
-        except Problem as problem:
-            # Raised while the body was read, which some of FastAPI's own code does.
-            await _answer_problem(problem, answer)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.requests.labels(route, status).inc()
@@ -99,11 +96,3 @@ def _limited(receive: Receive, limit: int) -> Receive:
         return message
 
     return limited
-
-
-async def _answer_problem(problem: Problem, send: Send) -> None:
-    headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    body = problem.body()
-    headers += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

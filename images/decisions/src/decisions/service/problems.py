@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -34,8 +34,8 @@ class ProblemDocument(BaseModel):
     errors: list[FieldProblem] | None = None
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457's term
-    """An error answer; see `ProblemDocument`."""
+class Problem(HTTPException):
+    """An error answer; see `ProblemDocument`. FastAPI hides other errors than its own while it reads a body."""
 
     def __init__(
         self,
@@ -45,15 +45,14 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's term
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Describe an error by its status, a sentence for people, the invalid fields and further headers."""
-        super().__init__(detail)
-        self.status, self.detail, self.errors = status, detail, list(errors)
-        self.headers = dict(headers or {})
+        super().__init__(status, detail, dict(headers or {}))
+        self.errors = list(errors)
 
     def body(self) -> bytes:
         """Return the problem as JSON."""
         document = ProblemDocument(
-            title=http.HTTPStatus(self.status).phrase,
-            status=self.status,
+            title=http.HTTPStatus(self.status_code).phrase,
+            status=self.status_code,
             detail=self.detail,
             errors=self.errors or None,
         )
@@ -61,7 +60,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's term
 
     def response(self) -> Response:
         """Return the problem as an answer."""
-        return Response(self.body(), self.status, self.headers, MEDIA_TYPE)
+        return Response(self.body(), self.status_code, self.headers, MEDIA_TYPE)
 
 
 def unauthorized(detail: str, error: str = "") -> Problem:
@@ -89,8 +88,8 @@ def handle_problems(app: FastAPI) -> None:
             f"{fields[0].field} {fields[0].problem}")  # fmt: skip
         return Problem(422, detail, fields).response()
 
-    @app.exception_handler(HTTPException)
-    async def http_exception(request: Request, error: HTTPException) -> Response:
+    @app.exception_handler(StarletteHTTPException)
+    async def http_exception(request: Request, error: StarletteHTTPException) -> Response:
         detail = f"there is nothing at {request.url.path[:200]}" if error.status_code == 404 else str(error.detail)
         return Problem(error.status_code, detail, headers=error.headers).response()
 

@@ -28,6 +28,7 @@ GOLDEN = {
     "artifact-copy.json": "artifact-copy",
     "decision-event.json": "decision-event",
     "decision-record.json": "decision-record",
+    "timeline-event.json": "timeline-event",
 }
 
 

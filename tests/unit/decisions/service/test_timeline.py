@@ -6,9 +6,12 @@ import asyncio
 import json
 from typing import Any
 
+from conftest import REPOSITORY
+from decisions.reading.timeline import TimelineEvent
 from promoter.api.status import AnalysisResult, MetricResult, Verdict
 from unit.decisions.service.site import Running, key_of
 
+CONTRACTS = REPOSITORY / "contracts"
 PATH = "/v1/models/credit-risk/timeline"
 JUDGMENT = {"verdict": "Successful", "at": "2026-01-02T00:30:00Z", "results": [
     {"name": "error-rate", "verdict": "Successful", "value": 0.001, "limit": 0.01, "samples": 5000, "message": "0.1 %"},
@@ -87,6 +90,15 @@ async def test_unknown_models_and_bad_events_are_refused(running: Running) -> No
     assert (await running.http.post(PATH, content=surrogate, headers=headers)).status_code == 422
     nested = b"[" * 100_000
     assert (await running.http.post(PATH, content=nested, headers=headers)).status_code in {400, 422}
+
+
+async def test_the_contract_s_event_is_taken_and_its_schema_is_the_service_s(running: Running) -> None:
+    golden = json.loads((CONTRACTS / "golden/timeline-event.json").read_text("utf-8"))
+    assert (await post(running, golden)).status_code == 200
+    schema = json.loads((CONTRACTS / "timeline-event.schema.json").read_text("utf-8"))
+    assert {name: schema[name] for name in schema if name not in {"$schema", "description"}} == {
+        name: value for name, value in TimelineEvent.model_json_schema().items() if name != "description"
+    }
 
 
 async def test_the_operators_analysis_is_a_judgment(running: Running) -> None:

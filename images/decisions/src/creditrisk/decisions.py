@@ -1,0 +1,153 @@
+"""`creditrisk decisions`: read decisions, forget an applicant, verify and export."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from typing import Annotated, Any
+from urllib.parse import quote
+from uuid import UUID
+
+import typer
+
+from creditrisk.client import Client
+from creditrisk.errors import USAGE, CommandError
+from creditrisk.options import Json, Since, Until, client_of
+from creditrisk.output import local_time, write, write_fields, write_json, write_table
+
+app = typer.Typer(no_args_is_help=True, help="Read decisions, forget applicants, verify and export the log.")
+_PAGE = 1000
+# What `python -m decisions` needs beside this program.
+_DATABASE_PACKAGES = ("decisions", "psycopg", "boto3", "pyarrow", "alembic")
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command()
+def get(context: typer.Context, decision_id: UUID, as_json: Json = False) -> None:
+    """Show one decision: the model, the inputs, the reasons, the outcome, and the hashes that prove it."""
+    found = client_of(context).request("GET", f"/v1/decisions/{decision_id}")
+    if as_json:
+        write_json(found)
+        return
+    write_fields(_fields(found))
+
+
+@app.command(name="list")
+def list_(
+    context: typer.Context,
+    applicant_id: Annotated[str | None, typer.Option(help="Only this applicant's.")] = None,
+    request_id: Annotated[str | None, typer.Option(help="Only those of this request.")] = None,
+    since: Since = None,
+    until: Until = None,
+    version: Annotated[str | None, typer.Option(help="Only those of this version of the model.")] = None,
+    role: Annotated[str | None, typer.Option(help="champion, canary, fall-back or shadow.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="next_cursor of an earlier list.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List decisions, newest first."""
+    query = {"applicant_id": applicant_id, "request_id": request_id, "from": since, "to": until, "version": version,
+             "role": role}  # fmt: skip
+    found, following = _pages(client_of(context), query, limit, cursor)
+    if as_json:
+        write_json({"decisions": found, "next_cursor": following})
+        return
+    columns = ("DECISION", "TIME", "APPLICANT", "DECIDED", "PD", "POINTS", "VERSION", "ROLE", "OUTCOME")
+    write_table(columns, map(_row, found), "no decisions")
+    if following:
+        write(f"there are more: --cursor {following}")
+
+
+@app.command()
+def forget(
+    context: typer.Context,
+    applicant_id: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete an applicant's inputs for good; decisions and their proof stay."""
+    client = client_of(context)
+    if not yes:
+        typer.confirm(
+            f"Delete the inputs of all decisions about {applicant_id}? This cannot be undone.", abort=True, err=True
+        )
+    found = client.request("DELETE", f"/v1/applicants/{quote(applicant_id, safe='')}/inputs")
+    write_json(found) if as_json else write(f"the inputs of {found['decisions']} decisions were deleted")
+
+
+@app.command(context_settings=_PASSED_ON)
+def verify(context: typer.Context) -> None:
+    """Verify the log's hashes and seals; exit code 3 if there is a difference. Needs access to the database and S3."""
+    raise typer.Exit(_run_where_installed("verify", context.args))
+
+
+@app.command(context_settings=_PASSED_ON)
+def export(context: typer.Context) -> None:
+    """Export finished days to S3 and seal them, as the daily Job does. Needs access to the database and S3."""
+    raise typer.Exit(_run_where_installed("archive", context.args))
+
+
+def _pages(
+    client: Client, query: dict[str, str | None], limit: int, cursor: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    found: list[dict[str, Any]] = []
+    while len(found) < limit:
+        size = min(limit - len(found), _PAGE)
+        page = client.request("GET", "/v1/decisions", query={**query, "limit": size, "cursor": cursor})
+        found += page["decisions"]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    return found, cursor
+
+
+def _row(decision: dict[str, Any]) -> tuple[object, ...]:
+    outcome = decision["outcome"]
+    return (
+        decision["decision_id"],
+        local_time(decision["decided_at"]),
+        "(forgotten)" if decision["forgotten"] else decision["applicant_id"],
+        decision["decision"],
+        f"{decision['probability_of_default']:.4f}",
+        decision["score_points"],
+        decision["model"]["version"],
+        decision["role"],
+        outcome and outcome["outcome"],
+    )
+
+
+def _fields(decision: dict[str, Any]) -> list[tuple[str, object]]:
+    model, outcome, log = decision["model"], decision["outcome"], decision["log"]
+    reasons = decision["reasons"]
+    known = f"{outcome['outcome']}, observed {local_time(outcome['observed_at'])}" if outcome else None
+    fields: list[tuple[str, object]] = [
+        ("decision", f"{decision['decision']} {decision['decision_id']}"),
+        ("time", local_time(decision["decided_at"])),
+        ("probability of default", decision["probability_of_default"]),
+        ("points, grade", f"{decision['score_points']}, {decision['grade'] or '-'}"),
+        ("reasons", "not asked for" if reasons is None else ", ".join(reasons)),
+        ("model", f"{model['name']} {model['version']} ({decision['role']})"),
+        *((f"  {name}", digest) for name, digest in model["digests"].items()),
+        ("request", f"{decision['request_id']}, row {decision['row']}, by {decision['client'] or '-'}"),
+        ("applicant", "(forgotten)" if decision["forgotten"] else decision["applicant_id"]),
+        *((f"  {name}", _value(value)) for name, value in (decision["inputs"] or {}).items()),
+        ("outcome", known),
+        ("record", f"{log['id']} {log['sequence']}"),
+        ("hash", log["hash"]),
+    ]
+    return fields
+
+
+def _value(value: object) -> object:
+    return "missing" if value is None else "(other)" if isinstance(value, dict) else value
+
+
+def _run_where_installed(command: str, arguments: list[str]) -> int:
+    missing = [name for name in _DATABASE_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CommandError(
+            f"this works where the database is, and needs packages that are not installed: {', '.join(missing)}; "
+            "pip install 'credit-risk-platform[decisions]', or run it in a pod of the image `decisions`",
+            USAGE,
+        )
+    return subprocess.run([sys.executable, "-m", "decisions", command, *arguments]).returncode

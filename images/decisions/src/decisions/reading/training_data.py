@@ -135,7 +135,8 @@ async def open_table(connection: AsyncConnection[Any], query: TrainingQuery) -> 
         UsageError: The name of the target is that of another column.
     """
     await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    await connection.execute("SET LOCAL statement_timeout = 0")
+    # A slow client may take minutes for what was read at once.
+    await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 600000")
     features = await _features(connection, query)
     columns = [_ID, _TIME, *(feature.name for feature in features), query.target]
     if taken := sorted({name for name in columns if columns.count(name) > 1}):

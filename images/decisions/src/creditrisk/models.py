@@ -17,6 +17,8 @@ from creditrisk.options import Json, Since, Until, client_of
 from creditrisk.output import local_time, write, write_json, write_table
 
 _FORMATS = {".parquet": "parquet", ".csv": "csv"}
+_EVENT_COLUMNS = ("TIME", "EVENT", "VERSION", "STABLE", "CANARY", "WEIGHT", "BY", "MESSAGE")
+_PERIOD_COLUMNS = ("FROM", "TO", "STABLE", "CANARY", "WEIGHT")
 _COUNTS = ("rows", "repaid", "defaulted", "rejected", "undecided", "too_young", "forgotten")
 
 
@@ -34,11 +36,9 @@ def timeline(
     if as_json:
         write_json(found)
     elif events:
-        columns = ("TIME", "EVENT", "VERSION", "STABLE", "CANARY", "WEIGHT", "BY", "MESSAGE")
-        write_table(columns, map(_event, found["events"]), "no events")
+        write_table(_EVENT_COLUMNS, map(_event, found["events"]), "no events")
     else:
-        columns = ("FROM", "TO", "STABLE", "CANARY", "WEIGHT")
-        write_table(columns, map(_period, found["periods"]), "no events")
+        write_table(_PERIOD_COLUMNS, map(_period, found["periods"]), "no events")
     if not as_json and not found["complete"]:
         write("there is more: ask for a part with --from and --to")
 

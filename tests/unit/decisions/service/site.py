@@ -67,15 +67,16 @@ def create_database(server: Postgres) -> None:
             spec.loader.exec_module(module)
             module.upgrade()
     engine.dispose()
-    with psycopg.connect(url_of(server, "decisions_owner"), autocommit=True) as connection:
+    with psycopg.connect(url_of(server, "decisions_owner"), autocommit=True) as owner:
         for start, end in itertools.pairwise(MONTHS):
             for table in ("decisions", "decision_inputs"):
-                connection.execute(
+                partition = (
                     f"CREATE TABLE {table}_{start:%Y_%m} PARTITION OF {table} "
                     f"FOR VALUES FROM ('{first_id(start)}') TO ('{first_id(end)}')"
                 )
-        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO decisions_reader, decisions_service")
-        connection.execute("GRANT DELETE ON decision_inputs TO decisions_service")
+                owner.execute(partition.encode())
+        owner.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO decisions_reader, decisions_service")
+        owner.execute("GRANT DELETE ON decision_inputs TO decisions_service")
 
 
 def url_of(server: Postgres, role: str) -> str:

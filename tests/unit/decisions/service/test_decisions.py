@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -32,9 +33,10 @@ async def test_pages_follow_one_another_newest_first_without_a_gap_or_a_repetiti
     site: Site, running: Running
 ) -> None:
     made = [site.decide(JANUARY + timedelta(days=day % 20)) for day in range(23)]
-    seen, cursor = [], None
+    seen: list[UUID] = []
+    cursor: str | None = None
     while True:
-        parameters = {"limit": 5} | ({"cursor": cursor} if cursor else {})
+        parameters: dict[str, Any] = {"limit": 5} | ({"cursor": cursor} if cursor else {})
         page = (await running.get("/v1/decisions", **parameters)).json()
         seen += [UUID(decision["decision_id"]) for decision in page["decisions"]]
         # What is decided meanwhile is newer, and does not move the pages.

@@ -16,7 +16,7 @@ PATH = "/v1/models/credit-risk/timeline"
 JUDGMENT = {"verdict": "Successful", "at": "2026-01-02T00:30:00Z", "results": [
     {"name": "error-rate", "verdict": "Successful", "value": 0.001, "limit": 0.01, "samples": 5000, "message": "0.1 %"},
 ]}  # fmt: skip
-EVENTS = [
+EVENTS: list[dict[str, Any]] = [
     {"event_id": "1", "happened_at": "2026-01-01T00:00:00Z", "kind": "Promoted", "stable_version": "7", "version": "7"},
     {"event_id": "2", "happened_at": "2026-01-02T00:00:00Z", "kind": "PointerMoved", "stable_version": "7",
      "version": "8", "moved_by": "training run 4f"},
@@ -75,14 +75,15 @@ async def test_an_event_is_kept_once_and_does_not_change(running: Running) -> No
 
 async def test_unknown_models_and_bad_events_are_refused(running: Running) -> None:
     assert (await running.get("/v1/models/other/timeline")).status_code == 404
-    for change, field in [
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"weight": 101}, "weight"), ({"kind": "Guessed"}, "kind"),
         ({"happened_at": "2026-01-01T00:00:00"}, "happened_at"),
         ({"event_id": ""}, "event_id"), ({"message": "\0"}, "message"), ({"extra": 1}, "extra"),
         ({"judgment": {"verdict": "Successful", "at": "2026-01-01T00:00:00Z",
                        "results": [{"name": "x", "verdict": "Failed", "limit": "NaN", "message": ""}]}},
          "judgment.results.0.limit"),
-    ]:  # fmt: skip
+    ]  # fmt: skip
+    for change, field in changes:
         answer = await post(running, EVENTS[0] | change)
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field), answer.text
     surrogate = json.dumps(EVENTS[0] | {"message": "\ud800"})

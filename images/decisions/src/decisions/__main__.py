@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": "decisions.archive.verify_command",
     "serve": "decisions.service.process",
     "load-outcomes": "decisions.outcomes.command",
+    "ship": "decisions.shipping.command",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +48,24 @@ class DatabaseSettings(BaseSettings):
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"DECISIONS_DATABASE_PASSWORD_FILE: cannot read {error}") from error
         return make_conninfo(self.database_url, password=password)
+
+
+class ShipSettings(DatabaseSettings):
+    """Settings of `ship`; the URL's user may insert."""
+
+    # The folder of all logs.
+    log_dir: Path = Path("/var/lib/decisions")
+    # This pod's, which is also the name of its folder there.
+    pod_name: str = Field(default_factory=socket.gethostname, pattern=r"^[^/]+$")
+    # Where segments are handed over that could not be shipped. None: nowhere.
+    s3_bucket: str | None = None
+    # None: AWS.
+    s3_endpoint_url: str | None = None
+    # Of all keys, so that several stacks can share a bucket.
+    s3_prefix: str = Field(default="decisions", min_length=1)
+    management_port: int = Field(default=9091, ge=0, le=65535)
+    # How long the end may take: waiting for the service, shipping the rest, or handing it over.
+    shutdown_seconds: int = Field(default=25, ge=1)
 
 
 class MigrateSettings(DatabaseSettings):

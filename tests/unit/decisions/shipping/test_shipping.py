@@ -3,53 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from decisions.shipping.database import AwayError, Database
-from decisions.shipping.metrics import Health, ShipperMetrics
-from decisions.shipping.shipper import Shipper
 from unit.decisions.database import DecisionsDatabase
 from unit.decisions.log_writer import LogWriter, event
 from unit.decisions.shipping.proof import assert_each_once
-
-
-class Running:
-    """A shipper that a test turns by hand."""
-
-    def __init__(self, logs: Path, url: str, pod: str = "scoring-a") -> None:
-        self.metrics, self.health = ShipperMetrics(), Health()
-        self.database = Database(lambda: url)
-        self.shipper = Shipper(logs, pod, self.database, self.metrics, self.health)
-
-    def turn(self) -> None:
-        while self.shipper.turn():
-            pass
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(f"decisions_shipper_{name}", labels)
-
-    def stop(self) -> None:
-        for own in self.shipper._own.values():
-            own.claim.release()
-        self.shipper._own.clear()
-        self.database.close()
-
-
-@pytest.fixture
-def running(database: DecisionsDatabase, tmp_path: Path) -> Iterator[Running]:
-    shipper = Running(tmp_path, database.url)
-    yield shipper
-    shipper.stop()
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[LogWriter]:
-    writer = LogWriter(tmp_path)
-    yield writer
-    writer.close()
+from unit.decisions.shipping.running import Running
 
 
 def test_decisions_arrive_once_while_the_log_is_written(

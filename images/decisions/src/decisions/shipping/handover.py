@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 _COMPLETE, _CLAIM = "complete.json", "claim.json"
 _CLAIM_TIME = timedelta(minutes=15)
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+_ABSENT = {"NoSuchKey", "404"}
 
 
 class HandoverError(DecisionsError):
@@ -116,16 +117,18 @@ class Handover:
                     return 0  # not shipped yet
                 self._dispose(taking, taking.left.pop(0))
                 taking.fetched = False
-            if not taking.left:
-                for name in (taking.folder.state_file.name, _COMPLETE, _CLAIM):
-                    self.client.delete_object(Bucket=self.bucket, Key=taking.prefix + name)
-                logger.info("s3://%s/%s is shipped", self.bucket, taking.prefix)
-                self._taking = None
-                return 0
-            self._put_claim(taking.prefix)
-            self._fetch(taking)
-            taking.fetched = True
-            return 1
+            if taking.left:
+                self._put_claim(taking.prefix)
+            while taking.left:
+                if self._fetch(taking):
+                    taking.fetched = True
+                    return 1
+                taking.left.pop(0)  # shipped by another, to whom this claim looked abandoned
+            for name in (taking.folder.state_file.name, _COMPLETE, _CLAIM):
+                self.client.delete_object(Bucket=self.bucket, Key=taking.prefix + name)
+            logger.info("s3://%s/%s is shipped", self.bucket, taking.prefix)
+            self._taking = None
+        return 0
 
     def stop_taking(self) -> None:
         """Leave what is being taken up to others: it is still in S3."""
@@ -171,17 +174,28 @@ class Handover:
             raise
         return True
 
-    def _fetch(self, taking: _Taking) -> None:
+    def _fetch(self, taking: _Taking) -> bool:
+        """Fetch the next segment of a log; return False if it is no longer there."""
         folder, name = taking.folder.path, taking.left[0]
         folder.mkdir(parents=True, exist_ok=True)
         if not taking.folder.state_file.exists():
-            with contextlib.suppress(self.client.exceptions.ClientError):  # a log of which nothing was shipped
-                key = taking.prefix + taking.folder.state_file.name
-                self.client.download_file(self.bucket, key, str(taking.folder.state_file))
+            # Absent for a log of which nothing was shipped.
+            self._download(taking.prefix + taking.folder.state_file.name, taking.folder.state_file)
         # Not a segment until it is all there.
         partial = folder / f"{name}.part"
-        self.client.download_file(self.bucket, taking.prefix + name, str(partial))
+        if not self._download(taking.prefix + name, partial):
+            return False
         partial.rename(folder / name)
+        return True
+
+    def _download(self, key: str, target: Path) -> bool:
+        try:
+            self.client.download_file(self.bucket, key, str(target))
+        except self.client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] in _ABSENT:
+                return False
+            raise
+        return True
 
     def _dispose(self, taking: _Taking, name: str) -> None:
         """Delete a segment that is shipped; one that was set aside moves to where damaged ones are kept."""

@@ -1,0 +1,111 @@
+"""A shipper that is killed at any step of its work: the next one goes on, and each decision is there once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from decisions.shipping.state import read_state
+from unit.decisions.database import DecisionsDatabase
+from unit.decisions.log_writer import LogWriter
+from unit.decisions.shipping.proof import assert_each_once
+from unit.decisions.shipping.running import Running
+
+TRIALS = 60
+PACKAGES = ("decisions/shipping/", "decisions/segments/")
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run something in a copy of this process, and return how that ended."""
+    if child := os.fork():
+        return os.waitpid(child, 0)[1]
+    try:
+        work()
+    finally:
+        os._exit(0)
+
+
+def step_counter(at: Callable[[int], None]) -> None:
+    """Call `at` with the number of each step of the shipper: whatever it calls, and whatever returns to it."""
+    steps = 0
+
+    def step(frame: FrameType, *_: object) -> None:
+        nonlocal steps
+        if any(package in frame.f_code.co_filename for package in PACKAGES):
+            steps += 1
+            at(steps)
+
+    sys.setprofile(step)
+
+
+def steps_of(work: Callable[[], None], file: Path) -> int:
+    """Return how many steps some work takes that is not killed."""
+
+    def counted() -> None:
+        step_counter(lambda number: file.write_text(str(number)) and None)  # type: ignore[func-returns-value]
+        work()
+        sys.setprofile(None)
+
+    assert in_child(counted) == 0
+    return int(file.read_text())
+
+
+def killed_at(last: int, work: Callable[[], None]) -> None:
+    """Do some work in a child, and kill it at a step."""
+
+    def doomed() -> None:
+        step_counter(lambda number: os.kill(os.getpid(), signal.SIGKILL) if number == last else None)
+        work()
+
+    in_child(doomed)
+
+
+@pytest.mark.slow
+def test_a_shipper_killed_at_any_step_leaves_each_decision_once(database: DecisionsDatabase, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+
+    def ship() -> None:
+        Running(logs, database.url).turn()
+
+    def write(log: LogWriter) -> None:
+        log.write_groups([2, 1])
+        log.rotate()
+        log.write_groups([3])
+        log.rotate()
+        log.write_groups([1])
+
+    first = LogWriter(logs)
+    write(first)
+    steps = steps_of(ship, tmp_path / "steps")
+    assert_each_once(database, first)
+    written, committed_unsaved = [first], 0
+    random.seed(4)
+    for trial in range(TRIALS):
+        log = LogWriter(logs)
+        write(log)
+        written.append(log)
+        before = database.count()
+        # Spread over all steps, with chance where between.
+        killed_at(int(steps * (trial + random.random()) / TRIALS), ship)
+        saved = read_state(log.path / "shipped.json").sequence
+        committed_unsaved += database.count() - before > saved
+        if trial % 3:
+            killed_at(random.randrange(steps), ship)
+        ship_rest = Running(logs, database.url)
+        ship_rest.turn()
+        ship_rest.stop()
+        log.close()
+    assert committed_unsaved, "no trial died between the commit and the saving of the state"
+    assert_each_once(database, *written)
+    last = Running(logs, database.url)
+    last.turn()
+    last.stop()
+    first.close()
+    assert_each_once(database, *written)

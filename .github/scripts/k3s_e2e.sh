@@ -20,13 +20,13 @@ timeout 180 sh -c 'until kubectl get --raw /readyz >/dev/null 2>&1; do sleep 2; 
 timeout 120 sh -c 'until kubectl get namespace credit-risk >/dev/null 2>&1; do sleep 2; done'
 
 echo "-> images"
-for image in api training mlflow operator; do
+for image in api training mlflow operator decisions; do
     docker build --quiet --file "images/$image/Dockerfile" --tag "localhost/credit-risk/$image:ci" \
         --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu .
     docker save "localhost/credit-risk/$image:ci" | sudo k3s ctr images import -
 done
 python3 -c 'import json; print(json.dumps({name: {"repository": f"localhost/credit-risk/{name}", "tag": "ci"}
-    for name in ("api", "training", "mlflow", "operator")}))' >"$work/images.json"
+    for name in ("api", "training", "mlflow", "operator", "decisions")}))' >"$work/images.json"
 
 echo "-> the stack"
 cat >"$work/values.yaml" <<'YAML'

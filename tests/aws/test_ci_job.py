@@ -157,7 +157,7 @@ def test_docker_logs_in_to_ecr_with_a_password_that_appears_in_no_log(job: Job) 
 
 def test_all_images_are_pushed_to_ecr_and_deployed_by_digest(job: Job, applied: Applied) -> None:
     images = json.loads((job.folder / "images.json").read_text())
-    assert set(images) == {"api", "training", "mlflow", "operator"}
+    assert set(images) == {"api", "training", "mlflow", "operator", "decisions"}
     (upgrade,) = [call for call in job.calls("helm") if call[0] == "upgrade"]
     for name, image in images.items():
         pushed = applied.client("ecr").describe_images(repositoryName=f"credit-risk/{name}")["imageDetails"]
@@ -167,7 +167,7 @@ def test_all_images_are_pushed_to_ecr_and_deployed_by_digest(job: Job, applied: 
 
 def test_a_second_run_rebuilds_no_image(job: Job) -> None:
     before = len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]])
-    assert before == 4
+    assert before == 5
     assert job.step("Build and push what changed") == 0
     assert job.output["Build and push what changed"].count("(already pushed)") == 4
     assert len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]]) == before

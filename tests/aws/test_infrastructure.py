@@ -108,7 +108,7 @@ def test_image_tags_are_immutable_and_images_are_scanned(applied: Applied) -> No
     ecr = applied.client("ecr")
     repositories = ecr.describe_repositories()["repositories"]
     assert {repository["repositoryName"] for repository in repositories} == {
-        f"credit-risk/{image}" for image in ("api", "training", "mlflow", "operator")
+        f"credit-risk/{image}" for image in ("api", "training", "mlflow", "operator", "decisions")
     }
     for repository in repositories:
         assert repository["imageTagMutability"] == "IMMUTABLE"

@@ -92,7 +92,7 @@ def test_k3s_gets_the_manifests_of_aws_then_the_images_then_cis_own_deploy(tmp_p
     (version,) = {word.split("/")[-2] for word in download if word.endswith("/k3s")}
     assert version.replace("%2B", "+") in (REPOSITORY / "infra/aws/variables.tf").read_text()
     (upgrade,) = [call for call in calls if call[:2] == ["helm", "upgrade"]]
-    for image in ("api", "training", "mlflow", "operator"):
+    for image in ("api", "training", "mlflow", "operator", "decisions"):
         assert f"--set-string={image}.image.repository=localhost/credit-risk/{image}" in upgrade
         assert f"docker save localhost/credit-risk/{image}:ci" in commands
     assert "a loan scores 0.2500" in result.stdout

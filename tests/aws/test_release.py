@@ -129,7 +129,7 @@ def test_a_tag_releases_all_images_and_signs_each_by_digest(tmp_path: Path) -> N
         output += result.stdout + result.stderr
     assert "the token" not in output
     assert calls(tmp_path, "helm") == [["registry", "login", "ghcr.io", "--username", "somebody", "--password-stdin"]]
-    names = [f"ghcr.io/acme/credit-risk/{image}" for image in ("api", "training", "mlflow", "operator")]
+    names = [f"ghcr.io/acme/credit-risk/{image}" for image in ("api", "training", "mlflow", "operator", "decisions")]
     signed = {call[-1] for call in calls(tmp_path, "cosign")}
     assert signed == {f"{name}@sha256:{hashlib.sha256(f'{name}:1.2.3'.encode()).hexdigest()}" for name in names}
 

@@ -39,7 +39,7 @@ else:
 
 @pytest.fixture
 def programs(tmp_path: Path, moto: str) -> dict[str, str]:
-    """An environment with a stand-in for docker, the real AWS CLI, and the four repositories in moto."""
+    """An environment with a stand-in for docker, the real AWS CLI, and the five repositories in moto."""
     aws_cli(tmp_path)
     program(tmp_path / "docker", DOCKER)
     ecr = client("ecr", moto)
@@ -78,7 +78,7 @@ def test_an_image_that_ecr_already_has_is_not_rebuilt(tmp_path: Path, programs: 
     images = json.loads((tmp_path / "images.json").read_text())
     assert images[first.name]["digest"] == pushed["image"]["imageId"]["imageDigest"]
     assert {call[call.index("--file") + 1] for call in builds(tmp_path)} == {i.dockerfile for i in STACK[1:]}
-    assert set(images) == {"api", "training", "mlflow", "operator"}
+    assert set(images) == {"api", "training", "mlflow", "operator", "decisions"}
 
 
 def test_images_have_provenance_and_a_bill_of_materials_for_both_platforms(
@@ -92,7 +92,7 @@ def test_images_have_provenance_and_a_bill_of_materials_for_both_platforms(
         call[call.index("--file") + 1].split("/")[1]: call[call.index("--platform") + 1] for call in builds(tmp_path)
     }
     both = "linux/amd64,linux/arm64"
-    assert built == {"api": both, "mlflow": both, "operator": both, "training": "linux/amd64"}
+    assert built == {"api": both, "mlflow": both, "operator": both, "decisions": both, "training": "linux/amd64"}
 
 
 def test_an_image_that_supports_no_requested_platform_is_named(tmp_path: Path, programs: dict[str, str]) -> None:
@@ -117,7 +117,7 @@ def resolve_wheels(lock: str, platform: str, tmp_path: Path) -> subprocess.Compl
 
 
 @pytest.mark.parametrize("platform", MACHINES)
-@pytest.mark.parametrize("lock", ["build", "api", "mlflow", "operator", "training"])
+@pytest.mark.parametrize("lock", ["build", "api", "mlflow", "operator", "decisions", "training"])
 def test_every_locked_package_has_a_wheel_for_each_release_platform(tmp_path: Path, lock: str, platform: str) -> None:
     result = resolve_wheels(lock, platform, tmp_path)
     if (lock, platform) == ("training", "linux/arm64"):

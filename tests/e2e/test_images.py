@@ -17,7 +17,7 @@ from localcluster.cluster import Cluster
 from localcluster.embedded.cluster import EmbeddedCluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-OWN = ("api", "training", "mlflow", "operator")
+OWN = ("api", "training", "mlflow", "operator", "decisions")
 API_ADDS_AT_MOST_BYTES = 220_000_000
 
 

@@ -22,7 +22,7 @@ PUBLIC_KEYS = {"username", "database", "access-key-id", "ca.crt", "namespace"}
 HELM, TOKEN = "helm.sh/release.v1", "kubernetes.io/service-account-token"
 
 
-@pytest.mark.parametrize("name", ["api", "training", "mlflow", "operator"])
+@pytest.mark.parametrize("name", ["api", "training", "mlflow", "operator", "decisions"])
 def test_an_image_holds_no_secrets(cluster: Cluster, name: str, tmp_path: Path) -> None:
     if not isinstance(cluster, EmbeddedCluster):
         pytest.skip("Docker keeps images in its own store, not in archives")

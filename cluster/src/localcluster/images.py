@@ -40,7 +40,12 @@ _TRAINING_SOURCES = ("images/training/src", "images/api/src")
 TRAINING = Image("training", "images/training/Dockerfile", (*LOCKS, "requirements/training.txt", *_TRAINING_SOURCES))
 MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", (*LOCKS, "requirements/mlflow.txt", "images/mlflow/src"))
 OPERATOR = Image("operator", "images/operator/Dockerfile", (*LOCKS, "requirements/operator.txt", "operator/src"))
-STACK = (API, TRAINING, MLFLOW, OPERATOR)
+# It scores a stored decision again with the scoring service's own code.
+_DECISIONS_SOURCES = ("images/decisions/src", "images/api/src")
+DECISIONS = Image(
+    "decisions", "images/decisions/Dockerfile", (*LOCKS, "requirements/decisions.txt", *_DECISIONS_SOURCES)
+)
+STACK = (API, TRAINING, MLFLOW, OPERATOR, DECISIONS)
 
 
 def build_arguments(image: Image, base: str) -> list[str]:

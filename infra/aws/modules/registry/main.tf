@@ -10,7 +10,7 @@ variable "force_delete" {
 }
 
 locals {
-  images = ["api", "training", "mlflow", "operator"]
+  images = ["api", "training", "mlflow", "operator", "decisions"]
 }
 
 # An AWS-owned key, as in modules/cluster/server.tf.

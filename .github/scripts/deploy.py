@@ -4,8 +4,9 @@
     deploy.py --images images.json --values charts/credit-risk/values-k3s.yaml --values aws.yaml
 
 images.json maps each chart to its image: {"api": {"repository": "...", "digest": "sha256:..."}}, or "tag" instead of
-"digest"; the backup chart runs MLflow's image. Needs helm, kubectl, and a KUBECONFIG. Exits with 0 if the new images
-serve and with 1 if they do not; the summary then says what happened, and the release is back at the revision before.
+"digest"; the backup chart runs MLflow's image, and the shipper in scoring pods that of the decision log. Needs helm,
+kubectl, and a KUBECONFIG. Exits with 0 if the new images serve and with 1 if they do not; the summary then says what
+happened, and the release is back at the revision before.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DEPLOYMENTS = ("mlflow", "operator", "scoring")
+DEPLOYMENTS = ("mlflow", "operator", "decisions", "scoring")
+# Values that run another chart's image.
+SAME_IMAGE = {"backup": "mlflow", "api.decisionLog": "decisions"}
 SETTLED = {"Initializing", "Idle", "Failed", "Paused"}
 
 
@@ -162,8 +165,9 @@ def main() -> int:
     arguments = _parser().parse_args()
     release = Release(arguments.release, arguments.namespace, arguments.timeout)
     images = json.loads(arguments.images.read_text())
-    if "mlflow" in images:
-        images.setdefault("backup", images["mlflow"])
+    for part, image in SAME_IMAGE.items():
+        if image in images:
+            images.setdefault(part, images[image])
     try:
         before = release.deployed_revision()
     except DeployError as error:

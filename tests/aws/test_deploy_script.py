@@ -124,6 +124,13 @@ def test_a_tag_replaces_the_digest_of_an_earlier_deploy(site: Site) -> None:
     assert site.called("helm upgrade --set-string=api.image.tag=1 --set-string=api.image.digest=")
 
 
+def test_scoring_pods_ship_decisions_with_the_image_of_the_decision_log(site: Site) -> None:
+    site.images = {"decisions": {"repository": "r/decisions", "digest": "sha256:3"}}
+    assert site.deploy()[0] == 0
+    assert site.called("decisions.image.digest=sha256:3")
+    assert site.called("api.decisionLog.image.repository=r/decisions api.decisionLog.image.digest=sha256:3")
+
+
 def test_backups_run_the_image_of_mlflow(site: Site) -> None:
     site.images = {"mlflow": {"repository": "r/mlflow", "digest": "sha256:2"}}
     assert site.deploy()[0] == 0

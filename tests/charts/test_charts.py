@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from charts.rendering import CHARTS, NAMES, SCENARIOS, containers, pod_templates, render, run_helm
+from charts.rendering import CHARTS, NAMES, SCENARIOS, containers, of_kind, pod_templates, render, run_helm
 from conftest import REPOSITORY
 
 # Schemas older than 1.25 are not published; the end-to-end tests take them from a real 1.20.
@@ -74,7 +74,9 @@ def test_generated_credentials_appear_only_in_secrets(scenario: str) -> None:
     for template in pod_templates(render(scenario)).values():
         for container in containers(template):
             for variable in container.get("env", []):
-                if re.search("PASSWORD|SECRET|ACCESS_KEY|ROOT_USER", variable["name"]):
+                if re.search("PASSWORD\\w*_(FILE|DIR)$", variable["name"]):
+                    assert variable["value"].startswith("/etc/creditrisk/"), "a file's name, not its content"
+                elif re.search("PASSWORD|SECRET|ACCESS_KEY|ROOT_USER", variable["name"]):
                     assert "secretKeyRef" in variable["valueFrom"], variable
 
 
@@ -92,6 +94,11 @@ def test_unknown_values_are_rejected_by_name(name: str) -> None:
         (["--set=minio.enabled=false"], "no S3 server"),
         (["--set=global.s3.endpoint=https://s3.example.org"], "global.s3.endpoint names another S3 server"),
         (["--set=postgres.enabled=false"], "no database"),
+        (["--set=api.decisionLog.mode=log"], "decisions.enabled is false: nothing would create the database"),
+        (["--set=api.decisionLog.mode=always"], "decisionLog"),
+        (["--set=api.decisionLog.volume.hostPath.path=/var"], "hostPath"),
+        (["--set=decisions.enabled=true", "--set=decisions.archive.retentionMonths=5"], "retentionMonths"),
+        (["--set=decisions.enabled=true", '--set-json=decisions.access.permissions={"decisions:write": []}'], "write"),
         (["--set=api.image.tag="], "image.tag or image.digest is required"),
         (["--set=api.replicas=0"], "replicas"),
         (["--set=api.scorecard.baseOdds=0"], "baseOdds"),
@@ -131,6 +138,30 @@ def test_network_policies_allow_only_the_connections_that_the_stack_uses() -> No
         ("backup", "minio"),
         ("client", "scoring"),
     }
+
+
+def test_the_decision_log_is_let_in_to_database_and_store_only_if_it_is_on() -> None:
+    def peers(*options: str) -> dict[str, set[str]]:
+        return {
+            policy["metadata"]["name"]: {
+                peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
+                for rule in policy["spec"]["ingress"]
+                for peer in rule["from"]
+            }
+            for policy in of_kind(render("credit-risk/ci/decisions-values.yaml", *options), "NetworkPolicy")
+            if policy["metadata"]["name"] in {"postgres-decisions", "s3-decisions"}
+        }
+
+    everyone = {"decisions", "api"}
+    assert peers() == {"postgres-decisions": everyone, "s3-decisions": everyone}
+    assert peers("--set=api.decisionLog.handOver=false") == {
+        "postgres-decisions": everyone,
+        "s3-decisions": {"decisions"},
+    }
+    # A policy of its own would keep out those whom the others let in where no policy applies.
+    off = ("--set=postgres.networkPolicy.enabled=false", "--set=minio.networkPolicy.enabled=false")
+    assert peers(*off) == {}
+    assert peers("--set=decisions.enabled=false", "--set=api.decisionLog.mode=off") == {}
 
 
 def test_only_local_clusters_turn_access_control_off() -> None:

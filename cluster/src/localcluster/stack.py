@@ -21,9 +21,13 @@ DEFINITION = REPOSITORY / "manifests" / "modelpromotions.creditrisk.io.yaml"
 PROMOTION = REPOSITORY / "manifests" / "follow-alias.yaml"
 # The image of each of the charts' image values.
 _IMAGE_VALUES = {
-    **{f"{name}.image": name for name in ("api", "training", "mlflow", "operator", "postgres", "seaweedfs")},
+    **{
+        f"{name}.image": name
+        for name in ("api", "training", "mlflow", "operator", "decisions", "postgres", "seaweedfs")
+    },
     "backup.image": "mlflow",
     "backup.postgresImage": "postgres",
+    "api.decisionLog.image": "decisions",
 }
 
 

@@ -1,0 +1,121 @@
+{{/* The labels that select the pods of the service. Pods of the CronJobs have the same name and instance. */}}
+{{- define "decisions.selector" -}}
+{{ include "common.selector" . }}
+creditrisk.io/component: service
+{{- end }}
+
+{{/* The labels of a pod. Call with (list $ COMPONENT). */}}
+{{- define "decisions.podLabels" -}}
+{{ include "common.podLabels" (first .) }}
+creditrisk.io/component: {{ last . }}
+{{- end }}
+
+{{/* The name of the Secret with the hashes of the clients' keys. */}}
+{{- define "decisions.accessSecret" -}}
+{{ .Values.access.secret | default "decisions-access" }}
+{{- end }}
+
+{{/* The environment of the container that creates the database, its roles and its tables. */}}
+{{- define "decisions.migrateEnv" -}}
+{{ include "common.decisionsDatabaseEnvironment" (list . "owner") }}
+{{- if .Values.database.createRoles }}
+# The administrator's own database, to connect to before the one of the decision log exists.
+- {name: DECISIONS_ADMIN_URL, value: "postgresql://{{ .Values.global.database.host }}:{{ .Values.global.database.port }}/?connect_timeout=10&target_session_attrs=read-write"}
+- {name: DECISIONS_ROLE_PASSWORDS_DIR, value: /etc/creditrisk/database}
+{{- range $variable, $key := dict "PGUSER" "username" "PGPASSWORD" "password" "PGDATABASE" "database" }}
+- name: {{ $variable }}
+  valueFrom:
+    secretKeyRef: {name: {{ $.Values.database.adminSecret | default $.Values.global.database.secret }}, key: {{ $key }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The environment of the service. */}}
+{{- define "decisions.serveEnv" -}}
+{{ include "common.decisionsDatabaseEnvironment" (list . "service") }}
+- {name: DECISIONS_PERMISSIONS, value: {{ .Values.access.permissions | toJson | quote }}}
+{{- end }}
+
+{{/* The environment of the container that makes the bucket. */}}
+{{- define "decisions.bucketEnv" -}}
+{{ include "common.decisionsStoreEnvironment" . }}
+{{- end }}
+
+{{/* The environment of the archive. */}}
+{{- define "decisions.archiveEnv" -}}
+{{ include "common.decisionsDatabaseEnvironment" (list . "owner") }}
+{{ include "common.decisionsStoreEnvironment" . }}
+- {name: DECISIONS_RETENTION_MONTHS, value: {{ .Values.archive.retentionMonths | quote }}}
+{{- end }}
+
+{{/* The environment of the verification. */}}
+{{- define "decisions.verifyEnv" -}}
+{{ include "common.decisionsDatabaseEnvironment" (list . "reader") }}
+{{ include "common.decisionsStoreEnvironment" . }}
+{{- end }}
+
+{{/*
+A CronJob. Call with a dict:
+  root: the chart's root context
+  command: the sub-command, which also names the CronJob
+  role: the database role that it needs
+  schedule: when it runs; without one, it is a template for Jobs that are created by hand
+*/}}
+{{- define "decisions.cronJob" -}}
+{{- $root := .root -}}
+apiVersion: batch/{{ semverCompare ">=1.21.0-0" $root.Capabilities.KubeVersion.Version | ternary "v1" "v1beta1" }}
+kind: CronJob
+metadata:
+  name: decisions-{{ .command }}
+  labels: {{- include "common.labels" $root | nindent 4 }}
+spec:
+  # 30 February.
+  schedule: {{ .schedule | default "0 0 30 2 *" | quote }}
+  suspend: {{ empty .schedule }}
+  concurrencyPolicy: Forbid
+  jobTemplate:
+    metadata:
+      labels: {{- include "common.labels" $root | nindent 8 }}
+    spec:
+      backoffLimit: {{ $root.Values.backoffLimit }}
+      activeDeadlineSeconds: {{ $root.Values.activeDeadlineSeconds }}
+      {{- if semverCompare ">=1.26.0-0" $root.Capabilities.KubeVersion.Version }}
+      # Retrying helps neither against settings that cannot be used nor against a difference that was found.
+      podFailurePolicy:
+        rules:
+          - action: FailJob
+            onExitCodes: {containerName: {{ .command }}, operator: In, values: [2, 3]}
+      {{- end }}
+      template:
+        metadata:
+          labels: {{- include "decisions.podLabels" (list $root .command) | nindent 12 }}
+          {{- include "common.podAnnotations" (list $root dict) | nindent 10 }}
+        spec:
+          {{- if include "common.s3Role" $root }}
+          serviceAccountName: {{ $root.Chart.Name }}
+          {{- end }}
+          restartPolicy: Never
+          automountServiceAccountToken: false
+          enableServiceLinks: false
+          securityContext: {{- include "common.podSecurityContext" 10001 | nindent 12 }}
+          {{- include "common.podSettings" (dict "root" $root) | nindent 10 }}
+          containers:
+            - name: {{ .command }}
+              image: {{ include "common.image" $root.Values.image }}
+              imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+              args: [{{ .command }}]
+              securityContext: {{- include "common.containerSecurityContext" $root | nindent 16 }}
+              {{- include "common.env" (list $root (include (printf "decisions.%sEnv" .command) $root)) | nindent 14 }}
+              resources: {{- include "common.resources" $root.Values.resources | nindent 16 }}
+              volumeMounts:
+                - {name: database, mountPath: /etc/creditrisk/database, readOnly: true}
+                - {name: tmp, mountPath: /tmp}
+                {{- include "common.s3TokenMount" $root | nindent 16 }}
+                {{- include "common.caMount" $root | nindent 16 }}
+          volumes:
+            {{- include "common.decisionsPasswords" (list $root "database" .role) | nindent 12 }}
+            - name: tmp
+              emptyDir: {sizeLimit: {{ $root.Values.workspace.sizeLimit }}}
+            {{- include "common.s3TokenVolume" $root | nindent 12 }}
+            {{- include "common.caVolume" $root | nindent 12 }}
+{{- end }}

@@ -1,0 +1,311 @@
+"""The decision log in the charts: who gets which password, what ships decisions, and how long a pod may take to end."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from charts.rendering import (
+    Document,
+    containers,
+    environment,
+    of_kind,
+    pod_spec,
+    pod_template,
+    pod_templates,
+    render,
+    render_chart,
+    run_helm,
+)
+from promoter.adapters.canary_manifests import canary_deployment, canary_service, scoring_container
+from promoter.api.resource import Owner
+from promoter.decision.actions import ApplyCanary
+
+FOLDER = "/etc/creditrisk/database"
+
+
+def deployment(scenario: str, *options: str) -> Document:
+    (found,) = of_kind(render(scenario, *options), "Deployment")
+    return found
+
+
+def scoring(*options: str) -> Document:
+    return deployment("api/ci/decision-log-local-values.yaml", *options)
+
+
+def named(document: Document) -> dict[str, Document]:
+    """Return the containers of a pod template's owner by name."""
+    return {container["name"]: container for container in containers(pod_template(document))}
+
+
+def passwords(document: Document, container: str) -> set[str]:
+    """Return the roles whose passwords a container can read."""
+    volumes = {volume["name"]: volume for volume in pod_spec(document)["volumes"]}
+    return {
+        item["path"]
+        for mount in named(document)[container].get("volumeMounts", [])
+        if mount["mountPath"] == FOLDER
+        for item in volumes[mount["name"]]["secret"]["items"]
+    }
+
+
+def every_program() -> dict[str, tuple[Document, str]]:
+    """Return the owner and the container's name of each program of the decision log, by its command."""
+    documents = render("credit-risk/ci/decisions-values.yaml")
+    found = {}
+    for document in documents:
+        if document["kind"] in {"Deployment", "CronJob"}:
+            for name, container in named(document).items():
+                if container["image"].startswith("credit-risk/decisions") and "args" in container:
+                    found[container["args"][0]] = (document, name)
+    return found
+
+
+def test_each_program_connects_in_a_role_of_its_own_and_can_read_no_other_password() -> None:
+    roles = {"ship": "writer", "serve": "service", "archive": "owner", "verify": "reader"}
+    programs = every_program()
+    assert set(programs) == {*roles, "migrate"}
+    for command, role in roles.items():
+        document, name = programs[command]
+        variables = environment(named(document)[name])
+        assert urlsplit(variables["DECISIONS_DATABASE_URL"]).username == f"decisions_{role}", command
+        assert variables["DECISIONS_DATABASE_PASSWORD_FILE"] == f"{FOLDER}/{role}", command
+        assert passwords(document, name) == {role}, command
+        assert "PGPASSWORD" not in variables, command
+    document, name = programs["migrate"]
+    assert passwords(document, name) == {"owner", "writer", "reader", "service"}
+
+
+def test_only_the_service_answers_from_a_database_that_accepts_no_writes() -> None:
+    for command, (document, name) in every_program().items():
+        url = urlsplit(environment(named(document)[name])["DECISIONS_DATABASE_URL"])
+        assert parse_qs(url.query).get("target_session_attrs") == (None if command == "serve" else ["read-write"])
+
+
+def test_one_password_per_role_is_generated_and_appears_only_in_its_secret() -> None:
+    documents = render("decisions/ci/default-values.yaml")
+    secrets = {secret["metadata"]["name"]: secret for secret in of_kind(documents, "Secret")}
+    database = secrets["decisions-database"]
+    assert set(database["data"]) == {"owner", "writer", "reader", "service"}
+    assert len({*database["data"].values()}) == 4
+    assert database["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    key = base64.b64decode(secrets["decisions-api-key"]["data"]["key"])
+    hashed = base64.b64decode(secrets["decisions-access"]["data"]["default"]).decode()
+    assert hashed == hashlib.sha256(key).hexdigest()
+
+
+def test_existing_secrets_and_roles_are_used_as_they_are() -> None:
+    documents = render("decisions/ci/external-values.yaml")
+    assert not of_kind(documents, "Secret")
+    (service,) = of_kind(documents, "Deployment")
+    secrets = {v["name"]: v["secret"]["secretName"] for v in pod_spec(service)["volumes"] if "secret" in v}
+    assert secrets == {"database": "our-roles", "roles": "our-roles", "access": "scoring-access"}
+    migrate = environment(named(service)["migrate"])
+    assert urlsplit(migrate["DECISIONS_DATABASE_URL"]).path == "/lending_decisions"
+    assert not {"DECISIONS_ADMIN_URL", "PGUSER", "PGPASSWORD"} & set(migrate)
+
+
+@pytest.mark.parametrize(("option", "secret"), [("", "postgres-credentials"), ("database.adminSecret=root", "root")])
+def test_only_the_migration_connects_as_the_administrator(option: str, secret: str) -> None:
+    service = deployment("decisions/ci/default-values.yaml", *([f"--set={option}"] if option else []))
+    for name, container in named(service).items():
+        administrator = environment(container).get("PGPASSWORD")
+        expected = {"secretKeyRef": {"name": secret, "key": "password"}} if name == "migrate" else None
+        assert administrator == expected, name
+
+
+def test_tables_exist_before_the_service_starts() -> None:
+    spec = pod_spec(deployment("decisions/ci/default-values.yaml"))
+    assert [container["name"] for container in spec["initContainers"]] == ["bucket", "migrate"]
+
+
+def test_the_service_selects_no_pod_of_a_cron_job() -> None:
+    documents = render("decisions/ci/default-values.yaml")
+    (service,) = of_kind(documents, "Service")
+    selected = {
+        name
+        for name, template in pod_templates(documents).items()
+        if service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    }
+    assert selected == {"Deployment/decisions"}
+    (budget,) = of_kind(documents, "PodDisruptionBudget")
+    (found,) = of_kind(documents, "Deployment")
+    assert budget["spec"]["selector"] == found["spec"]["selector"]
+    assert found["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+
+
+def test_clients_may_do_what_the_values_say() -> None:
+    service = deployment("decisions/ci/external-values.yaml")
+    permissions = json.loads(environment(named(service)["decisions"])["DECISIONS_PERMISSIONS"])
+    assert permissions["decisions:read"] == ["auditor", "lending-app"]
+    assert permissions["decisions:forget"] == ["privacy-desk"]
+    assert permissions["timeline:write"] == []
+
+
+def test_the_ingress_leads_to_both_services_on_one_host() -> None:
+    documents = render("credit-risk/ci/decisions-values.yaml")
+    paths = {
+        path["path"]: path["backend"]["service"]["name"]
+        for ingress in of_kind(documents, "Ingress")
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    }
+    names = ("decisions", "outcomes", "models", "applicants", "training-data")
+    assert paths == {"/": "scoring", **{f"/v1/{name}": "decisions" for name in names}}
+
+
+@pytest.mark.parametrize(
+    ("version", "api"), [("1.20", "batch/v1beta1"), ("1.21", "batch/v1"), ("1.25", "batch/v1"), ("1.33", "batch/v1")]
+)
+def test_the_archive_runs_daily_and_a_verification_when_asked(version: str, api: str) -> None:
+    documents = render("decisions/ci/default-values.yaml", "--kube-version", version)
+    jobs = {job["metadata"]["name"]: job for job in of_kind(documents, "CronJob")}
+    assert {name: job["spec"]["suspend"] for name, job in jobs.items()} == {
+        "decisions-archive": False,
+        "decisions-verify": True,
+    }
+    for job in jobs.values():
+        assert job["apiVersion"] == api
+        assert job["spec"]["concurrencyPolicy"] == "Forbid"
+        spec = job["spec"]["jobTemplate"]["spec"]
+        assert ("podFailurePolicy" in spec) is (version == "1.33")
+        for rule in spec.get("podFailurePolicy", {}).get("rules", []):
+            assert rule["onExitCodes"]["containerName"] in named(job)
+
+
+def test_without_a_schedule_no_cron_job_starts_by_itself() -> None:
+    jobs = of_kind(render("decisions/ci/plain-values.yaml"), "CronJob")
+    assert [job["spec"]["suspend"] for job in jobs] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "account", "role"),
+    [("decisions/ci/external", "decisions", "decisions"), ("api/ci/decision-log", "api", "scoring")],
+)
+def test_pods_that_use_s3_assume_a_role_of_their_own_on_aws(scenario: str, account: str, role: str) -> None:
+    documents = render(f"{scenario}-values.yaml")
+    assert [found["metadata"]["name"] for found in of_kind(documents, "ServiceAccount")] == [account]
+    for document in [*of_kind(documents, "Deployment"), *of_kind(documents, "CronJob")]:
+        assert pod_spec(document)["serviceAccountName"] == account
+        for name, container in named(document).items():
+            variables = environment(container)
+            mounts = {mount["name"] for mount in container["volumeMounts"]}
+            assert ("AWS_ROLE_ARN" in variables) is ("aws-token" in mounts) is ("DECISIONS_S3_BUCKET" in variables), (
+                name
+            )
+            if "AWS_ROLE_ARN" in variables:
+                assert variables["AWS_ROLE_ARN"].endswith(f":role/{role}")
+
+
+# --- the shipper beside the scoring service
+
+
+@pytest.mark.parametrize("value", ["--set=decisionLog.mode=off", "--set-json=decisionLog.mode=false"])
+def test_the_log_is_off_by_default_and_when_yaml_turns_off_into_false(value: str) -> None:
+    default = render("api/ci/default-values.yaml")
+    assert list(named(of_kind(default, "Deployment")[0])) == ["scorer"]
+    assert "decision" not in json.dumps(default).lower()
+    assert named(scoring(value)) == named(of_kind(default, "Deployment")[0])
+
+
+def test_the_service_and_the_shipper_share_the_folder_of_the_log() -> None:
+    document = scoring()
+    found = named(document)
+    assert list(found) == ["scorer", "shipper"]
+    scorer, shipper = (environment(found[name]) for name in found)
+    assert scorer["SCORER_DECISION_LOG"] == "log"
+    folder = scorer["SCORER_DECISION_LOG_DIR"]
+    assert shipper["DECISIONS_LOG_DIR"] == folder
+    for container in found.values():
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == folder]
+        # Each shipper sees the folders of all pods on a shared volume, and takes over those of pods that are gone.
+        assert mount == {"name": "decisions", "mountPath": folder}
+    assert shipper["DECISIONS_POD_NAME"] == scorer["SCORER_POD_NAME"]
+    assert passwords(document, "scorer") == set()
+
+
+def test_the_volume_holds_more_than_the_service_writes_to_it() -> None:
+    document = scoring("--set=decisionLog.maxMebibytes=2000")
+    (volume,) = [volume for volume in pod_spec(document)["volumes"] if volume["name"] == "decisions"]
+    assert volume["emptyDir"] == {"sizeLimit": "3000Mi"}
+    assert environment(named(document)["scorer"])["SCORER_DECISION_LOG_MAX_BYTES"] == str(2000 * 1024 * 1024)
+
+
+def test_another_volume_replaces_the_default_one() -> None:
+    document = deployment("api/ci/decision-log-values.yaml")
+    (volume,) = [volume for volume in pod_spec(document)["volumes"] if volume["name"] == "decisions"]
+    assert volume == {"name": "decisions", "persistentVolumeClaim": {"claimName": "scoring-decisions"}}
+
+
+def test_the_pod_stays_ready_while_decisions_cannot_reach_the_database() -> None:
+    shipper = named(scoring())["shipper"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert shipper[probe]["httpGet"] == {"path": "/healthz", "port": "shipper"}
+
+
+def test_the_shippers_time_comes_on_top_of_the_services() -> None:
+    without = pod_spec(deployment("api/ci/default-values.yaml"))["terminationGracePeriodSeconds"]
+    document = scoring("--set=decisionLog.shutdownSeconds=40")
+    assert pod_spec(document)["terminationGracePeriodSeconds"] == without + 40
+    # It counts from SIGTERM, which both containers get at once.
+    assert environment(named(document)["shipper"])["DECISIONS_SHUTDOWN_SECONDS"] == str(without + 40 - 3)
+
+
+def test_only_the_shipper_reaches_s3_and_only_to_hand_over() -> None:
+    keys = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "DECISIONS_S3_BUCKET"}
+    assert not keys & set(environment(named(scoring())["shipper"]))
+    found = named(scoring("--set=decisionLog.handOver=true"))
+    assert keys <= set(environment(found["shipper"]))
+    assert not keys & set(environment(found["scorer"]))
+
+
+def test_a_key_for_handing_over_replaces_the_stores_key_and_the_role() -> None:
+    document = deployment("api/ci/decision-log-values.yaml", "--set=decisionLog.handOverSecret=ours")
+    variables = environment(named(document)["shipper"])
+    assert variables["AWS_ACCESS_KEY_ID"] == {"secretKeyRef": {"name": "ours", "key": "access-key-id"}}
+    assert "AWS_ROLE_ARN" not in variables
+    assert "serviceAccountName" not in pod_spec(document)
+    assert "aws-token" not in json.dumps(document)
+
+
+def test_the_bundle_verifies_the_database_and_the_store() -> None:
+    bundle = "/etc/creditrisk/ca/ca.crt"
+    expected = {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": bundle, "AWS_CA_BUNDLE": bundle}
+    jobs = of_kind(render("decisions/ci/pod-settings-values.yaml"), "CronJob")
+    for document in (deployment("api/ci/decision-log-values.yaml"), *jobs):
+        container = list(named(document).values())[-1]
+        assert expected.items() <= environment(container).items()
+        assert {"name": "ca-bundle", "mountPath": "/etc/creditrisk/ca", "readOnly": True} in container["volumeMounts"]
+
+
+def test_the_variable_that_names_the_pod_cannot_be_replaced() -> None:
+    extra = '--set-json=extraEnv=[{"name": "DECISIONS_POD_NAME", "value": "x"}]'
+    result = run_helm("template", "release", "api", "--set=decisionLog.mode=log", extra)
+    assert result.returncode != 0
+    assert "DECISIONS_POD_NAME is reserved" in result.stderr
+
+
+def test_a_canary_has_the_shipper_too_and_the_operator_finds_the_service_by_its_port() -> None:
+    stable = scoring()
+    stable["metadata"]["namespace"] = "ns"
+    assert scoring_container(stable) == "scorer"
+    owner = Owner(namespace="ns", name="credit-risk", uid="1")
+    canary = canary_deployment(owner, stable, ApplyCanary(version="8", replicas=1, config_maps=("copy",)))
+    found = {container["name"]: container for container in canary["spec"]["template"]["spec"]["containers"]}
+    assert found["shipper"] == named(stable)["shipper"]
+    assert "model-artifacts" in {mount["name"] for mount in found["scorer"]["volumeMounts"]}
+    (port,) = canary_service(owner, stable)["spec"]["ports"]
+    assert port["targetPort"] == 8000
+
+
+def test_no_part_of_it_is_installed_unless_it_is_asked_for() -> None:
+    def of_decisions(*options: str) -> set[str]:
+        documents = render_chart("credit-risk", *options)
+        return {d["kind"] for d in documents if d["metadata"]["labels"]["app.kubernetes.io/name"] == "decisions"}
+
+    assert of_decisions() == set()
+    assert {"Deployment", "CronJob", "Service", "Ingress"} <= of_decisions("--set=decisions.enabled=true")

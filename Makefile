@@ -16,14 +16,14 @@ help: ## list all targets
 
 ##@ stack
 .PHONY: up kind-up embedded-up train backup backups restore down status env images
-up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv FEATURES=features.json: train on your own data)
-	@$(LOCAL) up --data "$(DATA)" --features "$(FEATURES)"
+up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv FEATURES=features.json: train on your own data; DECISIONS=log: keep decisions)
+	@$(LOCAL) up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)"
 
 kind-up: $(STAMP) ## the same on kind (needs Docker)
-	@$(LOCAL) --cluster kind up --data "$(DATA)" --features "$(FEATURES)"
+	@$(LOCAL) --cluster kind up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)"
 
 embedded-up: $(STAMP) ## the same on the embedded cluster (needs root on Debian 12)
-	@$(LOCAL) --cluster embedded up --data "$(DATA)" --features "$(FEATURES)"
+	@$(LOCAL) --cluster embedded up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)"
 
 train: $(STAMP) ## train another model and follow its log (DATA=loans.csv FEATURES=features.json ARGS="--epochs 12")
 	@$(LOCAL) train --data "$(DATA)" --features "$(FEATURES)" --args="$(ARGS)"

@@ -18,7 +18,7 @@ from localcluster.kind import cluster as kind
 from localcluster.paths import Paths
 from localcluster.ports import Ports
 from localcluster.report import report
-from localcluster.stack import RELEASE, Stack
+from localcluster.stack import DECISION_LOG_MODES, RELEASE, Stack
 
 
 def main() -> int:
@@ -46,9 +46,12 @@ def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
     data, features = _file("DATA", arguments.data), _file("FEATURES", arguments.features)
     if features and not data:
         raise ClusterError("FEATURES needs DATA: the generated loans have the built-in features")
+    mode = arguments.decisions or "off"
+    if mode not in DECISION_LOG_MODES:
+        raise ClusterError(f"DECISIONS={mode}: must be one of {', '.join(DECISION_LOG_MODES)}")
     say(f"Bringing up the stack on the {cluster.name} cluster; logs are in {cluster.paths.logs}")
     cluster.up()
-    stack = Stack(cluster)
+    stack = Stack(cluster, decision_log=mode)
     install(stack, data, features)
     report(stack, stack.score_reference())
 
@@ -77,6 +80,7 @@ def install(stack: Stack, data: Path | None, features: Path | None, values: Sequ
     stack.wait_for_training()
     stack.follow_alias()
     stack.wait_for_scoring()
+    stack.wait_for_decisions()
 
 
 def _file(variable: str, given: str) -> Path | None:
@@ -179,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=command)
         if command is up:
             sub.add_argument("--data", default="", help="CSV file to train on instead of generated loans")
+            sub.add_argument("--decisions", default="", help="mode of the decision log: off (default), log or require")
         if command is train:
             sub.add_argument("--data", default="", help="file, URL or `synthetic`; default: the release's data")
             sub.add_argument("--args", default="", help="further arguments of the trainer, as one string")

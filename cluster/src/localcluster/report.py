@@ -30,6 +30,8 @@ def report(stack: Stack, scored: Mapping[str, Any]) -> None:
     say(f"  Logs        {stack.cluster.paths.logs}")
     say("Try next:")
     say(f"  curl -s {stack.url}/v1/score -H 'Content-Type: application/json' -d {body}")
+    if stack.decision_log != "off":
+        say(f"  curl -s -H 'Authorization: Bearer {stack.decisions_key}' '{stack.url}/v1/decisions?limit=10'")
     say('  eval "$(make -s env)" && kubectl get pods')
     say('  make train ARGS="--seed 1"   # train another model and watch the operator roll it out')
     say("  make status")

@@ -18,6 +18,7 @@ from localcluster.paths import REPOSITORY
 RELEASE = "credit-risk"
 CHART = REPOSITORY / "charts" / "credit-risk"
 DEFINITION = REPOSITORY / "manifests" / "modelpromotions.creditrisk.io.yaml"
+DECISION_LOG_MODES = ("off", "log", "require")
 PROMOTION = REPOSITORY / "manifests" / "follow-alias.yaml"
 # The image of each of the charts' image values.
 _IMAGE_VALUES = {
@@ -37,10 +38,12 @@ class Stack(Namespace):
 
     Attributes:
         host: Host name of the ingress; empty for any.
+        decision_log: Mode of the decision log, one of DECISION_LOG_MODES.
     """
 
     namespace: str = RELEASE
     host: str = ""
+    decision_log: str = "off"
 
     @property
     def url(self) -> str:
@@ -56,6 +59,12 @@ class Stack(Namespace):
     def api_key(self) -> str:
         """The API key that the charts generated for the first client; empty if the service requires none."""
         found = ("get", "secret", "scoring-api-key", "--ignore-not-found", "-o", "jsonpath={.data.key}")
+        return base64.b64decode(self.kubectl(*found)).decode()
+
+    @functools.cached_property
+    def decisions_key(self) -> str:
+        """The API key that the charts generated for the first client of the decision log."""
+        found = ("get", "secret", "decisions-api-key", "-o", "jsonpath={.data.key}")
         return base64.b64decode(self.kubectl(*found)).decode()
 
     def install(self, images: Mapping[str, str], extra: Sequence[str] = (), *, train: bool = True) -> None:
@@ -77,7 +86,7 @@ class Stack(Namespace):
             "upgrade", "--install", RELEASE, str(CHART), "--namespace", self.namespace, "--create-namespace",
             "--values", str(self.cluster.values), f"--set=training.enabled={str(train).lower()}",
             "--set=operator.crd.install=false",
-            *_image_values(images), *self._ingress_values(), *extra,
+            *_image_values(images), *self._ingress_values(), *self._decision_log_values(), *extra,
         )  # fmt: skip
 
     def build_charts(self) -> None:
@@ -117,6 +126,16 @@ class Stack(Namespace):
         with step("Wait for the scoring service", self.log):
             self.kubectl("rollout", "status", "deployment/scoring", "--timeout=240s")
             wait_for("the ingress", self._ingress_problem, timeout_seconds=60)
+
+    def wait_for_decisions(self) -> None:
+        """Wait until the service that reads decisions is ready, if the decision log is on.
+
+        Raises:
+            ClusterError: It is not within four minutes.
+        """
+        if self.decision_log != "off":
+            with step("Wait for the decision log", self.log):
+                self.kubectl("rollout", "status", "deployment/decisions", "--timeout=240s")
 
     def follow_alias(self) -> None:
         """Apply the ModelPromotion that follows the alias `production`, and wait until it serves a version.
@@ -175,8 +194,13 @@ class Stack(Namespace):
 
     def _ingress_values(self) -> list[str]:
         allowed = f"mlflow.allowedHosts={{127.0.0.1:{self.cluster.ports.mlflow},localhost:{self.cluster.ports.mlflow}}}"
-        host = [f"--set=api.ingress.host={self.host}", "--set=mlflow.ingress.enabled=false"] if self.host else []
+        hosts = [f"--set={part}.ingress.host={self.host}" for part in ("api", "decisions")]
+        host = [*hosts, "--set=mlflow.ingress.enabled=false"] if self.host else []
         return ["--set", allowed, *host]
+
+    def _decision_log_values(self) -> list[str]:
+        enabled = str(self.decision_log != "off").lower()
+        return [f"--set=decisions.enabled={enabled}", f"--set=api.decisionLog.mode={self.decision_log}"]
 
 
 def _image_values(images: Mapping[str, str]) -> list[str]:

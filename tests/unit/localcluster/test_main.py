@@ -38,6 +38,7 @@ def test_either_can_be_forced(programs: Path) -> None:
         (["--data", "none.csv"], "DATA=none.csv: no such file"),
         (["--data", "loans.csv", "--features", "none.json"], "FEATURES=none.json: no such file"),
         (["--features", "features.json"], "FEATURES needs DATA"),
+        (["--decisions", "always"], "DECISIONS=always: must be one of off, log, require"),
     ],
 )
 def test_up_refuses_files_that_it_cannot_use_before_it_starts_anything(

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from localcluster.console import ClusterError
-from unit.localcluster.fakes import Cluster
+from localcluster.stack import Stack
+from unit.localcluster.fakes import Cluster, put
 
 FAILED = {"status": {"conditions": [{"type": "Failed", "status": "True"}]}}
 
@@ -29,3 +33,27 @@ def test_a_failed_training_run_is_reported_with_the_end_of_its_log(cluster: Clus
 def test_an_open_service_has_no_api_key(cluster: Cluster) -> None:
     cluster.reply("get-secret", "")
     assert not cluster.stack.api_key
+
+
+@pytest.mark.parametrize(("mode", "enabled"), [("off", "false"), ("log", "true"), ("require", "true")])
+def test_the_decision_log_is_installed_with_its_mode_and_behind_the_same_host(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, enabled: str
+) -> None:
+    calls = tmp_path / "calls"
+    put(cluster.stack.cluster.paths.tools, "helm", f'echo "$@" >> {calls}')
+    put(cluster.stack.cluster.paths.tools, "kubectl", "exit 0")
+    stack = replace(cluster.stack, decision_log=mode, host="e2e.example.org")
+    monkeypatch.setattr(Stack, "build_charts", lambda _: None)
+    stack.install({"decisions": "localhost/credit-risk/decisions:1"})
+    words = calls.read_text().split()
+    assert {f"--set=decisions.enabled={enabled}", f"--set=api.decisionLog.mode={mode}"} <= set(words)
+    for part in ("api", "decisions"):
+        assert f"--set={part}.ingress.host=e2e.example.org" in words
+    for image in ("decisions", "api.decisionLog"):
+        assert f"--set={image}.image.repository=localhost/credit-risk/decisions" in words
+
+
+def test_the_decision_log_is_waited_for_only_if_it_is_on(cluster: Cluster) -> None:
+    cluster.stack.wait_for_decisions()
+    with pytest.raises(ClusterError, match="rollout status deployment/decisions"):
+        replace(cluster.stack, decision_log="log").wait_for_decisions()

@@ -6,26 +6,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from conftest import REPOSITORY
 
 PREPARE = REPOSITORY / "charts/mlflow/files/prepare.py"
-
-
-@pytest.fixture
-def s3() -> Iterator[str]:
-    """A stand-in for AWS S3, which refuses a bucket without the location of its region, as AWS does."""
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])

@@ -62,8 +62,13 @@ def test_trivy_finds_only_documented_exceptions(trivy: Trivy, folder: str) -> No
     assert trivy(REPOSITORY / folder) == []
 
 
-def test_trivy_finds_only_documented_exceptions_in_the_rendered_stack(trivy: Trivy, tmp_path: Path) -> None:
-    rendered = run_helm("template", "credit-risk", "credit-risk", "--values", "credit-risk/values-k3s.yaml")
+@pytest.mark.parametrize("options", [[], ["--values", "credit-risk/ci/decisions-values.yaml"]], ids=["", "decisions"])
+def test_trivy_finds_only_documented_exceptions_in_the_rendered_stack(
+    trivy: Trivy, options: list[str], tmp_path: Path
+) -> None:
+    stack = ("template", "credit-risk", "credit-risk", "--values", "credit-risk/values-k3s.yaml", *options)
+    rendered = run_helm(*stack)
+    assert rendered.returncode == 0, rendered.stderr
     (tmp_path / "stack.yaml").write_text(rendered.stdout)
     assert trivy(tmp_path) == []
 

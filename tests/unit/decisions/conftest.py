@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from environments import postgres_programs
-from unit.backup.services import Postgres
-from unit.decisions.database import DecisionsDatabase
+from postgres import Postgres
+from unit.decisions.decisions_database import DecisionsDatabase
 
 
 @pytest.fixture(scope="session")

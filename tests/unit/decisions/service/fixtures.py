@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from environments import postgres_programs
-from unit.backup.services import Postgres
+from postgres import Postgres
 from unit.decisions.service.site import Running, Site, create_database, start, stop
 
 

@@ -13,7 +13,7 @@ import httpx
 
 from conftest import REPOSITORY
 from decisions.settings import ServeSettings
-from unit.backup.services import free_port
+from processes import free_port
 from unit.decisions.service.site import environment
 
 

@@ -24,7 +24,7 @@ from decisions.database.id_ranges import first_id
 from decisions.service.app import create_app, create_service
 from decisions.service.endpoints.common import Service
 from decisions.settings import Permission, ServeSettings
-from unit.backup.services import Postgres
+from postgres import Postgres
 
 MIGRATIONS = REPOSITORY / "images/decisions/src/decisions/database/migrations/versions"
 ROLES = ("decisions_owner", "decisions_writer", "decisions_reader", "decisions_service")

@@ -15,7 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from conftest import REPOSITORY
-from unit.backup.services import s3_client
+from s3_store import s3_client
 from unit.decisions.service.process import running_process
 from unit.decisions.service.site import Site, environment, key_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unit.decisions.database import DecisionsDatabase
+from unit.decisions.decisions_database import DecisionsDatabase
 from unit.decisions.log_writer import LogWriter
 from unit.decisions.shipping.running import Running
 

@@ -10,7 +10,7 @@ import msgspec
 
 from decisions.records.numbers import shortest_of
 from decisions.records.record import DecisionInputs, Record, chain_hash
-from unit.decisions.database import DecisionsDatabase
+from unit.decisions.decisions_database import DecisionsDatabase
 from unit.decisions.log_writer import LogWriter
 
 

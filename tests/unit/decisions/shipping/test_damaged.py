@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from unit.decisions.database import DecisionsDatabase
+from unit.decisions.decisions_database import DecisionsDatabase
 from unit.decisions.log_writer import LogWriter, event, new_id
 from unit.decisions.shipping.proof import assert_each_once
 from unit.decisions.shipping.running import Running

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from decisions.shipping.handover import Handover, HandoverError, connect
-from unit.backup.services import s3_client, seaweedfs
-from unit.decisions.database import DecisionsDatabase
+from s3_store import s3_client, seaweedfs
+from unit.decisions.decisions_database import DecisionsDatabase
 from unit.decisions.log_writer import LogWriter
 from unit.decisions.shipping.proof import assert_each_once
 from unit.decisions.shipping.running import Running

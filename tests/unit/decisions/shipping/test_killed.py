@@ -13,7 +13,7 @@ from types import FrameType
 import pytest
 
 from decisions.shipping.state import read_state
-from unit.decisions.database import DecisionsDatabase
+from unit.decisions.decisions_database import DecisionsDatabase
 from unit.decisions.log_writer import LogWriter
 from unit.decisions.shipping.proof import assert_each_once
 from unit.decisions.shipping.running import Running
@@ -48,8 +48,11 @@ def step_counter(at: Callable[[int], None]) -> None:
 def steps_of(work: Callable[[], None], file: Path) -> int:
     """Return how many steps some work takes that is not killed."""
 
+    def write(number: int) -> None:
+        file.write_text(str(number))
+
     def counted() -> None:
-        step_counter(lambda number: file.write_text(str(number)) and None)  # type: ignore[func-returns-value]
+        step_counter(write)
         work()
         sys.setprofile(None)
 

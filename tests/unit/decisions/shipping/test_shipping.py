@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from decisions.shipping.database import AwayError, Database
-from unit.decisions.database import DecisionsDatabase
+from unit.decisions.decisions_database import DecisionsDatabase
 from unit.decisions.log_writer import LogWriter, event
 from unit.decisions.shipping.proof import assert_each_once
 from unit.decisions.shipping.running import Running

@@ -13,7 +13,7 @@ from alembic.operations import Operations
 from psycopg.rows import namedtuple_row
 
 from conftest import REPOSITORY
-from unit.backup.services import Postgres
+from postgres import Postgres
 
 MIGRATIONS = REPOSITORY / "images/decisions/src/decisions/database/migrations/versions"
 ROLES = """

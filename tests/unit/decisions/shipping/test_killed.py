@@ -48,11 +48,11 @@ def step_counter(at: Callable[[int], None]) -> None:
 def steps_of(work: Callable[[], None], file: Path) -> int:
     """Return how many steps some work takes that is not killed."""
 
-    def write(number: int) -> None:
-        file.write_text(str(number))
-
     def counted() -> None:
-        step_counter(write)
+        def note(number: int) -> None:
+            file.write_text(str(number))
+
+        step_counter(note)
         work()
         sys.setprofile(None)
 

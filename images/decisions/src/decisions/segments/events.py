@@ -105,6 +105,15 @@ def decode_events(packed: bytes) -> tuple[list[Event], list[str]]:
     return events, problems
 
 
+def joined(events: Sequence[Event]) -> Event:
+    """Return the first event with the numbers of all of them, which have one version, one after the other."""
+    first, *others = events
+    if not others:
+        return first
+    columns = ("numeric", "categorical", "probability", "points", "declined")
+    return msgspec.structs.replace(first, **{name: b"".join(getattr(e, name) for e in events) for name in columns})
+
+
 def problem_of(event: Event, shapes: dict[int, Shape]) -> str | None:
     """Return what is wrong with an event's parts, given the shape of each version by its key, or None."""
     if (shape := shapes.get(event.version)) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from decisions.errors import DamagedError
 from decisions.records.build import Scorer, SeededEvent, problem_of_values
 from decisions.records.model_versions import ModelVersion
-from decisions.segments.events import Event, Shape, decode_events, problem_of
+from decisions.segments.events import Event, Shape, decode_events, joined, problem_of
 from decisions.segments.reader import DamagedGroup, Group, SegmentReader, SegmentVersion
 
 # About a third of a second of Postgres; a group may have more.
@@ -55,9 +55,10 @@ class Scorers:
             return CheckedGroup(group.number, [], [str(error)])
         if any(event.version not in self._shapes for event in events):
             self._read()
+        possible = self._possible(events)
         taken: list[SeededEvent] = []
         for event in events:
-            if problem := self._problem(event):
+            if problem := self._problem(event, possible=possible):
                 problems.append(f"the event of request {event.request_id!r}: {problem}")
             else:
                 taken.append(SeededEvent(event, group.seed, self._scorers[event.version]))
@@ -66,7 +67,19 @@ class Scorers:
             problems.append(f"it has {found} decisions and says {group.decisions}")
         return CheckedGroup(group.number, taken, problems)
 
-    def _problem(self, event: Event) -> str | None:
+    def _possible(self, events: Sequence[Event]) -> bool:
+        """Return whether the values of all events are possible, which costs a tenth of asking each."""
+        if any(event.version in self._broken or problem_of(event, self._shapes) for event in events):
+            return False
+        return not any(
+            problem_of_values(joined(own), self._scorers[version].contract)
+            for version in {event.version for event in events}
+            if (own := [event for event in events if event.version == version])
+        )
+
+    def _problem(self, event: Event, *, possible: bool) -> str | None:
+        if possible:
+            return None
         if cause := self._broken.get(event.version):
             return f"version {event.version}: {cause}"
         return problem_of(event, self._shapes) or problem_of_values(event, self._scorers[event.version].contract)

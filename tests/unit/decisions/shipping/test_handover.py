@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from decisions.shipping import shipper
 from decisions.shipping.handover import Handover, HandoverError, connect
 from s3_store import s3_client, seaweedfs
 from unit.decisions.decisions_database import DecisionsDatabase
@@ -46,10 +47,13 @@ def place() -> Handover:
     return connect(BUCKET, "decisions", os.environ["AWS_ENDPOINT_URL"])
 
 
-def end(running: Running) -> bool:
+def end(running: Running, seconds: float = 30) -> bool:
     stop = threading.Event()
     stop.set()
-    return running.shipper.run(stop, 3)
+    # Most of the time for the store, which may be slow on a busy machine.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shipper, "_UPLOAD_SHARE", 1 - 1 / seconds)
+        return running.shipper.run(stop, seconds)
 
 
 def take_up(running: Running) -> None:
@@ -136,7 +140,7 @@ def test_a_store_that_cannot_be_reached_leaves_the_segments_on_the_volume(
     log.close()
     database.server.stop()
     try:
-        assert not end(running)
+        assert not end(running, 3)
     finally:
         database.server.start()
     assert log.file.exists()

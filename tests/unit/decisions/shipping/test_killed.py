@@ -12,8 +12,10 @@ from types import FrameType
 
 import pytest
 
-from decisions.shipping.state import read_state
-from unit.decisions.decisions_database import DecisionsDatabase
+from decisions.segments import folder
+from decisions.shipping import database as postgres
+from decisions.shipping.state import LogState, read_state
+from unit.decisions.database import DecisionsDatabase
 from unit.decisions.log_writer import LogWriter
 from unit.decisions.shipping.proof import assert_each_once
 from unit.decisions.shipping.running import Running
@@ -88,27 +90,58 @@ def test_a_shipper_killed_at_any_step_leaves_each_decision_once(database: Decisi
     write(first)
     steps = steps_of(ship, tmp_path / "steps")
     assert_each_once(database, first)
-    written, committed_unsaved = [first], 0
+    written = [first]
     random.seed(4)
     for trial in range(TRIALS):
         log = LogWriter(logs)
         write(log)
         written.append(log)
-        before = database.count()
         # Spread over all steps, with chance where between.
         killed_at(int(steps * (trial + random.random()) / TRIALS), ship)
-        saved = read_state(log.path / "shipped.json").sequence
-        committed_unsaved += database.count() - before > saved
         if trial % 3:
             killed_at(random.randrange(steps), ship)
         ship_rest = Running(logs, database.url)
         ship_rest.turn()
         ship_rest.stop()
         log.close()
-    assert committed_unsaved, "no trial died between the commit and the saving of the state"
     assert_each_once(database, *written)
     last = Running(logs, database.url)
     last.turn()
     last.stop()
     first.close()
     assert_each_once(database, *written)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "work_first", "shipped", "saved"),
+    [
+        (postgres, "_copy", True, 0, 0),  # between COPY and commit
+        (LogState, "save", False, 3, 0),  # after the commit, before the state is saved
+        (folder, "remove", False, 3, 3),  # before the file is deleted
+    ],
+)
+def test_a_shipper_killed_at_a_named_step_leaves_each_decision_once(
+    database: DecisionsDatabase, tmp_path: Path, *, place: object, name: str, work_first: bool, shipped: int, saved: int
+) -> None:
+    log = LogWriter(tmp_path)
+    log.write_groups([2, 1])
+    log.rotate()
+
+    def doomed() -> None:
+        original = getattr(place, name)
+
+        def step(*arguments: object) -> None:
+            if work_first:
+                original(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(place, name, step)
+        Running(tmp_path, database.url).turn()
+
+    assert os.waitstatus_to_exitcode(in_child(doomed)) == -signal.SIGKILL
+    assert (database.count(), read_state(log.path / "shipped.json").sequence) == (shipped, saved)
+    next_one = Running(tmp_path, database.url)
+    next_one.turn()
+    log.close()
+    assert_each_once(database, log)
+    next_one.stop()

@@ -178,25 +178,31 @@ class Shipper:
                 time.sleep(0 if more else _LAST_POLL_SECONDS)
         finally:
             watchdog.cancel()
-        return self._hand_over()
+        return self._hand_over(deadline)
 
     def _left(self) -> list[_Own]:
         """Return this pod's logs that are still written to, or not yet shipped."""
         own = [own for own in self._own.values() if own.shipper.folder.pod == self._pod]
         return [log for log in own if log.shipper.folder.segments() or not log.shipper.folder.writer_is_gone()]
 
-    def _hand_over(self) -> bool:
-        left = [own.shipper.folder for own in self._left() if own.shipper.folder.segments()]
-        if not left:
+    def _hand_over(self, deadline: float) -> bool:
+        """Hand over what is left, again and again until the deadline; return whether nothing is left."""
+        while True:
+            left = [own.shipper.folder for own in self._left() if own.shipper.folder.segments()]
+            if not left:
+                return True
+            if self._handover is None:
+                logger.error("%d logs have segments that are not shipped; they stay on the volume, and are lost with "
+                             "it", len(left))  # fmt: skip
+                return False
+            try:
+                for folder in left:
+                    self._metrics.handed_over.inc(self._handover.hand_over(folder))
+            except (DecisionsError, OSError) as error:
+                self._failed("handover", error)
+                if time.monotonic() < deadline:
+                    time.sleep(_LAST_POLL_SECONDS)
+                    continue
+                logger.error("segments could not be handed over and stay on the volume: %s", error)  # noqa: TRY400
+                return False
             return True
-        if self._handover is None:
-            logger.error("%d logs have segments that are not shipped; they stay on the volume, and are lost with it",
-                         len(left))  # fmt: skip
-            return False
-        try:
-            for folder in left:
-                self._metrics.handed_over.inc(self._handover.hand_over(folder))
-        except (DecisionsError, OSError) as error:
-            logger.error("segments could not be handed over and stay on the volume: %s", error)  # noqa: TRY400
-            return False
-        return True

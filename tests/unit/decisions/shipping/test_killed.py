@@ -15,7 +15,7 @@ import pytest
 from decisions.segments import folder
 from decisions.shipping import database as postgres
 from decisions.shipping.state import LogState, read_state
-from unit.decisions.database import DecisionsDatabase
+from unit.decisions.decisions_database import DecisionsDatabase
 from unit.decisions.log_writer import LogWriter
 from unit.decisions.shipping.proof import assert_each_once
 from unit.decisions.shipping.running import Running

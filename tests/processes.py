@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,11 +15,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Below the ports that Linux gives to outgoing connections, one of which could take a port before a server listens
+# there, and below the node ports of a cluster.
+_PORTS = range(10000, 30000)
+_taken: set[int] = set()
+
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port of 127.0.0.1 that nothing listens on, and that this process has not been given before."""
+    while True:
+        port = secrets.choice(_PORTS)
+        if port in _taken:
+            continue
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            _taken.add(port)
+            return port
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -15,13 +14,9 @@ from localcluster.cluster import Cluster
 from localcluster.embedded.cluster import EmbeddedCluster, cgroup_roots
 from localcluster.paths import Paths
 from localcluster.ports import Ports
+from processes import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from localcluster.embedded import cluster as embedded_cluster
 from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.paths import Paths
 from localcluster.ports import Ports
+from processes import free_port
 
 
 @pytest.fixture
@@ -23,12 +24,7 @@ def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedCluster
     monkeypatch.setattr(embedded_cluster, "NEEDED_DISK_GIB", 0)
     monkeypatch.setattr(embedded_cluster, "OS_RELEASE", tmp_path / "os-release")
     (tmp_path / "os-release").write_text("VERSION_CODENAME=bookworm\n")
-    return EmbeddedCluster(Paths(tmp_path / "cache", tmp_path / "state"), Ports(*(_free_port() for _ in range(3))))
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    return EmbeddedCluster(Paths(tmp_path / "cache", tmp_path / "state"), Ports(*(free_port() for _ in range(3))))
 
 
 def test_a_port_in_use_is_reported_with_the_variable_that_moves_it(embedded: EmbeddedCluster) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from conftest import REPOSITORY
+from processes import free_port
 
 SOURCES = REPOSITORY / "images" / "api" / "src"
 
@@ -27,11 +27,6 @@ class Service:
     process: asyncio.subprocess.Process
     url: str
     management_url: str
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -14,10 +14,11 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from processes import free_port
 from scorer.endpoints.pages import PAGES
 from scorer.settings import Settings
 from unit.scorer.access_keys import write_keys
-from unit.scorer.service_process import Service, free_port, service
+from unit.scorer.service_process import Service, service
 
 PREFIX = "/lending/scoring"
 # What the client sees: TLS ends at the proxy, so the service knows neither the scheme nor the host.

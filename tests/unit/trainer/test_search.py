@@ -12,7 +12,7 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from localcluster.console import wait_for
 from trainer.errors import TrackingError
@@ -64,7 +64,7 @@ class Search:
         """Return why a worker does not take part yet, None if it does."""
         try:
             attributes = optuna.load_study(study_name=STUDY, storage=self.storage).user_attrs
-        except (KeyError, OperationalError):
+        except (KeyError, IntegrityError, OperationalError):
             # Both create the tables of a new database, and one of them comes second.
             return "there is no study"
         return None if f"worker_{worker}" in attributes else "it has not joined"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -18,7 +17,8 @@ def first_id(at: datetime) -> UUID:
 
     Only ids of one partition lie between those of two months, so a query that names them reads no other.
     """
-    milliseconds = math.ceil((at - _EPOCH) / timedelta(milliseconds=1))
+    # In whole numbers: a float has no microseconds left for years that are far away. Rounded up by negating twice.
+    milliseconds = -((_EPOCH - at) // timedelta(milliseconds=1))
     return UUID(int=max(0, milliseconds) << _RANDOM_BITS)
 
 

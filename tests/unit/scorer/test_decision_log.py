@@ -218,15 +218,16 @@ async def test_required_requests_do_not_wait_for_a_disk_that_hangs(
     monkeypatch.setattr(log_module, "WAIT_SECONDS", 0.2)
     async with decision_log(tmp_path, "require") as running:
         await answered(running.log, "before")
-        released, write = threading.Event(), running.writer.write
+        begun, released, write = threading.Event(), threading.Event(), running.writer.write
 
         def hanging(group: Group) -> Failure | None:
+            begun.set()
             released.wait(10)
             return write(group)
 
         monkeypatch.setattr(running.writer, "write", hanging)
         in_write = asyncio.create_task(answered(running.log, "in the write"))
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(begun.wait, 5)
         async with asyncio.timeout(2):
             with pytest.raises(Problem, match="disk"):
                 await answered(running.log, "behind it")

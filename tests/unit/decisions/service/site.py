@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import itertools
 import os
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,6 +115,14 @@ class Site:
         with psycopg.connect(address, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
+
+    def wait_for_lock(self, table: str) -> None:
+        """Wait until a session holds a table for itself alone."""
+        held = "SELECT 1 FROM pg_locks WHERE relation = %s::regclass AND mode = 'AccessExclusiveLock' AND granted"
+        deadline = time.monotonic() + 30
+        while not self.sql(held, table):
+            assert time.monotonic() < deadline, f"nobody locks {table}"
+            time.sleep(0.02)
 
     def clear(self) -> None:
         self.sql("TRUNCATE decisions, decision_inputs, outcomes, timeline_events, forgettings, model_versions")

@@ -114,7 +114,7 @@ async def test_a_query_that_takes_too_long_is_ended_in_words(site: Site) -> None
     blocked = asyncio.to_thread(site.sql, "BEGIN; LOCK TABLE decisions; SELECT pg_sleep(3); COMMIT")
     task = asyncio.create_task(blocked)
     try:
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(site.wait_for_lock, "decisions")
         answer = await running.get("/v1/decisions")
         assert answer.status_code == 503
         assert answer.json()["detail"] == "the query took longer than 1 s; ask for a shorter time or for fewer rows"

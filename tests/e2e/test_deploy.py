@@ -169,6 +169,7 @@ def rollout(stack: Stack, tmp_path: Path) -> Iterator[Rollout]:
         stack.kubectl("delete", "modelpromotion", "deployed")
 
 
+@pytest.mark.soak
 def test_a_deploy_waits_for_the_rollout_in_progress(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
     image = running_image(stack)
     new = with_another_tag(stack, image, f"{image['tag']}-during")
@@ -179,6 +180,7 @@ def test_a_deploy_waits_for_the_rollout_in_progress(stack: Stack, rollout: Rollo
     assert f"by credit-risk version {version}" in (tmp_path / "summary.md").read_text()
 
 
+@pytest.mark.soak
 def test_a_deploy_during_which_a_rollout_fails_is_rolled_back(stack: Stack, rollout: Rollout, tmp_path: Path) -> None:
     image = running_image(stack)
     new = with_another_tag(stack, image, f"{image['tag']}-in-vain")

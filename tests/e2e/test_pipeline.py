@@ -104,6 +104,7 @@ def test_no_log_contains_the_database_password(stack: Stack) -> None:
         assert password not in stack.kubectl("logs", target, "--all-containers")
 
 
+@pytest.mark.soak
 def test_restarted_servers_keep_their_data_and_scoring_never_stops(stack: Stack, loans: list[dict[str, Any]]) -> None:
     with registry_client(stack) as client:
         before = [(v.version, v.run_id, v.tags["sha256.model.onnx"]) for v in client.search_model_versions()]

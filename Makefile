@@ -46,8 +46,8 @@ status: $(STAMP) ## show what is running
 env: $(STAMP) ## print environment variables for your shell: eval "$$(make -s env)"
 	@$(LOCAL) env
 
-images: $(STAMP) ## build changed images and load them into the running cluster
-	@$(LOCAL) images
+images: $(STAMP) ## build changed images and load them into the running cluster (DECISIONS=log: that of the decision log too)
+	@$(LOCAL) images --decisions "$(DECISIONS)"
 
 ##@ checks
 .PHONY: test test-fast test-e2e test-soak scan lint format

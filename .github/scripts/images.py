@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster" / "src"))
-from localcluster.images import STACK, Image
+from localcluster.images import ALL, Image
 
 BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 # The CPU build of torch is not on every index.
@@ -33,7 +33,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     base = base_by_digest()
     images = {}
-    for image in STACK:
+    for image in ALL:
         repository = f"{arguments.registry}/{image.name}"
         tag = arguments.tag or image.content_hash(base)
         digest = None if arguments.tag else pushed_digest(repository, tag)

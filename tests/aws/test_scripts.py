@@ -15,7 +15,7 @@ from aws.programs import aws_cli
 from aws.stand_ins import github_tokens
 from aws.terraform import ACCOUNT, REGION, client, credentials
 from conftest import REPOSITORY
-from localcluster.images import STACK
+from localcluster.images import ALL
 
 pytestmark = [pytest.mark.slow, pytest.mark.terraform]
 SCRIPTS = REPOSITORY / ".github/scripts"
@@ -45,7 +45,7 @@ def programs(tmp_path: Path, moto: str) -> dict[str, str]:
     ecr = client("ecr", moto)
     for repository in ecr.describe_repositories()["repositories"]:
         ecr.delete_repository(repositoryName=repository["repositoryName"], force=True)
-    for image in STACK:
+    for image in ALL:
         ecr.create_repository(repositoryName=f"credit-risk/{image.name}", imageTagMutability="IMMUTABLE")
     (tmp_path / "calls").touch()
     path = f"{tmp_path}:{os.environ['PATH']}"
@@ -65,7 +65,7 @@ def builds(tmp_path: Path) -> list[list[str]]:
 
 
 def test_an_image_that_ecr_already_has_is_not_rebuilt(tmp_path: Path, programs: dict[str, str], moto: str) -> None:
-    first = STACK[0]
+    first = ALL[0]
     tag = first.content_hash(f"docker.io/library/python@{BASE_DIGEST}")
     manifest = json.dumps(
         {"schemaVersion": 2, "mediaType": MANIFEST, "layers": [], "config": {"digest": "sha256:" + "d" * 64, "size": 1}}
@@ -77,7 +77,7 @@ def test_an_image_that_ecr_already_has_is_not_rebuilt(tmp_path: Path, programs: 
     assert result.returncode == 0, result.stderr
     images = json.loads((tmp_path / "images.json").read_text())
     assert images[first.name]["digest"] == pushed["image"]["imageId"]["imageDigest"]
-    assert {call[call.index("--file") + 1] for call in builds(tmp_path)} == {i.dockerfile for i in STACK[1:]}
+    assert {call[call.index("--file") + 1] for call in builds(tmp_path)} == {i.dockerfile for i in ALL[1:]}
     assert set(images) == {"api", "training", "mlflow", "operator", "decisions"}
 
 

@@ -38,7 +38,7 @@ def logged(stack: Stack) -> Iterator[Stack]:
     try:
         # The MLflow of this release only makes the charts complete.
         found.install(
-            found.cluster.images(),
+            found.images(),
             [*others, f"--set=api.mlflowUrl=http://mlflow.{stack.namespace}:5000", "--set=api.replicas=2",
              "--set=api.resources.requests.cpu=20m"],
             train=False,

@@ -13,60 +13,51 @@ import pytest
 
 from aws.programs import TRIVY, program
 from conftest import REPOSITORY
+from e2e.archives import IMAGES, archive_of
 from localcluster.cluster import Cluster
-from localcluster.embedded.cluster import EmbeddedCluster
+from localcluster.images import API, Image
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-OWN = ("api", "training", "mlflow", "operator", "decisions")
 API_ADDS_AT_MOST_BYTES = 220_000_000
 
 
-@pytest.fixture(scope="module")
-def archives(cluster: Cluster) -> dict[str, Path]:
-    """Each image's archive, with uncompressed layers, by the image's name."""
-    if not isinstance(cluster, EmbeddedCluster):
-        pytest.skip("Docker keeps images in its own store, not in archives")
-    names = {reference.rpartition("/")[2].replace(":", "-") for reference in cluster.images().values()}
-    found = {name.rpartition("-")[0]: cluster.paths.images / f"{name}.tar" for name in names}
+def test_the_api_image_adds_little_to_its_base(cluster: Cluster) -> None:
+    api = archive_of(cluster, API)
     # The pause image is the common base plus one program.
     base = max(cluster.paths.images.glob("pause-*.tar"), key=lambda archive: archive.stat().st_mtime)
-    return {**found, "base": base}
+    assert 0 < api.stat().st_size - base.stat().st_size <= API_ADDS_AT_MOST_BYTES
 
 
-def test_the_api_image_adds_little_to_its_base(archives: dict[str, Path]) -> None:
-    added = archives["api"].stat().st_size - archives["base"].stat().st_size
-    assert 0 < added <= API_ADDS_AT_MOST_BYTES
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_runs_as_an_unprivileged_user(cluster: Cluster, image: Image) -> None:
+    assert configuration(archive_of(cluster, image))["User"] == "10001:10001"
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_an_image_runs_as_an_unprivileged_user(archives: dict[str, Path], name: str) -> None:
-    assert configuration(archives[name])["User"] == "10001:10001"
+@pytest.mark.parametrize("image", IMAGES)
+def test_no_image_has_a_compiler_or_a_package_cache(cluster: Cluster, image: Image) -> None:
+    forbidden = {"usr/bin/gcc", "usr/bin/cc", "opt/build", "root/.cache/pip", "root/.cache/uv"}
+    assert not forbidden & contents(archive_of(cluster, image))
 
 
-def test_no_image_has_a_compiler_or_a_package_cache_and_the_api_image_no_training_libraries(
-    archives: dict[str, Path],
-) -> None:
+def test_the_api_image_has_no_training_libraries(cluster: Cluster) -> None:
     packages = "opt/venv/lib/python3.11/site-packages"
-    for name in OWN:
-        files = contents(archives[name])
-        assert not {"usr/bin/gcc", "usr/bin/cc", "opt/build", "root/.cache/pip", "root/.cache/uv"} & files, name
-        if name == "api":
-            assert f"{packages}/onnxruntime" in files
-            assert not {f"{packages}/{library}" for library in ("torch", "mlflow", "pandas", "sklearn")} & files
+    files = contents(archive_of(cluster, API))
+    assert f"{packages}/onnxruntime" in files
+    assert not {f"{packages}/{library}" for library in ("torch", "mlflow", "pandas", "sklearn")} & files
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_a_bill_of_materials_lists_every_locked_package(archives: dict[str, Path], name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_bill_of_materials_lists_every_locked_package(cluster: Cluster, image: Image, tmp_path: Path) -> None:
     """Removing files to make an image small must not hide a package from scanners."""
     subprocess.run(
-        [str(program(TRIVY, tmp_path / "log")), "image", "--input", str(archives[name]), "--format", "cyclonedx",
-         "--skip-version-check", "--disable-telemetry", "--cache-dir", str(tmp_path),
+        [str(program(TRIVY, tmp_path / "log")), "image", "--input", str(archive_of(cluster, image)),
+         "--format", "cyclonedx", "--skip-version-check", "--disable-telemetry", "--cache-dir", str(tmp_path),
          "--output", str(tmp_path / "bom")],
         check=True, capture_output=True,
     )  # fmt: skip
     components = json.loads((tmp_path / "bom").read_text())["components"]
     listed = {(_normal(c["name"]), c["version"]) for c in components if c.get("purl", "").startswith("pkg:pypi/")}
-    lock = (REPOSITORY / "requirements" / f"{name}.txt").read_text()
+    lock = (REPOSITORY / "requirements" / f"{image.name}.txt").read_text()
     pins = re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE)
     locked = {(_normal(package), version) for package, version in pins}
     assert locked

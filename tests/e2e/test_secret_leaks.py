@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from e2e.archives import IMAGES, archive_of
 from e2e.clients import Clients
 from localcluster.cluster import Cluster
-from localcluster.embedded.cluster import EmbeddedCluster
+from localcluster.images import Image
 from localcluster.stack import Stack
 from security.secret_scan import secrets_in
 
@@ -22,12 +23,9 @@ PUBLIC_KEYS = {"username", "database", "access-key-id", "ca.crt", "namespace"}
 HELM, TOKEN = "helm.sh/release.v1", "kubernetes.io/service-account-token"
 
 
-@pytest.mark.parametrize("name", ["api", "training", "mlflow", "operator", "decisions"])
-def test_an_image_holds_no_secrets(cluster: Cluster, name: str, tmp_path: Path) -> None:
-    if not isinstance(cluster, EmbeddedCluster):
-        pytest.skip("Docker keeps images in its own store, not in archives")
-    archive = cluster.images()[name].rpartition("/")[2].replace(":", "-")
-    assert secrets_in("image", cluster.paths.images / f"{archive}.tar", tmp_path) == []
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_holds_no_secrets(cluster: Cluster, image: Image, tmp_path: Path) -> None:
+    assert secrets_in("image", archive_of(cluster, image), tmp_path) == []
 
 
 def test_the_stacks_credentials_are_neither_logged_nor_anywhere_but_in_secrets(

@@ -46,9 +46,7 @@ def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
     data, features = _file("DATA", arguments.data), _file("FEATURES", arguments.features)
     if features and not data:
         raise ClusterError("FEATURES needs DATA: the generated loans have the built-in features")
-    mode = arguments.decisions or "off"
-    if mode not in DECISION_LOG_MODES:
-        raise ClusterError(f"DECISIONS={mode}: must be one of {', '.join(DECISION_LOG_MODES)}")
+    mode = _decision_log(arguments)
     say(f"Bringing up the stack on the {cluster.name} cluster; logs are in {cluster.paths.logs}")
     cluster.up()
     stack = Stack(cluster, decision_log=mode)
@@ -68,7 +66,7 @@ def install(stack: Stack, data: Path | None, features: Path | None, values: Sequ
     Raises:
         ClusterError: A part did not become ready, or the training run failed.
     """
-    images = stack.cluster.images()
+    images = stack.images()
     with step("Install the charts", stack.log):
         stack.install(images, values, train=data is None)
     if data:
@@ -90,6 +88,13 @@ def _file(variable: str, given: str) -> Path | None:
     if not file.is_file():
         raise ClusterError(f"{variable}={given}: no such file")
     return file
+
+
+def _decision_log(arguments: argparse.Namespace) -> str:
+    mode: str = arguments.decisions or "off"
+    if mode not in DECISION_LOG_MODES:
+        raise ClusterError(f"DECISIONS={mode}: must be one of {', '.join(DECISION_LOG_MODES)}")
+    return mode
 
 
 def train(cluster: Cluster, arguments: argparse.Namespace) -> None:
@@ -163,9 +168,9 @@ def env(cluster: Cluster, _: argparse.Namespace) -> None:
         say(f"export {name}={shlex.quote(value)}")
 
 
-def images(cluster: Cluster, _: argparse.Namespace) -> None:
-    """Build changed images and load them into the cluster."""
-    for reference in cluster.images().values():
+def images(cluster: Cluster, arguments: argparse.Namespace) -> None:
+    """Build changed images and load them into the cluster; that of the decision log only if it is asked for."""
+    for reference in Stack(cluster, decision_log=_decision_log(arguments)).images().values():
         say(reference)
 
 
@@ -183,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=command)
         if command is up:
             sub.add_argument("--data", default="", help="CSV file to train on instead of generated loans")
+        if command in {up, images}:
             sub.add_argument("--decisions", default="", help="mode of the decision log: off (default), log or require")
         if command is train:
             sub.add_argument("--data", default="", help="file, URL or `synthetic`; default: the release's data")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from localcluster.images import STACK, Image
 from localcluster.paths import Paths
 from localcluster.ports import Ports
 
@@ -49,8 +51,8 @@ class Cluster(Protocol):
         """Return whether the cluster is running."""
         ...
 
-    def images(self) -> dict[str, str]:
-        """Build and load the stack's images and return each image's reference by its name."""
+    def images(self, wanted: Sequence[Image] = STACK) -> dict[str, str]:
+        """Build and load these images and return each image's reference by its name, with those that come with them."""
         ...
 
     def status(self) -> list[str]:

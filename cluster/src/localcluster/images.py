@@ -45,7 +45,9 @@ _DECISIONS_SOURCES = ("images/decisions/src", "images/api/src")
 DECISIONS = Image(
     "decisions", "images/decisions/Dockerfile", (*LOCKS, "requirements/decisions.txt", *_DECISIONS_SOURCES)
 )
-STACK = (API, TRAINING, MLFLOW, OPERATOR, DECISIONS)
+# What every release needs, and what those with the decision log need.
+STACK = (API, TRAINING, MLFLOW, OPERATOR)
+ALL = (*STACK, DECISIONS)
 
 
 def build_arguments(image: Image, base: str) -> list[str]:

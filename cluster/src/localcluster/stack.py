@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localcluster.console import ClusterError, run, say, step, wait_for
+from localcluster.images import ALL, STACK
 from localcluster.namespace import Namespace
 from localcluster.paths import REPOSITORY
 
@@ -66,6 +67,10 @@ class Stack(Namespace):
         """The API key that the charts generated for the first client of the decision log."""
         found = ("get", "secret", "decisions-api-key", "-o", "jsonpath={.data.key}")
         return base64.b64decode(self.kubectl(*found)).decode()
+
+    def images(self) -> dict[str, str]:
+        """Build and load the images that this release needs, and return each image's reference by its name."""
+        return self.cluster.images(STACK if self.decision_log == "off" else ALL)
 
     def install(self, images: Mapping[str, str], extra: Sequence[str] = (), *, train: bool = True) -> None:
         """Install or upgrade the charts.

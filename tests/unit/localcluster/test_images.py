@@ -26,7 +26,7 @@ def test_an_images_tag_depends_on_its_inputs_and_its_base(tmp_path: Path, monkey
     assert image.reference("base") == before
 
 
-@pytest.mark.parametrize("image", images.STACK, ids=lambda image: image.name)
+@pytest.mark.parametrize("image", images.ALL, ids=lambda image: image.name)
 def test_an_images_inputs_are_what_its_dockerfile_copies(image: images.Image) -> None:
     lines = [line.split() for line in (REPOSITORY / image.dockerfile).read_text().splitlines()]
     copied = {source for line in lines if line[:1] == ["COPY"] and "--from=build" not in line for source in line[1:-1]}

@@ -54,3 +54,11 @@ def test_up_refuses_files_that_it_cannot_use_before_it_starts_anything(
     monkeypatch.setattr(sys, "argv", ["localcluster", "--cluster", "embedded", "up", *arguments])
     assert main() == 1
     assert f"FAILED: {message}" in capfd.readouterr().err
+
+
+def test_images_refuses_a_mode_of_the_decision_log_that_there_is_not_before_it_builds(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["localcluster", "--cluster", "kind", "images", "--decisions", "always"])
+    assert main() == 1
+    assert "FAILED: DECISIONS=always: must be one of off, log, require" in capfd.readouterr().err

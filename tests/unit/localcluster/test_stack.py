@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from localcluster import images
+from localcluster.__main__ import choose
 from localcluster.console import ClusterError
 from localcluster.stack import Stack
 from unit.localcluster.fakes import Cluster, put
@@ -57,3 +59,19 @@ def test_the_decision_log_is_waited_for_only_if_it_is_on(cluster: Cluster) -> No
     cluster.stack.wait_for_decisions()
     with pytest.raises(ClusterError, match="rollout status deployment/decisions"):
         replace(cluster.stack, decision_log="log").wait_for_decisions()
+
+
+@pytest.mark.parametrize(("mode", "built"), [("off", images.STACK), ("log", images.ALL), ("require", images.ALL)])
+def test_the_image_of_the_decision_log_is_built_only_for_a_release_that_has_it(
+    programs: Path, mode: str, built: tuple[images.Image, ...]
+) -> None:
+    put(programs, "docker", f'echo "$@" >> {programs}/docker-calls')
+    put(programs, "kind", f'echo "$@" >> {programs}/kind-calls')
+    found = Stack(choose("kind"), decision_log=mode).images()
+    assert list(found) == [image.name for image in built]
+    calls = (programs / "docker-calls").read_text().splitlines()
+    assert len(calls) == len(built)
+    for reference, call in zip(found.values(), calls, strict=True):
+        assert f"--tag {reference}" in call
+    loaded = [line.split()[-1] for line in (programs / "kind-calls").read_text().splitlines()]
+    assert loaded == list(found.values())

@@ -7,7 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,15 +61,15 @@ class Builder:
         self._paths = paths
         self._log = paths.logs / "images.log"
 
-    def build(self, images: tuple[Image, ...]) -> list[Built]:
+    def build(self, images: Sequence[Image]) -> list[Built]:
         """Return an archive of each of the given images and of the node's own; build what is not cached."""
         return [self._built(recipe) for recipe in self._recipes(images)]
 
-    def references(self, images: tuple[Image, ...]) -> set[str]:
+    def references(self, images: Sequence[Image]) -> set[str]:
         """Return the references that `build` would return, without building."""
         return {recipe.reference for recipe in self._recipes(images)}
 
-    def _recipes(self, images: tuple[Image, ...]) -> list[_Recipe]:
+    def _recipes(self, images: Sequence[Image]) -> list[_Recipe]:
         return [
             *(_Recipe(image, PYTHON_PACKAGES) for image in images),
             _Recipe(SEAWEEDFS, PYTHON_PACKAGES, fill=self._weed, salt=packages.SEAWEEDFS.sha256),

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from localcluster.console import ClusterError, output, run, step, wait_for
 from localcluster.embedded import binaries, config, stores
 from localcluster.embedded.builder import Builder, Built
 from localcluster.embedded.node import Plan
-from localcluster.images import STACK
+from localcluster.images import ALL, STACK, Image
 from localcluster.paths import REPOSITORY, Paths
 from localcluster.ports import Ports
 
@@ -90,9 +91,9 @@ class EmbeddedCluster:
         self._remove_node()
         shutil.rmtree(self.paths.state, ignore_errors=True)
 
-    def images(self) -> dict[str, str]:
-        """Build images that are not cached, load them, and return each image's reference by its name."""
-        built = Builder(self.paths).build(STACK)
+    def images(self, wanted: Sequence[Image] = STACK) -> dict[str, str]:
+        """Build these images and the node's own unless cached, load them, and return the references by name."""
+        built = Builder(self.paths).build(wanted)
         present = self._images()
         missing = [image for image in built if image.reference not in present]
         if missing:
@@ -243,7 +244,7 @@ class EmbeddedCluster:
 
     def _remove_stale_images(self) -> None:
         """Remove old versions of the stack's images; called right after the start, when no pod uses them."""
-        stale = stores.stale(output([*self._ctr(), "images", "list"]), Builder(self.paths).references(STACK))
+        stale = stores.stale(output([*self._ctr(), "images", "list"]), Builder(self.paths).references(ALL))
         if stale:
             run([*self._ctr(), "images", "remove", *stale], self.paths.logs / "images.log")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ import yaml
 
 from localcluster import packages
 from localcluster.console import output, run, step
-from localcluster.images import STACK, build_arguments
+from localcluster.images import STACK, Image, build_arguments
 from localcluster.paths import REPOSITORY, Paths
 from localcluster.ports import Ports
 
@@ -73,11 +74,11 @@ class KindCluster:
             run(["kind", "delete", "cluster", "--name", NAME], self.paths.logs / "kind.log")
         shutil.rmtree(self.paths.state, ignore_errors=True)
 
-    def images(self) -> dict[str, str]:
-        """Build the stack's images with Docker, load them, and return each image's reference by its name."""
+    def images(self, wanted: Sequence[Image] = STACK) -> dict[str, str]:
+        """Build these images with Docker, load them, and return each image's reference by its name."""
         log = self.paths.logs / "images.log"
         references = {}
-        for image in STACK:
+        for image in wanted:
             reference = references[image.name] = image.reference(BASE_IMAGE)
             with step(f"Build and load the image {image.name}", log):
                 run(["docker", "build", *build_arguments(image, BASE_IMAGE), "--build-arg",

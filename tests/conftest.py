@@ -21,8 +21,10 @@ from trainer.pipeline import run
 from trainer.settings import Settings
 
 # `make test-fast` uses the first, `make test` the second. No deadlines: a busy machine is no reason to fail.
-hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
-hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None)
+# A busy machine is slow at making examples, too.
+_patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("quick", _patient, max_examples=40)
+hypothesis.settings.register_profile("thorough", _patient, max_examples=200)
 
 # Imported libraries are a million long-lived objects: scanning them for cycles took a quarter of the tests' time.
 gc.set_threshold(100_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,11 @@ class Migrated:
         with psycopg.connect(address, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
+
+    def copy(self, name: str) -> Migrated:
+        """Return a copy under another name, as if it had been migrated; nobody is connected to this one."""
+        self.server.sql(f"CREATE DATABASE {name} OWNER decisions_owner TEMPLATE {self.name}")
+        return replace(self, name=name)
 
     def drop(self) -> None:
         self.server.sql(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")

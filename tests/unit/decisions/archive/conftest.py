@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from postgres import Postgres
 from s3_store import s3_client, seaweedfs
-from unit.decisions.archive.site import Site
-from unit.decisions.migrated import postgres_server, with_passwords
+from unit.decisions.archive.site import MAY, Site
+from unit.decisions.migrated import Migrated, postgres_server, with_passwords
 
 _buckets = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def archive_server() -> Iterator[Postgres]:
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Migrated]:
+    """A database that was migrated once, and is copied for each test."""
     with postgres_server() as server:
-        yield server
+        database = with_passwords(server, tmp_path_factory.mktemp("passwords"), "decisions_empty")
+        database.migrate(MAY)
+        yield database
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +30,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield variables
 
 
+@pytest.fixture(scope="session")
+def client(store: dict[str, str]) -> Any:
+    return s3_client(store)
+
+
 @pytest.fixture
-def site(archive_server: Postgres, store: dict[str, str], tmp_path: Path) -> Iterator[Site]:
-    database = with_passwords(archive_server, tmp_path)
-    database.drop()
-    client, name = s3_client(store), f"decisions-{next(_buckets)}"
+def site(empty: Migrated, store: dict[str, str], client: Any) -> Iterator[Site]:
+    database, name = empty.copy("decisions"), f"decisions-{next(_buckets)}"
     client.create_bucket(Bucket=name)
     with Site.of(database, client, name, store) as found:
         yield found

@@ -83,7 +83,6 @@ class Site:
     @classmethod
     @contextmanager
     def of(cls, database: Migrated, client: Any, bucket: str, store: dict[str, str]) -> Iterator[Site]:
-        database.migrate(MAY)
         with (
             psycopg.connect(database.url("owner"), autocommit=True) as owner,
             psycopg.connect(database.url("writer"), autocommit=True) as writer,
@@ -94,6 +93,13 @@ class Site:
                  VERSION.contract],
             )  # fmt: skip
             yield cls(database, owner, writer, Bucket(bucket, "stack", client), store)
+
+    def variables(self, role: str) -> dict[str, str]:
+        """Return the environment of a command that a role runs."""
+        return {
+            **self.store, "DECISIONS_DATABASE_URL": self.database.url(role), "DECISIONS_S3_BUCKET": self.bucket.name,
+            "DECISIONS_S3_PREFIX": self.bucket.prefix, "DECISIONS_S3_ENDPOINT_URL": self.store["AWS_ENDPOINT_URL"],
+        }  # fmt: skip
 
     def log(self, number: int = 1) -> Log:
         return Log(self.writer, UUID(int=number))

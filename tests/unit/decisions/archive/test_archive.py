@@ -9,6 +9,7 @@ import duckdb
 import psycopg
 import pytest
 
+from decisions.__main__ import main
 from decisions.archive import files
 from decisions.archive.bucket import Bucket, TakenError
 from decisions.archive.files import decisions_key, inputs_key
@@ -20,6 +21,7 @@ from decisions.errors import DecisionsError, DifferenceError
 from unit.decisions.archive.site import Site, noon
 
 DAY = date(2026, 5, 10)
+JUNE = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def filled(site: Site, rows: int = 5) -> None:
@@ -126,7 +128,7 @@ def test_probabilities_are_the_same_numbers_everywhere(site: Site) -> None:
     site.log().add(noon(5, 10), 400)
     assert site.differences() == []
     site.archive(noon(5, 11))
-    site.archive(datetime(2026, 12, 1, tzinfo=UTC))
+    site.archive(JUNE, months=0)
     found = site.verify()
     assert (found.findings.records, found.findings.differences) == (400, [])
 
@@ -179,11 +181,11 @@ def test_what_is_no_seal_is_told(site: Site) -> None:
 def test_a_month_is_dropped_once_it_is_kept_long_enough(site: Site) -> None:
     filled(site)
     site.archive(noon(5, 12))
-    site.archive(datetime(2026, 11, 30, 23, tzinfo=UTC))
+    site.archive(datetime(2026, 6, 30, 23, tzinfo=UTC), months=1)
     assert Month(2026, 5) in months_with_partitions(site.owner)
-    site.archive(datetime(2026, 12, 1, tzinfo=UTC), months=7)
+    site.archive(datetime(2026, 7, 1, tzinfo=UTC), months=2)
     assert Month(2026, 5) in months_with_partitions(site.owner)
-    site.archive(datetime(2026, 12, 1, tzinfo=UTC))
+    site.archive(datetime(2026, 7, 1, tzinfo=UTC), months=1)
     assert Month(2026, 6) in months_with_partitions(site.owner)
     assert Month(2026, 5) not in months_with_partitions(site.owner)
     assert site.owner.execute("SELECT count(*) FROM decisions").fetchone() == (0,)
@@ -198,9 +200,18 @@ def test_a_month_whose_archive_was_damaged_is_exported_again_before_it_is_droppe
     site.bucket.client.put_object(
         Bucket=site.bucket.name, Key="stack/archive/decisions/day=2026-05-11/part-0.parquet", Body=b"PAR1"
     )
-    site.archive(datetime(2026, 12, 1, tzinfo=UTC))
+    site.archive(JUNE, months=0)
     assert Month(2026, 5) not in months_with_partitions(site.owner)
     assert site.differences() == []
+
+
+def test_an_archive_that_has_more_than_the_database_is_not_overwritten(site: Site) -> None:
+    filled(site)
+    site.archive(JUNE, months=0)
+    # Last month's partition is made again, and is empty.
+    with pytest.raises(DecisionsError, match="the archive has 8 decisions of 2026-05-10, and the database only 0"):
+        site.archive(JUNE, months=0)
+    assert site.table(decisions_key(DAY)).num_rows == 8
 
 
 def test_a_month_that_the_store_does_not_take_stays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +220,7 @@ def test_a_month_that_the_store_does_not_take_stays(site: Site, monkeypatch: pyt
     site.edit(decisions_key(DAY), lambda rows: rows[:-1])
     monkeypatch.setattr(Bucket, "upload", lambda *_: None)
     with pytest.raises(DecisionsError):
-        site.archive(datetime(2026, 12, 1, tzinfo=UTC))
+        site.archive(JUNE, months=0)
     assert Month(2026, 5) in months_with_partitions(site.owner)
 
 
@@ -225,6 +236,16 @@ def test_decisions_of_clocks_that_were_off_are_kept_sealed_and_told(
     assert site.differences() == []
 
 
+def test_the_command_seals_what_is_due(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    site.log().add(yesterday, 3)
+    for name, value in site.variables("owner").items():
+        monkeypatch.setenv(name, value)
+    assert main(["archive"]) == 0
+    assert load_seals(site.bucket)[0].seal.days == {f"{yesterday:%Y-%m-%d}": 3}
+    assert files.archived_days(site.bucket) == [yesterday.date()]
+
+
 def test_two_at_once_do_not_interfere(site: Site) -> None:
     with psycopg.connect(site.database.url("owner"), autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [0x6172636869766500])
@@ -235,9 +256,9 @@ def test_two_at_once_do_not_interfere(site: Site) -> None:
 def test_a_forgotten_applicant_leaves_the_archive_and_the_proof_stays(site: Site) -> None:
     filled(site)
     site.archive(noon(5, 12))
-    site.archive(datetime(2026, 12, 1, tzinfo=UTC))
+    site.archive(JUNE, months=0)
     site.forget("a-2")
-    site.archive(datetime(2026, 12, 1, 1, tzinfo=UTC))
+    site.archive(datetime(2026, 7, 1, tzinfo=UTC), months=0)
     assert set(site.table(inputs_key(DAY)).column("applicant_id").to_pylist()) == {"a-1"}
     found = site.verify()
     assert (found.findings.differences, found.findings.forgotten, found.findings.records) == ([], 3, 10)

@@ -20,7 +20,6 @@ from unit.decisions.log_writer import LogWriter
 from unit.decisions.shipping.proof import assert_each_once
 from unit.decisions.shipping.running import Running
 
-TRIALS = 60
 PACKAGES = ("decisions/shipping/", "decisions/segments/")
 
 
@@ -72,8 +71,17 @@ def killed_at(last: int, work: Callable[[], None]) -> None:
     in_child(doomed)
 
 
-@pytest.mark.slow
-def test_a_shipper_killed_at_any_step_leaves_each_decision_once(database: DecisionsDatabase, tmp_path: Path) -> None:
+def test_a_shipper_killed_at_some_steps_leaves_each_decision_once(database: DecisionsDatabase, tmp_path: Path) -> None:
+    kill_and_ship(database, tmp_path, trials=8)
+
+
+@pytest.mark.soak
+def test_a_shipper_killed_at_many_steps_leaves_each_decision_once(database: DecisionsDatabase, tmp_path: Path) -> None:
+    kill_and_ship(database, tmp_path, trials=200)
+
+
+def kill_and_ship(database: DecisionsDatabase, tmp_path: Path, trials: int) -> None:
+    """Kill shippers at so many steps, spread over all there are, and let the next one ship what they left."""
     logs = tmp_path / "logs"
 
     def ship() -> None:
@@ -92,12 +100,12 @@ def test_a_shipper_killed_at_any_step_leaves_each_decision_once(database: Decisi
     assert_each_once(database, first)
     written = [first]
     random.seed(4)
-    for trial in range(TRIALS):
+    for trial in range(trials):
         log = LogWriter(logs)
         write(log)
         written.append(log)
         # Spread over all steps, with chance where between.
-        killed_at(int(steps * (trial + random.random()) / TRIALS), ship)
+        killed_at(int(steps * (trial + random.random()) / trials), ship)
         if trial % 3:
             killed_at(random.randrange(steps), ship)
         ship_rest = Running(logs, database.url)

@@ -76,7 +76,7 @@ def write_day(bucket: Bucket, day: date, decisions: Iterable[StoredDecision]) ->
     Each file is read back before it counts as written. The decisions come last, so that a day that has them is whole.
 
     Raises:
-        DecisionsError: The store refuses, or gives back something else.
+        DecisionsError: The store refuses or gives back something else, or the archive has more decisions of that day.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "decisions", Path(folder) / "inputs"
@@ -85,6 +85,7 @@ def write_day(bucket: Bucket, day: date, decisions: Iterable[StoredDecision]) ->
                 records.write_table(_decision_table(chunk))
                 known = [_Inputs(row.record.id, row.inputs) for row in chunk if row.inputs is not None]
                 inputs.write_table(_input_table(known))
+        _refuse_to_lose(bucket, day, files[0])
         store_file(bucket, inputs_key(day), files[1])
         return store_file(bucket, decisions_key(day), files[0])
 
@@ -141,6 +142,14 @@ def remove_inputs(bucket: Bucket, day: date, forgotten: Callable[[str], bool]) -
         if removed:
             store_file(bucket, inputs_key(day), target)
     return removed
+
+
+def _refuse_to_lose(bucket: Bucket, day: date, file: Path) -> None:
+    """Do not overwrite what the database has lost, such as by a restore of an older backup."""
+    known, rows = archived_rows(bucket, day), pq.read_metadata(file).num_rows
+    if rows < known:
+        raise DecisionsError(f"the archive has {known} decisions of {day}, and the database only {rows}; the archive "
+                             "is not overwritten")  # fmt: skip
 
 
 def _day(key: str) -> date:

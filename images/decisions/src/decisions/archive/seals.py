@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 
@@ -19,6 +20,8 @@ from decisions.errors import DifferenceError
 
 logger = logging.getLogger(__name__)
 _FOLDER = "seals/"
+# There is one for each day, and reading one is waiting.
+_READERS = 8
 # A decision that claims to be of the future, by a clock that is off, is sealed now.
 _END_OF_LOG = """
 SELECT max(sequence) FROM decisions WHERE log_id = %s AND sequence > %s AND (id < %s OR id >= %s)
@@ -69,9 +72,10 @@ def load_seals(bucket: Bucket) -> list[StoredSeal]:
     Raises:
         DifferenceError: An object in the seals' folder is none, or has another's date.
     """
-    found = []
-    for key in bucket.keys(_FOLDER):
-        document = bucket.read(key)
+    found, keys = [], bucket.keys(_FOLDER)
+    with ThreadPoolExecutor(_READERS) as readers:
+        documents = readers.map(bucket.read, keys)
+    for key, document in zip(keys, documents, strict=True):
         try:
             seal = msgspec.json.decode(document, type=Seal)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
@@ -12,9 +14,10 @@ from uuid import UUID
 import typer
 
 from creditrisk.client import Client
-from creditrisk.errors import USAGE, CommandError
+from creditrisk.errors import NOT_FOUND, USAGE, CommandError
 from creditrisk.options import Json, Since, Until, client_of
 from creditrisk.output import local_time, write, write_fields, write_json, write_table
+from creditrisk.proof import ProofError, check_proof
 
 app = typer.Typer(no_args_is_help=True, help="Read decisions, forget applicants, verify and export the log.")
 _PAGE = 1000
@@ -76,16 +79,59 @@ def forget(
     write_json(found) if as_json else write(f"the inputs of {found['decisions']} decisions were deleted")
 
 
+@app.command()
+def proof(context: typer.Context, decision_id: UUID) -> None:
+    """Write what proves that a decision is in a seal, as JSON for `verify --proof`."""
+    write_json(client_of(context).request("GET", f"/v1/decisions/{decision_id}/proof"))
+
+
 @app.command(context_settings=_PASSED_ON)
-def verify(context: typer.Context) -> None:
-    """Verify the log's hashes and seals; exit code 3 if there is a difference. Needs access to the database and S3."""
-    raise typer.Exit(_run_where_installed("verify", context.args))
+def verify(
+    context: typer.Context,
+    decision_id: Annotated[UUID | None, typer.Option("--id", help="Only this decision, by its proof.")] = None,
+    proof_file: Annotated[Path | None, typer.Option("--proof", help="Only this proof; asks nobody.")] = None,
+    seal: Annotated[Path | None, typer.Option(help="Of one decision: the seal's file from S3.")] = None,
+    seal_sha256: Annotated[str | None, typer.Option(help="Of one decision: the seal's digest, from a log.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify hashes and seals of the log, or one decision's proof; exit code 3 if there is a difference.
+
+    The log needs access to the database and S3, and takes --from and --to as dates.
+    """
+    if decision_id is None and proof_file is None:
+        if seal or seal_sha256:
+            raise CommandError("--seal and --seal-sha256 are of one decision: name it by --id or --proof", USAGE)
+        raise typer.Exit(_run_where_installed("verify", [*context.args, *(["--json"] if as_json else [])]))
+    if context.args or (decision_id and proof_file):
+        raise CommandError("--id or --proof names one decision, and takes no other arguments of the log's", USAGE)
+    url = f"/v1/decisions/{decision_id}/proof"
+    found = client_of(context).request("GET", url) if proof_file is None else _proof_in(proof_file)
+    try:
+        shown = check_proof(found, None if seal is None else _content(seal), seal_sha256 and seal_sha256.lower())
+    except ProofError as error:
+        raise CommandError(str(error), NOT_FOUND) from error
+    write_json(shown) if as_json else write_fields(list(shown.items()))
 
 
 @app.command(context_settings=_PASSED_ON)
 def export(context: typer.Context) -> None:
     """Export finished days to S3 and seal them, as the daily Job does. Needs access to the database and S3."""
     raise typer.Exit(_run_where_installed("archive", context.args))
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CommandError(f"cannot read {file}: {error.strerror}", USAGE) from error
+
+
+def _proof_in(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(_content(file))
+    except ValueError as error:
+        raise CommandError(f"{file} is no JSON: {error}", USAGE) from error
+    return found
 
 
 def _pages(
@@ -118,6 +164,7 @@ def _row(decision: dict[str, Any]) -> tuple[object, ...]:
 
 def _fields(decision: dict[str, Any]) -> list[tuple[str, object]]:
     model, outcome, log = decision["model"], decision["outcome"], decision["log"]
+    sealed = decision["sealed"]
     reasons = decision["reasons"]
     known = f"{outcome['outcome']}, observed {local_time(outcome['observed_at'])}" if outcome else None
     fields: list[tuple[str, object]] = [
@@ -134,6 +181,7 @@ def _fields(decision: dict[str, Any]) -> list[tuple[str, object]]:
         ("outcome", known),
         ("record", f"{log['id']} {log['sequence']}"),
         ("hash", log["hash"]),
+        ("sealed", f"{sealed['day']} {sealed['sha256']}" if sealed else "not yet"),
     ]
     return fields
 

@@ -33,6 +33,13 @@ def noon(month: int, day: int, year: int = 2026) -> datetime:
     return datetime(year, month, day, 12, tzinfo=UTC)
 
 
+def insert_version(connection: psycopg.Connection) -> None:
+    connection.execute(
+        "INSERT INTO model_versions VALUES (%s, %s, %s, %s, %s)",
+        [VERSION.id, VERSION.name, VERSION.version, msgspec.json.encode(VERSION.digests).decode(), VERSION.contract],
+    )
+
+
 @dataclass
 class Log:
     """What one process of the service wrote."""
@@ -87,11 +94,7 @@ class Site:
             psycopg.connect(database.url("owner"), autocommit=True) as owner,
             psycopg.connect(database.url("writer"), autocommit=True) as writer,
         ):
-            writer.execute(
-                "INSERT INTO model_versions VALUES (%s, %s, %s, %s, %s)",
-                [VERSION.id, VERSION.name, VERSION.version, msgspec.json.encode(VERSION.digests).decode(),
-                 VERSION.contract],
-            )  # fmt: skip
+            insert_version(writer)
             yield cls(database, owner, writer, Bucket(bucket, "stack", client), store)
 
     def variables(self, role: str) -> dict[str, str]:

@@ -13,11 +13,11 @@ from decisions.__main__ import main
 from decisions.archive import files
 from decisions.archive.bucket import Bucket, TakenError
 from decisions.archive.files import decisions_key, inputs_key
-from decisions.archive.merkle import MerkleTree
 from decisions.archive.rows import decisions_of_day
 from decisions.archive.seals import load_seals
 from decisions.database.partitions import Month, months_with_partitions
 from decisions.errors import DecisionsError, DifferenceError
+from decisions.records.merkle import MerkleTree
 from unit.decisions.archive.site import Site, noon
 
 DAY = date(2026, 5, 10)

@@ -13,6 +13,7 @@ import psycopg
 from decisions.archive.bucket import Bucket, open_bucket
 from decisions.archive.forgetting import forget_in_archive
 from decisions.archive.retention import drop_old_months, export_sealed_days
+from decisions.archive.seal_table import enter_seals
 from decisions.archive.seals import heads_of, load_seals, seal_finished_days
 from decisions.database.partitions import make_partitions, strays
 from decisions.errors import DecisionsError
@@ -61,6 +62,7 @@ def archive(
         forgotten = forget_in_archive(connection, bucket)
         sealed = sum(1 for _ in seal_finished_days(connection, seal_store, now))
         seals = load_seals(seal_store)
+        enter_seals(connection, seals)
         exported = sum(1 for _ in export_sealed_days(connection, bucket, seals))
         dropped = 0
         for month in drop_old_months(connection, bucket, heads_of(seals), months_kept, now):

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -23,6 +24,8 @@ FROM decisions d LEFT JOIN decision_inputs i ON i.id = d.id
 _OF_DAY = f"{_SELECT} AND i.id >= %(first)s AND i.id < %(end)s WHERE d.id >= %(first)s AND d.id < %(end)s " \
           "ORDER BY log_id, sequence, d.id"  # fmt: skip
 _OF_LOG = f"{_SELECT} WHERE log_id = %(log)s AND sequence >= %(first)s AND sequence <= %(last)s ORDER BY sequence, d.id"
+_LEAVES = "SELECT id, hash FROM decisions WHERE log_id = %(log)s AND sequence >= %(first)s AND sequence <= %(last)s " \
+          "ORDER BY sequence, id"  # fmt: skip
 # The next log in the index's order, again and again: there are far fewer logs than decisions.
 _LOGS = """
 WITH RECURSIVE logs AS (
@@ -68,18 +71,27 @@ def decisions_of_log(connection: psycopg.Connection, log_id: str, first: int, la
     return _stored(connection, _OF_LOG, log=log_id, first=first, last=last)
 
 
+def leaves_of_log(connection: psycopg.Connection, log_id: str, first: int, last: int) -> Iterator[tuple[UUID, bytes]]:
+    """Yield the ids and hashes of a log from one sequence to another; the connection is in a transaction."""
+    return _fetched(connection, _LEAVES, log=log_id, first=first, last=last)
+
+
 def logs(connection: psycopg.Connection) -> list[str]:
     """Return the ids of all logs, in their order."""
     return [log_id for (log_id,) in connection.execute(_LOGS).fetchall()]
 
 
 def _stored(connection: psycopg.Connection, query: str, **parameters: object) -> Iterator[StoredDecision]:
+    for row in _fetched(connection, query, **parameters):
+        *values, inputs_hash, previous_hash, hash_, salt, applicant_id, inputs = row
+        yield StoredDecision(
+            Record(*[*values, inputs_hash.hex()]), previous_hash, hash_,
+            None if salt is None else DecisionInputs(applicant_id, salt, inputs),
+        )  # fmt: skip
+
+
+def _fetched(connection: psycopg.Connection, query: str, **parameters: object) -> Iterator[tuple[Any, ...]]:
     # At the server, which sends some rows at a time.
     with connection.cursor(f"stored_{next(_names)}") as cursor:
         cursor.itersize = _FETCHED
-        for row in cursor.execute(query.encode(), parameters):
-            *values, inputs_hash, previous_hash, hash_, salt, applicant_id, inputs = row
-            yield StoredDecision(
-                Record(*[*values, inputs_hash.hex()]), previous_hash, hash_,
-                None if salt is None else DecisionInputs(applicant_id, salt, inputs),
-            )  # fmt: skip
+        yield from cursor.execute(query.encode(), parameters)

@@ -13,10 +13,10 @@ import msgspec
 import psycopg
 
 from decisions.archive.bucket import Bucket, TakenError
-from decisions.archive.merkle import MerkleTree
-from decisions.archive.rows import decisions_of_log, logs
-from decisions.database.id_ranges import first_id
+from decisions.archive.rows import leaves_of_log, logs
+from decisions.database.id_ranges import first_id, time_of
 from decisions.errors import DifferenceError
+from decisions.records.merkle import MerkleTree
 
 logger = logging.getLogger(__name__)
 _FOLDER = "seals/"
@@ -60,10 +60,15 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 class StoredSeal(msgspec.Struct, frozen=True):
-    """A seal and the digest of its document."""
+    """A seal and its document, byte for byte."""
 
     seal: Seal
-    sha256: str
+    document: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the document in hex, by which the next seal names it."""
+        return sha256(self.document).hexdigest()
 
 
 def load_seals(bucket: Bucket) -> list[StoredSeal]:
@@ -82,7 +87,7 @@ def load_seals(bucket: Bucket) -> list[StoredSeal]:
             raise DifferenceError(f"{key} is no seal: {error}") from error
         if key != _key(seal.date):
             raise DifferenceError(f"{key} is the seal of another day, {seal.date}")
-        found.append(StoredSeal(seal, sha256(document).hexdigest()))
+        found.append(StoredSeal(seal, document))
     return found
 
 
@@ -108,7 +113,7 @@ def seal_finished_days(connection: psycopg.Connection, bucket: Bucket, now: date
             bucket.write_new(_key(day), document)
         except TakenError as error:
             raise DifferenceError(f"the seal of {day} was written by someone else meanwhile: {error}") from error
-        stored = StoredSeal(seal, sha256(document).hexdigest())
+        stored = StoredSeal(seal, document)
         logger.info("sealed %s: %d records of %d logs, root %s, seal %s", day, seal.count, len(seal.logs), seal.root,
                     stored.sha256)  # fmt: skip
         seals.append(stored)
@@ -126,10 +131,10 @@ def _seal_of(connection: psycopg.Connection, day: date, seals: Sequence[StoredSe
         if row is None or row[0] is None:
             continue
         head = b""
-        for decision in decisions_of_log(connection, log_id, before + 1, row[0]):
-            head = decision.hash
+        for id_, hash_ in leaves_of_log(connection, log_id, before + 1, row[0]):
+            head = hash_
             tree.add(head)
-            days[decision.day.isoformat()] += 1
+            days[time_of(id_).date().isoformat()] += 1
         sealed.append(SealedLog(log_id, before + 1, row[0], head.hex()))
     previous = seals[-1].sha256 if seals else NO_SEAL
     return Seal(day, previous, tuple(sealed), tree.leaves, tree.root().hex(), dict(sorted(days.items())))

@@ -14,11 +14,11 @@ import psycopg
 from decisions.archive.bucket import Bucket
 from decisions.archive.chain import Findings, Head, follow, report_removed
 from decisions.archive.files import archived_days, read_day
-from decisions.archive.merkle import MerkleTree
 from decisions.archive.rows import StoredDecision, decisions_of_log, logs
 from decisions.archive.seals import NO_SEAL, Seal, SealedLog, StoredSeal, heads_of, load_seals
 from decisions.database.partitions import Month, months_with_partitions
 from decisions.errors import DecisionsError
+from decisions.records.merkle import MerkleTree
 from decisions.records.model_versions import ModelVersion
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -20,12 +20,14 @@ _COLUMNS = """
     d.id, d.request_id, d."row", d.endpoint, d.role, d.client, d.probability, d.points, d.decision, d.grade, d.reasons,
     d.latency_us, d.pod, d.log_id, d.sequence, d.inputs_hash, d.previous_hash, d.hash,
     v.name, v.version, v.digests, i.id IS NULL AS forgotten, i.applicant_id, i.inputs,
-    o.outcome, o.observed_at, o.reported_at, o.reported_by
+    o.outcome, o.observed_at, o.reported_at, o.reported_by, s.date AS seal_date, s.sha256 AS seal_sha256
 """
 _JOINS = """
     JOIN model_versions v ON v.id = d.model_version
     LEFT JOIN decision_inputs i ON i.id = d.id AND i.id >= %(low)s AND i.id < %(high)s
     LEFT JOIN LATERAL (SELECT * FROM current_outcomes c WHERE c.decision_id = d.id) o ON true
+    LEFT JOIN sealed_logs l ON l.log_id = d.log_id AND l.first <= d.sequence AND l.last >= d.sequence
+    LEFT JOIN seals s ON s.date = l.date
 """
 
 
@@ -45,6 +47,13 @@ class LogPlace(BaseModel):
     inputs_hash: str
     previous_hash: str
     hash: str
+
+
+class SealedBy(BaseModel):
+    """The seal that covers the decision's place in its log."""
+
+    day: date = Field(description="The day whose seal it is, in UTC")
+    sha256: str = Field(description="Of the seal's document, by which the next one names it")
 
 
 class ReportedOutcome(BaseModel):
@@ -81,6 +90,9 @@ class Decision(BaseModel):
     )
     outcome: ReportedOutcome | None = Field(description="The one observed last")
     log: LogPlace
+    sealed: SealedBy | None = Field(
+        description="null until the daily archive has sealed it; GET /v1/decisions/{id}/proof shows that it is in it"
+    )
 
 
 @dataclass(frozen=True)
@@ -191,6 +203,7 @@ def _decision(row: DictRow) -> Decision:
             previous_hash=row["previous_hash"].hex(),
             hash=row["hash"].hex(),
         ),
+        sealed=None if row["seal_date"] is None else SealedBy(day=row["seal_date"], sha256=row["seal_sha256"].hex()),
         **{name: row[name] for name in _SAME},
     )
 

@@ -78,7 +78,7 @@ class Database:
         """Return why the service cannot answer from the database; empty if it can."""
         try:
             async with self._pool.connection(timeout=_SECONDS_FOR_READINESS) as connection:
-                await connection.execute("SELECT 1 FROM decisions, outcomes, timeline_events LIMIT 0")
+                await connection.execute("SELECT 1 FROM decisions, outcomes, timeline_events, sealed_logs LIMIT 0")
         except errors.UndefinedTable as error:
             return f"the database's schema is older than this version: {error.diag.message_primary}; run `migrate`"
         except errors.InsufficientPrivilege as error:

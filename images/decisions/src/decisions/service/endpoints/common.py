@@ -61,6 +61,7 @@ _DESCRIPTIONS = {
     403: "The client lacks the permission",
     404: "There is no such thing",
     408: "The body did not arrive in time",
+    409: "It cannot be done as things are; the detail says why",
     413: "The body is too large",
     415: "The body's media type or charset is not one that the endpoint reads",
     422: "The request is invalid; `errors` names the fields",

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi import Query as InQuery
 from pydantic import BaseModel, Field
 
-from decisions.errors import UsageError
+from decisions.errors import DifferenceError, UsageError
 from decisions.reading.decisions import (
     Decision,
     Filter,
@@ -20,6 +20,7 @@ from decisions.reading.decisions import (
     list_outcomes,
 )
 from decisions.reading.pages import decode_cursor, encode_cursor
+from decisions.reading.proofs import NotSealedError, Proof, get_proof
 from decisions.service.access import Reader
 from decisions.service.endpoints.common import Query, Text, Time, problems, service_of
 from decisions.service.problems import Problem, invalid_field
@@ -80,6 +81,22 @@ async def get_outcomes(request: Request, _: Reader, decision_id: UUID) -> list[R
         found = await list_outcomes(connection, decision_id)
         if not found and await get_decision(connection, decision_id) is None:
             raise _absent(decision_id)
+    return found
+
+
+@router.get("/{decision_id}/proof", responses=problems(404, 409), operation_id="getProofOfDecision")
+async def get_proof_of(request: Request, _: Reader, decision_id: UUID) -> Proof:
+    """Return what proves that a decision is in a seal, for others to check without the database."""
+    async with service_of(request).database.connection() as connection:
+        try:
+            found = await get_proof(connection, decision_id)
+        except NotSealedError as error:
+            raise Problem(409, f"the decision {decision_id} is not sealed yet: the daily archive does that on the day "
+                               "after it was made") from error  # fmt: skip
+        except DifferenceError as error:
+            raise Problem(409, str(error)) from error
+    if found is None:
+        raise _absent(decision_id)
     return found
 
 

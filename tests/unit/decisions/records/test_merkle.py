@@ -4,7 +4,8 @@ from hashlib import sha256
 
 import pytest
 
-from decisions.archive.merkle import MerkleTree
+from creditrisk.proof import _root
+from decisions.records.merkle import MerkleTree, audit_path, leaf_node, root_of, tile_roots
 
 # Of the reference implementation of Certificate Transparency.
 LEAVES = [bytes.fromhex(leaf) for leaf in (
@@ -40,3 +41,23 @@ def test_memory_does_not_grow_with_the_leaves() -> None:
         tree.add(number.to_bytes(4, "big"))
     assert tree.leaves == 10_000
     assert len(tree._subtrees) <= 14
+
+
+def test_the_roots_of_tiles_have_the_root_of_their_leaves() -> None:
+    leaves = [number.to_bytes(4, "big") for number in range(5_000)]
+    for size in (1, 1023, 1024, 1025, 2048, 2049, 3072, 5000):
+        tree = MerkleTree()
+        for leaf in leaves[:size]:
+            tree.add(leaf)
+        assert root_of(list(tile_roots(leaves[:size]))) == tree.root()
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_paths_lead_to_the_roots_of_certificate_transparency(size: int) -> None:
+    nodes = [leaf_node(leaf) for leaf in LEAVES[:size]]
+    for index, leaf in enumerate(LEAVES[:size]):
+        path = audit_path(nodes, index)
+        assert _root(leaf, index, size, path) == ROOTS[size - 1]
+        assert _root(leaf + b"\0", index, size, path) != ROOTS[size - 1]
+        assert _root(leaf, index, size, [*path, path[0] if path else leaf]) is None
+        assert not path or _root(leaf, index, size, path[1:]) != ROOTS[size - 1]

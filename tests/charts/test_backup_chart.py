@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backup.__main__ import main
+from backup.repository import decisions_folder
 from backup.settings import Retention, Settings, Store
 from charts.rendering import (
     CHARTS,
@@ -43,8 +45,8 @@ def settings(container: Document) -> Settings:
 
 def test_a_dump_comes_before_the_artifacts_and_artifacts_come_back_before_the_database() -> None:
     jobs = cron_jobs("default")
-    assert list(named(jobs["backup"])) == ["dump", "store"]
-    assert list(named(jobs["restore"])) == ["fetch", "database", "verify"]
+    assert list(named(jobs["backup"])) == ["dump", "dump-decisions", "store"]
+    assert list(named(jobs["restore"])) == ["fetch", "decisions", "database", "verify"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_every_command_of_the_jobs_exists(scenario: str, capsys: pytest.CaptureF
                 assert container["command"][3] in capsys.readouterr().out
             else:
                 scripts.add(container["command"][1].rpartition("/")[2])
-    assert scripts == {"dump.sh", "restore.sh"}
+    assert scripts == {"dump.sh", "restore.sh", "dump-decisions.sh", "restore-decisions.sh"}
     assert scripts < {file.name for file in SCRIPTS.iterdir()}
 
 
@@ -128,11 +130,20 @@ def test_pods_get_every_script_as_it_is_in_the_chart() -> None:
 
 def test_only_containers_that_need_a_credential_get_it() -> None:
     jobs = cron_jobs("external")
-    database = {"dump", "database", "verify"}
+    database = {"dump", "database", "verify", "dump-decisions", "decisions"}
     for container in (*named(jobs["backup"]).values(), *named(jobs["restore"]).values()):
         variables = environment(container)
         assert ("PGPASSWORD" in variables) is (container["name"] in database)
         assert ("BACKUP_S3_SECRET_ACCESS_KEY" in variables) is (container["command"][0] == "python")
+
+
+def test_the_decision_log_is_dumped_and_restored_by_its_owner_where_there_is_one() -> None:
+    jobs = cron_jobs("default", "--set=global.decisions.database=lending,global.decisions.secret=our-roles")
+    for container in (named(jobs["backup"])["dump-decisions"], named(jobs["restore"])["decisions"]):
+        variables = environment(container)
+        assert (variables["PGUSER"], variables["PGDATABASE"]) == ("decisions_owner", "lending")
+        assert variables["WORKSPACE"] == f"/workspace/{decisions_folder(Path()).name}"
+        assert variables["PGPASSWORD"] == {"secretKeyRef": {"name": "our-roles", "key": "owner", "optional": True}}
 
 
 def test_the_pods_assume_the_role_of_backups_on_aws() -> None:

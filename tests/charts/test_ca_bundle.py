@@ -85,7 +85,8 @@ def test_connections_to_a_database_outside_the_stack_are_verified(part: str) -> 
 
 
 def test_each_container_of_a_backup_verifies_what_it_connects_to() -> None:
-    expected = {"dump": DATABASE, "database": DATABASE, "store": S3, "fetch": S3, "verify": S3 | DATABASE}
+    databases = dict.fromkeys(("dump", "database", "dump-decisions", "decisions"), DATABASE)
+    expected = {**databases, "store": S3, "fetch": S3, "verify": S3 | DATABASE}
     for template in pods("backup/ci/pod-settings-values.yaml").values():
         for container in containers(template):
             assert bundle_variables(container) == expected[container["name"]]

@@ -109,6 +109,18 @@ def test_existing_secrets_and_roles_are_used_as_they_are() -> None:
     assert not {"DECISIONS_ADMIN_URL", "PGUSER", "PGPASSWORD"} & set(migrate)
 
 
+def test_only_those_that_write_and_compare_seals_are_told_of_their_bucket() -> None:
+    for scenario, expected in (
+        ("decisions/ci/default-values.yaml", None),
+        ("decisions/ci/external-values.yaml", "example-seals"),
+    ):
+        for job in of_kind(render(scenario), "CronJob"):
+            (program,) = named(job).values()
+            assert environment(program).get("DECISIONS_SEAL_BUCKET") == expected
+    for container in named(deployment("decisions/ci/external-values.yaml")).values():
+        assert "DECISIONS_SEAL_BUCKET" not in environment(container)
+
+
 @pytest.mark.parametrize(("option", "secret"), [("", "postgres-credentials"), ("database.adminSecret=root", "root")])
 def test_only_the_migration_connects_as_the_administrator(option: str, secret: str) -> None:
     service = deployment("decisions/ci/default-values.yaml", *([f"--set={option}"] if option else []))

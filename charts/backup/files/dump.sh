@@ -7,7 +7,7 @@ rm -f database.dump database.partial database.json tables.tsv
 sh "$here/wait.sh"
 echo "dumping the database $PGDATABASE on $PGHOST:$PGPORT"
 psql --no-psqlrc --quiet --tuples-only --no-align --field-separator="$(printf '\t')" --set=ON_ERROR_STOP=1 \
-    --file="$here/dump.sql"
+    --set=describe="${DESCRIBE:-mlflow.sql}" --file="$here/dump.sql"
 # psql goes on after a failed shell command: a dump is complete when it has its final name.
 if [ ! -s database.dump ]; then
     echo "pg_dump failed: see its message above" >&2

@@ -12,6 +12,21 @@
 {{- include "common.caDatabaseEnvironment" . }}
 {{- end }}
 
+{{/* Connection to the decision log's database, as its owner; without a password if there is no decision log. */}}
+{{- define "backup.decisionsEnv" -}}
+{{- $decisions := include "common.decisions" . | fromJson -}}
+- {name: WORKSPACE, value: /workspace/decisions}
+- {name: PGHOST, value: {{ .Values.global.database.host | quote }}}
+- {name: PGPORT, value: {{ .Values.global.database.port | quote }}}
+- {name: PGCONNECT_TIMEOUT, value: "10"}
+- {name: PGUSER, value: decisions_owner}
+- {name: PGDATABASE, value: {{ $decisions.database | quote }}}
+- name: PGPASSWORD
+  valueFrom:
+    secretKeyRef: {name: {{ $decisions.secret }}, key: owner, optional: true}
+{{- include "common.caDatabaseEnvironment" . }}
+{{- end }}
+
 {{/* The artifacts' store, the backups' store, and what is kept. */}}
 {{- define "backup.storeEnv" -}}
 - {name: WORKSPACE, value: /workspace}
@@ -60,7 +75,7 @@
 {{- end }}
 {{- end }}
 
-{{/* A container of the Postgres image that runs a script. Call with (list $ NAME SCRIPT). */}}
+{{/* A container of the Postgres image that runs a script. Call with (list $ NAME SCRIPT ENV), where ENV is a template. */}}
 {{- define "backup.postgresContainer" -}}
 {{- $root := first . -}}
 - name: {{ index . 1 }}
@@ -68,7 +83,7 @@
   imagePullPolicy: {{ $root.Values.postgresImage.pullPolicy }}
   command: [sh, /etc/backup/{{ index . 2 }}]
   securityContext: {{- include "common.containerSecurityContext" $root | nindent 4 }}
-  {{- include "common.env" (list $root (include "backup.databaseEnv" $root)) | nindent 2 }}
+  {{- include "common.env" (list $root (include (index . 3) $root)) | nindent 2 }}
   resources: {{- include "common.resources" $root.Values.resources | nindent 4 }}
   volumeMounts:
     - {name: scripts, mountPath: /etc/backup, readOnly: true}

@@ -1,6 +1,6 @@
 {{/* global.decisions as JSON. `helm upgrade --reuse-values` from a release without it gets the defaults. */}}
 {{- define "common.decisions" -}}
-{{- $defaults := dict "database" "decisions" "secret" "decisions-database" "bucket" "decisions" "prefix" "decisions" }}
+{{- $defaults := dict "database" "decisions" "secret" "decisions-database" "bucket" "decisions" "sealBucket" "" "prefix" "decisions" }}
 {{- merge (dict) ((.Values.global | default dict).decisions | default dict) $defaults | toJson }}
 {{- end }}
 
@@ -34,6 +34,13 @@ postgresql://decisions_{{ last . }}@{{ $database.host }}:{{ $database.port }}/{{
 {{- end }}
 {{- include "common.s3Environment" . }}
 {{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR" "AWS_CA_BUNDLE") }}
+{{- end }}
+
+{{/* The bucket of the seals, if it is one of their own. */}}
+{{- define "common.decisionsSealEnvironment" -}}
+{{- with (include "common.decisions" . | fromJson).sealBucket -}}
+- {name: DECISIONS_SEAL_BUCKET, value: {{ . | quote }}}
+{{- end }}
 {{- end }}
 
 {{/* The volume with the passwords of roles. Call with (list $ NAME ROLES...), where NAME is the volume's. */}}

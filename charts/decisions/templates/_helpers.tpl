@@ -45,6 +45,7 @@ creditrisk.io/component: {{ last . }}
 {{- define "decisions.archiveEnv" -}}
 {{ include "common.decisionsDatabaseEnvironment" (list . "owner") }}
 {{ include "common.decisionsStoreEnvironment" . }}
+{{ include "common.decisionsSealEnvironment" . }}
 - {name: DECISIONS_RETENTION_MONTHS, value: {{ .Values.archive.retentionMonths | quote }}}
 {{- end }}
 
@@ -52,6 +53,7 @@ creditrisk.io/component: {{ last . }}
 {{- define "decisions.verifyEnv" -}}
 {{ include "common.decisionsDatabaseEnvironment" (list . "reader") }}
 {{ include "common.decisionsStoreEnvironment" . }}
+{{ include "common.decisionsSealEnvironment" . }}
 {{- end }}
 
 {{/*

@@ -16,6 +16,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from backup.__main__ import main
+from backup.repository import decisions_folder
 from conftest import REPOSITORY
 from postgres import Postgres
 from processes import answers, free_port, running
@@ -82,6 +83,8 @@ class Site:
     workspace: Path
     client: MlflowClient
     options: dict[str, str] = field(default_factory=dict)
+    # How the decision log's database is reached as its owner, if there is one.
+    decisions: dict[str, str] = field(default_factory=dict)
 
     @property
     def s3(self) -> Any:
@@ -104,7 +107,11 @@ class Site:
     def script(self, name: str) -> subprocess.CompletedProcess[str]:
         """Run one of the scripts of the Postgres image's containers."""
         command = ["sh", str(SCRIPTS / name)]
-        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
+        environment = {**os.environ, **self.environment}
+        if name.endswith("-decisions.sh"):
+            own = {"PGPASSWORD": "", "PGDATABASE": "decisions", "WORKSPACE": str(decisions_folder(self.workspace))}
+            environment |= {**own, "PGUSER": "decisions_owner", **self.decisions}
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     def run(self, *arguments: str, **options: str) -> int:
         """Run a command of the MLflow image's containers and return its exit code."""
@@ -112,16 +119,18 @@ class Site:
 
     def back_up(self, **options: str) -> str:
         """Run a backup Job's containers and return the backup's id."""
-        dumped = self.script("dump.sh")
-        assert dumped.returncode == 0, dumped.stderr
+        for name in ("dump.sh", "dump-decisions.sh"):
+            dumped = self.script(name)
+            assert dumped.returncode == 0, dumped.stderr
         assert self.run("store", **options) == 0
         return self.ids()[-1]
 
     def restore(self, wanted: str = "latest") -> None:
         """Run a restore Job's containers."""
         assert self.run("fetch", "--from", wanted) == 0
-        restored = self.script("restore.sh")
-        assert restored.returncode == 0, restored.stderr
+        for name in ("restore-decisions.sh", "restore.sh"):
+            restored = self.script(name)
+            assert restored.returncode == 0, restored.stderr
         assert self.run("verify") == 0
 
     def ids(self) -> list[str]:

@@ -17,9 +17,19 @@ from pydantic import ValidationError
 from backup import retention
 from backup.bucket import Bucket, StoredObject
 from backup.errors import BackupError, ConfigurationError, ObjectMissingError, RefusedError
-from backup.manifest import Artifact, Database, Dump, Manifest, Problem, Table, parse_tables
+from backup.manifest import (
+    Artifact,
+    Database,
+    DecisionDatabase,
+    DecisionLog,
+    Dump,
+    Manifest,
+    Problem,
+    Table,
+    parse_tables,
+)
 from backup.progress import for_all
-from backup.repository import DUMP, Repository
+from backup.repository import DECISIONS_DUMP, DUMP, Repository, decisions_folder
 from backup.settings import Settings
 from backup.versions import problems_of
 
@@ -49,6 +59,32 @@ class Dumped:
         return cls(workspace / DUMP, database, tables)
 
 
+@dataclass(frozen=True)
+class DumpedDecisions:
+    """What dump-decisions.sh left in its folder of the workspace."""
+
+    file: Path
+    database: DecisionDatabase
+    tables: tuple[Table, ...]
+
+    @classmethod
+    def read(cls, workspace: Path) -> "DumpedDecisions | None":
+        """Read the dump's description; None if there is no decision log.
+
+        Raises:
+            ConfigurationError: The dump is not complete.
+        """
+        folder = decisions_folder(workspace)
+        if not (folder / DUMP).exists():
+            return None
+        try:
+            database = DecisionDatabase.model_validate_json((folder / "database.json").read_text())
+            tables = parse_tables((folder / "tables.tsv").read_text())
+        except (OSError, ValidationError) as error:
+            raise ConfigurationError(f"no complete dump of the decision log in {folder}: {error}") from error
+        return cls(folder / DUMP, database, tables)
+
+
 def create(settings: Settings, source: Bucket, target: Bucket, now: datetime) -> Manifest:
     """Store the workspace's dump and the artifact bucket as a new backup, then apply the retention.
 
@@ -58,12 +94,19 @@ def create(settings: Settings, source: Bucket, target: Bucket, now: datetime) ->
     """
     target.create_if_absent()
     repository = Repository(target, settings.prefix)
-    dumped = Dumped.read(settings.workspace)
+    dumped, decisions = Dumped.read(settings.workspace), DumpedDecisions.read(settings.workspace)
     previous = _previous(repository)
-    _refuse_emptied(dumped, previous, allowed=settings.allow_empty)
+    if not settings.allow_empty:
+        _refuse_emptied(dumped, previous)
+        _refuse_emptied_decisions(decisions, previous)
     backup_id = repository.new_id(dumped.database.taken_at)
     logger.info("backup %s goes to s3://%s/%s", backup_id, target.name, settings.prefix)
-    dump = _store_dump(repository, backup_id, dumped.file)
+    dump = _store_dump(repository, repository.dump_key(backup_id), dumped.file)
+    decision_log = decisions and DecisionLog(
+        database=decisions.database,
+        dump=_store_dump(repository, repository.dump_key(backup_id, DECISIONS_DUMP), decisions.file),
+        tables=decisions.tables,
+    )
     artifacts = _Artifacts(settings, source, repository, previous).store()
     found = {artifact.key: artifact.sha256 for artifact in artifacts}
     manifest = Manifest(
@@ -78,10 +121,12 @@ def create(settings: Settings, source: Bucket, target: Bucket, now: datetime) ->
             for version in dumped.database.versions
             for problem in problems_of(version, found, source.name)
         ),
+        decisions=decision_log,
     )
     for problem in manifest.problems:
         logger.warning("version %d of %s: %s", problem.version, problem.name, problem.problem)
-    target.write_text(repository.manifest_key(backup_id), manifest.model_dump_json(indent=1))
+    # Without what it lacks: an earlier version can read the backup of a stack without a decision log.
+    target.write_text(repository.manifest_key(backup_id), manifest.model_dump_json(indent=1, exclude_none=True))
     _check_contents(repository, manifest)
     retention.apply(repository, settings, now)
     return manifest
@@ -92,20 +137,34 @@ def _previous(repository: Repository) -> Manifest | None:
     return repository.manifest(ids[-1]) if ids else None
 
 
-def _refuse_emptied(dumped: Dumped, previous: Manifest | None, *, allowed: bool) -> None:
+def _refuse_emptied(dumped: Dumped, previous: Manifest | None) -> None:
     """A database that was lost and recreated must not push the backups out that it has to be restored from."""
     rows = {table.name: table.rows for table in dumped.tables}
     empty = not rows.get("public.runs") and not rows.get("public.model_versions")
-    if empty and previous is not None and not previous.empty and not allowed:
+    if empty and previous is not None and not previous.empty:
         raise RefusedError(
             f"the database holds no runs and no registered versions, but the backup {previous.id} does: restore it, or "
             "set BACKUP_ALLOW_EMPTY=true (the chart's value allowEmpty) if the data was removed on purpose"
         )
 
 
-def _store_dump(repository: Repository, backup_id: str, file: Path) -> Dump:
-    """Write the dump and read it back: it is the one object that nothing else can replace."""
-    key = repository.dump_key(backup_id)
+def _refuse_emptied_decisions(dumped: DumpedDecisions | None, previous: Manifest | None) -> None:
+    before = sum(_decisions_of(previous.decisions.tables).values()) if previous and previous.decisions else 0
+    if before and not (dumped and any(_decisions_of(dumped.tables).values())):
+        there = "is empty" if dumped else "is not there"
+        raise RefusedError(
+            f"the decision log's database {there}, but the backup {previous and previous.id} has {before} decisions: "
+            "restore it, or set BACKUP_ALLOW_EMPTY=true (the chart's value allowEmpty) if they were removed on purpose"
+        )
+
+
+def _decisions_of(tables: tuple[Table, ...]) -> dict[str, int]:
+    """Return how many decisions each month has."""
+    return {table.name: table.rows for table in tables if table.name.startswith("public.decisions_")}
+
+
+def _store_dump(repository: Repository, key: str, file: Path) -> Dump:
+    """Write a dump and read it back: it is the one object that nothing else can replace."""
     repository.bucket.write(key, file)
     stored = repository.bucket.read(key)
     with file.open("rb") as stream:

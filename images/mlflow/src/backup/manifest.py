@@ -70,6 +70,23 @@ class Problem(_Document):
     problem: str
 
 
+class DecisionDatabase(_Document):
+    """What the snapshot of the decision log's database holds; `revision` is its schema's."""
+
+    taken_at: datetime
+    server_version: str
+    size_bytes: int
+    revision: str
+
+
+class DecisionLog(_Document):
+    """The decision log in a backup: what its database held, the dump, and the tables."""
+
+    database: DecisionDatabase
+    dump: Dump
+    tables: tuple[Table, ...]
+
+
 class Manifest(_Document):
     """A complete backup: a backup without manifest does not exist."""
 
@@ -81,6 +98,7 @@ class Manifest(_Document):
     tables: tuple[Table, ...]
     artifacts: tuple[Artifact, ...]
     problems: tuple[Problem, ...]
+    decisions: DecisionLog | None = None
 
     @property
     def artifact_bytes(self) -> int:

@@ -13,6 +13,8 @@ def text(report: Report) -> str:
         f"  artifacts  {artifacts.restored} restored ({artifacts.restored_bytes / 1e6:.1f} MB), "
         f"{artifacts.unchanged} unchanged, {artifacts.not_in_backup} newer than the backup left in place",
     ]
+    if log := report.decision_log:
+        lines.append(f"  decisions  {log.tables} tables, {log.rows} rows of {log.taken_at}: all match")
     if report.schema_upgraded:
         lines.append("  schema     upgraded to this MLflow's")
     good = [version for version in report.versions if not version.problems]

@@ -1,6 +1,7 @@
 """The backups in their bucket.
 
-`PREFIX/backups/ID/manifest.json` is written last, beside `database.dump`; an artifact's content is
+`PREFIX/backups/ID/manifest.json` is written last, beside `database.dump` and, with a decision log,
+`decisions.dump`; an artifact's content is
 `PREFIX/objects/SHA256`, shared by all backups that have it.
 """
 
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -18,6 +20,13 @@ from backup.manifest import Manifest
 LATEST = "latest"
 MANIFEST = "manifest.json"
 DUMP = "database.dump"
+# Of the decision log, if there is one.
+DECISIONS_DUMP = "decisions.dump"
+
+
+def decisions_folder(workspace: Path) -> Path:
+    """Return where in the workspace the decision log's dump is, on its way to the store and back."""
+    return workspace / "decisions"
 
 
 @dataclass(frozen=True)
@@ -74,9 +83,9 @@ class Repository:
         """Return the key of a backup's manifest."""
         return f"{self.prefix}/backups/{backup_id}/{MANIFEST}"
 
-    def dump_key(self, backup_id: str) -> str:
+    def dump_key(self, backup_id: str, dump: str = DUMP) -> str:
         """Return the key of a backup's dump."""
-        return f"{self.prefix}/backups/{backup_id}/{DUMP}"
+        return f"{self.prefix}/backups/{backup_id}/{dump}"
 
     def content_key(self, sha256: str) -> str:
         """Return the key of a content."""

@@ -17,7 +17,7 @@ from backup.bucket import Bucket, Content
 from backup.errors import BackupError, ObjectMissingError, RefusedError
 from backup.manifest import Artifact, Manifest, format_tables
 from backup.progress import for_all
-from backup.repository import DUMP, Repository
+from backup.repository import DECISIONS_DUMP, DUMP, Repository, decisions_folder
 from backup.settings import Settings
 
 logger = logging.getLogger("backup")
@@ -68,6 +68,8 @@ def fetch(settings: Settings, wanted: str, target: Bucket, source: Bucket) -> Fe
     check_schema(manifest)
     _check_files(repository, manifest, settings.workspace)
     (settings.workspace / "tables.tsv").write_text(format_tables(manifest.tables))
+    if manifest.decisions:
+        (decisions_folder(settings.workspace) / "tables.tsv").write_text(format_tables(manifest.decisions.tables))
     manifest_file(settings.workspace).write_text(manifest.model_dump_json())
     target.create_if_absent()
     result = _restore_artifacts(repository, manifest, target, settings)
@@ -107,6 +109,7 @@ def _check_files(repository: Repository, manifest: Manifest, workspace: Path) ->
         (manifest.dump.size, manifest.dump.sha256),
         workspace / DUMP,
     )
+    wrong += _compared_decisions(repository, manifest, decisions_folder(workspace))
 
     def check(artifact: Artifact) -> list[str]:
         key = repository.content_key(artifact.sha256)
@@ -119,6 +122,16 @@ def _check_files(repository: Repository, manifest: Manifest, workspace: Path) ->
         more = f"\n  and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         listed = "".join(f"\n  {problem}" for problem in sorted(wrong)[:_SHOWN])
         raise RefusedError(f"backup {manifest.id} is incomplete or damaged, nothing was restored:{listed}{more}")
+
+
+def _compared_decisions(repository: Repository, manifest: Manifest, folder: Path) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    (folder / DUMP).unlink(missing_ok=True)
+    if manifest.decisions is None:
+        return []
+    dump = manifest.decisions.dump
+    key = repository.dump_key(manifest.id, DECISIONS_DUMP)
+    return _compared(key, repository.bucket, (dump.size, dump.sha256), folder / DUMP)
 
 
 def _compared(key: str, bucket: Bucket, expected: tuple[int, str], target: Path | None = None) -> list[str]:

@@ -12,6 +12,7 @@ from backup.bucket import Bucket
 from backup.errors import BackupError, ConfigurationError, ObjectMissingError
 from backup.manifest import Manifest, Version
 from backup.progress import for_all
+from backup.repository import decisions_folder
 from backup.restore import Fetched, manifest_file, migrations
 from backup.settings import Settings
 from backup.versions import key_of, problems_of
@@ -56,6 +57,14 @@ class VersionResult(BaseModel):
     known_before: bool
 
 
+class DecisionLogResult(BaseModel):
+    """The restored database of the decision log: what matched the backup's rows and checksums."""
+
+    taken_at: str
+    tables: int
+    rows: int
+
+
 class Report(BaseModel):
     """How a restore ended; ages and durations in seconds, sizes in bytes."""
 
@@ -68,6 +77,7 @@ class Report(BaseModel):
     artifacts: Fetched
     versions: list[VersionResult]
     schema_upgraded: bool
+    decision_log: DecisionLogResult | None
 
 
 def verify(settings: Settings, bucket: Bucket, backend_store: str) -> Report:
@@ -84,6 +94,7 @@ def verify(settings: Settings, bucket: Bucket, backend_store: str) -> Report:
         raise ConfigurationError(f"no restore in {settings.workspace}: {error}") from error
     if not (settings.workspace / DATABASE_RESTORED).exists():
         raise ConfigurationError(f"the database was not restored: {settings.workspace} has no {DATABASE_RESTORED}")
+    decisions = _decision_log(settings, manifest)
     upgraded = _upgrade(manifest, backend_store)
     try:
         engine = create_engine(backend_store)
@@ -104,7 +115,19 @@ def verify(settings: Settings, bucket: Bucket, backend_store: str) -> Report:
         artifacts=fetched,
         versions=results,
         schema_upgraded=upgraded,
+        decision_log=decisions,
     )
+
+
+def _decision_log(settings: Settings, manifest: Manifest) -> DecisionLogResult | None:
+    if manifest.decisions is None:
+        return None
+    folder = decisions_folder(settings.workspace)
+    if not (folder / DATABASE_RESTORED).exists():
+        raise ConfigurationError(f"the decision log was not restored: {folder} has no {DATABASE_RESTORED}")
+    tables = manifest.decisions.tables
+    taken_at = manifest.decisions.database.taken_at.isoformat()
+    return DecisionLogResult(taken_at=taken_at, tables=len(tables), rows=sum(table.rows for table in tables))
 
 
 def registered_versions(connection: Connection) -> list[Version]:

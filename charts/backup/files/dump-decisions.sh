@@ -1,0 +1,11 @@
+#!/bin/sh
+# Dump the decision log's database, where there is one, into a folder of its own.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$WORKSPACE"
+rm -f "$WORKSPACE"/*
+if [ -z "${PGPASSWORD:-}" ]; then
+    echo "there is no decision log to back up: the Secret of its passwords does not exist"
+    exit 0
+fi
+DESCRIBE=decisions.sql exec sh "$here/dump.sh"

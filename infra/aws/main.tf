@@ -24,6 +24,7 @@ module "storage" {
   name          = var.name
   account       = local.account
   force_destroy = !var.deletion_protection
+  decision_log  = var.decision_log
 }
 
 module "identity" {
@@ -46,6 +47,7 @@ module "access" {
   artifact_bucket_arn  = module.storage.artifact_bucket_arn
   backup_bucket_arn    = module.storage.backup_bucket_arn
   identity_bucket_arn  = module.storage.identity_bucket.arn
+  decision_log         = module.storage.decision_log
   repository_arns      = module.registry.arns
   garbage_collection   = var.mlflow_garbage_collection
 }

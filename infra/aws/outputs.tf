@@ -49,11 +49,19 @@ locals {
         region         = var.region
         artifactBucket = module.storage.artifact_bucket
         dataBucket     = module.storage.artifact_bucket
-        roleArns = {
-          mlflow   = module.access.mlflow_role_arn
-          training = module.access.training_role_arn
-          backup   = module.access.backup_role_arn
-        }
+        roleArns = merge(
+          {
+            mlflow   = module.access.mlflow_role_arn
+            training = module.access.training_role_arn
+            backup   = module.access.backup_role_arn
+          },
+          module.access.decision_log_role_arns,
+        )
+      }
+      decisions = var.decision_log == null ? {} : {
+        bucket     = module.storage.decision_log.bucket
+        sealBucket = module.storage.decision_log.seal_bucket
+        prefix     = "decisions"
       }
       # The host only: next to it in a conditional, Terraform would convert a number to a string.
       database = var.database == null ? {} : { host = module.database[0].address }

@@ -192,6 +192,19 @@ variable "database" {
   }
 }
 
+variable "decision_log" {
+  description = "Buckets and roles of the decision log; null for none. Seals are locked for so many years: COMPLIANCE lets nobody delete them, GOVERNANCE those who may bypass it."
+  type = object({
+    seal_years = optional(number, 5)
+    seal_lock  = optional(string, "GOVERNANCE")
+  })
+  default = null
+  validation {
+    condition     = var.decision_log == null || try(contains(["GOVERNANCE", "COMPLIANCE"], var.decision_log.seal_lock) && var.decision_log.seal_years >= 1 && var.decision_log.seal_years <= 100 && floor(var.decision_log.seal_years) == var.decision_log.seal_years, false)
+    error_message = "decision_log: seal_years a whole number, 1 to 100; seal_lock GOVERNANCE or COMPLIANCE."
+  }
+}
+
 variable "mlflow_garbage_collection" {
   description = "Let the MLflow server delete artifacts, for `mlflow gc`."
   type        = bool

@@ -25,6 +25,7 @@ VARIABLES = {
     "allowed_cidrs": ["203.0.113.0/24"],
     "github": {"repository": "acme/credit-risk", "owner_id": 11, "repository_id": 22},
     "database": {},
+    "decision_log": {},
 }
 Trivy = Callable[[Path], list[str]]
 

@@ -84,6 +84,8 @@ def test_buckets_are_private_versioned_encrypted_and_tls_only(applied: Applied) 
         "credit-risk-artifacts",
         "credit-risk-backups",
         "credit-risk-identity",
+        "credit-risk-decisions",
+        "credit-risk-seals",
     }
     for name in buckets(applied):
         assert set(s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"].values()) == {True}
@@ -93,6 +95,16 @@ def test_buckets_are_private_versioned_encrypted_and_tls_only(applied: Applied) 
         (denied,) = [statement for statement in statements if statement["Effect"] == "Deny"]
         assert denied["Principal"] == "*" or denied["Principal"] == {"AWS": "*"}
         assert (denied["Action"], denied["Condition"]) == ("s3:*", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_seals_are_locked_and_applicants_data_does_not_stay_in_old_versions(applied: Applied) -> None:
+    s3 = applied.client("s3")
+    names = {name.rsplit("-", 1)[0].removeprefix("credit-risk-"): name for name in buckets(applied)}
+    lock = s3.get_object_lock_configuration(Bucket=names["seals"])["ObjectLockConfiguration"]
+    assert lock["ObjectLockEnabled"] == "Enabled"
+    assert lock["Rule"]["DefaultRetention"] == {"Mode": "GOVERNANCE", "Years": 5}
+    (rule,) = s3.get_bucket_lifecycle_configuration(Bucket=names["decisions"])["Rules"]
+    assert rule["NoncurrentVersionExpiration"]["NoncurrentDays"] == 7
 
 
 def test_only_cloudfront_can_read_the_public_keys(applied: Applied) -> None:

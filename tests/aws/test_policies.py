@@ -14,9 +14,12 @@ from conftest import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.terraform]
 
-ROLES = ["agent", "server", "mlflow", "training", "backup", "deploy"]
+ROLES = ["agent", "server", "mlflow", "training", "backup", "decisions", "api", "deploy"]
+READERS = {"agent", "server", "mlflow", "training", "backup"}
 MODELS = f"arn:aws:s3:::credit-risk-artifacts-{ACCOUNT}"
 BACKUPS = f"arn:aws:s3:::credit-risk-backups-{ACCOUNT}"
+DECISIONS = f"arn:aws:s3:::credit-risk-decisions-{ACCOUNT}"
+SEALS = f"arn:aws:s3:::credit-risk-seals-{ACCOUNT}"
 KEYS = f"arn:aws:s3:::credit-risk-identity-{ACCOUNT}"
 API = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/credit-risk/api"
 FOREIGN = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/another"
@@ -34,8 +37,8 @@ MATRIX: list[tuple[str, Call, bool]] = [
     *((role, Call("ecr:PutImage", FOREIGN), False) for role in ROLES),
     *((role, Call("ecr:BatchDeleteImage", API), False) for role in ROLES),
     *((role, Call("ecr:SetRepositoryPolicy", API), False) for role in ROLES),
-    *((role, Call("s3:GetObject", f"{MODELS}/1/model.onnx"), role != "deploy") for role in ROLES),
-    *((role, Call("s3:ListBucket", MODELS), role != "deploy") for role in ROLES),
+    *((role, Call("s3:GetObject", f"{MODELS}/1/model.onnx"), role in READERS) for role in ROLES),
+    *((role, Call("s3:ListBucket", MODELS), role in READERS) for role in ROLES),
     # A restore writes artifacts too.
     *((role, Call("s3:PutObject", f"{MODELS}/1/model.onnx"), role in {"mlflow", "backup"}) for role in ROLES),
     *((role, Call("s3:DeleteObject", f"{MODELS}/1/model.onnx"), False) for role in ROLES),
@@ -49,6 +52,16 @@ MATRIX: list[tuple[str, Call, bool]] = [
       for role in ROLES for action in ("Get", "Put", "Delete")),
     *((role, Call("s3:DeleteObjectVersion", f"{BACKUPS}/registry/backups/1/manifest.json"), False) for role in ROLES),
     *((role, Call("s3:DeleteObject", f"{BACKUPS}/etcd/snapshot"), role == "server") for role in ROLES),
+    *((role, Call(f"s3:{action}Object", f"{DECISIONS}/decisions/archive/decisions/part-0.parquet"), role == "decisions")
+      for role in ROLES for action in ("Get", "Put", "Delete")),
+    *((role, Call(f"s3:{action}Object", f"{DECISIONS}/decisions/handover/segment"), role in {"decisions", "api"})
+      for role in ROLES for action in ("Get", "Put", "Delete")),
+    *((role, Call("s3:ListBucket", DECISIONS), role in {"decisions", "api"}) for role in ROLES),
+    *((role, Call(f"s3:{action}Object", f"{SEALS}/decisions/seals/2026-05-10.json"), role == "decisions")
+      for role in ROLES for action in ("Get", "Put")),
+    *((role, Call(f"s3:{action}", f"{SEALS}/decisions/seals/2026-05-10.json"), False)
+      for role in ROLES for action in ("DeleteObject", "DeleteObjectVersion", "BypassGovernanceRetention",
+                                       "PutObjectRetention")),
     *((role, Call("s3:PutObject", f"{KEYS}/openid/v1/jwks"), role == "server") for role in ROLES),
     *((role, Call("s3:PutObject", f"{KEYS}/ca.crt"), role == "server") for role in ROLES),
     *((role, Call("s3:PutObject", f"{KEYS}/index.html"), False) for role in ROLES),
@@ -139,7 +152,7 @@ def test_only_this_repository_and_environment_may_deploy(
     assert may_assume(trust, GITHUB, {f"{host}:sub": subject, f"{host}:aud": audience}) is expected
 
 
-@pytest.mark.parametrize("role", ["mlflow", "training", "backup"])
+@pytest.mark.parametrize("role", ["mlflow", "training", "backup", "decisions", "api"])
 @pytest.mark.parametrize(
     ("namespace", "account", "expected"),
     [("credit-risk", "own", True), ("credit-risk", "default", False), ("default", "own", False)],

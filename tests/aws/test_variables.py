@@ -49,6 +49,8 @@ REFUSED: list[tuple[str, str, list[Any]]] = [
     ("database", "storage_gib 20 to 10000, backup_days 1 to 35",
      [{"storage_gib": 5}, {"storage_gib": 10001}, {"backup_days": 0}, {"backup_days": 36},
       {"instance_class": "t4g.micro"}]),
+    ("decision_log", "seal_lock GOVERNANCE or COMPLIANCE",
+     [{"seal_years": 0}, {"seal_years": 101}, {"seal_years": 1.5}, {"seal_lock": "governance"}]),
 ]  # fmt: skip
 ALLOWED: list[tuple[str, Any]] = [
     *(("name", good) for good in ("abc", "c" * 20, "credit-risk-2")),
@@ -63,6 +65,7 @@ ALLOWED: list[tuple[str, Any]] = [
     *(("server_disk_gib", good) for good in (20, 1000)),
     *(("agents", good) for good in ({"min": 1, "max": 1}, {"min": 50, "max": 50})),
     *(("database", good) for good in (None, {"instance_class": "db.r7g.large", "multi_az": True, "backup_days": 35})),
+    *(("decision_log", good) for good in (None, {"seal_years": 10, "seal_lock": "COMPLIANCE"})),
     # null means the default.
     *((name, None) for name in ("name", "region", "zone_count", "agents", "server_disk_gib", "k3s_version")),
 ]  # fmt: skip

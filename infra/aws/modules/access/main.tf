@@ -49,6 +49,11 @@ variable "backup_bucket_arn" {
   type        = string
 }
 
+variable "decision_log" {
+  description = "Buckets of the decision log; null without one."
+  type        = object({ bucket_arn = string, seal_bucket_arn = string })
+}
+
 variable "identity_bucket_arn" {
   description = "ARN of the bucket for the public keys."
   type        = string

@@ -34,7 +34,7 @@ resource "aws_iam_policy" "mlflow_s3_write" {
 
 # A pod gets its role only with its service account's token.
 data "aws_iam_policy_document" "service_account" {
-  for_each = toset(["mlflow", "training", "backup"])
+  for_each = toset(concat(["mlflow", "training", "backup"], var.decision_log == null ? [] : ["decisions", "api"]))
   statement {
     actions = ["sts:AssumeRoleWithWebIdentity"]
     principals {

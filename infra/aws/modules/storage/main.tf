@@ -1,4 +1,5 @@
-# Three private buckets: artifacts, the cluster's backups, and the public halves of the cluster's signing keys.
+# Three private buckets: artifacts, the cluster's backups, and the public halves of the cluster's signing keys. With the
+# decision log two more: one for its archive, and one for its seals, which are locked.
 variable "name" {
   description = "Prefix of every name."
   type        = string
@@ -14,17 +15,37 @@ variable "force_destroy" {
   type        = bool
 }
 
+variable "decision_log" {
+  description = "For how many years seals are locked, and how; null for no decision log."
+  type        = object({ seal_years = number, seal_lock = string })
+}
+
 locals {
-  purposes = ["artifacts", "backups", "identity"]
+  decision_log = var.decision_log == null ? [] : ["decisions", "seals"]
+  purposes     = concat(["artifacts", "backups", "identity"], local.decision_log)
 }
 
 # CloudTrail's data events, if the account turns them on, record who reads and writes objects; a bucket of access logs
 # would contain less.
 #trivy:ignore:AWS-0089
 resource "aws_s3_bucket" "this" {
-  for_each      = toset(local.purposes)
-  bucket        = "${var.name}-${each.key}-${var.account}"
-  force_destroy = var.force_destroy
+  for_each            = toset(local.purposes)
+  bucket              = "${var.name}-${each.key}-${var.account}"
+  force_destroy       = var.force_destroy
+  object_lock_enabled = each.key == "seals"
+}
+
+# Nobody who can change the database, and no pod, can change what the seals say of it.
+resource "aws_s3_bucket_object_lock_configuration" "seals" {
+  count  = var.decision_log == null ? 0 : 1
+  bucket = aws_s3_bucket.this["seals"].id
+  rule {
+    default_retention {
+      mode  = var.decision_log.seal_lock
+      years = var.decision_log.seal_years
+    }
+  }
+  depends_on = [aws_s3_bucket_versioning.this]
 }
 
 resource "aws_s3_bucket_versioning" "this" {
@@ -64,7 +85,8 @@ resource "aws_s3_bucket_ownership_controls" "this" {
   }
 }
 
-# No role may abort a multipart upload, so incomplete ones expire on their own, as do long-replaced versions.
+# No role may abort a multipart upload, so incomplete ones expire on their own, as do long-replaced versions. Those of
+# decisions hold applicants' data, which may have to be forgotten.
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
   for_each = aws_s3_bucket.this
   bucket   = each.value.id
@@ -76,7 +98,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       days_after_initiation = 2
     }
     noncurrent_version_expiration {
-      noncurrent_days = 90
+      noncurrent_days = each.key == "decisions" ? 7 : 90
     }
   }
   depends_on = [aws_s3_bucket_versioning.this]
@@ -103,7 +125,7 @@ data "aws_iam_policy_document" "tls_only" {
 
 # The identity bucket's policy also admits CloudFront, so it is defined next to the distribution.
 resource "aws_s3_bucket_policy" "tls_only" {
-  for_each   = toset(["artifacts", "backups"])
+  for_each   = toset(concat(["artifacts", "backups"], local.decision_log))
   bucket     = aws_s3_bucket.this[each.key].id
   policy     = data.aws_iam_policy_document.tls_only[each.key].json
   depends_on = [aws_s3_bucket_public_access_block.this]
@@ -136,5 +158,15 @@ output "identity_bucket" {
     arn             = aws_s3_bucket.this["identity"].arn
     regional_domain = aws_s3_bucket.this["identity"].bucket_regional_domain_name
     tls_only        = data.aws_iam_policy_document.tls_only["identity"].json
+  }
+}
+
+output "decision_log" {
+  description = "Buckets of the decision log: of its archive, and of its seals; null without one."
+  value = var.decision_log == null ? null : {
+    bucket          = aws_s3_bucket.this["decisions"].id
+    bucket_arn      = aws_s3_bucket.this["decisions"].arn
+    seal_bucket     = aws_s3_bucket.this["seals"].id
+    seal_bucket_arn = aws_s3_bucket.this["seals"].arn
   }
 }

@@ -26,20 +26,24 @@ CREATE TABLE groups (
     events BLOB NOT NULL                           -- MessagePack: an array of events
 ) STRICT;
 
--- An event is one request that was scored, with n decisions. It is an array of
---    0  first_id       bytes, 16          UUIDv7 of row 0; that of row r is greater by r. Its time is when the rows were scored.
---    1  request_id     string
+-- An event is n decisions of one version on one endpoint: the rows of one request, or single applications of several
+-- requests. Row r of it is one decision. An event is an array of
+--    0  ids            bytes              16 [n]: the rows' UUIDv7; or 16: that of row 0, and that of row r is greater
+--                                         by r. The time of an id is when its row was scored.
+--    1  request_id     string or array    n strings, or one for all rows
 --    2  endpoint       string             the label in the metrics: score, batch, ndjson, invocations, open_inference
---    3  role           string             champion, canary, fall-back (scored because the canary did not answer) or shadow
---    4  client         string             as access control knows it; empty if access is open
+--    3  role           string or array    champion, canary, fall-back (scored because the canary did not answer) or
+--                                         shadow; n strings, or one for all rows
+--    4  client         string or array    as access control knows it, empty if access is open; n, or one for all rows
 --    5  version        integer            versions.key
---    6  latency        integer            microseconds from the end of the request's body to the scores
---    7  rows           bytes or nil       int32 [n]: the rows' numbers in the request; nil: 0 to n - 1
+--    6  latency        integer or bytes   microseconds from the end of the request's body to the scores; int32 [n], or
+--                                         one for all rows
+--    7  rows           bytes or nil       int32 [n]: the rows' numbers in their requests; nil: 0 to n - 1
 --    8  applicant_ids  array or nil       n strings or nil; nil: none has one
 --    9  numeric        bytes              float32 [n, numeric features], in the contract's order; NaN is missing
 --   10  categorical    bytes              int64 [n, categorical features]; codes as in docs/model-contract.md
 --   11  probability    bytes              float32 [n]
 --   12  points         bytes              int32 [n]
 --   13  declined       bytes              bool [n], one byte each
---   14  reasons        array or nil       reason codes, if the request asked for them; only where n is 1
+--   14  reasons        array or nil       n arrays of reason codes, each nil if none were asked for; nil: for no row
 -- All numbers are little-endian.

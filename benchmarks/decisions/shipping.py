@@ -21,7 +21,7 @@ WAYS = ("COPY", "executemany", "INSERT")
 
 
 def insert_copy(connection, chunk, way):
-    """Write records by INSERT: pipelined by executemany, or one after the other."""
+    """Write records by INSERT, pipelined by executemany or one after the other, and return them."""
     import msgspec
 
     decisions, inputs = [], []
@@ -37,6 +37,7 @@ def insert_copy(connection, chunk, way):
         else:
             for row in rows:
                 connection.execute(statement, row)
+    return chunk
 
 
 def ship(way, logs, url):
@@ -46,7 +47,7 @@ def ship(way, logs, url):
     from decisions.shipping.shipper import Shipper
 
     if way != "COPY":
-        database._copy = lambda connection, chunk: insert_copy(connection, chunk, way)  # noqa: SLF001
+        database._copy = lambda connection, records: insert_copy(connection, list(records), way)  # noqa: SLF001
     metrics, health = ShipperMetrics(), Health()
     shipper = Shipper(Path(logs), "scoring-a", database.Database(lambda: url), metrics, health)
     started, before = time.perf_counter(), time.process_time()
@@ -60,13 +61,13 @@ def ship(way, logs, url):
 
 
 def write_log(logs, records, per_group, rows):
-    """Write a log of that many records, in events of so many rows."""
-    from unit.decisions.log_writer import LogWriter, event
+    """Write a log of that many records: of batches of so many rows, or of single applications."""
+    from unit.decisions.log_writer import LogWriter, event, singles
 
     log = LogWriter(logs)
-    per_event = max(1, rows)
     for group in range(records // per_group):
-        log.write(*(event(per_event) for _ in range(per_group // per_event)))
+        # The service makes an event of at most 128 single applications.
+        log.write(*(event(rows) if rows > 1 else singles(100) for _ in range(per_group // max(rows, 100))))
         if group % max(1, 50_000 // per_group) == 0:
             log.rotate()
     log.close()
@@ -111,8 +112,8 @@ def main():
         ship(*options.ship)
         return
     from environments import postgres_programs
-    from unit.backup.services import Postgres
-    from unit.decisions.database import DecisionsDatabase
+    from postgres import Postgres
+    from unit.decisions.decisions_database import DecisionsDatabase
 
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)

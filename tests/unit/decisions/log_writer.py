@@ -40,7 +40,17 @@ def event(count: int = 1, *, version: int = 1, first_id: bytes = b"", request_id
         noise.uniform(300, 850, (count, 3)).astype("<f4").tobytes(),
         noise.integers(0, 5, (count, 1)).astype("<i8").tobytes(), noise.random(count).astype("<f4").tobytes(),
         noise.integers(200, 800, count).astype("<i4").tobytes(), noise.integers(0, 2, count).astype("u1").tobytes(),
-        ["R01", "R02"] if count == 1 else None,
+        [["R01", "R02"]] if count == 1 else None,
+    )  # fmt: skip
+
+
+def singles(count: int) -> Event:
+    """Return one event of single applications of so many requests."""
+    return msgspec.structs.replace(
+        event(count), ids=b"".join(new_id() for _ in range(count)), endpoint="score", rows=bytes(4 * count),
+        request_id=[os.urandom(8).hex() for _ in range(count)], latency=np.arange(count, dtype="<i4").tobytes(),
+        role=["champion", *["fall-back"] * (count - 1)], client=[f"branch-{number % 3}" for number in range(count)],
+        reasons=[["R01"] if number % 2 else None for number in range(count)],
     )  # fmt: skip
 
 
@@ -83,8 +93,7 @@ class LogWriter:
             msgspec.msgpack.encode(events), sum(e.count for e in events) if decisions is None else decisions
         )
         for written in events:
-            first = int.from_bytes(written.first_id, "big")
-            self.ids += [UUID(int=first + row) for row in range(written.count)]
+            self.ids += [UUID(bytes=id_) for id_ in written.row_ids]
 
     def write_packed(self, events: bytes, decisions: int) -> None:
         self.group += 1

@@ -22,7 +22,7 @@ from unit.scorer.contracts import FOLDER as CONTRACTS
 POD = "pod-1"
 AGREEMENT = CONTRACTS / "decision-segment.sql"
 FIELDS = (
-    "first_id", "request_id", "endpoint", "role", "client", "version", "latency", "rows", "applicant_ids", "numeric",
+    "ids", "request_id", "endpoint", "role", "client", "version", "latency", "rows", "applicant_ids", "numeric",
     "categorical", "probability", "points", "declined", "reasons",
 )  # fmt: skip
 
@@ -32,6 +32,11 @@ class Decision:
     """One decision of an event, with the columns of its row."""
 
     id: str
+    request_id: str
+    role: str
+    client: str
+    latency: int
+    reasons: list[str] | None
     row: int
     applicant_id: str | None
     numeric: tuple[float, ...]
@@ -75,17 +80,32 @@ def text_of(identity: bytes, row: int = 0) -> str:
 def _decisions_of(event: dict[str, Any]) -> Iterator[Decision]:
     probabilities = np.frombuffer(event["probability"], "<f4")
     count = len(probabilities)
+
+    def of_rows(value: Any) -> list[Any]:
+        """Return what an event has once for all rows, or once for each."""
+        return value if isinstance(value, list) else [value] * count
+
     rows = range(count) if event["rows"] is None else np.frombuffer(event["rows"], "<i4").tolist()
-    ids = event["applicant_ids"] or [None] * count
-    numeric = np.frombuffer(event["numeric"], "<f4").reshape(count, -1).tolist()
-    codes = np.frombuffer(event["categorical"], "<i8").reshape(count, -1).tolist()
-    points = struct.unpack(f"<{count}i", event["points"])
-    columns = zip(rows, ids, numeric, codes, probabilities.tolist(), points, event["declined"], strict=True)
-    for row, applicant, numbers, categories, probability, score, declined in columns:
+    latency = event["latency"]
+    columns = zip(
+        _ids_of(event["ids"], count), of_rows(event["request_id"]), of_rows(event["role"]), of_rows(event["client"]),
+        struct.unpack(f"<{count}i", latency) if isinstance(latency, bytes) else [latency] * count,
+        of_rows(event["reasons"]), rows, event["applicant_ids"] or [None] * count,
+        np.frombuffer(event["numeric"], "<f4").reshape(count, -1).tolist(),
+        np.frombuffer(event["categorical"], "<i8").reshape(count, -1).tolist(), probabilities.tolist(),
+        struct.unpack(f"<{count}i", event["points"]), event["declined"], strict=True,
+    )  # fmt: skip
+    for *shared, row, applicant, numbers, categories, probability, score, declined in columns:
         yield Decision(
-            text_of(event["first_id"], row), row, applicant, tuple(numbers), tuple(categories), probability, score,
+            *shared, row, applicant, tuple(numbers), tuple(categories), probability, score,
             ("approve", "decline")[declined], event,
         )  # fmt: skip
+
+
+def _ids_of(ids: bytes, count: int) -> list[str]:
+    if len(ids) == 16:
+        return [text_of(ids, row) for row in range(count)]
+    return [text_of(ids[at : at + 16]) for at in range(0, len(ids), 16)]
 
 
 @dataclass(frozen=True)

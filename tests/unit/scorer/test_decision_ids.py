@@ -22,8 +22,10 @@ def ids_at(times: list[int]) -> list[uuid.UUID]:
     clock = iter(times)
     ids = DecisionIds(lambda: next(clock))
     made = [ids.next() for _ in times]
-    assert [str(uuid.UUID(bytes=ids.octets(half))) for half, _ in made] == [text for _, text in made]
-    return [uuid.UUID(bytes=ids.octets(half)) for half, _ in made]
+    octets = ids.octets_of([half for half, _ in made])
+    found = [uuid.UUID(bytes=octets[at : at + 16]) for at in range(0, len(octets), 16)]
+    assert [str(one) for one in found] == [text for _, text in made]
+    return found
 
 
 def milliseconds(one: uuid.UUID) -> int:

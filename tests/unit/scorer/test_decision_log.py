@@ -12,20 +12,24 @@ import pytest
 
 from scorer.decision_log import log as log_module
 from scorer.decision_log.log import DecisionLog
-from scorer.decision_log.origin import Origin
+from scorer.decision_log.origin import Origin, Role
 from scorer.decision_log.writer import Failure, Group
 from scorer.model.identity import Identity
 from scorer.problems import Problem
+from scorer.request_context import client
 from unit.scorer.decision_segments import POD, Running, decision_log, decisions, groups
 
 IDENTITY = Identity("credit-risk", "7", "run", {"model.onnx": "ab"}, {})
 NUMERIC, CODES = np.array([[1.5, np.nan]], np.float32), np.array([[3]], np.int64)
 
 
-def add_one(log: DecisionLog, request: str = "r") -> str:
+def add_one(
+    log: DecisionLog, request: str = "r", *, version: int | None = None, role: Role = "champion",
+    header: str | None = None, body: str | None = None, reasons: list[str] | None = None, declined: bool = False,
+) -> str:  # fmt: skip
     return log.add_one(
-        log.key_of(IDENTITY, b"{}"), Origin(request, "score", 0.0), None, NUMERIC, CODES, 0.25, 600, None,
-        declined=False,
+        version or log.key_of(IDENTITY, b"{}"), Origin(request, "score", 0.0, role, header), body, NUMERIC, CODES, 0.25,
+        600, reasons, declined=declined,
     )  # fmt: skip
 
 
@@ -59,9 +63,31 @@ async def test_decisions_that_come_together_are_durable_together(tmp_path: Path)
         assert (running.metric("queue_decisions"), running.metric("queue_bytes")) == (0, 0)
         assert 0 < running.metric("segment_bytes") < running.metric("segment_limit_bytes") == 2**30
         assert running.log.problem is None
-    ((number, count, events),) = groups(tmp_path)
-    assert (number, count, [event["request_id"] for event in events]) == (1, 50, names)
+    # One event of many requests.
+    ((number, count, (event,)),) = groups(tmp_path)
+    assert (number, count, event["request_id"]) == (1, 50, names)
     assert {one.numeric[0] for one in decisions(tmp_path)} == {1.5}
+
+
+async def test_requests_that_differ_in_all_that_an_event_can_share_keep_their_own(tmp_path: Path) -> None:
+    async with decision_log(tmp_path) as running:
+        ids = [add_one(running.log, "a", header="in the header", body="in the body")]
+        token = client.set("web")
+        ids.append(add_one(running.log, "b", role="fall-back", reasons=["R01", "R02"], body=""))
+        client.reset(token)
+        ids.append(add_one(running.log, "a", body="in the body", reasons=[], declined=True))
+        await until_durable(running, 3)
+    assert [
+        (one.request_id, one.role, one.client, one.applicant_id, one.reasons, one.decision, one.row)
+        for one in decisions(tmp_path)
+    ] == [
+        ("a", "champion", "", "in the header", None, "approve", 0),
+        ("b", "fall-back", "web", None, ["R01", "R02"], "approve", 0),
+        ("a", "champion", "", "in the body", [], "decline", 0),
+    ]
+    assert [one.id for one in decisions(tmp_path)] == ids
+    (only,) = {len(events) for _, _, events in groups(tmp_path)}
+    assert only == 1
 
 
 async def test_the_end_of_the_process_writes_what_was_answered(tmp_path: Path) -> None:
@@ -172,7 +198,7 @@ async def test_required_an_answer_waits_until_its_decision_is_durable(tmp_path: 
     async with decision_log(tmp_path, "require") as running:
         for number in range(3):
             name = await answered(running.log, f"r{number}")
-            assert decisions(tmp_path)[-1].event["request_id"] == name
+            assert decisions(tmp_path)[-1].request_id == name
         assert running.metric("groups_total") == 3
 
 
@@ -209,7 +235,7 @@ async def test_required_a_group_that_fails_answers_none_of_its_requests_and_leav
         await asyncio.sleep(0.1)
         await answered(running.log, "after")
         assert running.log.problem is None
-    assert [one.event["request_id"] for one in decisions(tmp_path)] == ["before", "after"]
+    assert [one.request_id for one in decisions(tmp_path)] == ["before", "after"]
 
 
 async def test_required_requests_do_not_wait_for_a_disk_that_hangs(
@@ -238,7 +264,7 @@ async def test_required_requests_do_not_wait_for_a_disk_that_hangs(
         released.set()
         assert await in_write == "in the write"
         await answered(running.log, "after")
-    names = [one.event["request_id"] for one in decisions(tmp_path)]
+    names = [one.request_id for one in decisions(tmp_path)]
     assert names == ["before", "in the write", "after"]
 
 
@@ -273,9 +299,11 @@ async def test_an_unexpected_error_of_the_writer_does_not_go_unnoticed(
 async def test_two_versions_in_one_group_are_both_named(tmp_path: Path) -> None:
     async with decision_log(tmp_path) as running:
         other = Identity("credit-risk", "8", "run", {}, {})
-        add(running.log)
         assert [running.log.key_of(one, b"{}") for one in (IDENTITY, other, other)] == [1, 2, 2]
-        await until_durable(running, 1)
+        ids = [add_one(running.log, version=version) for version in (1, 2, 2, 1)]
+        await until_durable(running, 4)
+    assert [one.id for one in decisions(tmp_path)] == ids
+    assert [one.event["version"] for one in decisions(tmp_path)] == [1, 2, 2, 1]
     (file,) = tmp_path.glob("*/*/*.sqlite")
     with sqlite3.connect(file) as database:
         assert database.execute("SELECT key, version FROM versions").fetchall() == [(1, "7"), (2, "8")]

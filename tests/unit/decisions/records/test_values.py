@@ -61,14 +61,14 @@ def test_a_missing_number_is_none() -> None:
 
 
 def test_rows_keep_the_order_of_their_events_when_two_versions_score_at_once() -> None:
-    single, batch = seeded_events()
+    single, batch, several = seeded_events()
     next_version = Scorer(dataclasses.replace(single.scorer.version, version="8"))
     other = dataclasses.replace(single, scorer=next_version)
-    events = [batch, other, single, batch]
+    events = [batch, other, several, single, batch]
     records = [record.record for record in built(events)]
-    assert [UUID(records[place].id).bytes for place in (0, 3, 4, 5)] == [seeded.event.first_id for seeded in events]
-    assert [record.model_version == next_version.id for record in records] == [place == 3 for place in range(8)]
-    assert [record.sequence for record in records] == list(range(1, 9))
+    assert [UUID(records[place].id).bytes for place in (0, 3, 4, 6, 7)] == [seeded.event.ids[:16] for seeded in events]
+    assert [record.model_version == next_version.id for record in records] == [place == 3 for place in range(10)]
+    assert [record.sequence for record in records] == list(range(1, 11))
 
 
 def test_a_text_that_postgres_cannot_store_is_stored_without_its_nul() -> None:

@@ -14,7 +14,7 @@ from decisions.segments.events import Event, Shape, decode_events, problem_of
 from unit.decisions.golden import PACKED
 
 SHAPES = {1: Shape(3, 1)}
-SINGLE, BATCH = decode_events(PACKED)[0]
+SINGLE, BATCH, SEVERAL = decode_events(PACKED)[0]
 
 
 def packed(*events: object) -> bytes:
@@ -26,15 +26,16 @@ def columns(event: Event) -> list[object]:
 
 
 def test_a_whole_event_has_no_problem() -> None:
-    assert [problem_of(event, SHAPES) for event in (SINGLE, BATCH)] == [None, None]
+    assert [problem_of(event, SHAPES) for event in (SINGLE, BATCH, SEVERAL)] == [None] * 3
 
 
 @pytest.mark.parametrize(
     ("position", "value", "words"),
     [
         (0, b"short", "Expected `bytes` of length >= 16"),
-        (1, 7, "Expected `str`, got `int`"),
+        (1, 7, "Expected `str | array`, got `int`"),
         (3, "boss", "Invalid enum value 'boss'"),
+        (3, ["champion", "boss"], "Invalid enum value 'boss'"),
         (6, -1, "Expected `int` >= 0"),
         (9, None, "Expected `bytes`, got `None`"),
     ],
@@ -80,8 +81,14 @@ def test_a_group_cut_short_is_damaged(length: int) -> None:
         ({"probability": b"\0" * 11}, "probability has 11 bytes"),
         ({"points": b"\0" * 16}, "points has 16 bytes"),
         ({"applicant_ids": ["a"]}, "applicant_ids has 1 entries for 3 decisions"),
-        ({"reasons": ["R01"]}, "it has reasons, and 3 decisions instead of one"),
-        ({"first_id": b"\x01" * 8 + b"\xbf" + b"\xff" * 7}, "exceed the random part of a UUIDv7"),
+        ({"reasons": [["R01"]]}, "reasons has 1 entries for 3 decisions"),
+        ({"ids": b"\x01" * 8 + b"\xbf" + b"\xff" * 7}, "exceed the random part of a UUIDv7"),
+        ({"ids": b"\x01" * 32}, "ids has 32 bytes; 3 of 16 take 48"),
+        ({"request_id": ["a", "b"]}, "request_id has 2 entries for 3 decisions"),
+        ({"role": ["canary"]}, "role has 1 entries for 3 decisions"),
+        ({"client": []}, "client has 0 entries for 3 decisions"),
+        ({"latency": b"\0" * 13}, "latency has 13 bytes; int32 [3, 1] takes 12"),
+        ({"latency": b"\0" * 11 + b"\x80"}, "a latency is negative"),
     ],
 )
 def test_an_event_whose_parts_do_not_fit_is_told(changes: dict[str, object], words: str) -> None:

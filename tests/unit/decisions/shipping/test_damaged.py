@@ -27,7 +27,7 @@ def test_a_damaged_event_and_a_damaged_group_do_not_take_others_with_them(
     whole = event()
     broken = msgspec.structs.replace(event(), points=b"123")
     log.write_packed(msgspec.msgpack.encode([broken, whole]), 2)
-    log.ids.append(UUID(bytes=whole.first_id))
+    log.ids.append(UUID(bytes=whole.ids))
     log.write(event(), decisions=7)
     log.write_groups([1])
     log.rotate()

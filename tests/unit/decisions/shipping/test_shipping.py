@@ -9,7 +9,7 @@ import pytest
 
 from decisions.shipping.database import AwayError, Database
 from unit.decisions.decisions_database import DecisionsDatabase
-from unit.decisions.log_writer import LogWriter, event
+from unit.decisions.log_writer import LogWriter, event, singles
 from unit.decisions.shipping.proof import assert_each_once
 from unit.decisions.shipping.running import Running
 
@@ -50,6 +50,21 @@ def test_a_batch_of_many_rows_and_two_versions_arrive(
     running.turn()
     assert_each_once(database, log)
     assert database.count("model_versions") == 1
+
+
+def test_requests_that_share_an_event_keep_their_own(
+    database: DecisionsDatabase, running: Running, log: LogWriter
+) -> None:
+    log.write(singles(300), event(2), singles(1))
+    running.turn()
+    assert_each_once(database, log)
+    rows = database.records()[:300]
+    assert [row.row for row in rows] == [0] * 300
+    assert len({row.request_id for row in rows}) == 300
+    assert [row.latency_us for row in rows] == list(range(300))
+    assert [row.reasons for row in rows[:3]] == [None, ["R01"], None]
+    assert [row.role for row in rows[:2]] == ["champion", "fall-back"]
+    assert {row.client for row in rows} == {"branch-0", "branch-1", "branch-2"}
 
 
 def test_what_a_killed_service_left_in_its_write_ahead_log_is_shipped(

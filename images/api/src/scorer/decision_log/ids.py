@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 # The lowest bits of an id are 0, so that the id of a batch's row is the batch's first id plus the row.
 ROW_BITS = 20
@@ -36,7 +36,7 @@ class DecisionIds:
         self._count = _MOST
 
     def next(self) -> tuple[int, str]:
-        """Return the next id: its first half as a number, of which `octets` makes the id, and the whole as text.
+        """Return the next id: its first half as a number, of which `octets_of` makes the id, and the whole as text.
 
         When the clock was set back, or more than 4,096 ids are needed in a millisecond, ids run ahead of the clock.
         """
@@ -46,9 +46,9 @@ class DecisionIds:
         self._count = count = self._count + 1
         return self._high + count, f"{self._start}{_DIGITS[count]}{self._end}"
 
-    def octets(self, half: int) -> bytes:
-        """Return an id of this process as 16 bytes."""
-        return _pack(half) + self._low
+    def octets_of(self, halves: Sequence[int]) -> bytes:
+        """Return ids of this process, at least one, as 16 bytes each."""
+        return self._low.join(map(_pack, halves)) + self._low
 
     def _begin_millisecond(self, now: int) -> None:
         self._millisecond = millisecond = max(now, self._millisecond + 1)

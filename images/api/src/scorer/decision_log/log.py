@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from scorer.applications.rows import CodeRows, FloatRows
-from scorer.decision_log.events import DecidedRows, Event, Single
+from scorer.decision_log.events import DecidedRows, Event, Single, event_of
 from scorer.decision_log.ids import DecisionIds
 from scorer.decision_log.metrics import Cause, LogMetrics
 from scorer.decision_log.origin import Origin
@@ -29,10 +29,10 @@ Mode = Literal["log", "require"]
 # many fsyncs. In the mode require, decisions gather while those before them are being written.
 GATHER_SECONDS = 0.1
 # Of decisions that wait to be written, beside as many that are being written. They are kept as they will be stored, so
-# bytes are what they cost: about 160 for a single application, and 80 for a row of a batch. The last one may exceed it.
+# bytes are what they cost: about 150 for a single application, and 80 for a row of a batch. The last one may exceed it.
 QUEUE_BYTES = 16 * 1024 * 1024
-# So many single decisions become events together, which takes .05 ms.
-SINGLES = 64
+# So many single decisions become an event together, which takes .1 ms.
+SINGLES = 128
 # After a failure.
 RETRY_SECONDS = 0.5
 # In the mode require: for so long a decision waits for those before it to be written.
@@ -47,14 +47,16 @@ _encode_into = msgspec.msgpack.Encoder().encode_into
 
 
 class _Gathering:
-    """A group that still grows. Its future ends with None once it is durable, or with why it cannot be."""
+    """A group that still grows, and those who wait for it: None if it is durable, or why it cannot be."""
 
-    __slots__ = ("_decisions", "_requests", "durable", "events", "singles")
+    __slots__ = ("_decisions", "_events", "events", "singles", "version", "waiting")
 
     def __init__(self) -> None:
         self.events, self.singles = bytearray(_HEADER_BYTES), list[Single]()
-        self._requests = self._decisions = 0
-        self.durable: asyncio.Future[Failure | None] | None = None
+        # That of the single decisions.
+        self.version = 0
+        self._events = self._decisions = 0
+        self.waiting: list[asyncio.Future[Failure | None]] = []
 
     @property
     def decisions(self) -> int:
@@ -69,21 +71,19 @@ class _Gathering:
     def add(self, event: Event, decisions: int) -> None:
         """Add an event."""
         _encode_into(event, self.events, -1)
-        self._requests += 1
+        self._events += 1
         self._decisions += decisions
 
     def encode(self, ids: DecisionIds) -> None:
-        """Make events of the single decisions."""
-        for single in self.singles:
-            _encode_into(single.event(ids), self.events, -1)
-        self._requests += len(self.singles)
-        self._decisions += len(self.singles)
-        self.singles.clear()
+        """Make an event of the single decisions, if there are any."""
+        if singles := self.singles:
+            self.add(event_of(singles, ids, self.version), len(singles))
+            singles.clear()
 
     def complete(self, ids: DecisionIds, versions: Sequence[Version]) -> Group:
         """Return the group as it is written."""
         self.encode(ids)
-        self.events[:_HEADER_BYTES] = _ARRAY + self._requests.to_bytes(_HEADER_BYTES - 1, "big")
+        self.events[:_HEADER_BYTES] = _ARRAY + self._events.to_bytes(_HEADER_BYTES - 1, "big")
         return Group(self._decisions, self.events, versions)
 
 
@@ -144,7 +144,8 @@ class DecisionLog:
     ) -> str:
         """Take the decision on a single application, and return its id; the arguments are those of `Single`.
 
-        In the mode log, a decision that cannot be taken is counted and dropped.
+        All single applications come by one endpoint. In the mode log, a decision that cannot be taken is counted and
+        dropped.
 
         Raises:
             Problem: 503 if it cannot be taken, in the mode require alone.
@@ -153,11 +154,14 @@ class DecisionLog:
         gathering = self._gathering
         if (len(gathering.events) >= QUEUE_BYTES or self._refusing_until) and not self._takes(1):
             return decision_id
+        if version != gathering.version:
+            gathering.encode(self._ids)
+            gathering.version = version
         singles = gathering.singles
         singles.append(
             Single(
-                half, time.perf_counter(), origin, applicant_id, client.get(), version, numeric, codes, probability,
-                points, declined, reasons,
+                half, time.perf_counter(), origin, applicant_id, client.get(), numeric, codes, probability, points,
+                declined, reasons,
             )
         )  # fmt: skip
         if len(singles) == 1:
@@ -180,10 +184,10 @@ class DecisionLog:
         Raises:
             Problem: 503 if it cannot be made durable. Then it is not in the log.
         """
-        if self._gathering.durable is None:
-            self._gathering.durable = asyncio.get_running_loop().create_future()
-        # One client's end must not end the wait of the others.
-        if failure := await asyncio.shield(self._gathering.durable):
+        # A future of its own, since one client's end must not end the wait of the others.
+        told: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
+        self._gathering.waiting.append(told)
+        if failure := await told:
             raise _not_logged(failure.cause)
 
     def start(self) -> None:
@@ -256,8 +260,9 @@ class DecisionLog:
         """Count decisions that will not be written, and tell those who wait for them."""
         if failure:
             self._metrics.not_logged.labels(failure.cause).inc(gathered.decisions)
-        if gathered.durable:
-            gathered.durable.set_result(failure)
+        for told in gathered.waiting:
+            if not told.done():
+                told.set_result(failure)
 
     def _note(self, failure: Failure | None) -> None:
         """Remember whether decisions can be written, and log it if that changes."""

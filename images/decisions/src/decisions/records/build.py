@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
+from itertools import islice, repeat
 from uuid import UUID
 
 import msgspec
@@ -15,7 +15,7 @@ from decisions.records.contract import ModelContract, NumericFeature, read_contr
 from decisions.records.model_versions import ModelVersion
 from decisions.records.numbers import shortest, shortest_or_missing
 from decisions.records.record import FIRST_PREVIOUS_HASH, ChainedRecord, DecisionInputs, Record, chain_hash, salt_of
-from decisions.segments.events import Event, Role
+from decisions.segments.events import Event
 
 _json = msgspec.json.Encoder()
 
@@ -98,18 +98,19 @@ def records_of(events: Sequence[SeededEvent], pod: str, log_id: bytes, link: Lin
     log, sequence, previous = str(UUID(bytes=log_id)), link.sequence, link.hash
     for seeded in events:
         event = seeded.event
-        request_id, client = stored_text(event.request_id), stored_text(event.client)
-        reasons = None if event.reasons is None else [stored_text(reason) for reason in event.reasons]
-        for row in (next(rows[seeded.scorer.id]) for _ in range(event.count)):
+        endpoint, scorer, of_version = stored_text(event.endpoint), seeded.scorer.id, rows[seeded.scorer.id]
+        for row, request_id, role, client, latency, reasons in zip(
+            islice(of_version, event.count), event.request_ids, event.roles, event.clients, event.latencies,
+            event.reasons or repeat(None, event.count), strict=True,
+        ):  # fmt: skip
             sequence += 1
             inputs = DecisionInputs(row.applicant_id, salt_of(seeded.seed, row.id), row.inputs)
-            role: Role = event.role
             record = Record(
-                id=_uuid_text(row.id), request_id=request_id, row=row.row, endpoint=stored_text(event.endpoint),
-                role=role, client=client, model_version=seeded.scorer.id, probability=row.probability,
-                points=row.points, decision="decline" if row.declined else "approve", grade=row.grade,
-                reasons=reasons, latency_us=event.latency, pod=pod, log_id=log, sequence=sequence,
-                inputs_hash=inputs.hash().hex(),
+                id=_uuid_text(row.id), request_id=stored_text(request_id), row=row.row, endpoint=endpoint, role=role,
+                client=stored_text(client), model_version=scorer, probability=row.probability, points=row.points,
+                decision="decline" if row.declined else "approve", grade=row.grade,
+                reasons=None if reasons is None else [stored_text(reason) for reason in reasons], latency_us=latency,
+                pod=pod, log_id=log, sequence=sequence, inputs_hash=inputs.hash().hex(),
             )  # fmt: skip
             current = chain_hash(previous, record)
             yield ChainedRecord(record, previous, current, inputs)
@@ -137,8 +138,8 @@ def _rows_of_version(events: Sequence[Event], contract: ModelContract) -> Iterat
     probability = np.frombuffer(b"".join(event.probability for event in events), "<f4")
     return map(
         _Row,
-        (id_ for event in events for id_ in _ids(event)),
-        (row for event in events for row in _row_numbers(event)),
+        (id_ for event in events for id_ in event.row_ids),
+        (row for event in events for row in event.row_numbers),
         (applicant for event in events for applicant in _applicants(event)),
         _inputs(events, contract),
         shortest(probability),
@@ -164,18 +165,6 @@ def _inputs(events: Sequence[Event], contract: ModelContract) -> Iterator[str]:
     names = [feature.name for feature in contract.features]
     for values in zip(*columns, strict=True):
         yield _json.encode(dict(zip(names, values, strict=True))).decode()
-
-
-def _ids(event: Event) -> Iterator[bytes]:
-    first = int.from_bytes(event.first_id, "big")
-    return ((first + row).to_bytes(16, "big") for row in range(event.count))
-
-
-def _row_numbers(event: Event) -> Sequence[int]:
-    if event.rows is None:
-        return range(event.count)
-    numbers: list[int] = np.frombuffer(event.rows, "<i4").tolist()
-    return numbers
 
 
 def _applicants(event: Event) -> Iterator[str | None]:

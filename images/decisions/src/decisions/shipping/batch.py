@@ -59,7 +59,7 @@ class Scorers:
         taken: list[SeededEvent] = []
         for event in events:
             if problem := self._problem(event, possible=possible):
-                problems.append(f"the event of request {event.request_id!r}: {problem}")
+                problems.append(f"the event of request {next(iter(event.request_ids), None)!r}: {problem}")
             else:
                 taken.append(SeededEvent(event, group.seed, self._scorers[event.version]))
         found = sum(event.count for event in events)

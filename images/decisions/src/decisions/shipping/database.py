@@ -121,8 +121,7 @@ class Database:
                 connection.execute(
                     _VERSION, [version.id, version.name, version.version, digests, version.contract]
                 )  # fmt: skip
-            while chunk := list(islice(records, _CHUNK)):
-                _copy(connection, chunk)
+            while chunk := _copy(connection, islice(records, _CHUNK)):
                 link = Link(chunk[-1].record.sequence, chunk[-1].hash)
         return link
 
@@ -156,16 +155,21 @@ def _head(connection: psycopg.Connection, log_id: UUID) -> Link:
     return Link(row[0], bytes(row[1])) if row else Link()
 
 
-def _copy(connection: psycopg.Connection, chunk: Sequence[ChainedRecord]) -> None:
+def _copy(connection: psycopg.Connection, records: Iterator[ChainedRecord]) -> list[ChainedRecord]:
+    """Write records and return them; while the next one is made, Postgres takes those before it."""
     cursor = connection.cursor()
+    written: list[ChainedRecord] = []
     with cursor.copy(_DECISIONS) as copy:
-        for chained in chunk:
+        for chained in records:
             *columns, inputs_hash = msgspec.structs.astuple(chained.record)
-            copy.write_row([*columns, bytes.fromhex(inputs_hash), chained.previous_hash, chained.hash])
-    with cursor.copy(_INPUTS) as copy:
-        for chained in chunk:
-            inputs = chained.inputs
-            copy.write_row([chained.record.id, inputs.applicant_id, inputs.salt, inputs.inputs])
+            copy.write_row((*columns, bytes.fromhex(inputs_hash), chained.previous_hash, chained.hash))
+            written.append(chained)
+    if written:
+        with cursor.copy(_INPUTS) as copy:
+            for chained in written:
+                inputs = chained.inputs
+                copy.write_row((chained.record.id, inputs.applicant_id, inputs.salt, inputs.inputs))
+    return written
 
 
 def _away(error: psycopg.Error) -> AwayError | None:

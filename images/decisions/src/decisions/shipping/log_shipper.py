@@ -156,4 +156,4 @@ def _oldest(reader: SegmentReader, after: int) -> float | None:
     checked = Scorers(reader).check(group)
     if not checked.events:
         return None
-    return int.from_bytes(checked.events[0].event.first_id[:6], "big") / 1000
+    return int.from_bytes(checked.events[0].event.ids[:6], "big") / 1000

@@ -50,17 +50,26 @@ class Postgres:
     def start(self) -> None:
         """Start it, on an empty database if it has none."""
         if not (self._data / "PG_VERSION").exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._create_folder()
             password = self.folder / "password"
             password.write_text(_PASSWORD)
-            if not os.geteuid():
-                os.chown(self.folder, *_owner())
-                os.chown(password, *_owner())
+            self._give(password)
             self._run("initdb", "--username", _USER, f"--pwfile={password}", "--auth-host=scram-sha-256",
                       "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")  # fmt: skip
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
         self._run("pg_ctl", "start", "--wait", "--log", str(self.folder / "log"), "--options", options)
         subprocess.run(["createdb", "mlflow"], env={**os.environ, **self.environment}, capture_output=True)
+
+    def follow(self, primary: Postgres) -> None:
+        """Start it as a standby, on a copy of another server that goes on to get all that the other one writes."""
+        self._create_folder()
+        source = f"host=127.0.0.1 port={primary.port} user={_USER} password={_PASSWORD}"
+        self._run("pg_basebackup", "--dbname", source, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+        self.start()
+
+    def promote(self) -> None:
+        """Make a standby a server of its own, which accepts writes."""
+        self._run("pg_ctl", "promote", "--wait")
 
     def stop(self) -> None:
         """Stop it and cut its connections."""
@@ -102,6 +111,16 @@ class Postgres:
     @property
     def _data(self) -> Path:
         return self.folder / "data"
+
+    def _create_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._give(self.folder)
+
+    @staticmethod
+    def _give(path: Path) -> None:
+        """Give a file or folder to the user that the server runs as."""
+        if not os.geteuid():
+            os.chown(path, *_owner())
 
     def _run(self, program: str, *arguments: str) -> None:
         # The server refuses to run as root.

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,6 +17,7 @@ from alembic.operations import Operations
 from psycopg.rows import namedtuple_row
 
 from conftest import REPOSITORY
+from environments import postgres_programs
 from postgres import Postgres
 
 MIGRATIONS = REPOSITORY / "images/decisions/src/decisions/database/migrations/versions"
@@ -68,6 +73,22 @@ class DecisionsDatabase:
         with self.connect() as connection:
             (count,) = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchall()[0]
         return int(count)
+
+
+@contextmanager
+def decisions_database() -> Iterator[DecisionsDatabase]:
+    """Run a server with the database, on an empty data directory."""
+    # Not in pytest's own folder, which is closed to the user that the server runs as.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as base:
+        Path(base).chmod(0o755)
+        server = Postgres(Path(base) / "server", postgres_programs(Path(base) / "programs"))
+        server.start()
+        database = DecisionsDatabase(server)
+        database.create()
+        try:
+            yield database
+        finally:
+            server.stop()
 
 
 def _migration(name: str) -> Any:

@@ -185,6 +185,7 @@ def _away(error: psycopg.Error) -> AwayError | None:
         (errors.InsufficientPrivilege, "permission", "the role may not write; it needs what `python -m decisions "
                                                      "migrate` grants to decisions_writer"),
         (errors.DiskFull, "disk-full", "the disk of Postgres is full"),
+        ((errors.QueryCanceled, errors.LockNotAvailable), "timeout", "Postgres took longer than it may"),
         ((errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn, errors.InvalidSchemaName), "schema",
          "the database lacks a table or a function; `python -m decisions migrate` creates them"),
         ((errors.DataError, errors.IntegrityError), "", ""),

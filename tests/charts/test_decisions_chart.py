@@ -100,10 +100,14 @@ def test_one_password_per_role_is_generated_and_appears_only_in_its_secret() -> 
 
 def test_existing_secrets_and_roles_are_used_as_they_are() -> None:
     documents = render("decisions/ci/external-values.yaml")
-    assert not of_kind(documents, "Secret")
+    # Those of the stack's own parts, which no other Secret can hold.
+    assert {secret["metadata"]["name"] for secret in of_kind(documents, "Secret")} == {
+        "decisions-operator-key", "decisions-training-key", "decisions-parts"}  # fmt: skip
+    assert not of_kind(render("decisions/ci/external-values.yaml", "--set=access.parts=false"), "Secret")
     (service,) = of_kind(documents, "Deployment")
     secrets = {v["name"]: v["secret"]["secretName"] for v in pod_spec(service)["volumes"] if "secret" in v}
-    assert secrets == {"database": "our-roles", "roles": "our-roles", "access": "scoring-access"}
+    assert secrets == {"database": "our-roles", "roles": "our-roles"}
+    assert access(service) == ["scoring-access", "decisions-parts"]
     migrate = environment(named(service)["migrate"])
     assert urlsplit(migrate["DECISIONS_DATABASE_URL"]).path == "/lending_decisions"
     assert not {"DECISIONS_ADMIN_URL", "PGUSER", "PGPASSWORD"} & set(migrate)
@@ -119,6 +123,38 @@ def test_only_those_that_write_and_compare_seals_are_told_of_their_bucket() -> N
             assert environment(program).get("DECISIONS_SEAL_BUCKET") == expected
     for container in named(deployment("decisions/ci/external-values.yaml")).values():
         assert "DECISIONS_SEAL_BUCKET" not in environment(container)
+
+
+def access(service: Document) -> list[str]:
+    """Return the Secrets with hashes of keys that the service reads, a later one before an earlier one."""
+    (volume,) = (volume for volume in pod_spec(service)["volumes"] if volume["name"] == "access")
+    return [source["secret"]["name"] for source in volume["projected"]["sources"]]
+
+
+def test_the_operator_and_training_have_a_key_and_one_permission_each() -> None:
+    documents = render("decisions/ci/default-values.yaml")
+    secrets = {secret["metadata"]["name"]: secret["data"] for secret in of_kind(documents, "Secret")}
+    keys = {part: base64.b64decode(secrets[f"decisions-{part}-key"]["key"]) for part in ("operator", "training")}
+    assert len({*keys.values(), base64.b64decode(secrets["decisions-api-key"]["key"])}) == 3
+    for part, key in keys.items():
+        assert base64.b64decode(secrets["decisions-parts"][part]).decode() == hashlib.sha256(key).hexdigest()
+    service = deployment("decisions/ci/default-values.yaml")
+    assert access(service) == ["decisions-access", "decisions-parts"]
+    permissions = json.loads(environment(named(service)["decisions"])["DECISIONS_PERMISSIONS"])
+    granted = {part: [p for p, clients in permissions.items() if part in clients] for part in keys}
+    assert granted == {"operator": ["timeline:write"], "training": ["decisions:read"]}
+    assert permissions["decisions:read"] == ["default", "training"]
+    own = deployment("decisions/ci/default-values.yaml", "--set=access.parts=false")
+    assert access(own) == ["decisions-access"]
+    assert "operator" not in environment(named(own)["decisions"])["DECISIONS_PERMISSIONS"]
+
+
+def test_the_operator_and_training_may_connect() -> None:
+    policies = {p["metadata"]["name"]: p for p in of_kind(render("credit-risk/ci/decisions-values.yaml"),
+                                                          "NetworkPolicy")}  # fmt: skip
+    peers = policies["decisions"]["spec"]["ingress"][0]["from"]
+    names = {peer.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/name") for peer in peers}
+    assert names >= {"operator", "training"}
 
 
 @pytest.mark.parametrize(("option", "secret"), [("", "postgres-credentials"), ("database.adminSecret=root", "root")])
@@ -153,7 +189,7 @@ def test_the_service_selects_no_pod_of_a_cron_job() -> None:
 def test_clients_may_do_what_the_values_say() -> None:
     service = deployment("decisions/ci/external-values.yaml")
     permissions = json.loads(environment(named(service)["decisions"])["DECISIONS_PERMISSIONS"])
-    assert permissions["decisions:read"] == ["auditor", "lending-app"]
+    assert permissions["decisions:read"] == ["auditor", "lending-app", "training"]
     assert permissions["decisions:forget"] == ["privacy-desk"]
     assert permissions["timeline:write"] == []
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from charts.rendering import Document, of_kind, render_chart, run_helm
+from charts.rendering import Document, environment, of_kind, pod_spec, render_chart, run_helm
+from charts.rendering import render as render_scenario
 
 
 def render(*options: str, kube: str = "1.34.0") -> list[Document]:
@@ -49,3 +50,34 @@ def test_a_misspelled_value_is_rejected_by_name() -> None:
     result = run_helm("template", "release", "operator", "--set", "polSeconds=3")
     assert result.returncode != 0
     assert "polSeconds" in result.stderr
+
+
+def timeline(*options: str, scenario: str = "operator/ci/default-values.yaml") -> tuple[str | None, str | None]:
+    """Return the URL and the Secret that the operator reports to the timeline with."""
+    (deployment,) = [d for d in of_kind(render_scenario(scenario, *options), "Deployment")
+                     if d["metadata"]["name"] == "operator"]  # fmt: skip
+    (container,) = pod_spec(deployment)["containers"]
+    variables = environment(container)
+    volumes = {volume["name"]: volume for volume in pod_spec(deployment)["volumes"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert ("timeline" in mounts) == ("timeline" in volumes) == ("PROMOTER_TIMELINE_KEY_FILE" in variables)
+    if "timeline" not in volumes:
+        return variables.get("PROMOTER_TIMELINE_URL"), None
+    assert variables["PROMOTER_TIMELINE_KEY_FILE"] == f"{mounts['timeline']}/key"
+    secret = volumes["timeline"]["secret"]
+    assert secret["optional"], "an operator without a key still rolls out"
+    return variables.get("PROMOTER_TIMELINE_URL"), secret["secretName"]
+
+
+def test_the_timeline_is_off_unless_there_is_a_service_to_report_to() -> None:
+    assert timeline() == (None, None)
+    assert timeline(scenario="credit-risk/ci/default-values.yaml") == (None, None)
+    own = ("http://decisions:8080", "decisions-operator-key")
+    assert timeline(scenario="credit-risk/ci/decisions-values.yaml") == own
+    off = "--set=operator.timeline.enabled=false"
+    assert timeline(off, scenario="credit-risk/ci/decisions-values.yaml") == (None, None)
+    other = "--set=operator.timeline.url=https://decisions.lender.example"
+    assert timeline(other, scenario="credit-risk/ci/decisions-values.yaml") == (
+        "https://decisions.lender.example", "decisions-operator-key")  # fmt: skip
+    assert timeline("--set=timeline.url=http://elsewhere,timeline.secret=") == ("http://elsewhere", None)
+    assert timeline("--set=timeline=null") == (None, None), "as releases before 0.2 had it"

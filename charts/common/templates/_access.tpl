@@ -5,11 +5,14 @@ with (list $ NAME), where NAME is that of the Secret with the key.
 */}}
 {{- define "common.generatedKey" -}}
 {{- $root := first . }}
-{{- if not (hasKey $root.Values "generatedKey") }}
-{{- $found := (lookup "v1" "Secret" $root.Release.Namespace (last .)).data | default dict }}
-{{- $_ := set $root.Values "generatedKey" (index $found "key" | default (randAlphaNum 43 | b64enc)) }}
+{{- if not (hasKey $root.Values "generatedKeys") }}
+{{- $_ := set $root.Values "generatedKeys" dict }}
 {{- end }}
-{{- $root.Values.generatedKey }}
+{{- if not (hasKey $root.Values.generatedKeys (last .)) }}
+{{- $found := (lookup "v1" "Secret" $root.Release.Namespace (last .)).data | default dict }}
+{{- $_ := set $root.Values.generatedKeys (last .) (index $found "key" | default (randAlphaNum 43 | b64enc)) }}
+{{- end }}
+{{- index $root.Values.generatedKeys (last .) }}
 {{- end }}
 
 {{/* The Secret with the API key of the client `default`. Call with (list $ NAME). */}}

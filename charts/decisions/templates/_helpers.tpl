@@ -15,6 +15,22 @@ creditrisk.io/component: {{ last . }}
 {{ .Values.access.secret | default "decisions-access" }}
 {{- end }}
 
+{{/* The permission of each part of the stack that is a client of its own, by the client's name, as JSON. */}}
+{{- define "decisions.parts" -}}
+{{- /* Releases without them keep their values with `helm upgrade --reuse-values`. */}}
+{{- $wanted := ternary (dict "operator" "timeline:write" "training" "decisions:read") (dict) (ne (.Values.access.parts | toString) "false") }}
+{{- toJson $wanted }}
+{{- end }}
+
+{{/* The clients of each permission, those of the stack included. */}}
+{{- define "decisions.permissions" -}}
+{{- $permissions := deepCopy .Values.access.permissions }}
+{{- range $client, $permission := include "decisions.parts" . | fromJson }}
+{{- $_ := set $permissions $permission (append (index $permissions $permission | default list) $client | uniq) }}
+{{- end }}
+{{- toJson $permissions }}
+{{- end }}
+
 {{/* The environment of the container that creates the database, its roles and its tables. */}}
 {{- define "decisions.migrateEnv" -}}
 {{ include "common.decisionsDatabaseEnvironment" (list . "owner") }}
@@ -33,7 +49,7 @@ creditrisk.io/component: {{ last . }}
 {{/* The environment of the service. */}}
 {{- define "decisions.serveEnv" -}}
 {{ include "common.decisionsDatabaseEnvironment" (list . "service") }}
-- {name: DECISIONS_PERMISSIONS, value: {{ .Values.access.permissions | toJson | quote }}}
+- {name: DECISIONS_PERMISSIONS, value: {{ include "decisions.permissions" . | quote }}}
 {{- end }}
 
 {{/* The environment of the container that makes the bucket. */}}

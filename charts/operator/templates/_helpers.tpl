@@ -18,5 +18,23 @@
   valueFrom:
     secretKeyRef: {name: {{ . }}, key: secret}
 {{- end }}
+{{- with include "operator.timelineUrl" . }}
+- {name: PROMOTER_TIMELINE_URL, value: {{ . | quote }}}
+{{- if $.Values.timeline.secret }}
+- {name: PROMOTER_TIMELINE_KEY_FILE, value: /etc/creditrisk/timeline/key}
+{{- end }}
+{{- end }}
 {{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR") }}
+{{- end }}
+
+{{/* The URL of the decisions service; empty to report nothing. Releases before 0.2 had no timeline. */}}
+{{- define "operator.timelineUrl" -}}
+{{- with .Values.timeline }}
+{{- if .enabled }}{{ .url | default .releaseUrl | default "" }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The name of the Secret with the key for the timeline; empty if nothing is reported. */}}
+{{- define "operator.timelineSecret" -}}
+{{- if include "operator.timelineUrl" . }}{{ .Values.timeline.secret }}{{ end }}
 {{- end }}

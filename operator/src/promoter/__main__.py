@@ -7,6 +7,8 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import aiohttp
 import kopf
@@ -17,8 +19,10 @@ from promoter.adapters.lease import Lease, OwnPod
 from promoter.adapters.metrics import HttpMetrics
 from promoter.adapters.mlflow import MlflowRegistry
 from promoter.adapters.rest import KubeClient
+from promoter.adapters.timeline import HttpTimeline
 from promoter.handlers import create_registry, create_settings, login
 from promoter.leftovers import Leftovers
+from promoter.outbox import Outbox
 from promoter.poll import Poller
 from promoter.promotion import Adapters
 from promoter.reconcile import reconcile, report_fault
@@ -42,20 +46,23 @@ async def run(settings: Settings) -> None:
         registry = MlflowRegistry(session, settings.registry_url)
         poller = Poller(registry, settings.poll_seconds, settings.poll_max_seconds, time.monotonic)
         cluster = KubernetesCluster(kube)
-        adapters = Adapters(cluster, registry, HttpMetrics(session), poller, Telemetry(), time.time)
+        telemetry = Telemetry()
+        outbox = _outbox(session, settings, telemetry)
+        adapters = Adapters(cluster, registry, HttpMetrics(session), poller, telemetry, time.time, outbox)
         scheduler = Scheduler(
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
         )
         stack.push_async_callback(scheduler.close)
-        await _listen(stack, settings.port, create_app(settings, scheduler, poller, adapters.telemetry, ready))
+        await _listen(stack, settings.port, create_app(settings, scheduler, poller, telemetry, ready))
         if lease:
             await _hold(lease, stack, stop, ready)
         if stop.is_set():
             return
         # Not while it stands by: it would know of no ModelPromotion, and take every autoscaler for a leftover.
         leftovers = Leftovers(cluster, settings.watched, scheduler.followed, time.monotonic)
-        task = asyncio.create_task(leftovers.run(settings.poll_seconds), name="leftovers")
-        stack.callback(task.cancel)
+        _in_background(stack, leftovers.run(settings.poll_seconds), "leftovers")
+        if outbox:
+            _in_background(stack, outbox.run(), "outbox")
         await kopf.operator(
             registry=create_registry(scheduler),
             settings=create_settings(),
@@ -65,6 +72,18 @@ async def run(settings: Settings) -> None:
             stop_flag=stop,
             ready_flag=ready,
         )
+
+
+def _outbox(session: aiohttp.ClientSession, settings: Settings, telemetry: Telemetry) -> Outbox | None:
+    """Return what delivers events to the timeline; None if there is none."""
+    if not settings.timeline_url:
+        return None
+    return Outbox(HttpTimeline(session, settings.timeline_url, settings.timeline_key_file), telemetry)
+
+
+def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    task = asyncio.create_task(work, name=name)
+    stack.callback(task.cancel)
 
 
 def _lease(stack: contextlib.AsyncExitStack, settings: Settings) -> Lease | None:

@@ -132,6 +132,9 @@ class Registry(Protocol):
     async def version_exists(self, model: str, version: str) -> bool:
         """Return whether the registry has a version."""
 
+    async def moved_by(self, model: ModelRef, version: str | None) -> str | None:
+        """Return who moved the pointer to a version, None if that is not recorded."""
+
     async def download(self, model: str, version: str) -> VersionFiles:
         """Return a version's files, verified against its tags.
 
@@ -143,6 +146,18 @@ class Registry(Protocol):
 
     async def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
         """Write tags on a version."""
+
+
+class TimelineService(Protocol):
+    """The decisions service, which keeps the timelines of all models."""
+
+    async def report(self, model: str, event: Document) -> None:
+        """Report an event; reporting it again changes nothing.
+
+        Raises:
+            RetryableError: the service did not answer, or not as it should; a later attempt may help.
+            PermanentError: it refused this event.
+        """
 
 
 class Metrics(Protocol):

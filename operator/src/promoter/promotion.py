@@ -10,6 +10,7 @@ from typing import Any
 from promoter.api.resource import ACTION_ANNOTATION, Owner
 from promoter.api.rules import target_of
 from promoter.api.status import State
+from promoter.outbox import Outbox
 from promoter.poll import Poller
 from promoter.ports import Cluster, Metrics, Registry
 from promoter.telemetry import Telemetry
@@ -44,6 +45,15 @@ class Promotion:
         return str((self.document["metadata"].get("annotations") or {}).get(ACTION_ANNOTATION, ""))
 
     @property
+    def action_by(self) -> str | None:
+        """Return which program wrote the annotation, as the API server knows it; None if that is not recorded."""
+        for entry in self.document["metadata"].get("managedFields") or ():
+            annotations = ((entry.get("fieldsV1") or {}).get("f:metadata") or {}).get("f:annotations") or {}
+            if f"f:{ACTION_ANNOTATION}" in annotations:
+                return f"annotation by {entry.get('manager', 'unknown')}"
+        return None
+
+    @property
     def target(self) -> str:
         """Return the Deployment that this promotion is for, even if its spec is invalid."""
         return self.state.target or target_of(self.document.get("spec"))
@@ -64,6 +74,8 @@ class Adapters:
     poller: Poller
     telemetry: Telemetry
     clock: Callable[[], float]
+    # None: no timeline.
+    outbox: Outbox | None = None
     # Held while a version's files are in memory: one at a time, however many promotions need a copy.
     copying: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -7,8 +7,11 @@ import logging
 
 from promoter.act import act, record_events, save, with_outdated_pods
 from promoter.api.rules import InvalidSpecError, parse_spec
+from promoter.api.spec import Spec
+from promoter.api.status import State
 from promoter.decision.conditions import StallReason, degraded, stalled
-from promoter.decision.decide import decide
+from promoter.decision.decide import Decision, decide
+from promoter.decision.timeline import Origin, note_changes, pointer_moved
 from promoter.errors import PermanentError, RetryableError, TargetForbiddenError
 from promoter.observe import observe
 from promoter.promotion import Adapters, Promotion
@@ -26,6 +29,7 @@ async def reconcile(adapters: Adapters, promotion: Promotion) -> None:
         PermanentError: the API server refused the status.
     """
     now = adapters.now()
+    known = adapters.outbox.without_delivered(promotion.owner, promotion.state) if adapters.outbox else promotion.state
     if promotion.rewrite_status:
         # First of all: while a status of an older operator is stored, servers refuse any change of the object.
         await save(adapters, promotion, promotion.state)
@@ -43,8 +47,8 @@ async def reconcile(adapters: Adapters, promotion: Promotion) -> None:
         reason: StallReason = "TargetForbidden" if isinstance(error, TargetForbiddenError) else "Blocked"
         await _stall(adapters, promotion, reason, str(error), now)
         return
-    decision = decide(spec, promotion.generation, promotion.state, observed, now)
-    state = decision.state
+    decision = decide(spec, promotion.generation, known, observed, now)
+    state = await _with_timeline(adapters, promotion, spec, known, decision, now) if adapters.outbox else decision.state
     if promotion.refusal:
         # What was refused before will most likely be refused again; without this the status would alternate.
         state = degraded(state, promotion.state, "Refused", promotion.refusal, now)
@@ -71,6 +75,19 @@ async def report_fault(adapters: Adapters, promotion: Promotion, error: Exceptio
     state = degraded(promotion.state, promotion.state, "Retrying", str(error), adapters.now())
     with contextlib.suppress(RetryableError, PermanentError):
         await save(adapters, promotion, state)
+
+
+async def _with_timeline(
+    adapters: Adapters, promotion: Promotion, spec: Spec, known: State, decision: Decision, now: float
+) -> State:
+    """Return the decided state with the events for the timeline."""
+    moved_by = None
+    if pointer_moved(known, decision.state):
+        with contextlib.suppress(RetryableError, PermanentError):
+            moved_by = await adapters.registry.moved_by(spec.model, decision.state.desired_version)
+    owner = promotion.owner
+    origin = Origin(f"{owner}/{owner.uid}", spec.model.name, moved_by, promotion.action_by)
+    return note_changes(known, decision, origin, now)
 
 
 async def _stall(adapters: Adapters, promotion: Promotion, reason: StallReason, message: str, now: float) -> None:

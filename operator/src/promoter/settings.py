@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,6 +30,11 @@ class Settings(BaseSettings):
     pod_uid: str = ""
     # Empty: no webhook.
     webhook_secret: SecretStr = SecretStr("")
+
+    # The decisions service, which keeps the timeline. Empty: no timeline.
+    timeline_url: str = ""
+    # File with the API key for it; read for each event, because keys are changed. None: no key.
+    timeline_key_file: Path | None = None
 
     @property
     def watched(self) -> tuple[str, ...]:

@@ -37,12 +37,25 @@ class Telemetry:
             "one", registry=self.registry,
         )  # fmt: skip
 
+        self.timeline_pending = Gauge(
+            "promoter_timeline_pending_events", "Events for the timeline that are not delivered yet", labels,
+            registry=self.registry,
+        )  # fmt: skip
+        self.timeline_events = Counter(
+            "promoter_timeline_events_total", "Events for the timeline by what became of them: delivered, refused by "
+            "the service, or dropped because too many were pending", ["outcome"], registry=self.registry,
+        )  # fmt: skip
+        self.timeline_failures = Counter(
+            "promoter_timeline_failures_total", "Attempts to deliver an event that are repeated", registry=self.registry
+        )
+
     def set_gauges(self, owner: Owner, state: State) -> None:
         """Set the gauges of a promotion to its state."""
         key = (owner.namespace, owner.name)
         for phase in Phase:
             self.phase.labels(*key, phase.value).set(phase == state.phase)
         self.weight.labels(*key).set(state.verified_weight)
+        self.timeline_pending.labels(*key).set(len(state.timeline.pending))
 
     def record_change(self, owner: Owner, before: State, after: State) -> None:
         """Count what a new state brings."""
@@ -52,12 +65,15 @@ class Telemetry:
             self.verdicts.labels(*key, after.analysis.verdict.value).inc()
         if after.history[:1] != before.history[:1] and after.history:
             self.rollouts.labels(*key, after.history[0].outcome).inc()
+        if (dropped := after.timeline.dropped - before.timeline.dropped) > 0:
+            self.timeline_events.labels("dropped").inc(dropped)
 
     def remove(self, owner: Owner) -> None:
         """Drop the gauges of a deleted promotion."""
         for phase in Phase:
             self._drop(self.phase, owner.namespace, owner.name, phase.value)
         self._drop(self.weight, owner.namespace, owner.name)
+        self._drop(self.timeline_pending, owner.namespace, owner.name)
 
     @staticmethod
     def _drop(gauge: Gauge, *labels: str) -> None:

@@ -131,6 +131,11 @@ class Registry:
     async def version_exists(self, model: str, version: str) -> bool:
         return True
 
+    async def moved_by(self, model: ModelRef, version: str | None) -> str | None:
+        if self.fault:
+            raise self.fault
+        return "training run 4f"
+
     async def download(self, model: str, version: str) -> VersionFiles:
         self.downloads.append(version)
         if self.download_fault:

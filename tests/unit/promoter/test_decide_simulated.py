@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from promoter.api.route import LEAD_SECONDS, Route
 from promoter.api.rules import parse_spec
 from promoter.api.spec import Spec
-from promoter.api.status import ArtifactCopy, Phase, State, Verdict
+from promoter.api.status import ArtifactCopy, InForce, Phase, State, Verdict
 from promoter.decision.actions import (
     Action,
     ApplyCanary,
@@ -38,6 +38,7 @@ from promoter.decision.observation import (
     RegistryView,
     StableView,
 )
+from promoter.decision.timeline import PENDING_KEPT, Origin, in_force_by, note_changes
 
 MIN_SAMPLES = 20
 LOW, HIGH = {"weight": 10, "duration": "10s"}, {"weight": 50, "duration": "10s"}
@@ -170,8 +171,10 @@ class Promotion(RuleBasedStateMachine):
         before, environment = self.state, self.environment
         decision = decide(self.spec, 1, before, environment.observe(), environment.now)
         self.check(before, decision.state, decision.actions)
+        noted = note_changes(before, decision, Origin("bank/loans/u-1", "credit-risk"), environment.now)
+        self.check_timeline(before, noted)
         # The state goes through the status and back, as across a restart.
-        self.state = State.model_validate(decision.state.to_document())
+        self.state = State.model_validate(noted.to_document())
         for action in decision.actions[:executed]:
             if isinstance(action, KeepArtifacts):
                 self.state = State.model_validate(environment.keep(self.state, action.version).to_document())
@@ -250,6 +253,21 @@ class Promotion(RuleBasedStateMachine):
         self.retried -= {entry.version for entry in after.failed_versions if entry not in before.failed_versions}
         if len(after.failed_versions) < len(before.failed_versions):
             self.retried |= {e.version for e in before.failed_versions} - {e.version for e in after.failed_versions}
+
+    def check_timeline(self, before: State, after: State) -> None:
+        """The newest event says what is in force, whatever happened; and what did not change is not repeated."""
+        old, new = before.timeline, after.timeline
+        added = [entry for entry in new.pending if entry.at > (old.recorded_at or 0.0)]
+        assert (new.recorded or InForce()) == in_force_by(after), "the timeline does not know what answers"
+        assert all(InForce.model_validate(entry.model_dump()) == new.recorded for entry in added)
+        assert bool(added) == (new != old)
+        assert len({entry.id for entry in new.pending}) == len(new.pending) <= PENDING_KEPT
+        ended = [entry.kind for entry in added if entry.kind in {"Promoted", "RolledBack", "Stopped"}]
+        assert len(ended) <= 1
+        if after.history[:1] != before.history[:1]:
+            assert ended == [after.history[0].outcome]
+        if after.verified_weight != before.verified_weight and after.canary_version not in {None, after.stable_version}:
+            assert added, "a weight changed unnoticed"
 
     @rule(seconds=st.sampled_from([1, 3, 6, 12, 70]))
     def time_passes(self, seconds: int) -> None:

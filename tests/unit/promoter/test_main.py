@@ -76,6 +76,7 @@ class Backend:
         self.watchers: list[asyncio.Queue[tuple[str, Document]]] = []
         self.port = 0
         self.calls: list[tuple[str, str]] = []
+        self.timeline: dict[str, Document] = {}
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -96,6 +97,8 @@ class Backend:
         app.router.add_get(f"{CORE}/configmaps", self.config_maps)
         app.router.add_post(f"{CORE}/configmaps", self.config_map)
         app.router.add_get(AUTOSCALERS, self.autoscalers)
+        app.router.add_get("/api/2.0/mlflow/registered-models/get", self.registered_model)
+        app.router.add_post("/v1/models/credit-risk/timeline", self.timeline_event)
         app.router.add_route("*", "/{path:.*}", self.object)
         return app
 
@@ -173,6 +176,17 @@ class Backend:
     async def event(self, request: web.Request) -> web.Response:
         self.events.append(await request.json())
         return web.json_response({}, status=201)
+
+    async def registered_model(self, _: web.Request) -> web.Response:
+        tags = [{"key": "creditrisk.io.pointer", "value": "2 training run 4f"}]
+        return web.json_response({"registered_model": {"name": "credit-risk", "tags": tags}})
+
+    async def timeline_event(self, request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != "Bearer k-operator":
+            return web.json_response({}, status=401)
+        body = await request.json()
+        assert self.timeline.setdefault(body["event_id"], body) == body, "an event was changed"
+        return web.json_response({})
 
     async def metrics(self, _: web.Request) -> web.Response:
         route = self.route()
@@ -394,6 +408,43 @@ async def test_a_version_is_promoted_although_the_operator_is_killed_in_between(
     assert reasons >= {"RolloutStarted", "StepStarted", "Paused", "Resumed", "Promoting", "Promoted"}
     process.terminate()
     assert await asyncio.wait_for(process.wait(), 15) == 0
+
+
+@pytest.mark.slow
+async def test_the_timeline_is_complete_although_the_operator_is_killed_and_the_service_is_away(
+    backend: Backend, operator: Operator, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("not yet")
+    settings = {
+        "PROMOTER_TIMELINE_URL": f"http://127.0.0.1:{backend.port}", "PROMOTER_TIMELINE_KEY_FILE": str(key)
+    }  # fmt: skip
+    process = await operator.start(**settings)
+    await operator.until("paused", lambda t: t.status.get("phase") == "Paused")
+    process.kill()
+    await process.wait()
+    assert backend.timeline == {}
+    assert backend.status["timeline"]["pending"]
+    key.write_text("k-operator")
+    await operator.start(**settings)
+    backend.act("resume")
+    await operator.until("idle", lambda t: t.status["phase"] == "Idle" and t.status["stableVersion"] == "2")
+    await operator.until("delivered", lambda t: not t.status["timeline"]["pending"])
+    events = sorted(backend.timeline.values(), key=lambda event: (event["happened_at"], event["event_id"]))
+    kinds = [event["kind"] for event in events]
+    assert kinds[:2] == ["Promoted", "PointerMoved"], "adopted first"
+    assert {"RolloutStarted", "WeightChanged", "ActedManually", "Judged"} < set(kinds)
+    moved = events[1]
+    assert (moved["version"], moved["moved_by"], moved["stable_version"]) == ("2", "training run 4f", "1")
+    last = events[-1]
+    assert (last["stable_version"], last.get("canary_version"), last["weight"]) == ("2", None, 0)
+    promoted = next(event for event in events if event["kind"] == "Promoted" and event["version"] == "2")
+    assert promoted["judgment"]["verdict"] == "Successful"
+    async with (
+        aiohttp.ClientSession(f"http://127.0.0.1:{operator.port}") as session,
+        session.get("/metrics") as response,
+    ):
+        assert re.search(r'promoter_timeline_events_total{outcome="delivered"} \d', await response.text())
 
 
 @pytest.mark.slow

@@ -201,3 +201,30 @@ async def test_a_busy_registry_or_object_store_is_retried(store: StoredVersion, 
     found.answers[last] = web.json_response({}, status=503)
     with pytest.raises(RetryableError, match="503"):
         await registry.download("loans", "7")
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("8 training run 4f", "training run 4f"),
+        # The pointer was moved on by somebody who did not write the tag.
+        ("7 training run 3e", None),
+        ("88 training run 4f", None),
+        ("8", None),
+        (None, None),
+    ],
+)
+async def test_who_moved_the_pointer_is_known_if_the_tag_is_about_its_version(
+    mlflow: Mlflow, tag: str | None, expected: str | None
+) -> None:
+    registry, calls, answers = mlflow
+    tags = [{"key": "creditrisk.io.pointer", "value": tag}] if tag else []
+    answers["next"] = web.json_response({"registered_model": {"name": "credit-risk", "tags": tags}})
+    assert await registry.moved_by(ModelRef(name="credit-risk"), "8") == expected
+    assert calls == [("registered-models/get", {"name": "credit-risk"})]
+
+
+async def test_nobody_is_known_to_have_moved_the_pointer_of_a_model_that_is_gone(mlflow: Mlflow) -> None:
+    registry, _, answers = mlflow
+    answers["next"] = web.json_response({"error_code": "RESOURCE_DOES_NOT_EXIST"}, status=404)
+    assert await registry.moved_by(ModelRef(name="credit-risk"), "8") is None

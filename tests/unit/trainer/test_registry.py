@@ -240,3 +240,24 @@ def test_a_file_store_needs_no_waiting(tracking_uri: str, monkeypatch: pytest.Mo
     monkeypatch.setattr("trainer.tracking.registry.urllib3.PoolManager", lambda **options: opened.append(options))
     wait_for_server(tracking_uri, timeout_seconds=0)
     assert not opened
+
+
+def test_the_move_is_signed_with_the_run_before_the_pointer_moves(client: MlflowClient) -> None:
+    run = client.create_run(client.create_experiment("signed"))
+    client.create_model_version(NAME, "file:///nowhere/4", run_id=run.info.run_id)
+
+    def signature() -> str | None:
+        return client.get_registered_model(NAME).tags.get("creditrisk.io.pointer")
+
+    assert signature() == "1", "a version without a run is moved by nobody in particular"
+    seen: list[str | None] = []
+
+    class Watching:
+        def __getattr__(self, name: str) -> Any:
+            if name == "set_registered_model_alias":
+                seen.append(signature())
+            return getattr(client, name)
+
+    Registry(Watching(), NAME).move_production_pointer("4", replacing="1")  # type: ignore[arg-type]
+    # The last alias that moves is the pointer.
+    assert seen[-1] == f"4 training run {run.info.run_id}"

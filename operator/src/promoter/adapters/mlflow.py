@@ -18,6 +18,8 @@ FILES = ("model.onnx", "contract.json")
 # Three versions are kept per promotion; etcd's default quota for everything is 2 GiB.
 MAX_BYTES = 8 << 20
 _TOO_LARGE = f"the files take more than {MAX_BYTES >> 20} MiB, the most that is kept in the cluster"
+# On the registered model: which version the pointer was moved to, and by whom. The trainer writes it.
+POINTER_TAG = "creditrisk.io.pointer"
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
@@ -58,6 +60,19 @@ class MlflowRegistry:
             PermanentError: the server refused the request.
         """
         return bool(await self._call("GET", "model-versions/get", params={"name": model, "version": version}))
+
+    async def moved_by(self, model: ModelRef, version: str | None) -> str | None:
+        """Return who moved the pointer to a version, None if that is not recorded.
+
+        Raises:
+            RetryableError: the server did not answer.
+            PermanentError: the server refused the request.
+        """
+        found = (await self._call("GET", "registered-models/get", params={"name": model.name})).get("registered_model")
+        tags = {tag["key"]: tag.get("value", "") for tag in (found or {}).get("tags", [])}
+        moved_to, _, who = tags.get(POINTER_TAG, "").partition(" ")
+        # Whoever moved the pointer on without writing the tag did not say who they are.
+        return who or None if moved_to == version else None
 
     async def download(self, model: str, version: str) -> VersionFiles:
         """Return a version's files, verified against the digests in its tags.

@@ -135,6 +135,42 @@ class RouteState(StatusPart):
         return self.effective_at is None or now >= self.effective_at
 
 
+class InForce(StatusPart):
+    """Which versions answer; `weight` is the percentage of applicants that the canary answers, 0 of a shadow."""
+
+    stable_version: str | None = None
+    canary_version: str | None = None
+    weight: int = 0
+    mode: Literal["live", "shadow"] = "live"
+
+
+TimelineKind = Literal[
+    "PointerMoved", "RolloutStarted", "WeightChanged", "Judged", "Promoted", "RolledBack", "Stopped", "ActedManually"
+]
+
+
+class TimelineEntry(InForce):
+    """An event for the timeline of the model, with what is in force from then on."""
+
+    id: str
+    model: str = Field(description="The registered model.")
+    kind: TimelineKind
+    at: Timestamp = Field(description="When it was observed.")
+    version: str | None = Field(default=None, description="The version that it is about.")
+    moved_by: str | None = Field(default=None, description="Who or what moved the pointer, or acted.")
+    message: str = ""
+    judgment: AnalysisResult | None = None
+
+
+class TimelineState(StatusPart):
+    """What was noted for the decisions service's timeline, and not delivered yet."""
+
+    recorded: InForce | None = Field(default=None, description="What the newest event says is in force.")
+    recorded_at: OptionalTimestamp = Field(default=None, description="When the newest event was observed.")
+    pending: tuple[TimelineEntry, ...] = Field(default=(), description="Events still to be delivered, oldest first.")
+    dropped: int = Field(default=0, description="Number of events that were dropped because too many were pending.")
+
+
 class ArtifactCopy(StatusPart):
     """A version whose files are kept in the cluster."""
 
@@ -197,6 +233,8 @@ class State(StatusPart):
     pending_tags: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Tags still to be written to the registry, by version.")  # fmt: skip
     pending_events: tuple[Event, ...] = Field(default=(), description="Events still to be recorded.")
+    timeline: TimelineState = Field(default=TimelineState(), description=(
+        "Events for the decisions service's timeline; empty unless the operator has its address."))  # fmt: skip
     artifacts: tuple[ArtifactCopy, ...] = Field(default=(), description=(
         "Versions whose files are kept in the cluster, so that pods start without the registry."))  # fmt: skip
     artifacts_problem: ArtifactsProblem | None = Field(default=None, description="Why a version's files are not kept.")

@@ -45,6 +45,7 @@ def analyze(draft: Draft) -> bool:
     errors = state.errors + 1 if verdict == Verdict.ERROR else 0
     analysis = AnalysisResult(verdict=verdict, at=draft.now, results=results)
     draft.update(window=counted, analysis=analysis, analyzed_at=draft.now, failures=failures, errors=errors)
+    draft.judgment = analysis
     if failures >= spec.analysis.failure_limit:
         draft.roll_back("AnalysisFailed", describe_analysis(draft))
     elif errors >= spec.analysis.error_limit:

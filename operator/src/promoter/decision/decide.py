@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from promoter.api.spec import OnInsufficientData, Spec
-from promoter.api.status import INTERRUPTIBLE, Phase, State, Verdict
+from promoter.api.status import INTERRUPTIBLE, AnalysisResult, Phase, State, Verdict
 from promoter.decision.actions import Action, ApplyCanary, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
 from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
 from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
@@ -49,10 +49,15 @@ MANUAL_ACTIONS = manual_actions(next_step=next_step, promote=promote)
 
 @dataclass(frozen=True)
 class Decision:
-    """The new state, and the actions; all of them may be repeated."""
+    """The new state, and the actions; all of them may be repeated.
+
+    `judgment` is the newest analysis, even if it ended its step; `performed` the manual action that was performed.
+    """
 
     state: State
     actions: tuple[Action, ...]
+    judgment: AnalysisResult | None = None
+    performed: str = ""
 
 
 def decide(spec: Spec, generation: int, state: State, observed: Observation, now: float) -> Decision:
@@ -65,7 +70,7 @@ def decide(spec: Spec, generation: int, state: State, observed: Observation, now
         observed: Registry, cluster and pods as they are now.
         now: Seconds since 1970.
     """
-    draft = Draft(spec, state, observed, now)
+    draft = Draft(spec, state, observed, now, judgment=state.analysis)
     draft.update(observed_generation=generation, target=spec.target_ref.name)
     if not observed.registry.error:
         draft.update(desired_version=observed.registry.desired)
@@ -76,7 +81,7 @@ def decide(spec: Spec, generation: int, state: State, observed: Observation, now
         if draft.state.phase not in INTERRUPTIBLE or not _interrupted(draft):
             PHASES[draft.state.phase](draft)
     _settle(draft)
-    return Decision(draft.state, tuple(draft.actions))
+    return Decision(draft.state, tuple(draft.actions), draft.judgment, draft.performed)
 
 
 def _report_missing_target(draft: Draft) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from promoter.api.route import LEAD_SECONDS
 from promoter.api.spec import Spec
-from promoter.api.status import Event, FailedVersion, HistoryEntry, Phase, State, Window
+from promoter.api.status import AnalysisResult, Event, FailedVersion, HistoryEntry, Phase, State, Window
 from promoter.decision.actions import Action
 from promoter.decision.observation import Observation
 
@@ -23,6 +23,10 @@ class Draft:
     observed: Observation
     now: float
     actions: list[Action] = field(default_factory=list)
+    # The newest analysis, even if the step that it was made for is over.
+    judgment: AnalysisResult | None = None
+    # The manual action that was performed.
+    performed: str = ""
 
     def update(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the state
         """Change fields of the state."""

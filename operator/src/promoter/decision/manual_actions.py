@@ -61,6 +61,7 @@ def handle_manual_action(draft: Draft, actions: Mapping[str, ManualAction]) -> N
         message = f"unknown action {name!r}; allowed are {', '.join(actions)}"
         draft.add_event("ActionIgnored", message, "Warning")
     elif action.applies(draft):
+        draft.performed = name
         action.perform(draft)
     else:
         message = f"action {name} does not apply in phase {draft.state.phase}: {action.condition}"

@@ -22,6 +22,8 @@ PRODUCTION_ALIAS = "production"
 PREVIOUS_ALIAS = "previous"
 CANDIDATE_ALIAS = "candidate"
 PRODUCTION_STAGE = "Production"
+# On the registered model: which version the pointer was moved to, and by whom. The operator reads it.
+POINTER_TAG = "creditrisk.io.pointer"
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
 # Between two attempts to reach a server that is starting, and for each of them.
 _RETRY_SECONDS = 2.0
@@ -151,10 +153,21 @@ class Registry:
             )
             if replacing is not None and replacing != version:
                 self._point(PREVIOUS_ALIAS, replacing)
+            self._sign(version)
             self._point(PRODUCTION_ALIAS, version)
             for other in staged:
                 if other != version:
                     self._client.transition_model_version_stage(self._model_name, other, "Archived")
+
+    def _sign(self, version: str) -> None:
+        """Say who moves the pointer to a version, for the operator's timeline; whoever moves it on does not."""
+        run_id = self._client.get_model_version(self._model_name, version).run_id
+        signature = f"{version} training run {run_id}" if run_id else version
+        try:
+            self._client.set_registered_model_tag(self._model_name, POINTER_TAG, signature)
+        except MlflowException:
+            # As with an alias: two training runs that create the tag at the same moment collide.
+            self._client.set_registered_model_tag(self._model_name, POINTER_TAG, signature)
 
     def _point(self, alias: str, version: str) -> None:
         try:

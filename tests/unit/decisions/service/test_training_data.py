@@ -86,6 +86,33 @@ async def test_the_table_has_matured_outcomes_of_answers_and_counts_the_rest(sit
     assert told["digest"] == summary["digest"]
 
 
+async def test_rejected_applicants_are_in_it_on_request_with_their_scores_and_without_an_outcome(
+    site: Site, running: Running
+) -> None:
+    made = seed(site)
+    site.sql("UPDATE decisions SET probability = .61 WHERE id = %s", made["rejected"])
+    without = (await running.get("/v1/training-data", matured="6m", format="summary")).json()
+    answer = await running.get("/v1/training-data", matured="6m", include="rejected")
+    table = pq.read_table(io.BytesIO(answer.content))
+    summary = json.loads(table.schema.metadata[b"training-data"])
+    assert (summary["rows"], summary["rejected"], summary["rejected_rows"]) == (4, 1, 1)
+    assert (without["rows"], without["rejected"], without["rejected_rows"]) == (3, 1, 0)
+    assert summary["digest"] != without["digest"]
+    assert summary["columns"] == table.column_names
+    assert "probability_of_default" not in without["columns"]
+    rows = {row["decision_id"]: row for row in table.to_pylist()}
+    rejected = rows.pop(str(made["rejected"]))
+    assert (rejected["outcome"], rejected["probability_of_default"], rejected["purpose"]) == (None, 0.61, "Car")
+    # One who was declined, got a loan nevertheless, and repaid is not a rejected applicant.
+    assert rows[str(made["overridden"])]["outcome"] == "repaid"
+    assert {row["probability_of_default"] for row in rows.values()} == {0.137}
+    # An open outcome says as little as none, and who is forgotten is only counted.
+    outcome(site, made["rejected"], "open")
+    site.sql("DELETE FROM decision_inputs WHERE id = %s", made["rejected"])
+    gone = (await running.get("/v1/training-data", matured="6m", format="summary", include="rejected")).json()
+    assert (gone["rows"], gone["rejected"], gone["rejected_rows"]) == (3, 1, 0)
+
+
 async def test_the_digest_follows_the_rows_and_csv_has_the_same(site: Site, running: Running) -> None:
     made = seed(site)
     before = (await running.get("/v1/training-data", matured="6m", format="csv")).headers["training-data"]
@@ -128,6 +155,7 @@ async def test_names_that_are_taken_and_labels_that_are_one_are_refused(site: Si
     for parameters, field in [
         ({"target": "income", "matured": "6m"}, "target"), ({"target": "decision_id"}, "target"),
         ({"repaid": "1", "defaulted": "1"}, "defaulted"), ({"matured": "6"}, "matured"), ({"format": "xls"}, "format"),
+        ({"include": "shadow"}, "include"), ({"target": "probability_of_default", "include": "rejected"}, "target"),
     ]:  # fmt: skip
         answer = await running.get("/v1/training-data", **parameters)
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field), answer.text

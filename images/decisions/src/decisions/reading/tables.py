@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from decisions.reading.training_data import OTHER, Column, Row, TrainingTable
+from decisions.reading.training_data import OTHER, PROBABILITY, Column, Row, TrainingTable
 
 METADATA_KEY = "training-data"
 
@@ -33,8 +33,9 @@ async def file_pieces(table: TrainingTable, form: Literal["parquet", "csv"]) -> 
 def schema_of(table: TrainingTable) -> pa.Schema:
     """Return the table's columns and their types."""
     features = [(column.name, pa.float64() if column.numeric else pa.string()) for column in table.features]
+    scored = [(PROBABILITY, pa.float64())] if table.query.include_rejected else []
     return pa.schema(
-        [("decision_id", pa.string()), ("decided_at", pa.timestamp("ms", "UTC")), *features,
+        [("decision_id", pa.string()), ("decided_at", pa.timestamp("ms", "UTC")), *scored, *features,
          (table.query.target, pa.string())]
     )  # fmt: skip
 
@@ -74,12 +75,12 @@ def _parquet(table: TrainingTable, sink: _Sink) -> pq.ParquetWriter:
 
 
 def _batch(table: TrainingTable, rows: Sequence[Row]) -> pa.RecordBatch:
-    labels = {"repaid": table.query.repaid, "defaulted": table.query.defaulted}
     columns = [
         [str(row.decision_id) for row in rows],
         [row.decided_at for row in rows],
+        *([[row.probability for row in rows]] if table.query.include_rejected else []),
         *([_value(row, column) for row in rows] for column in table.features),
-        [labels[row.outcome] for row in rows],
+        [table.query.labels[row.outcome] for row in rows],
     ]
     schema = schema_of(table)
     arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]

@@ -2,7 +2,8 @@
 
 A decision is in it if it is older than the time in which a loan matures, and its loan was repaid or defaulted. Younger
 ones are left out even if their outcome is known, because early outcomes are defaults more often than late ones.
-Rejected applicants have no outcome, so the table says nothing about them; the summary says how many they are.
+Rejected applicants have no outcome, so the table says nothing about them; the summary says how many they are. On
+request they are in it with their scores and without an outcome, for whoever wants to infer one.
 """
 
 from __future__ import annotations
@@ -26,13 +27,22 @@ from decisions.errors import UsageError
 # Written for a category outside of a model's list; no contract has it as a category, since they are names of things.
 OTHER = "(other)"
 _ID, _TIME = "decision_id", "decided_at"
+PROBABILITY = "probability_of_default"
 _BATCH_ROWS = 20_000
-_OUTCOME_BYTE = {"repaid": b"\0", "defaulted": b"\1"}
+_OUTCOME_BYTE = {"repaid": b"\0", "defaulted": b"\1", None: b"\2"}
 _ROWS = """
     FROM decisions d
     JOIN decision_inputs i ON i.id = d.id AND i.id >= %(low)s AND i.id < %(mature)s
     JOIN current_outcomes o ON o.decision_id = d.id AND o.decision_id >= %(low)s AND o.decision_id < %(mature)s
     WHERE d.id >= %(low)s AND d.id < %(mature)s AND d.role <> 'shadow' AND o.outcome IN ('repaid', 'defaulted')
+"""
+_ROWS_AND_REJECTED = """
+    FROM decisions d
+    JOIN decision_inputs i ON i.id = d.id AND i.id >= %(low)s AND i.id < %(mature)s
+    LEFT JOIN current_outcomes o ON o.decision_id = d.id AND o.decision_id >= %(low)s AND o.decision_id < %(mature)s
+        AND o.outcome IN ('repaid', 'defaulted')
+    WHERE d.id >= %(low)s AND d.id < %(mature)s AND d.role <> 'shadow'
+        AND (o.outcome IS NOT NULL OR d.decision = 'decline')
 """
 _COUNTS = """
     SELECT
@@ -41,6 +51,8 @@ _COUNTS = """
         count(*) FILTER (WHERE d.id < %(mature)s AND i.id IS NOT NULL AND o.outcome = 'repaid') AS repaid,
         count(*) FILTER (WHERE d.id < %(mature)s AND i.id IS NOT NULL AND o.outcome = 'defaulted') AS defaulted,
         count(*) FILTER (WHERE d.id < %(mature)s AND NOT known AND d.decision = 'decline') AS rejected,
+        count(*) FILTER (WHERE d.id < %(mature)s AND NOT known AND d.decision = 'decline' AND i.id IS NOT NULL)
+            AS rejected_with_inputs,
         count(*) FILTER (WHERE d.id < %(mature)s AND NOT known AND d.decision = 'approve') AS undecided
     FROM decisions d
     LEFT JOIN decision_inputs i ON i.id = d.id AND i.id >= %(low)s AND i.id < %(high)s
@@ -60,6 +72,12 @@ class TrainingQuery(BaseModel):
     target: str = "outcome"
     repaid: str = "repaid"
     defaulted: str = "defaulted"
+    include_rejected: bool = False
+
+    @property
+    def labels(self) -> dict[str | None, str | None]:
+        """The target's value by outcome."""
+        return {"repaid": self.repaid, "defaulted": self.defaulted, None: None}
 
 
 class TrainingSummary(BaseModel):
@@ -70,7 +88,8 @@ class TrainingSummary(BaseModel):
     rows: int
     repaid: int
     defaulted: int
-    rejected: int = Field(description="Matured decisions to decline without an outcome: the table says nothing of them")
+    rejected: int = Field(description="Matured decisions to decline without an outcome")
+    rejected_rows: int = Field(description="How many of those are in the table, without an outcome; 0 unless asked for")
     undecided: int = Field(description="Matured decisions to approve whose outcome is open or was not reported")
     too_young: int = Field(description="Decisions that have not matured")
     forgotten: int = Field(description="Matured decisions with an outcome whose inputs were deleted on request")
@@ -90,7 +109,8 @@ class Row:
     """A row of the table, its inputs by feature as records keep them."""
 
     decision_id: UUID
-    outcome: str
+    outcome: str | None
+    probability: float
     inputs: dict[str, Any]
 
     @property
@@ -123,7 +143,8 @@ class TrainingTable:
     async def batches(self) -> AsyncIterator[list[Row]]:
         """Yield the rows in the order of their decisions."""
         async with self.connection.cursor(name="training_rows") as cursor:
-            await cursor.execute(f"SELECT d.id, o.outcome, i.inputs {_ROWS} ORDER BY d.id".encode(), _range(self.query))
+            rows = f"SELECT d.id, o.outcome, d.probability, i.inputs {_rows(self.query)} ORDER BY d.id"
+            await cursor.execute(rows.encode(), _range(self.query))
             while found := await cursor.fetchmany(_BATCH_ROWS):
                 yield [Row(*row) for row in found]
 
@@ -138,13 +159,16 @@ async def open_table(connection: AsyncConnection[Any], query: TrainingQuery) -> 
     # A slow client may take minutes for what was read at once.
     await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 600000")
     features = await _features(connection, query)
-    columns = [_ID, _TIME, *(feature.name for feature in features), query.target]
+    scored = [PROBABILITY] if query.include_rejected else []
+    columns = [_ID, _TIME, *scored, *(feature.name for feature in features), query.target]
     if taken := sorted({name for name in columns if columns.count(name) > 1}):
         raise UsageError(
             f"the table would have two columns named {', '.join(taken)}; choose another name for the target"
         )
     counts = await _counts(connection, query)
-    rows = counts["repaid"] + counts["defaulted"]
+    with_inputs = counts.pop("rejected_with_inputs")
+    counts["rejected_rows"] = with_inputs if query.include_rejected else 0
+    rows = counts["repaid"] + counts["defaulted"] + counts["rejected_rows"]
     summary = TrainingSummary(
         query=query, digest=await _digest(connection, query), rows=rows, columns=columns, **counts
     )
@@ -156,7 +180,8 @@ async def _features(connection: AsyncConnection[Any], query: TrainingQuery) -> t
     cursor = await connection.execute(
         f"""
         SELECT v.contract FROM model_versions v
-        JOIN (SELECT d.model_version AS id, max(d.id::text) AS last {_ROWS} GROUP BY d.model_version) used USING (id)
+        JOIN (SELECT d.model_version AS id, max(d.id::text) AS last {_rows(query)} GROUP BY d.model_version) used
+            USING (id)
         ORDER BY used.last DESC
         """.encode(),  # noqa: S608 - nothing of a request
         _range(query),
@@ -178,11 +203,16 @@ async def _counts(connection: AsyncConnection[Any], query: TrainingQuery) -> dic
 async def _digest(connection: AsyncConnection[Any], query: TrainingQuery) -> str:
     digest = sha256()
     async with connection.cursor(name="training_digest") as cursor:
-        await cursor.execute(f"SELECT d.id, d.inputs_hash, o.outcome {_ROWS} ORDER BY d.id".encode(), _range(query))
+        rows = f"SELECT d.id, d.inputs_hash, o.outcome {_rows(query)} ORDER BY d.id"
+        await cursor.execute(rows.encode(), _range(query))
         while found := await cursor.fetchmany(_BATCH_ROWS):
             for decision_id, inputs_hash, outcome in found:
                 digest.update(decision_id.bytes + inputs_hash + _OUTCOME_BYTE[outcome])
     return digest.hexdigest()
+
+
+def _rows(query: TrainingQuery) -> str:
+    return _ROWS_AND_REJECTED if query.include_rejected else _ROWS
 
 
 def _range(query: TrainingQuery) -> dict[str, UUID]:

@@ -45,6 +45,11 @@ class TrainingDataQuery(Query):
     target: Text = Field(default="outcome", description="The name of the column with the outcome")
     repaid: Text = Field(default="repaid", description="The target's label of a loan that was repaid")
     defaulted: Text = Field(default="defaulted", description="The target's label of a loan that defaulted")
+    include: Literal["", "rejected"] = Field(
+        default="",
+        description="`rejected`: also the matured rejected applicants, without an outcome, and with everybody's "
+        "probability of default as it was answered",
+    )
 
 
 class _TableResponse(StreamingResponse):
@@ -65,7 +70,8 @@ class _TableResponse(StreamingResponse):
 async def get_training_data(request: Request, _: Reader, query: Annotated[TrainingDataQuery, InQuery()]) -> Response:
     """Return matured decisions with inputs and outcomes as Parquet or CSV, or only how many there are.
 
-    Shadow decisions are left out. Rejected applicants have no outcome, so the table says nothing about them.
+    Shadow decisions are left out. Rejected applicants have no outcome, so the table says nothing about them,
+    unless they are asked for.
     """
     if query.repaid == query.defaulted:
         raise invalid_field("defaulted", "is the label of repaid, too", "another label")
@@ -89,6 +95,7 @@ def _training_query(query: TrainingDataQuery) -> TrainingQuery:
     return TrainingQuery(
         since=query.since, until=query.until, matured_months=int(query.matured[:-1]), as_of=datetime.now(UTC),
         target=query.target, repaid=query.repaid, defaulted=query.defaulted,
+        include_rejected=query.include == "rejected",
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ kind-up: $(STAMP) ## the same on kind (needs Docker)
 embedded-up: $(STAMP) ## the same on the embedded cluster (needs root on Debian 12)
 	@$(LOCAL) --cluster embedded up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)"
 
-train: $(STAMP) ## train another model and follow its log (DATA=loans.csv FEATURES=features.json ARGS="--epochs 12")
+train: $(STAMP) ## train another model and follow its log (DATA=loans.csv FEATURES=features.json ARGS="--epochs 12"; DATA=decisions: from the decision log)
 	@$(LOCAL) train --data "$(DATA)" --features "$(FEATURES)" --args="$(ARGS)"
 
 backup: $(STAMP) ## back up MLflow's database and artifacts now, and follow the log

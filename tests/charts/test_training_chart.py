@@ -9,8 +9,10 @@ from dataclasses import fields
 import pytest
 from jsonschema import Draft202012Validator
 
-from charts.rendering import CHARTS, of_kind, render, render_chart, run_helm
+from charts.rendering import CHARTS, environment, of_kind, pod_spec, render, render_chart, run_helm
 from localcluster.training import TEMPLATE
+from trainer.data.decisions import parameters
+from trainer.data.reject_inference import RejectInference
 from trainer.data.time_split import Split
 from trainer.evaluation.gates import GateLimits
 from trainer.evaluation.threshold import parse_threshold
@@ -145,3 +147,30 @@ def test_make_train_renders_the_job_of_the_umbrella_chart_and_what_it_needs() ->
     documents = render_chart("credit-risk", "--set-string=training.features=declaration", "--show-only", TEMPLATE)
     kinds = sorted(document["kind"] for document in documents)
     assert kinds == ["ConfigMap", "Job", "NetworkPolicy", "PersistentVolumeClaim"]
+
+
+def test_data_from_decisions_come_with_the_service_and_a_key_and_nothing_else_does() -> None:
+    (job,) = of_kind(render("training/ci/decisions-values.yaml"), "Job")
+    (container,) = pod_spec(job)["containers"]
+    variables = environment(container)
+    settings = parse(container["args"], variables)
+    assert settings.data == "decisions://?from=2025-01-01&to=2026-01-01&matured=12m"
+    assert parameters(settings.data) == {"from": "2025-01-01", "to": "2026-01-01", "matured": "12m"}
+    assert (settings.decisions_url, settings.reject_inference) == ("http://decisions:8080", RejectInference.FUZZY)
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(settings.decisions_key_file) == f"{mounts['decisions']}/key"
+    (volume,) = (volume for volume in pod_spec(job)["volumes"] if volume["name"] == "decisions")
+    assert volume["secret"] == {"secretName": "decisions-training-key"}
+
+    (keyless,) = of_kind(render("training/ci/decisions-values.yaml", "--set=decisions.secret="), "Job")
+    assert "TRAINER_DECISIONS_KEY_FILE" not in environment(pod_spec(keyless)["containers"][0])
+    # As releases before 0.2 had it.
+    (other,) = of_kind(render("training/ci/default-values.yaml", "--set=decisions=null,rejectInference=null"), "Job")
+    assert "decisions" not in json.dumps(pod_spec(other))
+    (plain,) = of_kind(render("training/ci/default-values.yaml", "--set=data=decisions"), "Job")
+    assert parse(pod_spec(plain)["containers"][0]["args"], {}).data == "decisions"
+
+
+def test_the_choices_of_reject_inference_are_the_trainer_s() -> None:
+    schema = json.loads((CHARTS / "training/values.schema.json").read_text("utf-8"))
+    assert schema["properties"]["rejectInference"]["enum"] == [*RejectInference]

@@ -22,6 +22,20 @@ creditrisk.io/component: {{ last . }}
 {{- toJson $wanted }}
 {{- end }}
 
+{{/* The Secret with the API key of a part of the stack. Call with (list $ PART). */}}
+{{- define "decisions.partKey" -}}
+{{- $name := printf "decisions-%s-key" (last .) -}}
+# The API key of the client `{{ last . }}`. Generated once and kept on upgrades.
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{ $name }}
+  labels: {{- include "common.labels" (first .) | nindent 4 }}
+type: Opaque
+data:
+  key: {{ include "common.generatedKey" (list (first .) $name) }}
+{{- end }}
+
 {{/* The clients of each permission, those of the stack included. */}}
 {{- define "decisions.permissions" -}}
 {{- $permissions := deepCopy .Values.access.permissions }}

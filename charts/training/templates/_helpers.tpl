@@ -17,6 +17,10 @@
 {{- if eq (.Values.split | default "shuffled") "time" }}
 - --split=time
 {{- end }}
+{{- /* Releases before 0.2 had none. */}}
+{{- if ne (.Values.rejectInference | default "none") "none" }}
+- --reject-inference={{ .Values.rejectInference }}
+{{- end }}
 {{- range $values := list .Values.hyperparameters .Values.gates .Values.calibration }}
 {{- range $name, $value := $values }}
 {{- if kindIs "bool" $value }}
@@ -54,9 +58,25 @@
   valueFrom:
     secretKeyRef: {name: {{ $.Values.global.database.secret }}, key: {{ $key }}}
 {{- end }}
+{{- if include "training.fromDecisions" . }}
+- {name: TRAINER_DECISIONS_URL, value: {{ .Values.decisions.url | quote }}}
+{{- if .Values.decisions.secret }}
+- {name: TRAINER_DECISIONS_KEY_FILE, value: /etc/creditrisk/decisions/key}
+{{- end }}
+{{- end }}
 {{- include "common.s3Environment" . }}
 {{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR" "REQUESTS_CA_BUNDLE" "AWS_CA_BUNDLE") }}
 {{- include "common.caDatabaseEnvironment" . }}
+{{- end }}
+
+{{/* "true" if the data are decisions, else "". */}}
+{{- define "training.fromDecisions" -}}
+{{- if or (eq .Values.data "decisions") (hasPrefix "decisions:" .Values.data) }}true{{ end }}
+{{- end }}
+
+{{/* The Secret with the key for the decisions service; empty if none is needed. */}}
+{{- define "training.decisionsSecret" -}}
+{{- if include "training.fromDecisions" . }}{{ .Values.decisions.secret }}{{ end }}
 {{- end }}
 
 {{/* "true" if the pods of an Indexed Job share the trials of a search, else "". */}}
@@ -110,6 +130,9 @@ template:
           {{- if .Values.features }}
           - {name: features, mountPath: /etc/trainer, readOnly: true}
           {{- end }}
+          {{- if include "training.decisionsSecret" . }}
+          - {name: decisions, mountPath: /etc/creditrisk/decisions, readOnly: true}
+          {{- end }}
     volumes:
       - {name: tmp, emptyDir: {}}
       {{- include "common.s3TokenVolume" . | nindent 6 }}
@@ -124,5 +147,9 @@ template:
       {{- if .Values.features }}
       - name: features
         configMap: {name: training-features}
+      {{- end }}
+      {{- with include "training.decisionsSecret" . }}
+      - name: decisions
+        secret: {secretName: {{ . }}}
       {{- end }}
 {{- end }}

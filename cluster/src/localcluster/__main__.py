@@ -191,7 +191,9 @@ def _parser() -> argparse.ArgumentParser:
         if command in {up, images}:
             sub.add_argument("--decisions", default="", help="mode of the decision log: off (default), log or require")
         if command is train:
-            sub.add_argument("--data", default="", help="file, URL or `synthetic`; default: the release's data")
+            sub.add_argument(
+                "--data", default="", help="file, URL, synthetic or decisions; default: the release's data"
+            )
             sub.add_argument("--args", default="", help="further arguments of the trainer, as one string")
         if command in {up, train}:
             sub.add_argument("--features", default="", help="file of a feature declaration for the data")

@@ -18,6 +18,8 @@ from localcluster.stack import CHART, RELEASE, Stack
 
 TEMPLATE = "charts/training/templates/*.yaml"
 KEPT_SECONDS = 86_400
+# The name of the Secret that the training chart mounts by default.
+DECISIONS_KEY = "decisions-training-key"
 POLL_SECONDS = 0.5
 # Exit codes of the trainer that another attempt of the same Job would not change.
 PERMANENT_EXIT_CODES = {
@@ -34,14 +36,16 @@ def start(stack: Stack, data: str, arguments: Sequence[str], features: Path | No
 
     Args:
         stack: The installed stack.
-        data: A file, a URL, `synthetic`, or "" for the release's data.
+        data: A file, a URL, `synthetic`, `decisions` (those of the decision log), or "" for the release's data.
         arguments: Further arguments of the trainer.
         features: A feature declaration for the data; None for the release's.
 
     Raises:
-        ClusterError: The file or the release does not exist, or the cluster refuses the Job.
+        ClusterError: The file, the release or its decision log does not exist, or the cluster refuses the Job.
     """
-    if data and data != "synthetic" and "://" not in data:
+    if data == "decisions" or data.startswith("decisions:"):
+        _require_decisions(stack)
+    elif data and data != "synthetic" and "://" not in data:
         data = object_store.upload(stack, Path(data).resolve())
     server = json.loads(stack.kubectl("version", "--output=json"))["serverVersion"]["gitVersion"]
     values = {"data": data} if data else {}
@@ -62,6 +66,12 @@ def start(stack: Stack, data: str, arguments: Sequence[str], features: Path | No
         own["metadata"]["ownerReferences"] = [owner]
         stack.create(own)
     return name
+
+
+def _require_decisions(stack: Stack) -> None:
+    """Refuse to start a run that would wait for a Secret that nobody creates."""
+    if not stack.kubectl("get", "secret", DECISIONS_KEY, "--ignore-not-found", "--output=name"):
+        raise ClusterError("there is no decision log to train from; `make up DECISIONS=log` switches it on")
 
 
 def _own_declaration(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -87,3 +87,27 @@ def test_a_runs_feature_declaration_belongs_to_its_job_alone(
     assert job["spec"]["template"]["spec"]["volumes"][1]["configMap"]["name"] == name
     (owner,) = declaration["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"]) == ("Job", "training-1", "the-uid")
+
+
+@pytest.mark.parametrize("data", ["decisions", "decisions://?matured=6m"])
+def test_a_run_on_decisions_needs_the_decision_log(
+    data: str, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.reply("get-secret", "")
+    with pytest.raises(ClusterError, match="no decision log to train from; `make up DECISIONS=log`"):
+        training.start(cluster.stack, data, [])
+
+    created = tmp_path / "created"
+    created.mkdir()
+    put(cluster.stack.cluster.paths.tools, "kubectl", CREATING_KUBECTL.replace("CREATED", str(created)))
+    asked: list[Any] = []
+
+    def render(stack: Any, values: Any, arguments: Any, version: str) -> dict[str, dict[str, Any]]:
+        asked.append(values)
+        documents = rendered("training-1")
+        del documents["ConfigMap"]
+        return documents
+
+    monkeypatch.setattr(training, "render", render)
+    assert training.start(cluster.stack, data, []) == "training-1"
+    assert asked == [{"data": data}], "not taken for a file"

@@ -25,6 +25,12 @@ class TrackingError(TrainerError):
     exit_code = 4
 
 
+class DataUnavailableError(TrainerError):
+    """The decisions service is unavailable or returned something unusable; retrying may help."""
+
+    exit_code = 4
+
+
 class TerminatedError(SystemExit):
     """The process received SIGTERM; the next start resumes from the last checkpoint.
 

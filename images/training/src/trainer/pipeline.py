@@ -14,6 +14,8 @@ from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
 from trainer.data.dataset import has_both_outcomes
+from trainer.data.decisions import is_decisions
+from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration
 from trainer.errors import BadInputError, GateRefusedError, TerminatedError, TrackingError
 from trainer.evaluation.comparison import compare_auc
 from trainer.evaluation.evaluate import Evaluation, evaluate
@@ -21,6 +23,7 @@ from trainer.evaluation.gates import Gate, champion_gate, contract_gate
 from trainer.evaluation.model_card import write_card
 from trainer.evaluation.plots import save_plots
 from trainer.evaluation.swap_set import SwapSet, compare_decisions
+from trainer.export.declared import declaration_of
 from trainer.export.local_copy import write_local_copy
 from trainer.export.served.credit_risk_model import CreditRiskModel
 from trainer.learning.calibration import calibrate
@@ -76,6 +79,7 @@ def run(settings: Settings) -> Result:
 
     Raises:
         BadInputError: Data or arguments are invalid; nothing was logged.
+        DataUnavailableError: The decisions service is unavailable; nothing was logged.
         GateRefusedError: A gate refused the model; the run's tag `refused` has the reason.
         TrackingError: MLflow is unavailable.
         TerminatedError: The process received SIGTERM; the same call resumes from the last checkpoint.
@@ -89,7 +93,7 @@ def run(settings: Settings) -> Result:
     refusal = settings.work_dir / f"refused-{settings.job}.txt"
     if settings.job and refusal.exists():
         raise GateRefusedError(f"refused in an earlier attempt of this Job: {refusal.read_text(encoding='utf-8')}")
-    inputs = prepare(settings)
+    inputs = prepare(settings, served_declaration(settings))
     wait_for_server(settings.tracking_uri, timeout_seconds=settings.wait_seconds)
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_experiment(settings.model_name)
@@ -115,8 +119,35 @@ def run(settings: Settings) -> Result:
     return result
 
 
+def served_declaration(settings: Settings) -> FeatureDeclaration | None:
+    """Return the declaration of the Production version, if data from decisions comes without another one.
+
+    Raises:
+        TrackingError: MLflow is unavailable, or the version's files are not those of its tags.
+    """
+    if not is_decisions(settings.data) or settings.features != BUILT_IN_DECLARATION:
+        return None
+    wait_for_server(settings.tracking_uri, timeout_seconds=settings.wait_seconds)
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    registry = Registry(MlflowClient(), settings.model_name)
+    version = registry.production_version()
+    if version is None:
+        return None
+    logger.info("features are those of Production version %s; --features replaces them", version)
+    with tempfile.TemporaryDirectory() as folder:
+        return declaration_of(registry.fetch(version, Path(folder)).contract)
+
+
 def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Result:
-    tracking.log_data(inputs.table.frame, source=inputs.table.source, sha256=inputs.table.sha256)
+    selection = inputs.selection
+    tracking.log_data(
+        inputs.table.frame,
+        source=inputs.table.source,
+        sha256=inputs.table.sha256,
+        url=selection.url if selection else None,
+    )
+    if selection:
+        mlflow.set_tags(selection.facts)
     mlflow.set_tag("git.revision", settings.git_revision)
     hyperparameters = inputs.hyperparameters
     if settings.trials:
@@ -226,6 +257,7 @@ def _judge_and_register(
         rows=(len(inputs.training), len(inputs.test)),
         split=inputs.split_in_words,
         weights=inputs.weights_in_words,
+        selection=inputs.selection,
         git_revision=settings.git_revision,
     )
     plots = evaluation.folder.parent / "plots"

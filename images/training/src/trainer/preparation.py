@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainer.data.dataset import Dataset, encode, held_out
+from trainer.data.decisions import Fetched, Service, fetch, is_decisions
 from trainer.data.declaration import FeatureDeclaration, load_declaration
 from trainer.data.problems import InvalidDataError, Problem
 from trainer.data.reading import RawTable, read_table
+from trainer.data.reject_inference import RejectInference
 from trainer.data.resolution import missing_shares, resolve
+from trainer.data.selection import Selection, with_rejected
 from trainer.data.time_split import Period, Split, newest
 from trainer.data.validation import validate
 from trainer.errors import BadInputError
@@ -43,6 +46,7 @@ class TrainingInputs:
         study: Name of the Optuna study.
         split: How the test rows were chosen.
         periods: The dates of the training and of the test rows, if the data has a date column.
+        selection: Whom data from decisions tells of; None for other data.
     """
 
     declaration: FeatureDeclaration
@@ -55,6 +59,7 @@ class TrainingInputs:
     study: str
     split: Split
     periods: tuple[Period, Period] | None
+    selection: Selection | None = None
 
     @property
     def split_in_words(self) -> str:
@@ -82,35 +87,58 @@ class TrainingInputs:
         found = {"weight_column": self.declaration.weight_column} if self.declaration.weight_column else {}
         if self.periods:
             found |= {"training_dates": str(self.periods[0]), "test_dates": str(self.periods[1])}
+        if self.selection:
+            found |= {"reject_inference": self.selection.method, "reject_factor": f"{self.selection.factor:g}"}
         return found
 
 
-def prepare(settings: Settings) -> TrainingInputs:
+@dataclass(frozen=True)
+class _Read:
+    """Data as read, its declaration, and what is known of its origin if it is made of decisions."""
+
+    table: RawTable
+    declaration: FeatureDeclaration
+    fetched: Fetched | None = None
+
+    def rejected(self, rows: int) -> npt.NDArray[np.bool_]:
+        """Return which rows are rejected applicants; bool [rows]."""
+        return self.fetched.rejected if self.fetched else np.zeros(rows, dtype=bool)
+
+
+def prepare(settings: Settings, served: FeatureDeclaration | None = None) -> TrainingInputs:
     """Read, validate and split the data.
+
+    Args:
+        settings: Those of the run.
+        served: The declaration to use instead of the built-in one; see `Settings.features`.
 
     Raises:
         BadInputError: The data or the feature declaration is invalid.
+        DataUnavailableError: The decisions service does not answer.
     """
-    full = load_declaration(settings.features)
-    with tempfile.TemporaryDirectory() as scratch:
-        table = read_table(
-            settings.data,
-            full,
-            scratch=Path(scratch),
-            synthetic_rows=settings.synthetic_rows,
-            seed=settings.seed,
-        )
+    read = _read(settings, served or load_declaration(settings.features))
+    table, full = read.table, read.declaration
     frame = validate(table, full, minimum_rows=settings.minimum_rows)
-    in_test = _test_rows(frame, full, table, settings)
-    full = resolve(full, frame, ~in_test)
+    rejected = read.rejected(len(frame))
+    granted = np.flatnonzero(~rejected)
+    if len(granted) < settings.minimum_rows:
+        message = f"{len(granted)} rows with an outcome are too few; at least {settings.minimum_rows} are required"
+        raise InvalidDataError(table.source, len(frame), (Problem(None, message),))
+    in_test = _test_rows(frame.iloc[granted].reset_index(drop=True), full, table, settings)
+    training_rows, test_rows = granted[~in_test], granted[in_test]
+    added_rows = _rejected_in_training(frame, full, np.flatnonzero(rejected), test_rows, settings)
+    in_training = np.zeros(len(frame), dtype=bool)
+    in_training[[*training_rows, *added_rows]] = True
+    full = resolve(full, frame, in_training)
     declaration = full.without_protected() if settings.exclude_protected else full
     data = encode(frame, declaration)
-    training, test = data.take(np.flatnonzero(~in_test)), data.take(np.flatnonzero(in_test))
+    training, test = data.take(training_rows), data.take(test_rows)
     for name, part in (("training", training), ("test", test)):
         if not part.has_both_outcomes:
             weighted = " with a weight above 0" if full.weight_column else ""
             message = f"all {name} rows{weighted} have the same outcome; {_what_would_help(frame, full, settings)}"
             raise InvalidDataError(table.source, len(frame), (Problem(full.target.column, message),))
+    training, selection = _with_selection(training, training_rows, data.take(added_rows), added_rows, read, settings)
     hyperparameters = settings.hyperparameters.for_rows(len(training))
     inputs = TrainingInputs(
         declaration=declaration,
@@ -124,9 +152,75 @@ def prepare(settings: Settings) -> TrainingInputs:
         study=f"{settings.model_name}-{_fingerprint(settings, table, declaration, hyperparameters, trials=0)}",
         split=settings.split,
         periods=_periods(training, test, full),
+        selection=selection,
     )
     _log(inputs, missing_shares(full, frame))
     return inputs
+
+
+def _read(settings: Settings, declaration: FeatureDeclaration) -> _Read:
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        fetched, source = None, settings.data
+        if is_decisions(settings.data):
+            service = Service(settings.decisions_url, settings.decisions_key_file)
+            with_rejected_too = settings.reject_inference is not RejectInference.NONE
+            fetched = fetch(source, declaration, service, include_rejected=with_rejected_too, scratch=scratch)
+            declaration, source = fetched.declaration, str(fetched.path)
+        table = read_table(
+            source, declaration, scratch=scratch, synthetic_rows=settings.synthetic_rows, seed=settings.seed
+        )
+    if fetched is None:
+        return _Read(table, declaration)
+    # The bytes of the file differ at each request; the rows' digest does not.
+    table = replace(table, source=settings.data, sha256=fetched.summary.digest)
+    return _Read(table, declaration, fetched)
+
+
+def _with_selection(
+    training: Dataset,
+    training_rows: npt.NDArray[np.int64],
+    rejected: Dataset,
+    rejected_rows: npt.NDArray[np.int64],
+    read: _Read,
+    settings: Settings,
+) -> tuple[Dataset, Selection | None]:
+    """Add rejected applicants, if they are wanted, to rows with outcomes; both with their positions in the data."""
+    fetched, method, factor = read.fetched, settings.reject_inference, settings.reject_factor
+    if fetched is None:
+        return training, None
+    selected = training
+    if len(rejected):
+        selected = with_rejected(
+            training,
+            rejected,
+            target_column=read.declaration.target.column,
+            training_pd=fetched.probability[training_rows],
+            rejected_pd=fetched.probability[rejected_rows],
+            method=method,
+            factor=factor,
+            seed=settings.seed,
+        )
+    added = len(selected) - len(training)
+    return selected, Selection(fetched.summary, fetched.url, method, factor, len(rejected), added)
+
+
+def _rejected_in_training(
+    frame: pd.DataFrame,
+    declaration: FeatureDeclaration,
+    rejected: npt.NDArray[np.int64],
+    test: npt.NDArray[np.int64],
+    settings: Settings,
+) -> npt.NDArray[np.int64]:
+    """Return those rejected rows that do not belong to the test rows' side of the split."""
+    if not len(rejected):
+        return rejected
+    rows = frame.iloc[rejected]
+    if settings.split is Split.TIME and declaration.date_column:
+        dates = frame[declaration.date_column]
+        return rejected[(rows[declaration.date_column] < dates.iloc[test].min()).to_numpy()]
+    names = declaration.names
+    return rejected[~held_out(rows, names, share=settings.test_share, seed=settings.split_seed)]
 
 
 def _what_would_help(frame: pd.DataFrame, declaration: FeatureDeclaration, settings: Settings) -> str:
@@ -152,6 +246,8 @@ def _log(inputs: TrainingInputs, missing: dict[str, float]) -> None:
     )
     if weights := inputs.weights_in_words:
         logger.info("%s", weights)
+    if inputs.selection:
+        logger.warning("%s", inputs.selection.in_words)
     if shares := ", ".join(f"{name} {share:.1%}" for name, share in missing.items() if share):
         logger.info("missing values: %s", shares)
 
@@ -200,4 +296,6 @@ def _fingerprint(
         "split": settings.split,
         "trials": trials,
     }
+    if settings.reject_inference is not RejectInference.NONE:
+        parts["reject_inference"] = [settings.reject_inference, settings.reject_factor]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -8,7 +8,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 
+from trainer.data.decisions import is_decisions
 from trainer.data.declaration import BUILT_IN_DECLARATION
+from trainer.data.reject_inference import RejectInference
 from trainer.data.synthetic import DEFAULT_ROWS
 from trainer.data.time_split import Split
 from trainer.errors import BadInputError
@@ -29,10 +31,11 @@ class Settings:
     """Settings of one training run.
 
     Attributes:
-        data: A path, `s3://bucket/key`, an http(s) URL, or `synthetic`.
+        data: A path, `s3://bucket/key`, an http(s) URL, `decisions` or `decisions://?...`, or `synthetic`.
         tracking_uri: MLflow's tracking URI.
         model_name: Name of the registered model and of the experiment.
-        features: File of the feature declaration.
+        features: File of the feature declaration; for data from decisions, the built-in one stands for that of the
+            Production version, if there is one.
         exclude_protected: Train without the protected attributes and list them as ignored fields.
         work_dir: Folder for checkpoints and the id of an unfinished run.
         synthetic_rows: Rows of the built-in sample.
@@ -41,6 +44,10 @@ class Settings:
         test_share: Share of rows to hold out.
         seed: Seed of the sample, initial weights, folds, batches and dropout.
         split_seed: Seed of the train/test split; keep it, so that models can be compared.
+        decisions_url: The decisions service, for data from decisions.
+        decisions_key_file: File with the API key for it, or None for no key.
+        reject_inference: What becomes of rejected applicants, in data from decisions.
+        reject_factor: How many times likelier they default than accepted applicants with the same score.
         pd_floor: The lowest probability of default to answer; the one that the calibration data support may be higher.
         threshold: How the decision threshold is chosen.
         default_rate: The mean probability of default to calibrate to, such as the average of a whole economic cycle;
@@ -71,6 +78,10 @@ class Settings:
     test_share: float = 0.2
     seed: int = 0
     split_seed: int = 0
+    decisions_url: str = ""
+    decisions_key_file: Path | None = None
+    reject_inference: RejectInference = RejectInference.NONE
+    reject_factor: float = 1.0
     pd_floor: float = 0.0
     threshold: ThresholdChoice = KS_MAXIMUM
     default_rate: float | None = None
@@ -103,17 +114,25 @@ class Settings:
             raise BadInputError(f"--workers {self.workers}: must be at least 1")
         if max(self.seed, self.split_seed) > _MAXIMUM_SEED:
             raise BadInputError(f"seeds must be at most {_MAXIMUM_SEED}")
+        self._check_reject_inference()
         if not 0 <= self.wait_seconds < math.inf:
             raise BadInputError(f"--wait-seconds {self.wait_seconds}: must be a number of seconds from 0")
         if not self.model_name.strip() or any(character in self.model_name for character in "/:"):
             raise BadInputError(f"--model-name {self.model_name!r}: must be a name without slashes and colons")
 
+    def _check_reject_inference(self) -> None:
+        if self.reject_inference is not RejectInference.NONE and not is_decisions(self.data):
+            raise BadInputError(f"--reject-inference {self.reject_inference}: only for --data decisions")
+        if not 0 < self.reject_factor < math.inf:
+            raise BadInputError(f"--reject-factor {self.reject_factor}: must be a number above 0")
+
 
 _HELP = {
-    "data": "a path, s3://bucket/key, http(s)://..., or synthetic",
+    "data": "a path, s3://bucket/key, http(s)://..., synthetic, or decisions://?from=2025-01-01&to=2026-01-01&"
+    "matured=12m (all three are optional)",
     "tracking_uri": "MLflow's tracking URI; also MLFLOW_TRACKING_URI",
     "model_name": "name of the registered model and of the experiment",
-    "features": "file of the feature declaration (JSON)",
+    "features": "file of the feature declaration (JSON); for decisions, by default that of the Production version",
     "exclude_protected": "train without the protected attributes; clients may keep sending them",
     "work_dir": "folder for checkpoints; also TRAINER_WORK_DIR",
     "synthetic_rows": "rows of the built-in sample",
@@ -122,6 +141,11 @@ _HELP = {
     "test_share": "share of rows to hold out",
     "seed": "seed of the sample, initial weights, folds, batches and dropout",
     "split_seed": "seed of the train/test split; keep it, so that models can be compared",
+    "decisions_url": "the decisions service; also TRAINER_DECISIONS_URL",
+    "decisions_key_file": "file with the API key for it; also TRAINER_DECISIONS_KEY_FILE",
+    "reject_inference": "what becomes of rejected applicants in decisions: none (they are not in training), parcelling "
+    "(one outcome each, at the rate of accepted applicants with a similar score) or fuzzy (both outcomes, weighted)",
+    "reject_factor": "how many times likelier rejected applicants default than accepted ones with the same score",
     "pd_floor": "lowest probability of default to answer, such as Basel's 0.0005; the one that the calibration data "
     "support may be higher",
     "threshold": "how the decision threshold is chosen: ks-maximum; approval-rate=0.8; loss-given-default=0.45,"
@@ -181,6 +205,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "git_revision": environment.get("GIT_REVISION", "unknown"),
         "worker": _worker_index(environment),
         "job": environment.get("TRAINER_JOB", ""),
+        "decisions_url": environment.get("TRAINER_DECISIONS_URL", ""),
+        "decisions_key_file": Path(key) if (key := environment.get("TRAINER_DECISIONS_KEY_FILE")) else None,
     }
     _add(parser, Settings, defaults, skip={"data", "hyperparameters", "limits"})
     _add(parser, Hyperparameters, {}, skip=set())
@@ -247,9 +273,11 @@ def _class_weight(text: str) -> ClassWeight:
 
 _READERS: dict[str, Callable[[str], object]] = {
     "output": Path,
+    "decisions_key_file": Path,
     "hidden": _widths,
     "production_pointer": _one_of(PointerMode),
     "split": _one_of(Split),
+    "reject_inference": _one_of(RejectInference),
     "threshold": parse_threshold,
     "default_rate": float,
     "class_weight": _class_weight,

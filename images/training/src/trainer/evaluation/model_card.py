@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from trainer.data.declaration import FeatureDeclaration
+from trainer.data.selection import GRANTED_ONLY, Selection
 from trainer.evaluation.default_rates import Rate
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.fairness import MINIMUM_GROUP_ROWS, GroupResult
@@ -24,6 +25,7 @@ def write_card(
     rows: tuple[int, int],
     split: str,
     weights: str,
+    selection: Selection | None,
     git_revision: str,
 ) -> str:
     """Describe a model for those who approve it, use it or are scored by it.
@@ -38,6 +40,7 @@ def write_card(
         rows: Number of training and of test rows.
         split: How the test rows were chosen, and the dates of both parts.
         weights: What rows and classes count; empty if all count the same.
+        selection: Whom data from decisions tells of; None for other data.
         git_revision: Revision of the code.
     """
     contract = evaluation.contract
@@ -57,6 +60,7 @@ def write_card(
         f"{source}: {rows[0]} training and {rows[1]} test rows, {split}. SHA-256 "
         f"`{contract.training_data_sha256}`; code revision `{git_revision}`.",
         *([weights] if weights else []),
+        *([selection.in_words] if selection else []),
         "",
         *_missing_values(declaration, evaluation),
         "",
@@ -103,8 +107,8 @@ def write_card(
         ),
         "",
         "## Limits",
-        "Trained only on loans that were granted (no reject inference), on the economic conditions in which the data "
-        "was collected, and on values within the declared ranges; numbers beyond the training data's range are read as "
+        f"{selection.limit if selection else GRANTED_ONLY}, on the economic conditions in which the data was "
+        "collected, and on values within the declared ranges; numbers beyond the training data's range are read as "
         f"its nearer end. Probabilities stay within {contract.probability_limits.floor:g} to "
         f"{contract.probability_limits.ceiling:g}, the most that the out-of-fold predictions support. "
         + _small_groups(evaluation.groups),

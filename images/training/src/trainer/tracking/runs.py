@@ -10,7 +10,9 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -59,17 +61,30 @@ def log_epoch(report: EpochReport) -> None:
     )
 
 
-def log_data(frame: pd.DataFrame, *, source: str, sha256: str) -> None:
-    """Log the data set and its digest as the run's input."""
+def log_data(frame: pd.DataFrame, *, source: str, sha256: str, url: str | None = None) -> None:
+    """Log the data set and its digest as the run's input.
+
+    Args:
+        frame: The data.
+        source: Where it came from.
+        sha256: Its digest.
+        url: The request to the decisions service that it is the answer to, if it is made of decisions.
+    """
     mlflow.set_tag("data.sha256", sha256)
     dataset = MetaDataset(  # type: ignore[abstract]  # as documented by MLflow; only its annotations make it abstract
-        CodeDatasetSource({}) if source.startswith("synthetic") else resolve_dataset_source(source),
-        name="loans",
+        _dataset_source(source, url),
+        name="decisions" if url else "loans",
         # MLflow limits the digest of a data set to 36 characters.
         digest=sha256[:32],
         schema=_schema(frame),
     )
     mlflow.log_input(dataset, context="training")
+
+
+def _dataset_source(source: str, url: str | None) -> DatasetSource:
+    if url:
+        return HTTPDatasetSource(url)
+    return CodeDatasetSource({}) if source.startswith("synthetic") else resolve_dataset_source(source)
 
 
 def _schema(frame: pd.DataFrame) -> Schema:

@@ -191,7 +191,7 @@ def test_clients_may_do_what_the_values_say() -> None:
     permissions = json.loads(environment(named(service)["decisions"])["DECISIONS_PERMISSIONS"])
     assert permissions["decisions:read"] == ["auditor", "lending-app", "training"]
     assert permissions["decisions:forget"] == ["privacy-desk"]
-    assert permissions["timeline:write"] == []
+    assert permissions["timeline:write"] == ["operator"]
 
 
 def test_the_ingress_leads_to_both_services_on_one_host() -> None:

@@ -194,8 +194,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         prog="python -m trainer",
         description="Train and register a credit-risk model and, if it passes its gates, move the Production pointer "
         "to it. `python -m trainer describe FILE` proposes a feature declaration for a file. Exit codes: 0 success, "
-        "2 invalid data or arguments, 3 a gate refused the model, 4 MLflow failed, 143 terminated (the next start "
-        "resumes).",
+        "2 invalid data or arguments, 3 a gate refused the model, 4 MLflow or the decisions service failed, "
+        "143 terminated (the next start resumes).",
     )
     parser.add_argument("--data", required=True, help=_HELP["data"])
     defaults = {

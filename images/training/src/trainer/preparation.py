@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer.data.dataset import Dataset, encode, held_out
+from trainer.data.dataset import Dataset, Integers, encode, held_out
 from trainer.data.decisions import Fetched, Service, fetch, is_decisions
 from trainer.data.declaration import FeatureDeclaration, load_declaration
 from trainer.data.problems import InvalidDataError, Problem
@@ -105,6 +105,15 @@ class _Read:
         return self.fetched.rejected if self.fetched else np.zeros(rows, dtype=bool)
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Positions of rows in the data: those trained and tested on, and rejected applicants for training; int64 [...]."""
+
+    training: Integers
+    test: Integers
+    rejected: Integers
+
+
 def prepare(settings: Settings, served: FeatureDeclaration | None = None) -> TrainingInputs:
     """Read, validate and split the data.
 
@@ -119,26 +128,19 @@ def prepare(settings: Settings, served: FeatureDeclaration | None = None) -> Tra
     read = _read(settings, served or load_declaration(settings.features))
     table, full = read.table, read.declaration
     frame = validate(table, full, minimum_rows=settings.minimum_rows)
-    rejected = read.rejected(len(frame))
-    granted = np.flatnonzero(~rejected)
-    if len(granted) < settings.minimum_rows:
-        message = f"{len(granted)} rows with an outcome are too few; at least {settings.minimum_rows} are required"
-        raise InvalidDataError(table.source, len(frame), (Problem(None, message),))
-    in_test = _test_rows(frame.iloc[granted].reset_index(drop=True), full, table, settings)
-    training_rows, test_rows = granted[~in_test], granted[in_test]
-    added_rows = _rejected_in_training(frame, full, np.flatnonzero(rejected), test_rows, settings)
+    rows = _split(frame, read, settings)
     in_training = np.zeros(len(frame), dtype=bool)
-    in_training[[*training_rows, *added_rows]] = True
+    in_training[np.concatenate([rows.training, rows.rejected])] = True
     full = resolve(full, frame, in_training)
     declaration = full.without_protected() if settings.exclude_protected else full
     data = encode(frame, declaration)
-    training, test = data.take(training_rows), data.take(test_rows)
+    training, test = data.take(rows.training), data.take(rows.test)
     for name, part in (("training", training), ("test", test)):
         if not part.has_both_outcomes:
             weighted = " with a weight above 0" if full.weight_column else ""
             message = f"all {name} rows{weighted} have the same outcome; {_what_would_help(frame, full, settings)}"
             raise InvalidDataError(table.source, len(frame), (Problem(full.target.column, message),))
-    training, selection = _with_selection(training, training_rows, data.take(added_rows), added_rows, read, settings)
+    training, selection = _with_selection(training, data.take(rows.rejected), rows, read, settings)
     hyperparameters = settings.hyperparameters.for_rows(len(training))
     inputs = TrainingInputs(
         declaration=declaration,
@@ -178,14 +180,9 @@ def _read(settings: Settings, declaration: FeatureDeclaration) -> _Read:
 
 
 def _with_selection(
-    training: Dataset,
-    training_rows: npt.NDArray[np.int64],
-    rejected: Dataset,
-    rejected_rows: npt.NDArray[np.int64],
-    read: _Read,
-    settings: Settings,
+    training: Dataset, rejected: Dataset, rows: _Rows, read: _Read, settings: Settings
 ) -> tuple[Dataset, Selection | None]:
-    """Add rejected applicants, if they are wanted, to rows with outcomes; both with their positions in the data."""
+    """Add rejected applicants, if they are wanted, to rows with outcomes."""
     fetched, method, factor = read.fetched, settings.reject_inference, settings.reject_factor
     if fetched is None:
         return training, None
@@ -195,8 +192,8 @@ def _with_selection(
             training,
             rejected,
             target_column=read.declaration.target.column,
-            training_pd=fetched.probability[training_rows],
-            rejected_pd=fetched.probability[rejected_rows],
+            training_pd=fetched.probability[rows.training],
+            rejected_pd=fetched.probability[rows.rejected],
             method=method,
             factor=factor,
             seed=settings.seed,
@@ -205,16 +202,30 @@ def _with_selection(
     return selected, Selection(fetched.summary, fetched.url, method, factor, len(rejected), added)
 
 
+def _split(frame: pd.DataFrame, read: _Read, settings: Settings) -> _Rows:
+    """Divide validated rows.
+
+    Raises:
+        BadInputError: Too few of them have an outcome, or they cannot be divided so.
+    """
+    rejected, declaration = read.rejected(len(frame)), read.declaration
+    if not rejected.any():
+        in_test = _test_rows(frame, declaration, read.table, settings)
+        return _Rows(np.flatnonzero(~in_test), np.flatnonzero(in_test), np.empty(0, dtype=np.int64))
+    granted = np.flatnonzero(~rejected)
+    if len(granted) < settings.minimum_rows:
+        message = f"{len(granted)} rows with an outcome are too few; at least {settings.minimum_rows} are required"
+        raise InvalidDataError(read.table.source, len(frame), (Problem(None, message),))
+    in_test = _test_rows(frame.iloc[granted].reset_index(drop=True), declaration, read.table, settings)
+    test = granted[in_test]
+    added = _rejected_in_training(frame, declaration, np.flatnonzero(rejected), test, settings)
+    return _Rows(granted[~in_test], test, added)
+
+
 def _rejected_in_training(
-    frame: pd.DataFrame,
-    declaration: FeatureDeclaration,
-    rejected: npt.NDArray[np.int64],
-    test: npt.NDArray[np.int64],
-    settings: Settings,
-) -> npt.NDArray[np.int64]:
+    frame: pd.DataFrame, declaration: FeatureDeclaration, rejected: Integers, test: Integers, settings: Settings
+) -> Integers:
     """Return those rejected rows that do not belong to the test rows' side of the split."""
-    if not len(rejected):
-        return rejected
     rows = frame.iloc[rejected]
     if settings.split is Split.TIME and declaration.date_column:
         dates = frame[declaration.date_column]

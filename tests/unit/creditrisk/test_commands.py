@@ -211,8 +211,11 @@ def test_verify_and_export_run_the_log_s_own_program_where_it_is_installed(
 
     monkeypatch.setattr(subprocess, "run", run)
     assert shell("decisions", "verify", "--from", "2026-01-01", "--json").code == 3
-    assert shell("decisions", "export").code == 3
-    assert ran == [["-m", "decisions", "verify", "--from", "2026-01-01", "--json"], ["-m", "decisions", "archive"]]
+    assert shell("decisions", "export", "--from", "2026-01-01", "--output", "x.parquet").code == 3
+    assert ran == [
+        ["-m", "decisions", "verify", "--from", "2026-01-01", "--json"],
+        ["-m", "decisions", "export", "--from", "2026-01-01", "--output", "x.parquet"],
+    ]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "psycopg" else object())
     ended = shell("decisions", "verify")
     assert ended.code == 2

@@ -115,8 +115,8 @@ def verify(
 
 @app.command(context_settings=_PASSED_ON)
 def export(context: typer.Context) -> None:
-    """Export finished days to S3 and seal them, as the daily Job does. Needs access to the database and S3."""
-    raise typer.Exit(_run_where_installed("archive", context.args))
+    """Export a range to a Parquet file on disk or in S3. Needs access to the database and S3."""
+    raise typer.Exit(_run_where_installed("export", context.args))
 
 
 def _content(file: Path) -> bytes:

@@ -18,6 +18,7 @@ COMMANDS = {
     "migrate": "decisions.database.migrate",
     "archive": "decisions.archive.command",
     "verify": "decisions.archive.verify_command",
+    "export": "decisions.archive.export_command",
     "serve": "decisions.service.process",
     "load-outcomes": "decisions.outcomes.command",
     "ship": "decisions.shipping.command",

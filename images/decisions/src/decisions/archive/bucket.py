@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -80,10 +81,18 @@ class Bucket:
                 raise
 
     def upload(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
-        """Write a file to an object, whole or not at all, and leave no older version of it."""
+        """Write a file to an object, as `put` does, and leave no older version of it."""
+        self.put(key, file, metadata)
         with self._errors(key):
-            self.client.upload_file(str(file), self.name, self._full(key), ExtraArgs={"Metadata": dict(metadata)})
             self._delete_older_versions(key)
+
+    def put(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
+        """Write a file to an object, whole or not at all."""
+        with self._errors(key):
+            try:
+                self.client.upload_file(str(file), self.name, self._full(key), ExtraArgs={"Metadata": dict(metadata)})
+            except S3UploadFailedError as error:
+                raise DecisionsError(str(error)) from error
 
     def download(self, key: str, file: Path) -> str:
         """Read an object into a file and return its SHA-256 in hex."""

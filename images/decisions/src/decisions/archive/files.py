@@ -25,9 +25,10 @@ from decisions.records.record import DecisionInputs, Record
 DECISIONS = "archive/decisions"
 INPUTS = "archive/decision_inputs"
 _BATCH_ROWS = 10_000
-_ROW_GROUP_BATCHES = 2
+# Of a row group.
+CHUNK_ROWS = 2 * _BATCH_ROWS
 _HASH = pa.binary(32)
-_DECISION = pa.schema([
+DECISION = pa.schema([
     ("id", pa.string()), ("request_id", pa.string()), ("row", pa.int32()), ("endpoint", pa.string()),
     ("role", pa.string()), ("client", pa.string()), ("model_version", pa.string()), ("probability", pa.float32()),
     ("points", pa.int32()), ("decision", pa.string()), ("grade", pa.string()), ("reasons", pa.list_(pa.string())),
@@ -36,7 +37,7 @@ _DECISION = pa.schema([
     # Follows from the id; for queries.
     ("time", pa.timestamp("ms", tz="UTC")),
 ])  # fmt: skip
-_INPUT = pa.schema([("id", pa.string()), ("applicant_id", pa.string()), ("salt", pa.binary()), ("inputs", pa.string())])
+INPUT = pa.schema([("id", pa.string()), ("applicant_id", pa.string()), ("salt", pa.binary()), ("inputs", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def write_day(bucket: Bucket, day: date, decisions: Iterable[StoredDecision]) ->
     """
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "decisions", Path(folder) / "inputs"
-        with _writer(files[0], _DECISION) as records, _writer(files[1], _INPUT) as inputs:
-            for chunk in _chunks(decisions, _BATCH_ROWS * _ROW_GROUP_BATCHES):
-                records.write_table(_decision_table(chunk))
+        with writer_of(files[0], DECISION) as records, writer_of(files[1], INPUT) as inputs:
+            for chunk in chunks(decisions, CHUNK_ROWS):
+                records.write_table(decision_table(chunk))
                 known = [_Inputs(row.record.id, row.inputs) for row in chunk if row.inputs is not None]
                 inputs.write_table(_input_table(known))
         _refuse_to_lose(bucket, day, files[0])
@@ -96,7 +97,7 @@ def store_file(bucket: Bucket, key: str, file: Path) -> int:
     Raises:
         DecisionsError: What was read back is something else.
     """
-    digest = _digest(file)
+    digest = digest_of(file)
     rows: int = pq.read_metadata(file).num_rows
     bucket.upload(key, file, {"rows": str(rows), "sha256": digest})
     copy = file.with_suffix(".copy")
@@ -134,8 +135,8 @@ def remove_inputs(bucket: Bucket, day: date, forgotten: Callable[[str], bool]) -
         source, target = Path(folder) / "source", Path(folder) / "target"
         bucket.download(inputs_key(day), source)
         removed = 0
-        with pq.ParquetFile(source) as file, _writer(target, _INPUT) as writer:
-            for batch in file.iter_batches(_BATCH_ROWS * _ROW_GROUP_BATCHES):
+        with pq.ParquetFile(source) as file, writer_of(target, INPUT) as writer:
+            for batch in file.iter_batches(CHUNK_ROWS):
                 kept = [name is None or not forgotten(name) for name in batch.column("applicant_id").to_pylist()]
                 removed += kept.count(False)
                 writer.write_batch(batch.filter(pa.array(kept, pa.bool_())))
@@ -156,11 +157,13 @@ def _day(key: str) -> date:
     return date.fromisoformat(key.split("day=")[1].split("/", maxsplit=1)[0])
 
 
-def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+def writer_of(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a writer of a file as those of the archive."""
     return pq.ParquetWriter(file, schema, compression="zstd")
 
 
-def _chunks(decisions: Iterable[StoredDecision], size: int) -> Iterator[list[StoredDecision]]:
+def chunks(decisions: Iterable[StoredDecision], size: int) -> Iterator[list[StoredDecision]]:
+    """Yield decisions in lists of this size; the last one may be shorter."""
     chunk: list[StoredDecision] = []
     for decision in decisions:
         chunk.append(decision)
@@ -171,14 +174,15 @@ def _chunks(decisions: Iterable[StoredDecision], size: int) -> Iterator[list[Sto
         yield chunk
 
 
-def _decision_table(chunk: list[StoredDecision]) -> pa.Table:
+def decision_table(chunk: list[StoredDecision]) -> pa.Table:
+    """Return decisions without their inputs as a table of the schema DECISION."""
     rows = [
         (*msgspec.structs.astuple(row.record)[:-1], bytes.fromhex(row.record.inputs_hash), row.previous_hash, row.hash,
          time_of(UUID(row.record.id)))
         for row in chunk
     ]  # fmt: skip
     columns = zip(*rows, strict=True)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, _DECISION, strict=True)], _DECISION)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, DECISION, strict=True)], DECISION)
 
 
 def _input_table(known: list[_Inputs]) -> pa.Table:
@@ -186,7 +190,7 @@ def _input_table(known: list[_Inputs]) -> pa.Table:
         {"id": row.id, "applicant_id": row.inputs.applicant_id, "salt": row.inputs.salt, "inputs": row.inputs.inputs}
         for row in known
     ]
-    return pa.Table.from_pylist(rows, _INPUT)
+    return pa.Table.from_pylist(rows, INPUT)
 
 
 def _read_rows(bucket: Bucket, key: str, file: Path) -> Iterator[dict[str, Any]]:
@@ -214,6 +218,7 @@ def _record_of(row: dict[str, Any]) -> tuple[Record, bytes, bytes]:
     return Record(**{**row, "inputs_hash": row["inputs_hash"].hex()}), previous_hash, hash_
 
 
-def _digest(file: Path) -> str:
+def digest_of(file: Path) -> str:
+    """Return a file's SHA-256 in hex."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal, cast
 from uuid import UUID
+
+from decisions.times import utc_time
 
 OutcomeName = Literal["repaid", "defaulted", "open"]
 OUTCOMES = ("repaid", "defaulted", "open")
@@ -109,14 +111,10 @@ def _text(values: Mapping[str, object], name: str) -> str:
 
 
 def _time(text: str) -> datetime:
-    """Return a time with a zone: UTC if it names none, and the beginning of the day if it is a date."""
-    allowed = "allowed: a date or time of ISO 8601, such as 2026-01-31 or 2026-01-31T12:00:00Z"
     try:
-        at = datetime.fromisoformat(text.strip())
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise RejectedRowError(f"observed_at is {_shown(text)}; {allowed}") from error
-    return at
+        return utc_time(text.strip())
+    except ValueError as error:
+        raise RejectedRowError(f"observed_at is {_shown(text)}; allowed: {error}") from error
 
 
 def _shown(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, cast
 
 from fastapi import Request
@@ -15,6 +15,7 @@ from decisions.service.boundary import Metrics
 from decisions.service.database import Database
 from decisions.service.problems import MEDIA_TYPE, ProblemDocument
 from decisions.settings import ServeSettings
+from decisions.times import utc_time
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,8 @@ class Query(BaseModel):
 
 
 def _time(value: object) -> object:
-    """Return a time with a zone from ISO 8601: UTC if it names none, the beginning of the day if it is a date."""
     if isinstance(value, str):
-        try:
-            at = datetime.fromisoformat(value)
-            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-        except (ValueError, OverflowError) as error:
-            message = "a date or time of ISO 8601, such as 2026-01-31 or 2026-01-31T12:00:00Z"
-            raise ValueError(message) from error
+        return utc_time(value)
     return value
 
 

@@ -66,7 +66,7 @@ def every_program() -> dict[str, tuple[Document, str]]:
 
 
 def test_each_program_connects_in_a_role_of_its_own_and_can_read_no_other_password() -> None:
-    roles = {"ship": "writer", "serve": "service", "archive": "owner", "verify": "reader"}
+    roles = {"ship": "writer", "serve": "service", "archive": "owner", "verify": "reader", "load-outcomes": "service"}
     programs = every_program()
     assert set(programs) == {*roles, "migrate"}
     for command, role in roles.items():
@@ -215,6 +215,7 @@ def test_the_archive_runs_daily_and_a_verification_when_asked(version: str, api:
     assert {name: job["spec"]["suspend"] for name, job in jobs.items()} == {
         "decisions-archive": False,
         "decisions-verify": True,
+        "decisions-load-outcomes": True,
     }
     for job in jobs.values():
         assert job["apiVersion"] == api
@@ -227,7 +228,17 @@ def test_the_archive_runs_daily_and_a_verification_when_asked(version: str, api:
 
 def test_without_a_schedule_no_cron_job_starts_by_itself() -> None:
     jobs = of_kind(render("decisions/ci/plain-values.yaml"), "CronJob")
-    assert [job["spec"]["suspend"] for job in jobs] == [True, True]
+    assert [job["spec"]["suspend"] for job in jobs] == [True, True, True]
+
+
+def test_a_file_of_outcomes_is_loaded_on_its_schedule_and_a_schedule_needs_a_file() -> None:
+    documents = render("decisions/ci/external-values.yaml")
+    (job,) = [job for job in of_kind(documents, "CronJob") if job["metadata"]["name"] == "decisions-load-outcomes"]
+    assert (job["spec"]["schedule"], job["spec"]["suspend"]) == ("0 2 * * *", False)
+    (container,) = named(job).values()
+    assert container["args"] == ["load-outcomes", "s3://example-servicing/outcomes/latest.csv"]
+    refused = run_helm("template", "release", "decisions", "--set=outcomes.schedule=@daily")
+    assert "outcomes.schedule needs outcomes.source" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,21 +6,21 @@
 
 {{/*
 The URL of the decision log's database, without a password. A server that has vanished without closing its connections is
-noticed after 25 s. Call with (list $ ROLE); all but the service, which also answers from a server that accepts no
-writes, wait for one that does.
+noticed after 25 s. Call with (list $ ROLE); all wait for a server that accepts writes. With (list $ ROLE "any") also one
+that does not is good enough, to read from.
 */}}
 {{- define "common.decisionsUrl" -}}
 {{- $root := first . }}
 {{- $decisions := include "common.decisions" $root | fromJson }}
 {{- $database := $root.Values.global.database -}}
-postgresql://decisions_{{ last . }}@{{ $database.host }}:{{ $database.port }}/{{ $decisions.database }}?connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=25000
-{{- if ne (last .) "service" }}&target_session_attrs=read-write{{ end }}
+postgresql://decisions_{{ index . 1 }}@{{ $database.host }}:{{ $database.port }}/{{ $decisions.database }}?connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=25000
+{{- if ne (last .) "any" }}&target_session_attrs=read-write{{ end }}
 {{- end }}
 
-{{/* The environment of a program that connects to the decision log's database. Call with (list $ ROLE). */}}
+{{/* The environment of a program that connects to the decision log's database. Call as common.decisionsUrl. */}}
 {{- define "common.decisionsDatabaseEnvironment" -}}
 - {name: DECISIONS_DATABASE_URL, value: {{ include "common.decisionsUrl" . | quote }}}
-- {name: DECISIONS_DATABASE_PASSWORD_FILE, value: /etc/creditrisk/database/{{ last . }}}
+- {name: DECISIONS_DATABASE_PASSWORD_FILE, value: /etc/creditrisk/database/{{ index . 1 }}}
 {{- include "common.caDatabaseEnvironment" (first .) }}
 {{- end }}
 

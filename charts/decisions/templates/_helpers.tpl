@@ -62,7 +62,7 @@ data:
 
 {{/* The environment of the service. */}}
 {{- define "decisions.serveEnv" -}}
-{{ include "common.decisionsDatabaseEnvironment" (list . "service") }}
+{{ include "common.decisionsDatabaseEnvironment" (list . "service" "any") }}
 - {name: DECISIONS_PERMISSIONS, value: {{ include "decisions.permissions" . | quote }}}
 {{- end }}
 
@@ -86,10 +86,17 @@ data:
 {{ include "common.decisionsSealEnvironment" . }}
 {{- end }}
 
+{{/* The environment of the Job that loads outcomes. */}}
+{{- define "decisions.load-outcomesEnv" -}}
+{{ include "common.decisionsDatabaseEnvironment" (list . "service") }}
+{{ include "common.decisionsStoreEnvironment" . }}
+{{- end }}
+
 {{/*
 A CronJob. Call with a dict:
   root: the chart's root context
   command: the sub-command, which also names the CronJob
+  arguments: those of the sub-command; none if not given
   role: the database role that it needs
   schedule: when it runs; without one, it is a template for Jobs that are created by hand
 */}}
@@ -135,7 +142,7 @@ spec:
             - name: {{ .command }}
               image: {{ include "common.image" $root.Values.image }}
               imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-              args: [{{ .command }}]
+              args: {{ concat (list .command) (.arguments | default list) | toJson }}
               securityContext: {{- include "common.containerSecurityContext" $root | nindent 16 }}
               {{- include "common.env" (list $root (include (printf "decisions.%sEnv" .command) $root)) | nindent 14 }}
               resources: {{- include "common.resources" $root.Values.resources | nindent 16 }}

@@ -28,7 +28,10 @@ APPLICANTS = 120
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of one request: times in seconds since 1970, and the status (0 if no answer came)."""
+    """The outcome of one request: times in seconds since 1970, and the status (0 if no answer came).
+
+    `decision_id` is empty without a decision log.
+    """
 
     sent: float
     done: float
@@ -37,6 +40,7 @@ class Answer:
     version: str = ""
     pod: str = ""
     detail: str = ""
+    decision_id: str = ""
 
     @property
     def by_canary(self) -> bool:
@@ -111,7 +115,9 @@ class Clients:
             return
         answer = json.loads(text)
         version, pod = answer["model"]["version"], answer["served_by"]
-        self.answers.append(Answer(sent, done, applicant, status, version, pod))
+        self.answers.append(
+            Answer(sent, done, applicant, status, version, pod, decision_id=answer.get("decision_id", ""))
+        )
 
 
 def failed(answers: Iterable[Answer]) -> list[Answer]:

@@ -6,16 +6,16 @@ import io
 import json
 import secrets
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlencode
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from e2e.decision_log import Document, Sender, install, run_job, verify
+from localcluster import object_store
 from localcluster.console import wait_for
 from localcluster.stack import Stack
 
@@ -25,7 +25,6 @@ NAMESPACE = "decision-log"
 ROWS = 7
 # The age at which a decision that is still not in Postgres is lost: batches are shipped every second.
 ARRIVES_WITHIN_SECONDS = 60
-Document = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -34,48 +33,11 @@ def logged(stack: Stack) -> Iterator[Stack]:
     found = Stack(stack.cluster, NAMESPACE, host=f"{NAMESPACE}.credit-risk.test", decision_log="require")
     delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found"]
     found.kubectl(*delete)
-    others = [f"--set={part}.enabled=false" for part in ("operator", "backup")]
     try:
-        # The MLflow of this release only makes the charts complete.
-        found.install(
-            found.images(),
-            [*others, f"--set=api.mlflowUrl=http://mlflow.{stack.namespace}:5000", "--set=api.replicas=2",
-             "--set=api.resources.requests.cpu=20m"],
-            train=False,
-        )  # fmt: skip
-        found.wait_for_decisions()
-        found.wait_for_scoring()
+        install(found, stack, "--set=api.replicas=2")
         yield found
     finally:
         found.kubectl(*delete, "--wait=false")
-
-
-@dataclass(frozen=True)
-class Sender:
-    """Sends requests to a release through the ingress."""
-
-    stack: Stack
-
-    def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> bytes:
-        """Return the body of an answer; headers are named with underscores."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()} | {"Host": self.stack.host}
-        request = urllib.request.Request(self.stack.url + path, body, named, method=method)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            content: bytes = answer.read()
-        return content
-
-    def score(self, path: str, body: bytes, content_type: str) -> str:
-        """Send what is to be scored and return the request's id."""
-        request_id = f"e2e-{secrets.token_hex(8)}"
-        self.send("POST", path, body, Content_Type=content_type, X_Request_Id=request_id)
-        return request_id
-
-    def decisions(self, **query: str | int) -> list[Document]:
-        """Return the decisions that the service lists."""
-        key = f"Bearer {self.stack.decisions_key}"
-        answer = json.loads(self.send("GET", f"/v1/decisions?{urlencode(query)}", Authorization=key))
-        found: list[Document] = answer["decisions"]
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +145,36 @@ def test_nobody_reads_decisions_without_a_key(sender: Sender) -> None:
 def test_the_log_verifies(logged: Stack, sender: Sender, applications: list[Document]) -> None:
     request_id = sender.score("/v1/score", json.dumps(applications[0]).encode(), "application/json")
     arrived(sender, 1, request_id=request_id)
-    job = json.loads(logged.kubectl("get", "cronjob", "decisions-verify", "-o", "json"))["spec"]["jobTemplate"]
-    manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "verify-now"}, "spec": job["spec"]}
-    logged.kubectl("apply", "-f", "-", text=json.dumps(manifest))
-    logged.kubectl("wait", "--for=condition=Complete", "job/verify-now", "--timeout=180s")
+    assert verify(logged)["findings"]["records"] > 0
+
+
+def test_outcomes_are_loaded_from_s3_by_a_job(
+    logged: Stack, sender: Sender, applications: list[Document], tmp_path: Path
+) -> None:
+    applicant = f"applicant-{secrets.token_hex(6)}"
+    body = json.dumps({**applications[0], "applicant_id": applicant}).encode()
+    decision = json.loads(sender.send("POST", "/v1/score", body, Content_Type="application/json"))["decision_id"]
+    arrived(sender, 1, applicant_id=applicant)
+    file = tmp_path / "outcomes.csv"
+    now = datetime.now(UTC).isoformat()
+    file.write_text(f"decision_id,outcome,observed_at\n{decision},repaid,{now}\nnonsense,repaid,{now}\n")
+    source = object_store.upload(logged, file)
+    report = json.loads(run_job(logged, "decisions-load-outcomes", "load-outcomes", source, "--json"))
+    assert (report["added"], report["rejected"]) == (1, 1)
+    (found,) = sender.decisions(applicant_id=applicant)
+    assert found["outcome"]["outcome"] == "repaid"
+
+
+def test_a_range_is_exported_to_s3_by_a_job(logged: Stack, sender: Sender, applications: list[Document]) -> None:
+    request_id = sender.score("/v1/score", json.dumps(applications[0]).encode(), "application/json")
+    arrived(sender, 1, request_id=request_id)
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    target = "s3://decisions/exports/last-hour.parquet"
+    report = json.loads(
+        run_job(logged, "decisions-archive", "export", "--from", since, "--output", target, "--json")
+    )  # fmt: skip
+    assert (report["output"], report["forgotten"]) == (target, 0)
+    assert report["decisions"] > 0
 
 
 def arrived(sender: Sender, expected: int, **query: str | int) -> list[Document]:

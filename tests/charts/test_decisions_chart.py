@@ -113,6 +113,16 @@ def test_existing_secrets_and_roles_are_used_as_they_are() -> None:
     assert not {"DECISIONS_ADMIN_URL", "PGUSER", "PGPASSWORD"} & set(migrate)
 
 
+def test_the_service_gets_an_issuer_with_its_audience_or_none() -> None:
+    variables = environment(named(deployment("decisions/ci/external-values.yaml"))["decisions"])
+    assert variables["DECISIONS_OIDC_ISSUER"] == "https://id.example.org/realms/bank"
+    assert (variables["DECISIONS_OIDC_AUDIENCE"], variables["DECISIONS_OIDC_SCOPE"]) == ("decisions", "decisions")
+    without = environment(named(deployment("decisions/ci/default-values.yaml"))["decisions"])
+    assert not [name for name in without if name.startswith("DECISIONS_OIDC")]
+    refused = run_helm("template", "release", "decisions", "--set=access.oidc.issuer=https://id.example.org")
+    assert "access.oidc.audience is required with access.oidc.issuer" in refused.stderr
+
+
 def test_only_those_that_write_and_compare_seals_are_told_of_their_bucket() -> None:
     for scenario, expected in (
         ("decisions/ci/default-values.yaml", None),

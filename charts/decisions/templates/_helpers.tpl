@@ -64,6 +64,16 @@ data:
 {{- define "decisions.serveEnv" -}}
 {{ include "common.decisionsDatabaseEnvironment" (list . "service" "any") }}
 - {name: DECISIONS_PERMISSIONS, value: {{ include "decisions.permissions" . | quote }}}
+{{- with .Values.access.oidc }}
+{{- if .issuer }}
+- {name: DECISIONS_OIDC_ISSUER, value: {{ .issuer | quote }}}
+- {name: DECISIONS_OIDC_AUDIENCE, value: {{ required "access.oidc.audience is required with access.oidc.issuer" .audience | quote }}}
+- {name: DECISIONS_OIDC_KEYS_URL, value: {{ .keysUrl | quote }}}
+- {name: DECISIONS_OIDC_SCOPE, value: {{ .scope | quote }}}
+- {name: DECISIONS_OIDC_CLIENT_CLAIM, value: {{ .clientClaim | quote }}}
+{{- include "common.caEnvironment" (list $ "SSL_CERT_FILE" "SSL_CERT_DIR") }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* The environment of the container that makes the bucket. */}}

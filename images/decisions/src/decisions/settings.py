@@ -8,7 +8,7 @@ from typing import Literal
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import make_conninfo
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from decisions.errors import UsageError
@@ -107,13 +107,29 @@ class ServeSettings(DatabaseSettings):
     shutdown_seconds: int = Field(default=25, ge=0)
     # The folder of API keys, in the scoring service's form: one file per client, with the SHA-256 of its keys.
     access_dir: Path = Path("/etc/creditrisk/access")
-    # The clients that have each permission, as JSON: {"decisions:read": ["auditor"]}. Without a list, it is nobody's.
+    # Of OpenID Connect: what tokens must have (iss, aud, a scope), where the keys are if not in the discovery document,
+    # and the claim that names the client. An empty issuer: no tokens.
+    oidc_issuer: str = ""
+    oidc_audience: str = Field(default="", validate_default=True)
+    oidc_keys_url: str = ""
+    oidc_scope: str = ""
+    oidc_client_claim: str = ""
+    # The clients that have each permission, as JSON: {"decisions:read": ["auditor", "oidc:CLIENT"]}. Without a list, it
+    # is nobody's.
     permissions: dict[Permission, frozenset[str]] = Field(default_factory=dict)
     database_connections: int = Field(default=8, ge=2, le=100)
     # How long a query may take; downloads of training data are not limited by it.
     query_seconds: int = Field(default=10, ge=1)
     max_body_bytes: int = Field(default=33554432, ge=1024)
     training_downloads: int = Field(default=2, ge=1)
+
+    @field_validator("oidc_audience")
+    @classmethod
+    def _goes_with_an_issuer(cls, audience: str, info: ValidationInfo) -> str:
+        if bool(audience) != bool(info.data.get("oidc_issuer")):
+            # A token for any service of the issuer's would do otherwise.
+            raise ValueError("must be set if DECISIONS_OIDC_ISSUER is, and only then")
+        return audience
 
 
 class LoadOutcomesSettings(DatabaseSettings):

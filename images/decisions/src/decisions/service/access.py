@@ -1,7 +1,7 @@
 """Who may do what: clients by API keys, in the scoring service's form, each with the permissions that it was given.
 
 The keys are a folder with one file per client, which holds the SHA-256 of each of the client's keys, one per line; a
-mounted Secret is such a folder. Tokens of OpenID Connect, which the scoring service also takes, are not read here yet.
+mounted Secret is such a folder. With an issuer of OpenID Connect, clients may have its tokens instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
@@ -26,7 +26,7 @@ from decisions.settings import Permission
 log = logging.getLogger(__name__)
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _SECONDS_BETWEEN_READS = 1.0
-_BEARER = HTTPBearer(auto_error=False, description="An API key")
+_BEARER = HTTPBearer(auto_error=False, description="An API key, or a token")
 _KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key")
 
 
@@ -88,26 +88,50 @@ class ApiKeys:
                     log.warning("line %d of %s is not a SHA-256 in hex; skipped", number, file.name)
 
 
+class TokenClients(Protocol):
+    """Identifies clients by tokens; `decisions.service.tokens` does, and is imported only where there is an issuer."""
+
+    async def client_of(self, token: str) -> str:
+        """Return the client as permissions name it, or raise a Problem."""
+        ...
+
+    async def open(self) -> None:
+        """Begin to fetch keys."""
+        ...
+
+    async def close(self) -> None:
+        """Stop fetching keys."""
+        ...
+
+
 @dataclass(frozen=True)
 class Access:
     """Which client has which permissions."""
 
     keys: ApiKeys
     permissions: Mapping[Permission, frozenset[str]]
+    tokens: TokenClients | None = None
 
-    def check(self, key: str | None, permission: Permission) -> str:
-        """Return the name of the client with a key, if it has the permission.
+    async def check(self, key: str | None, bearer: str | None, permission: Permission) -> str:
+        """Return the name of the client with a key or token, if it has the permission.
 
         Raises:
-            Problem: 401 if no client has the key, 403 if the client lacks the permission.
+            Problem: 401 if it is nobody's, 403 if the client lacks the permission, 503 if tokens cannot be verified.
         """
-        if not key:
-            raise unauthorized("a key is required: Authorization: Bearer ..., or X-API-Key: ...")
-        client = self.keys.client_of(key)
-        if client is None:
-            raise unauthorized("unknown API key", "invalid_token")
+        client = await self._client(key, bearer)
         if client not in self.permissions.get(permission, ()):
             raise Problem(403, f"the client {client} lacks the permission {permission}")
+        return client
+
+    async def _client(self, key: str | None, bearer: str | None) -> str:
+        if not (key or bearer):
+            kind = "key or token" if self.tokens else "key"
+            raise unauthorized(f"a {kind} is required: Authorization: Bearer ..., or X-API-Key: ...")
+        client = self.keys.client_of(key or bearer or "")
+        if client is None and bearer and not key and self.tokens:
+            client = await self.tokens.client_of(bearer)
+        if client is None:
+            raise unauthorized("unknown API key", "invalid_token")
         return client
 
 
@@ -120,7 +144,7 @@ def permitted(permission: Permission) -> Callable[..., Awaitable[str]]:
         key: Annotated[str | None, Security(_KEY)],
     ) -> str:
         access: Access = request.app.state.service.access
-        name = access.check(key or (bearer.credentials if bearer else None), permission)
+        name = await access.check(key, bearer.credentials if bearer else None, permission)
         request.scope["decisions.client"] = name
         return name
 

@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp
 
-from decisions.service.access import Access, ApiKeys
+from decisions.service.access import Access, ApiKeys, TokenClients
 from decisions.service.boundary import Boundary, Metrics
 from decisions.service.database import Database
 from decisions.service.endpoints import applicants, decisions, outcomes, timeline, training
@@ -19,14 +19,23 @@ from decisions.settings import ServeSettings
 
 _DESCRIPTION = """What was decided about whom, when, by which model and why, and what became of the loan.
 
-Each request needs an API key of a client that has the permission: `decisions:read` to read, `decisions:forget` to
-delete an applicant's inputs, `outcomes:write` and `timeline:write` to report."""
+Each request needs an API key or token of a client that has the permission: `decisions:read` to read,
+`decisions:forget` to delete an applicant's inputs, `outcomes:write` and `timeline:write` to report."""
 
 
 def create_service(settings: ServeSettings) -> Service:
     """Return a service whose database is not opened yet."""
-    access = Access(ApiKeys(settings.access_dir), settings.permissions)
+    access = Access(ApiKeys(settings.access_dir), settings.permissions, _tokens(settings))
     return Service(settings, Database(settings), access, Metrics(), asyncio.Semaphore(settings.training_downloads))
+
+
+def _tokens(settings: ServeSettings) -> TokenClients | None:
+    if not settings.oidc_issuer:
+        return None
+    # Imported here, because only those with an issuer should pay for the memory of its cryptography.
+    from decisions.service.tokens import Tokens  # noqa: PLC0415
+
+    return Tokens(settings)
 
 
 def create_app(service: Service) -> ASGIApp:

@@ -40,6 +40,8 @@ async def _serve(settings: ServeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await service.database.open()
+    if service.access.tokens:
+        await service.access.tokens.open()
     try:
         running = [asyncio.create_task(server.serve()) for server in (public, management)]
         waiting = asyncio.create_task(stop.wait())
@@ -51,6 +53,8 @@ async def _serve(settings: ServeSettings) -> None:
         management.should_exit = True
         await running[1]
     finally:
+        if service.access.tokens:
+            await service.access.tokens.close()
         await service.database.close()
 
 

@@ -199,7 +199,7 @@ def test_the_service_selects_no_pod_of_a_cron_job() -> None:
 def test_clients_may_do_what_the_values_say() -> None:
     service = deployment("decisions/ci/external-values.yaml")
     permissions = json.loads(environment(named(service)["decisions"])["DECISIONS_PERMISSIONS"])
-    assert permissions["decisions:read"] == ["auditor", "lending-app", "training"]
+    assert permissions["decisions:read"] == ["auditor", "lending-app", "oidc:audit-portal", "training"]
     assert permissions["decisions:forget"] == ["privacy-desk"]
     assert permissions["timeline:write"] == ["operator"]
 

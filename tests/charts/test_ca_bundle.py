@@ -28,7 +28,7 @@ EXPECTED = {
     "CronJob/restore": S3,
 }
 # Containers that connect to the database alone.
-DATABASE_CLIENTS = {"dump", "database"}
+DATABASE_CLIENTS = {"dump", "database", "dump-decisions", "decisions"}
 # The TLS clients in the images. Each prints the status of its answer; psycopg2 raises what the server answers.
 PROGRAMS = {
     "aiohttp": "import aiohttp, asyncio\n"
@@ -85,7 +85,7 @@ def test_connections_to_a_database_outside_the_stack_are_verified(part: str) -> 
 
 
 def test_each_container_of_a_backup_verifies_what_it_connects_to() -> None:
-    databases = dict.fromkeys(("dump", "database", "dump-decisions", "decisions"), DATABASE)
+    databases = dict.fromkeys(DATABASE_CLIENTS, DATABASE)
     expected = {**databases, "store": S3, "fetch": S3, "verify": S3 | DATABASE}
     for template in pods("backup/ci/pod-settings-values.yaml").values():
         for container in containers(template):

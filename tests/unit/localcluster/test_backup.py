@@ -58,7 +58,7 @@ def test_a_backup_is_a_job_of_the_releases_template_with_one_attempt(stack: Reco
     (job,) = stack.created
     assert job["metadata"]["name"] == name
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
-    assert list(commands(job)) == ["dump", "store"]
+    assert list(commands(job)) == ["dump", "dump-decisions", "store"]
     assert job["spec"]["backoffLimit"] == 0
     # `helm upgrade` does not take it for its own.
     assert job["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "make"
@@ -70,8 +70,8 @@ def test_a_backup_is_a_job_of_the_releases_template_with_one_attempt(stack: Reco
 def test_a_restore_names_its_backup_and_the_form_of_its_report(stack: Recorded, as_json: bool) -> None:
     backup.restore(stack, "20261128T021700Z", as_json=as_json)
     (job,) = stack.created
-    assert list(commands(job)) == ["fetch", "database", "verify"]
-    (fetch, _) = job["spec"]["template"]["spec"]["initContainers"]
+    assert list(commands(job)) == ["fetch", "decisions", "database", "verify"]
+    fetch, *_ = job["spec"]["template"]["spec"]["initContainers"]
     values = [variable["value"] for variable in fetch["env"] if variable["name"] == "BACKUP_FROM"]
     assert values == ["20261128T021700Z"]
     assert ("--json" in commands(job)["verify"]) is as_json

@@ -19,8 +19,9 @@ from decisions.archive.seals import load_seals
 from decisions.errors import DifferenceError
 from decisions.reading import proofs
 from decisions.records import merkle
-from decisions.settings import ServeSettings
+from decisions.settings import Permission, ServeSettings
 from unit.decisions.archive.site import Site, noon
+from unit.decisions.service.process import running_process
 from unit.decisions.service.site import Running, start, stop
 
 
@@ -31,14 +32,17 @@ def tiles_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def running(site: Site, tmp_path: Path) -> AsyncIterator[Running]:
-    (tmp_path / "all").write_text(hashlib.sha256(b"k-all").hexdigest())
-    service = await start(
-        ServeSettings(
-            database_url=site.database.url("service"), access_dir=tmp_path,
-            permissions={"decisions:read": frozenset({"all"})},
-        )
-    )  # fmt: skip
+def settings(site: Site, tmp_path: Path) -> ServeSettings:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "all").write_text(hashlib.sha256(b"k-all").hexdigest())
+    permissions: dict[Permission, frozenset[str]] = {"decisions:read": frozenset({"all"})}
+    return ServeSettings(database_url=site.database.url("service"), access_dir=keys, permissions=permissions)
+
+
+@pytest.fixture
+async def running(settings: ServeSettings) -> AsyncIterator[Running]:
+    service = await start(settings)
     yield service
     await stop(service)
 
@@ -124,9 +128,7 @@ async def test_seals_that_a_run_could_not_enter_are_entered_by_the_next(
         await proof_of(site, last)
 
 
-async def test_the_service_answers_with_seal_and_proof_and_the_command_checks_it(
-    site: Site, running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_the_service_answers_with_seal_and_proof(site: Site, running: Running) -> None:
     (wanted,) = site.log().add(noon(5, 10))
     path = f"/v1/decisions/{wanted}"
     assert (await running.get(path)).json()["sealed"] is None
@@ -138,25 +140,40 @@ async def test_the_service_answers_with_seal_and_proof_and_the_command_checks_it
     (stored,) = load_seals(site.bucket)
     assert (await running.get(path)).json()["sealed"] == {"day": "2026-05-10", "sha256": stored.sha256}
     assert (await running.get("/v1/decisions")).json()["decisions"][0]["sealed"]["sha256"] == stored.sha256
-    answer = await running.get(f"{path}/proof")
-    assert answer.status_code == 200
-    proof, seal = tmp_path / "proof.json", tmp_path / "seal.json"
-    proof.write_bytes(answer.content)
+    check_proof((await running.get(f"{path}/proof")).json(), stored.document)
+
+
+def test_the_command_fetches_a_proof_and_checks_it(
+    site: Site, settings: ServeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (wanted,) = site.log().add(noon(5, 10))
+    site.archive(noon(5, 11))
+    (stored,) = load_seals(site.bucket)
+    key, proof, seal = (tmp_path / name for name in ("key", "proof.json", "seal.json"))
+    key.write_text("k-all")
     seal.write_bytes(stored.document)
 
-    def verify(*arguments: str) -> tuple[object, str]:
-        monkeypatch.setattr(sys, "argv", ["creditrisk", "decisions", "verify", "--proof", str(proof), *arguments])
+    def run(*arguments: str) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["creditrisk", "--key-file", str(key), "decisions", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
         return ended.value.code, captured.out + captured.err
 
-    code, out = verify("--seal", str(seal), "--seal-sha256", stored.sha256.upper(), "--json")
+    with running_process(settings) as process:
+        monkeypatch.setenv("CREDITRISK_URL", process.url)
+        assert f"2026-05-10 {stored.sha256}" in run("get", wanted)[1]
+        assert run("verify", "--id", wanted, "--seal", str(seal))[0] in {0, None}
+        proof.write_text(run("proof", wanted)[1])
+    # Nobody is asked from here on.
+    monkeypatch.delenv("CREDITRISK_URL")
+    code, out = run("verify", "--proof", str(proof), "--seal-sha256", stored.sha256.upper(), "--json")
     assert (code, json.loads(out)["decision_id"]) == (0, wanted)
-    assert "2026-05-10" in verify()[1]
-    assert verify("--seal-sha256", "00" * 32) == (
+    assert run("verify", "--proof", str(proof), "--seal-sha256", "00" * 32) == (
         3, f"the seal's digest is {stored.sha256}, and not the one that was given\n"
     )  # fmt: skip
-    assert verify("--from", "2026-01-01")[0] == 2
+    assert run("verify", "--proof", str(proof), "--from", "2026-01-01")[0] == 2
+    assert run("verify", "--seal", str(seal))[0] == 2
     proof.write_text("{")
-    assert verify()[0] == 2
+    assert run("verify", "--proof", str(proof))[0] == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from aws.conftest import Applied
 from aws.iam import actions
@@ -80,3 +81,18 @@ def test_deletion_protection_covers_everything_that_holds_data(available: dict[s
     assert found["aws_db_instance"]["deletion_protection"] is True
     assert found["aws_s3_bucket"]["force_destroy"] is False
     assert found["aws_ecr_repository"]["force_delete"] is False
+
+
+def test_without_a_decision_log_there_are_neither_its_buckets_nor_its_roles(applied: Applied, tmp_path: Path) -> None:
+    plan = planned(applied, tmp_path, decision_log=None)
+    deleted = {
+        change["address"].removeprefix("module.") for change in plan["resource_changes"]
+        if change["change"]["actions"] == ["delete"] and change["type"] in {"aws_s3_bucket", "aws_iam_role"}
+    }  # fmt: skip
+    assert deleted == {
+        'storage.aws_s3_bucket.this["decisions"]', 'storage.aws_s3_bucket.this["seals"]',
+        "access.aws_iam_role.decisions[0]", "access.aws_iam_role.api[0]",
+    }  # fmt: skip
+    values = yaml.safe_load(plan["planned_values"]["outputs"]["helm_values"]["value"])
+    assert values["global"]["decisions"] == {}
+    assert set(values["global"]["s3"]["roleArns"]) == {"mlflow", "training", "backup"}

@@ -172,7 +172,7 @@ async def test_a_clock_that_is_set_back_changes_neither_the_order_nor_the_ids(
     moments = iter([now, now + minute, now - hour, now - hour + minute, now - 2 * hour, now + 2 * minute])
     metrics = Metrics()
     async with decision_log(tmp_path, registry=metrics.registry) as running:
-        running.log._ids = DecisionIds(lambda: next(moments))
+        running.log.next_id = DecisionIds(lambda: next(moments)).next
         app = create_app(Settings(pod_name=POD), ModelSlot(model), metrics, decisions=running.log)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://scoring") as http:
             (application,) = applicants(model, {})

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorer.applications.rows import MAX_ROWS
-from scorer.decision_log.ids import ROW_BITS, DecisionIds
+from scorer.decision_log.ids import ROW_BITS, DecisionIds, octets_of
 
 NOW = 1_795_880_253_740_927_700
 # Nanoseconds between two looks at the clock: most in one millisecond, some an hour ahead or back.
@@ -22,9 +22,9 @@ def ids_at(times: list[int]) -> list[uuid.UUID]:
     clock = iter(times)
     ids = DecisionIds(lambda: next(clock))
     made = [ids.next() for _ in times]
-    octets = ids.octets_of([half for half, _ in made])
+    octets = octets_of(made)
     found = [uuid.UUID(bytes=octets[at : at + 16]) for at in range(0, len(octets), 16)]
-    assert [str(one) for one in found] == [text for _, text in made]
+    assert list(map(str, found)) == made
     return found
 
 

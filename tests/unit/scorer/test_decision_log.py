@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import UNSET, UnsetType
 
+from scorer.answers import Decision, Reason
 from scorer.decision_log import log as log_module
+from scorer.decision_log.events import DecidedRows
 from scorer.decision_log.log import DecisionLog
 from scorer.decision_log.origin import Origin, Role
 from scorer.decision_log.writer import Failure, Group
@@ -24,13 +28,14 @@ NUMERIC, CODES = np.array([[1.5, np.nan]], np.float32), np.array([[3]], np.int64
 
 
 def add_one(
-    log: DecisionLog, request: str = "r", *, version: int | None = None, role: Role = "champion",
-    header: str | None = None, body: str | None = None, reasons: list[str] | None = None, declined: bool = False,
+    log: DecisionLog, request: str = "r", *, version: Identity = IDENTITY, role: Role = "champion",
+    header: str | None = None, body: str | None = None, reasons: Sequence[str] | UnsetType = UNSET,
+    decision: Decision = "approve",
 ) -> str:  # fmt: skip
+    given = reasons if isinstance(reasons, UnsetType) else tuple(Reason("f", code, "", 0.1, -2.0) for code in reasons)
     return log.add_one(
-        version or log.key_of(IDENTITY, b"{}"), Origin(request, "score", 0.0, role, header), body, NUMERIC, CODES, 0.25,
-        600, reasons, declined=declined,
-    )  # fmt: skip
+        version, b"{}", Origin(request, "score", 0.0, role, header), body, NUMERIC, CODES, 0.25, 600, decision, given
+    )
 
 
 def add(log: DecisionLog, count: int = 1, size: int = 1) -> list[str]:
@@ -75,7 +80,7 @@ async def test_requests_that_differ_in_all_that_an_event_can_share_keep_their_ow
         token = client.set("web")
         ids.append(add_one(running.log, "b", role="fall-back", reasons=["R01", "R02"], body=""))
         client.reset(token)
-        ids.append(add_one(running.log, "a", body="in the body", reasons=[], declined=True))
+        ids.append(add_one(running.log, "a", body="in the body", reasons=[], decision="decline"))
         await until_durable(running, 3)
     assert [
         (one.request_id, one.role, one.client, one.applicant_id, one.reasons, one.decision, one.row)
@@ -297,14 +302,22 @@ async def test_an_unexpected_error_of_the_writer_does_not_go_unnoticed(
 
 
 async def test_two_versions_in_one_group_are_both_named(tmp_path: Path) -> None:
+    other = Identity("credit-risk", "8", "run", {}, {})
+    columns = (NUMERIC, CODES, np.array([0.25], np.float32), np.array([600], np.int32), np.array([False]))
     async with decision_log(tmp_path) as running:
-        other = Identity("credit-risk", "8", "run", {}, {})
-        assert [running.log.key_of(one, b"{}") for one in (IDENTITY, other, other)] == [1, 2, 2]
-        ids = [add_one(running.log, version=version) for version in (1, 2, 2, 1)]
-        await until_durable(running, 4)
-    assert [one.id for one in decisions(tmp_path)] == ids
-    assert [one.event["version"] for one in decisions(tmp_path)] == [1, 2, 2, 1]
-    (file,) = tmp_path.glob("*/*/*.sqlite")
-    with sqlite3.connect(file) as database:
-        assert database.execute("SELECT key, version FROM versions").fetchall() == [(1, "7"), (2, "8")]
+        origin = Origin("batch", "batch", 0.0)
+        ids = [add_one(running.log, version=version) for version in (IDENTITY, other, other)]
+        running.log.add_rows(IDENTITY, b"{}", origin, DecidedRows.of(origin, None, columns, [], 0))
+        ids.append(add_one(running.log, version=IDENTITY))
+        await until_durable(running, 5)
+    found = decisions(tmp_path)
+    with sqlite3.connect(next(tmp_path.glob("*/*/*.sqlite"))) as database:
+        versions = dict(database.execute("SELECT key, version FROM versions").fetchall())
     database.close()
+    assert {one.id: versions[one.event["version"]] for one in found if one.event["endpoint"] == "score"} == dict(
+        zip(ids, "7887", strict=True)
+    )
+    assert [versions[one.event["version"]] for one in found if one.event["endpoint"] == "batch"] == ["7"]
+    # Those of an event have one version, so that there are no more events than changes.
+    ((_, _, events),) = groups(tmp_path)
+    assert len(events) == 4

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import msgspec
+from msgspec import UnsetType
 
+from scorer.answers import Decision, Reason
 from scorer.applications.rows import CodeRows, FloatRows
 from scorer.decision_log.events import DecidedRows, Event, Single, event_of
 from scorer.decision_log.ids import DecisionIds
@@ -25,9 +27,9 @@ from scorer.request_context import client
 
 log = logging.getLogger(__name__)
 Mode = Literal["log", "require"]
-# How long decisions gather in the mode log: about what a killed process loses. A tenth of it would cost ten times as
-# many fsyncs. In the mode require, decisions gather while those before them are being written.
-GATHER_SECONDS = 0.1
+# How long decisions gather in the mode log: about what a killed process loses. Each group takes about a millisecond of
+# the processor, most of it for the fsync, so a tenth of the time would cost 5 % of a core. In the mode require, decisions gather while those before them are being written.
+GATHER_SECONDS = 0.2
 # Of decisions that wait to be written, beside as many that are being written. They are kept as they will be stored, so
 # bytes are what they cost: about 150 for a single application, and 80 for a row of a batch. The last one may exceed it.
 QUEUE_BYTES = 16 * 1024 * 1024
@@ -49,11 +51,12 @@ _encode_into = msgspec.msgpack.Encoder().encode_into
 class _Gathering:
     """A group that still grows, and those who wait for it: None if it is durable, or why it cannot be."""
 
-    __slots__ = ("_decisions", "_events", "events", "singles", "version", "waiting")
+    __slots__ = ("_decisions", "_events", "events", "identity", "singles", "version", "waiting")
 
     def __init__(self) -> None:
         self.events, self.singles = bytearray(_HEADER_BYTES), list[Single]()
-        # That of the single decisions.
+        # Those of the single decisions.
+        self.identity: Identity | None = None
         self.version = 0
         self._events = self._decisions = 0
         self.waiting: list[asyncio.Future[Failure | None]] = []
@@ -63,9 +66,9 @@ class _Gathering:
         """How many there are."""
         return self._decisions + len(self.singles)
 
-    def size(self, ids: DecisionIds) -> int:
+    def size(self) -> int:
         """Return the events' bytes."""
-        self.encode(ids)
+        self.encode()
         return len(self.events) - _HEADER_BYTES
 
     def add(self, event: Event, decisions: int) -> None:
@@ -74,15 +77,15 @@ class _Gathering:
         self._events += 1
         self._decisions += decisions
 
-    def encode(self, ids: DecisionIds) -> None:
+    def encode(self) -> None:
         """Make an event of the single decisions, if there are any."""
         if singles := self.singles:
-            self.add(event_of(singles, ids, self.version), len(singles))
+            self.add(event_of(singles, self.version), len(singles))
             singles.clear()
 
-    def complete(self, ids: DecisionIds, versions: Sequence[Version]) -> Group:
+    def complete(self, versions: Sequence[Version]) -> Group:
         """Return the group as it is written."""
-        self.encode(ids)
+        self.encode()
         self.events[:_HEADER_BYTES] = _ARRAY + self._events.to_bytes(_HEADER_BYTES - 1, "big")
         return Group(self._decisions, self.events, versions)
 
@@ -93,7 +96,7 @@ class DecisionLog:
     def __init__(self, writer: SegmentWriter, mode: Mode, metrics: LogMetrics) -> None:
         """Take what writes to disk, whether answers wait for it, and where to count."""
         self._writer, self.waits, self._metrics = writer, mode == "require", metrics
-        self._ids = DecisionIds()
+        self.next_id = DecisionIds().next
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decision-log")
         self._gathering, self._writing = _Gathering(), _Gathering()
         self._filled, self._closing = asyncio.Event(), asyncio.Event()
@@ -107,7 +110,7 @@ class DecisionLog:
         self._dropped: Cause = "queue-full"
         self._told_until = 0.0
         metrics.queue_decisions.set_function(lambda: self._gathering.decisions + self._writing.decisions)
-        metrics.queue_bytes.set_function(lambda: self._gathering.size(self._ids) + self._writing.size(self._ids))
+        metrics.queue_bytes.set_function(lambda: self._gathering.size() + self._writing.size())
         metrics.segment_bytes.set_function(lambda: writer.bytes_on_disk)
         metrics.segment_limit.set(writer.max_bytes)
 
@@ -121,7 +124,7 @@ class DecisionLog:
             return f"decisions were not logged a moment ago ({self._dropped}); {waiting} wait"
         return None
 
-    def key_of(self, identity: Identity, contract: bytes) -> int:
+    def _key_of(self, identity: Identity, contract: bytes) -> int:
         """Return the key by which events name a model version; `contract` is its contract.json, byte for byte."""
         if identity is not self._identity:
             key = len(self._versions) + 1
@@ -131,51 +134,50 @@ class DecisionLog:
 
     def add_one(
         self,
-        version: int,
+        identity: Identity,
+        contract: bytes,
         origin: Origin,
         applicant_id: str | None,
         numeric: FloatRows,
         codes: CodeRows,
         probability: float,
         points: int,
-        reasons: Sequence[str] | None,
-        *,
-        declined: bool,
+        decision: Decision,
+        reasons: tuple[Reason, ...] | UnsetType,
     ) -> str:
-        """Take the decision on a single application, and return its id; the arguments are those of `Single`.
+        """Take the decision on a single application, and return its id.
 
         All single applications come by one endpoint. In the mode log, a decision that cannot be taken is counted and
-        dropped.
+        dropped. Contract is the version's contract.json, byte for byte; the other arguments are those of `Single`.
 
         Raises:
             Problem: 503 if it cannot be taken, in the mode require alone.
         """
-        half, decision_id = self._ids.next()
+        decision_id = self.next_id()
         gathering = self._gathering
         if (len(gathering.events) >= QUEUE_BYTES or self._refusing_until) and not self._takes(1):
             return decision_id
-        if version != gathering.version:
-            gathering.encode(self._ids)
-            gathering.version = version
+        if identity is not gathering.identity:
+            gathering.encode()
+            gathering.identity, gathering.version = identity, self._key_of(identity, contract)
         singles = gathering.singles
-        singles.append(
-            Single(
-                half, time.perf_counter(), origin, applicant_id, client.get(), numeric, codes, probability, points,
-                declined, reasons,
-            )
-        )  # fmt: skip
+        singles.append((
+            decision_id, time.perf_counter(), origin, applicant_id, client.get(), numeric, codes, probability, points,
+            decision, reasons,
+        ))  # fmt: skip
         if len(singles) == 1:
             self._filled.set()
         elif len(singles) >= SINGLES:
-            gathering.encode(self._ids)
+            gathering.encode()
         return decision_id
 
-    def add_rows(self, version: int, origin: Origin, rows: DecidedRows) -> None:
+    def add_rows(self, identity: Identity, contract: bytes, origin: Origin, rows: DecidedRows) -> None:
         """Take the decisions of a batch, as `add_one` takes a single one."""
         gathering = self._gathering
         if (len(gathering.events) >= QUEUE_BYTES or self._refusing_until) and not self._takes(rows.count):
             return
-        gathering.add(rows.event(self._ids, version, client.get(), origin), rows.count)
+        key = self._key_of(identity, contract)
+        gathering.add(rows.event(self.next_id(), key, client.get(), origin), rows.count)
         self._filled.set()
 
     async def durable(self) -> None:
@@ -224,7 +226,7 @@ class DecisionLog:
     async def _write(self) -> None:
         """Make the group durable: in the mode require in one attempt, else in as many as it takes."""
         gathered = self._writing
-        group = gathered.complete(self._ids, self._versions)
+        group = gathered.complete(self._versions)
         while True:
             failure = await self._in_thread(lambda: self._writer.write(group))
             self._note(failure)

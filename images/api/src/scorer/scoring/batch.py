@@ -41,7 +41,7 @@ class BatchScorer:
         log = self._context.decisions
         # A request that is refused as a whole has no decision.
         if log and decided and decided.count and not (all_or_none and rows.problems):
-            log.add_rows(log.key_of(model.identity, model.document), origin, decided)
+            log.add_rows(model.identity, model.document, origin, decided)
             if log.waits:
                 await log.durable()
         self._record(origin, rows)

@@ -43,8 +43,8 @@ class SingleScorer:
         decision_id: str | UnsetType = UNSET
         if (log := self._decisions) is not None:
             decision_id = log.add_one(
-                log.key_of(model.identity, model.document), origin, applicant_id, numeric, codes, probability, points,
-                _codes(given), declined=decision == "decline",
+                model.identity, model.document, origin, applicant_id, numeric, codes, probability, points, decision,
+                given,
             )  # fmt: skip
             if log.waits:
                 await log.durable()
@@ -71,7 +71,7 @@ class SingleScorer:
 def _logged(score: Score) -> dict[str, object]:
     """Return what the audit log keeps of an answer; of reasons only codes, since sentences contain applicant data."""
     given = score.reasons
-    codes = {} if isinstance(given, UnsetType) else {"reasons": _codes(given)}
+    codes = {} if isinstance(given, UnsetType) else {"reasons": [reason.code for reason in given]}
     identity = {} if isinstance(score.decision_id, UnsetType) else {"decision_id": score.decision_id}
     grade = {} if isinstance(score.grade, UnsetType) else {"grade": score.grade}
     return {
@@ -79,8 +79,3 @@ def _logged(score: Score) -> dict[str, object]:
         "probability_of_default": score.probability_of_default, "score_points": score.score_points, **grade,
         **codes, **identity,
     }  # fmt: skip
-
-
-def _codes(given: tuple[Reason, ...] | UnsetType) -> list[str] | None:
-    """Return the codes of the reasons that were asked for."""
-    return None if isinstance(given, UnsetType) else [reason.code for reason in given]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,8 +15,8 @@ from alembic.operations import Operations
 from psycopg.rows import namedtuple_row
 
 from conftest import REPOSITORY
-from environments import postgres_programs
 from postgres import Postgres
+from unit.decisions.migrated import postgres_server
 
 MIGRATIONS = REPOSITORY / "images/decisions/src/decisions/database/migrations/versions"
 ROLES = """
@@ -77,18 +75,11 @@ class DecisionsDatabase:
 
 @contextmanager
 def decisions_database() -> Iterator[DecisionsDatabase]:
-    """Run a server with the database, on an empty data directory."""
-    # Not in pytest's own folder, which is closed to the user that the server runs as.
-    with tempfile.TemporaryDirectory(prefix="postgres-") as base:
-        Path(base).chmod(0o755)
-        server = Postgres(Path(base) / "server", postgres_programs(Path(base) / "programs"))
-        server.start()
+    """Run a server with the database."""
+    with postgres_server() as server:
         database = DecisionsDatabase(server)
         database.create()
-        try:
-            yield database
-        finally:
-            server.stop()
+        yield database
 
 
 def _migration(name: str) -> Any:

@@ -169,10 +169,11 @@ async def test_a_clock_that_is_set_back_changes_neither_the_order_nor_the_ids(
     """Records tell the latest time that their process has seen, until the clock has passed it."""
     minute, hour = 60_000_000_000, 3_600_000_000_000
     now = time.time_ns()
-    moments = iter([now, now + minute, now - hour, now - hour + minute, now - 2 * hour, now + 2 * minute])
+    moments = iter([now, now, now + minute, now - hour, now - hour + minute, now - 2 * hour, now + 2 * minute])
     metrics = Metrics()
     async with decision_log(tmp_path, registry=metrics.registry) as running:
-        running.log.next_id = DecisionIds(lambda: next(moments)).next
+        # By this timer, a millisecond has always passed.
+        running.log._ids = DecisionIds(lambda: next(moments), lambda: 0.0)
         app = create_app(Settings(pod_name=POD), ModelSlot(model), metrics, decisions=running.log)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://scoring") as http:
             (application,) = applicants(model, {})

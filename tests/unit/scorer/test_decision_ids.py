@@ -19,8 +19,9 @@ STEPS = st.lists(
 
 
 def ids_at(times: list[int]) -> list[uuid.UUID]:
-    clock = iter(times)
-    ids = DecisionIds(lambda: next(clock))
+    # Asked when they are created, and for each.
+    clock, timer = iter([times[0], *times]), itertools.count()
+    ids = DecisionIds(lambda: next(clock), lambda: float(next(timer)))
     made = [ids.next() for _ in times]
     octets = octets_of(made)
     found = [uuid.UUID(bytes=octets[at : at + 16]) for at in range(0, len(octets), 16)]
@@ -48,6 +49,26 @@ def test_ids_run_ahead_of_the_clock_when_a_millisecond_has_no_more() -> None:
     assert len(set(made)) == 10_000
     assert made == sorted(made)
     assert milliseconds(made[-1]) == NOW // 1_000_000 + 2
+
+
+@given(st.lists(st.integers(0, 3_000_000), max_size=60))
+def test_an_id_has_the_time_although_the_clock_is_asked_once_in_a_millisecond(steps: list[int]) -> None:
+    now = asked = 0
+
+    def clock() -> int:
+        nonlocal asked
+        asked += 1
+        return NOW + now
+
+    ids = DecisionIds(clock, lambda: now / 1e9)
+    passed = set[int]()
+    for step in steps:
+        now += step
+        passed.add((NOW + now) // 1_000_000)
+        late = (NOW + now) // 1_000_000 - milliseconds(uuid.UUID(ids.next()))
+        # Seconds as a float are not exact to the nanosecond.
+        assert late in ({0} if now % 1_000_000 > 1000 else {0, 1})
+    assert asked <= 1 + len(passed)
 
 
 @given(st.integers(0, 2**ROW_BITS - 1))

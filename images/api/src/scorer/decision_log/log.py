@@ -46,6 +46,7 @@ TELL_SECONDS = 10.0
 # MessagePack's header of an array: a byte, then the length as 32 bits.
 _ARRAY, _HEADER_BYTES = b"\xdd", 5
 _encode_into = msgspec.msgpack.Encoder().encode_into
+_now = time.perf_counter
 
 
 class _Gathering:
@@ -96,7 +97,9 @@ class DecisionLog:
     def __init__(self, writer: SegmentWriter, mode: Mode, metrics: LogMetrics) -> None:
         """Take what writes to disk, whether answers wait for it, and where to count."""
         self._writer, self.waits, self._metrics = writer, mode == "require", metrics
-        self.next_id = DecisionIds().next
+        self._ids = DecisionIds()
+        # The version whose decisions on single applications are taken without asking anything else.
+        self._accepted: Identity | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decision-log")
         self._gathering, self._writing = _Gathering(), _Gathering()
         self._filled, self._closing = asyncio.Event(), asyncio.Event()
@@ -153,23 +156,37 @@ class DecisionLog:
         Raises:
             Problem: 503 if it cannot be taken, in the mode require alone.
         """
-        decision_id = self.next_id()
+        ended, ids = _now(), self._ids
+        if ended >= ids.ends:
+            ids.renew()
+        decision_id = next(ids.made)
+        if identity is not self._accepted and not self._accepts(identity, contract):
+            return decision_id
+        singles = self._gathering.singles
+        singles.append((
+            decision_id, ended, origin, applicant_id, client.get(), numeric, codes, probability, points, decision,
+            reasons,
+        ))  # fmt: skip
+        if len(singles) >= SINGLES:
+            self._gathering.encode()
+            self._accepted = None
+        return decision_id
+
+    def _accepts(self, identity: Identity, contract: bytes) -> bool:
+        """Return whether a decision on a single application can be taken, as `add_one` does.
+
+        Asked again after all that may change it: for the first one of a group, of a version and of an event, after each
+        attempt to write, and after a batch.
+        """
         gathering = self._gathering
         if (len(gathering.events) >= QUEUE_BYTES or self._refusing_until) and not self._takes(1):
-            return decision_id
+            return False
         if identity is not gathering.identity:
             gathering.encode()
             gathering.identity, gathering.version = identity, self._key_of(identity, contract)
-        singles = gathering.singles
-        singles.append((
-            decision_id, time.perf_counter(), origin, applicant_id, client.get(), numeric, codes, probability, points,
-            decision, reasons,
-        ))  # fmt: skip
-        if len(singles) == 1:
-            self._filled.set()
-        elif len(singles) >= SINGLES:
-            gathering.encode()
-        return decision_id
+        self._filled.set()
+        self._accepted = None if self._refusing_until else identity
+        return True
 
     def add_rows(self, identity: Identity, contract: bytes, origin: Origin, rows: DecidedRows) -> None:
         """Take the decisions of a batch, as `add_one` takes a single one."""
@@ -177,7 +194,8 @@ class DecisionLog:
         if (len(gathering.events) >= QUEUE_BYTES or self._refusing_until) and not self._takes(rows.count):
             return
         key = self._key_of(identity, contract)
-        gathering.add(rows.event(self.next_id(), key, client.get(), origin), rows.count)
+        gathering.add(rows.event(self._ids.next(), key, client.get(), origin), rows.count)
+        self._accepted = None
         self._filled.set()
 
     async def durable(self) -> None:
@@ -219,7 +237,7 @@ class DecisionLog:
             if not self.waits:
                 await self._pause(GATHER_SECONDS)
             self._filled.clear()
-            self._writing, self._gathering = self._gathering, _Gathering()
+            self._writing = self._begin_group()
             if self._writing.decisions:
                 await self._write()
 
@@ -255,8 +273,12 @@ class DecisionLog:
 
     def _refuse_gathered(self) -> None:
         """Refuse the decisions that wait for a group which may never be written."""
-        gathered, self._gathering = self._gathering, _Gathering()
-        self._settle(gathered, self._failure)
+        self._settle(self._begin_group(), self._failure)
+
+    def _begin_group(self) -> _Gathering:
+        """Return what has gathered so far, and let the next group gather."""
+        gathered, self._gathering, self._accepted = self._gathering, _Gathering(), None
+        return gathered
 
     def _settle(self, gathered: _Gathering, failure: Failure | None) -> None:
         """Count decisions that will not be written, and tell those who wait for them."""
@@ -272,7 +294,7 @@ class DecisionLog:
             log.error("decisions are not being logged (%s): %s", failure.cause, failure.reason)
         elif self._failure and not failure:
             log.info("decisions are being logged again")
-        self._failure = failure
+        self._failure, self._accepted = failure, None
         self._refusing_until = asyncio.get_running_loop().time() + RETRY_SECONDS if failure and self.waits else 0.0
 
     def _takes(self, decisions: int) -> bool:

@@ -74,6 +74,19 @@ async def test_decisions_that_come_together_are_durable_together(tmp_path: Path)
     assert {one.numeric[0] for one in decisions(tmp_path)} == {1.5}
 
 
+async def test_a_group_of_many_decisions_has_events_of_a_bounded_size(tmp_path: Path) -> None:
+    many = 2 * log_module.SINGLES + 7
+    async with decision_log(tmp_path) as running:
+        names = add(running.log, many)
+        assert running.metric("queue_decisions") == many
+        await until_durable(running, many)
+        assert running.metric("groups_total") == 1
+    ((_, count, events),) = groups(tmp_path)
+    assert (count, len(events)) == (many, 3)
+    assert [one.request_id for one in decisions(tmp_path)] == names
+    assert len({one.id for one in decisions(tmp_path)}) == many
+
+
 async def test_requests_that_differ_in_all_that_an_event_can_share_keep_their_own(tmp_path: Path) -> None:
     async with decision_log(tmp_path) as running:
         ids = [add_one(running.log, "a", header="in the header", body="in the body")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ from typing import Any
 import aiohttp
 import httpx
 import pytest
+from mlflow import MlflowClient
 
+from mlflow_server import mlflow_server
+from promoter.adapters.mlflow import MlflowRegistry
 from promoter.adapters.timeline import HttpTimeline
+from promoter.api.spec import ModelRef
 from promoter.outbox import Outbox
 from promoter.telemetry import Telemetry
+from trainer.tracking.registry import Registry
 from unit.decisions.service.fixtures import decisions_server, site
 from unit.decisions.service.process import Process, running_process
 from unit.decisions.service.site import Site, key_of
@@ -115,3 +121,24 @@ async def test_events_wait_for_a_service_that_is_away_or_lacks_the_permission(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert [period["stable_version"] for period in timeline(service)["periods"]] == ["1"]
+
+
+@pytest.mark.slow
+async def test_the_operator_knows_who_moved_the_pointer_from_what_the_trainer_signs(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    with mlflow_server(tmp_path) as url, warnings.catch_warnings(action="ignore", category=FutureWarning):
+        client, model = MlflowClient(url), ModelRef(name="credit-risk")
+        operator = MlflowRegistry(session, url)
+        assert await operator.moved_by(model, "1") is None
+        client.create_registered_model("credit-risk")
+        run = client.create_run(client.create_experiment("loans")).info.run_id
+        for _ in range(2):
+            client.create_model_version("credit-risk", "mlflow-artifacts:/1/model", run_id=run)
+        Registry(client, "credit-risk").move_production_pointer("1", replacing=None)
+        assert await operator.desired_version(model) == "1"
+        assert await operator.moved_by(model, "1") == f"training run {run}"
+        # By hand, which nobody signs.
+        client.set_registered_model_alias("credit-risk", "production", "2")
+        assert await operator.desired_version(model) == "2"
+        assert await operator.moved_by(model, "2") is None

@@ -38,7 +38,7 @@ from promoter.decision.observation import (
     RegistryView,
     StableView,
 )
-from promoter.decision.timeline import PENDING_KEPT, Origin, in_force_by, note_changes
+from promoter.decision.timeline import Origin, in_force_by, note_changes
 
 MIN_SAMPLES = 20
 LOW, HIGH = {"weight": 10, "duration": "10s"}, {"weight": 50, "duration": "10s"}
@@ -173,8 +173,9 @@ class Promotion(RuleBasedStateMachine):
         self.check(before, decision.state, decision.actions)
         noted = note_changes(before, decision, Origin("bank/loans/u-1", "credit-risk"), environment.now)
         self.check_timeline(before, noted)
+        delivered = noted.timeline.model_copy(update={"pending": ()})
         # The state goes through the status and back, as across a restart.
-        self.state = State.model_validate(noted.to_document())
+        self.state = State.model_validate(noted.model_copy(update={"timeline": delivered}).to_document())
         for action in decision.actions[:executed]:
             if isinstance(action, KeepArtifacts):
                 self.state = State.model_validate(environment.keep(self.state, action.version).to_document())
@@ -261,7 +262,7 @@ class Promotion(RuleBasedStateMachine):
         assert (new.recorded or InForce()) == in_force_by(after), "the timeline does not know what answers"
         assert all(InForce.model_validate(entry.model_dump()) == new.recorded for entry in added)
         assert bool(added) == (new != old)
-        assert len({entry.id for entry in new.pending}) == len(new.pending) <= PENDING_KEPT
+        assert len({entry.id for entry in added}) == len(added)
         ended = [entry.kind for entry in added if entry.kind in {"Promoted", "RolledBack", "Stopped"}]
         assert len(ended) <= 1
         if after.history[:1] != before.history[:1]:

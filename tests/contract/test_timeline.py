@@ -132,9 +132,10 @@ async def test_the_operator_knows_who_moved_the_pointer_from_what_the_trainer_si
         operator = MlflowRegistry(session, url)
         assert await operator.moved_by(model, "1") is None
         client.create_registered_model("credit-risk")
-        run = client.create_run(client.create_experiment("loans")).info.run_id
+        info = client.create_run(client.create_experiment("loans")).info
+        run = info.run_id
         for _ in range(2):
-            client.create_model_version("credit-risk", "mlflow-artifacts:/1/model", run_id=run)
+            client.create_model_version("credit-risk", f"{info.artifact_uri}/model", run_id=run)
         Registry(client, "credit-risk").move_production_pointer("1", replacing=None)
         assert await operator.desired_version(model) == "1"
         assert await operator.moved_by(model, "1") == f"training run {run}"

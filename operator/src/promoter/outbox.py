@@ -10,17 +10,28 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from promoter.api.resource import Owner
 from promoter.api.status import State, TimelineEntry
 from promoter.errors import PermanentError, RetryableError
-from promoter.ports import TimelineService
 from promoter.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 60.0
+
+
+class TimelineService(Protocol):
+    """The decisions service, which keeps the timelines of all models."""
+
+    async def report(self, model: str, event: dict[str, Any]) -> None:
+        """Report an event; reporting it again changes nothing.
+
+        Raises:
+            RetryableError: the service did not answer, or not as it should; a later attempt may help.
+            PermanentError: it refused this event.
+        """
 
 
 class Outbox:

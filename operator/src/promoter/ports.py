@@ -148,18 +148,6 @@ class Registry(Protocol):
         """Write tags on a version."""
 
 
-class TimelineService(Protocol):
-    """The decisions service, which keeps the timelines of all models."""
-
-    async def report(self, model: str, event: Document) -> None:
-        """Report an event; reporting it again changes nothing.
-
-        Raises:
-            RetryableError: the service did not answer, or not as it should; a later attempt may help.
-            PermanentError: it refused this event.
-        """
-
-
 class Metrics(Protocol):
     """The scoring pods and Prometheus. Errors are part of the results."""
 

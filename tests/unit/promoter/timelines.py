@@ -9,8 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from promoter.outbox import Outbox
-from promoter.ports import TimelineService
+from promoter.outbox import Outbox, TimelineService
 from promoter.promotion import Adapters
 
 

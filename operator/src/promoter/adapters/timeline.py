@@ -1,4 +1,4 @@
-"""The TimelineService port over the decisions service's HTTP API."""
+"""The outbox's TimelineService over the decisions service's HTTP API."""
 
 from __future__ import annotations
 

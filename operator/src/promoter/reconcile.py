@@ -11,7 +11,7 @@ from promoter.api.spec import Spec
 from promoter.api.status import State
 from promoter.decision.conditions import StallReason, degraded, stalled
 from promoter.decision.decide import Decision, decide
-from promoter.decision.timeline import Origin, note_changes, pointer_moved
+from promoter.decision.timeline import Origin, Turn, note_changes, pointer_moved
 from promoter.errors import PermanentError, RetryableError, TargetForbiddenError
 from promoter.observe import observe
 from promoter.promotion import Adapters, Promotion
@@ -87,7 +87,7 @@ async def _with_timeline(
             moved_by = await adapters.registry.moved_by(spec.model, decision.state.desired_version)
     owner = promotion.owner
     origin = Origin(f"{owner}/{owner.uid}", spec.model.name, moved_by, promotion.action_by)
-    return note_changes(known, decision, origin, now)
+    return note_changes(known, Turn(decision.state, decision.judgment, decision.performed), origin, now)
 
 
 async def _stall(adapters: Adapters, promotion: Promotion, reason: StallReason, message: str, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from promoter.api.status import Phase, State
 from promoter.decision.actions import KeepArtifacts
 from promoter.decision.decide import decide
-from promoter.decision.timeline import Origin, in_force_by, note_changes
+from promoter.decision.timeline import Origin, Turn, in_force_by, note_changes
 from promoter.outbox import Outbox
 from unit.promoter.fakes import OWNER
 from unit.promoter.test_decide_simulated import Environment, count, spec_with
@@ -39,8 +39,9 @@ class Rollouts:
         count(environment.counters, 30, good=self.good)
         known = self.outbox.without_delivered(OWNER, self.state) if self.outbox else self.state
         decision = decide(self.spec, 1, known, environment.observe(), environment.now)
+        turn = Turn(decision.state, decision.judgment, decision.performed)
         origin = Origin(f"{OWNER}/{OWNER.uid}", "credit-risk", "training run 4f", "annotation by kubectl")
-        self.state = note_changes(known, decision, origin, environment.now)
+        self.state = note_changes(known, turn, origin, environment.now)
         self.restart()
         for action in decision.actions:
             if isinstance(action, KeepArtifacts):

@@ -38,7 +38,7 @@ from promoter.decision.observation import (
     RegistryView,
     StableView,
 )
-from promoter.decision.timeline import Origin, in_force_by, note_changes
+from promoter.decision.timeline import Origin, Turn, in_force_by, note_changes
 
 MIN_SAMPLES = 20
 LOW, HIGH = {"weight": 10, "duration": "10s"}, {"weight": 50, "duration": "10s"}
@@ -171,7 +171,8 @@ class Promotion(RuleBasedStateMachine):
         before, environment = self.state, self.environment
         decision = decide(self.spec, 1, before, environment.observe(), environment.now)
         self.check(before, decision.state, decision.actions)
-        noted = note_changes(before, decision, Origin("bank/loans/u-1", "credit-risk"), environment.now)
+        turn = Turn(decision.state, decision.judgment, decision.performed)
+        noted = note_changes(before, turn, Origin("bank/loans/u-1", "credit-risk"), environment.now)
         self.check_timeline(before, noted)
         delivered = noted.timeline.model_copy(update={"pending": ()})
         # The state goes through the status and back, as across a restart.

@@ -20,8 +20,7 @@ from promoter.api.status import (
     TimelineState,
     Verdict,
 )
-from promoter.decision.decide import Decision
-from promoter.decision.timeline import PENDING_KEPT, Origin, in_force_by, note_changes
+from promoter.decision.timeline import PENDING_KEPT, Origin, Turn, in_force_by, note_changes
 from promoter.errors import RetryableError
 from promoter.outbox import document_of
 from promoter.promotion import Promotion
@@ -44,7 +43,7 @@ def judged(verdict: Verdict, at: float = 990.0) -> AnalysisResult:
 def noted(before: State, now: float = 1000.0, **decided: Any) -> tuple[TimelineEntry, ...]:
     decision = {name: decided.pop(name) for name in ("judgment", "performed") if name in decided}
     after = before.model_copy(update=decided)
-    state = note_changes(before, Decision(after, (), **decision), ORIGIN, now)
+    state = note_changes(before, Turn(after, **decision), ORIGIN, now)
     return state.timeline.pending[len(before.timeline.pending) :]
 
 
@@ -108,7 +107,7 @@ def test_ids_are_unique_and_times_rise(now: float) -> None:
     before, seen = AT_REST, []
     for version in ("2", "3", "4"):
         after = before.model_copy(update={"desired_version": version})
-        before = note_changes(before, Decision(after, ()), ORIGIN, now)
+        before = note_changes(before, Turn(after), ORIGIN, now)
         seen.append(before.timeline.pending[-1])
     assert len({event.id for event in seen}) == 3
     assert seen[0].at < seen[1].at < seen[2].at
@@ -120,7 +119,7 @@ def test_judgments_are_dropped_first_and_drops_are_counted() -> None:
         analysis = judged(Verdict.FAILED, at=1000.0 + number)
         weight = 5 + number % 2
         after = state.model_copy(update={"analysis": analysis, "verified_weight": weight})
-        state = note_changes(state, Decision(after, (), analysis), ORIGIN, 1000.0 + number)
+        state = note_changes(state, Turn(after, analysis), ORIGIN, 1000.0 + number)
     kinds = [event.kind for event in state.timeline.pending]
     assert len(kinds) == PENDING_KEPT
     # An event of the last turn, too, is dropped before a change of what is in force.

@@ -21,12 +21,20 @@ from promoter.api.status import (
     TimelineState,
     Verdict,
 )
-from promoter.decision.decide import Decision
 
 # A rollout has ten to thirty events of up to 2 KB; an object in etcd may take 1.5 MiB.
 PENDING_KEPT = 100
 _MESSAGE_LENGTH = 1000
 _OPERATOR = "operator"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What was decided: the new state, the newest analysis, and the manual action that was performed."""
+
+    state: State
+    judgment: AnalysisResult | None = None
+    performed: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,18 +65,18 @@ def pointer_moved(before: State, after: State) -> bool:
     return desired != before.desired_version and (before.desired_version is not None or desired != after.stable_version)
 
 
-def note_changes(before: State, decision: Decision, origin: Origin, now: float) -> State:
+def note_changes(before: State, turn: Turn, origin: Origin, now: float) -> State:
     """Return the decided state with an event for everything that the timeline should say about the turn.
 
     Args:
         before: The state before the turn.
-        decision: What was decided.
+        turn: What was decided.
         origin: Whose events these are.
         now: Seconds since 1970.
     """
-    state, noted = decision.state, before.timeline
+    state, noted = turn.state, before.timeline
     in_force = in_force_by(state)
-    changes = [*_changes(before, decision, origin)]
+    changes = [*_changes(before, turn, origin)]
     if in_force != (noted.recorded or InForce()) and not changes:
         changes = [_unexplained(noted.recorded, in_force, state)]
     if not changes:
@@ -104,21 +112,21 @@ def in_force_by(state: State) -> InForce:
     )
 
 
-def _changes(before: State, decision: Decision, origin: Origin) -> Iterator[_Change]:
-    after = decision.state
+def _changes(before: State, turn: Turn, origin: Origin) -> Iterator[_Change]:
+    after = turn.state
     if pointer_moved(before, after):
         named = f"names version {after.desired_version}" if after.desired_version else "names no version"
         yield _Change("PointerMoved", f"the pointer in the registry {named}", after.desired_version,
                       origin.pointer_moved_by)  # fmt: skip
-    if decision.performed:
+    if turn.performed:
         version = after.canary_version or before.canary_version or after.desired_version
-        yield _Change("ActedManually", f"action {decision.performed} was performed", version, origin.acted_by)
+        yield _Change("ActedManually", f"action {turn.performed} was performed", version, origin.acted_by)
     if before.phase in RESTING and after.phase in {Phase.STARTING, Phase.PROMOTING}:
         yield _Change("RolloutStarted", after.message, after.canary_version)
     ended = after.history[0] if after.history[:1] != before.history[:1] and after.history else None
     if ended:
-        yield _ending(ended, decision)
-    elif judgment := _worth_noting(before, decision):
+        yield _ending(ended, turn)
+    elif judgment := _worth_noting(before, turn):
         yield _Change("Judged", after.message, after.canary_version, judgment=judgment)
     in_force = in_force_by(after)
     recorded = before.timeline.recorded or in_force
@@ -126,8 +134,8 @@ def _changes(before: State, decision: Decision, origin: Origin) -> Iterator[_Cha
         yield _Change("WeightChanged", _describe(in_force), after.canary_version)
 
 
-def _ending(ended: HistoryEntry, decision: Decision) -> _Change:
-    after = decision.state
+def _ending(ended: HistoryEntry, turn: Turn) -> _Change:
+    after = turn.state
     judgment = after.analysis if ended.outcome != "Stopped" else None
     failed = after.failed(ended.version) if ended.outcome == "RolledBack" else None
     what = failed.message if failed else after.message
@@ -135,9 +143,9 @@ def _ending(ended: HistoryEntry, decision: Decision) -> _Change:
     return _Change(ended.outcome, message, ended.version, judgment=judgment)
 
 
-def _worth_noting(before: State, decision: Decision) -> AnalysisResult | None:
+def _worth_noting(before: State, turn: Turn) -> AnalysisResult | None:
     """Return the analysis that failed, differs from the one before, or ended its step; not each of hundreds."""
-    judgment, after = decision.judgment, decision.state
+    judgment, after = turn.judgment, turn.state
     if judgment is None or before.phase not in {Phase.PROGRESSING, Phase.PAUSED}:
         return None
     known = before.analysis

@@ -99,7 +99,9 @@ def test_of_many_judgments_those_are_noted_that_say_something_new() -> None:
     assert [event.judgment for event in noted(progressing(analysis=bad), judgment=worse, analysis=worse)] == [worse]
     # The one that ended its step is no longer in the state.
     (event,) = noted(before, judgment=again, analysis=None, step="2/3", message="step 2/3: live weight 25 %")
-    assert (event.kind, event.judgment, event.message) == ("Judged", again, "step 2/3: live weight 25 %")
+    assert (event.kind, event.judgment, event.message) == ("Judged", again, "step 1/3 is over: step 2/3 begins")
+    (event,) = noted(before, judgment=again, phase=Phase.PROMOTING, step="")
+    assert event.message == "step 1/3 is over: the stable pods are updated to version 2"
 
 
 @pytest.mark.parametrize("now", [1000.0, 100.0], ids=["", "after the clock was set back"])
@@ -126,6 +128,14 @@ def test_judgments_are_dropped_first_and_drops_are_counted() -> None:
     assert set(kinds) == {"WeightChanged"}
     assert state.timeline.dropped == 3 * PENDING_KEPT + 3 * PENDING_KEPT - 1 - PENDING_KEPT
     assert len(json.dumps(state.to_document())) < 200_000
+
+
+def test_messages_are_short_enough_for_the_service() -> None:
+    long = MetricResult(name="p99", verdict=Verdict.ERROR, limit=1.1, message="no answer; " * 1000)
+    analysis = AnalysisResult(verdict=Verdict.ERROR, at=990.0, results=(long,))
+    (event,) = noted(progressing(), judgment=analysis, analysis=analysis, message="waiting; " * 1000)
+    assert event.message.startswith("waiting; ")
+    assert not list(SCHEMA.iter_errors(document_of(event)))
 
 
 async def test_nothing_is_noted_without_a_timeline() -> None:

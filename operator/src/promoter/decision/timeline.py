@@ -7,7 +7,7 @@ between delivers them after its restart, and one whose status was not saved has 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from promoter.api.status import (
     RESTING,
@@ -88,7 +88,7 @@ def note_changes(before: State, turn: Turn, origin: Origin, now: float) -> State
             id=f"{origin.promotion}/{round(at * 1000)}-{number:02}",
             model=origin.model,
             at=at,
-            **vars(change) | {"message": change.message[:_MESSAGE_LENGTH]},
+            **vars(_shortened(change)),
             **in_force.model_dump(),
         )
         for number, change in enumerate(changes)
@@ -127,7 +127,7 @@ def _changes(before: State, turn: Turn, origin: Origin) -> Iterator[_Change]:
     if ended:
         yield _ending(ended, turn)
     elif judgment := _worth_noting(before, turn):
-        yield _Change("Judged", after.message, after.canary_version, judgment=judgment)
+        yield _Change("Judged", _consequence(before, after), after.canary_version, judgment=judgment)
     in_force = in_force_by(after)
     recorded = before.timeline.recorded or in_force
     if _share(recorded) != _share(in_force) and not ended:
@@ -155,6 +155,18 @@ def _worth_noting(before: State, turn: Turn) -> AnalysisResult | None:
     return judgment if new or (before.phase, before.step) != (after.phase, after.step) else None
 
 
+def _consequence(before: State, after: State) -> str:
+    """Return what a judgment led to; the state's message is already about what comes next."""
+    if (before.phase, before.step) == (after.phase, after.step):
+        return after.message
+    what = {
+        Phase.PROGRESSING: f"step {after.step} begins",
+        Phase.PAUSED: "the rollout is paused",
+        Phase.PROMOTING: f"the stable pods are updated to version {after.canary_version}",
+    }
+    return f"step {before.step} is over: {what.get(after.phase, after.message)}"
+
+
 def _unexplained(recorded: InForce | None, in_force: InForce, state: State) -> _Change:
     """Return the event for what is in force without an event: at the beginning, or after a time without a timeline."""
     if recorded is None or recorded.stable_version != in_force.stable_version:
@@ -173,6 +185,15 @@ def _describe(in_force: InForce) -> str:
     if in_force.mode == "shadow":
         return f"version {in_force.canary_version} scores copies of requests as a shadow"
     return f"version {in_force.canary_version} answers {in_force.weight} % of the applicants"
+
+
+def _shortened(change: _Change) -> _Change:
+    """Return a change with messages that the service takes, and of which a hundred fit into a status."""
+    judgment = change.judgment
+    if judgment:
+        results = (r.model_copy(update={"message": r.message[:_MESSAGE_LENGTH]}) for r in judgment.results)
+        judgment = judgment.model_copy(update={"results": tuple(results)})
+    return replace(change, message=change.message[:_MESSAGE_LENGTH], judgment=judgment)
 
 
 def _bounded(entries: tuple[TimelineEntry, ...]) -> tuple[tuple[TimelineEntry, ...], int]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainer.data.declaration import Feature, FeatureDeclaration, NumericFeature
 from trainer.data.file_format import FileFormat
-from trainer.errors import BadInputError, DataUnavailableError
+from trainer.errors import BadInputError, DataUnavailableError, TrainerError
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ def _headers(service: Service) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _refused(url: str, status: int, body: bytes) -> BadInputError | DataUnavailableError:
+def _refused(url: str, status: int, body: bytes) -> TrainerError:
     """Return the error for an answer, with what its problem+json says."""
     try:
         problem = json.loads(body)
@@ -238,7 +238,9 @@ def _refused(url: str, status: int, body: bytes) -> BadInputError | DataUnavaila
     except (ValueError, KeyError, TypeError, AttributeError):
         detail = body.decode("utf-8", "replace")
     message = f"{url}: the service answered {status}: {detail[:_DETAIL_LENGTH]}"
-    return (BadInputError if 300 <= status < 500 and status != 429 else DataUnavailableError)(message)
+    if 300 <= status < 500 and status != 429:
+        return BadInputError(message)
+    return DataUnavailableError(message)
 
 
 def _read(path: Path, url: str) -> tuple[pa.Table, Summary]:

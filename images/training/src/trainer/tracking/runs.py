@@ -83,7 +83,7 @@ def log_data(frame: pd.DataFrame, *, source: str, sha256: str, url: str | None =
 
 def _dataset_source(source: str, url: str | None) -> DatasetSource:
     if url:
-        return HTTPDatasetSource(url)
+        return HTTPDatasetSource(url)  # type: ignore[no-untyped-call]  # MLflow does not annotate it
     return CodeDatasetSource({}) if source.startswith("synthetic") else resolve_dataset_source(source)
 
 

@@ -12,7 +12,7 @@ from scorer.applications.rows import CodeRows, FloatRows
 
 OUTPUT = "probability_of_default"
 # The activations of this many rows fit into the processor's cache.
-_CHUNK_ROWS = 128
+CHUNK_ROWS = 128
 
 
 class Network:
@@ -44,9 +44,9 @@ class Network:
 
     def score_many(self, numeric: FloatRows, categorical: CodeRows) -> npt.NDArray[np.float32]:
         """Return what `score` returns, computed in chunks."""
-        if len(numeric) <= _CHUNK_ROWS:
+        if len(numeric) <= CHUNK_ROWS:
             return self.score(numeric, categorical)
-        starts = range(0, len(numeric), _CHUNK_ROWS)
+        starts = range(0, len(numeric), CHUNK_ROWS)
         return np.concatenate([
-            self.score(numeric[at : at + _CHUNK_ROWS], categorical[at : at + _CHUNK_ROWS]) for at in starts
+            self.score(numeric[at : at + CHUNK_ROWS], categorical[at : at + CHUNK_ROWS]) for at in starts
         ])  # fmt: skip

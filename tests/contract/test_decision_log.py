@@ -91,7 +91,8 @@ def shipped(database: DecisionsDatabase, folder: Path) -> Sequence[Any]:
 
 def assert_scored(model: Model, row: Any, application: Mapping[str, Any]) -> None:
     """Check that a record has an application as it was scored, and what follows from its probability."""
-    assert set(row.inputs) == {feature.name for feature in (*model.contract.numeric, *model.contract.categorical)}
+    features = model.contract.numeric, model.contract.categorical
+    assert set(row.inputs) == {feature.name for kind in features for feature in kind}
     for name, value in row.inputs.items():
         expected = application[name]
         assert np.float32(value) == np.float32(expected) if isinstance(value, float) else value == expected, name

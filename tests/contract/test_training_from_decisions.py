@@ -115,6 +115,7 @@ def test_a_run_names_query_and_digest_and_says_who_is_not_in_its_data(
         second = prepare(replace(given, split=Split.TIME, reject_inference=RejectInference.FUZZY), served)
     assert (first.version, first.moved_pointer) == ("1", True)
     logged = MlflowClient().get_run(first.run_id)
+    assert logged.inputs
     (dataset,) = [item.dataset for item in logged.inputs.dataset_inputs]
     source = json.loads(dataset.source)["url"]
     assert source.startswith(f"{given.decisions_url}/v1/training-data?")

@@ -96,7 +96,7 @@ def _decisions_of(event: dict[str, Any]) -> Iterator[Decision]:
         struct.unpack(f"<{count}i", event["points"]), event["declined"], strict=True,
     )  # fmt: skip
     for *shared, row, applicant, numbers, categories, probability, score, declined in columns:
-        yield Decision(
+        yield Decision(  # type: ignore[call-arg]  # zip of so many columns has no types
             *shared, row, applicant, tuple(numbers), tuple(categories), probability, score,
             ("approve", "decline")[declined], event,
         )  # fmt: skip

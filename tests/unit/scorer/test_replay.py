@@ -61,7 +61,7 @@ def bits(probability: float) -> int:
 @pytest.mark.parametrize(("inputs", "codes"), ROWS)
 def test_stored_inputs_are_the_row_that_was_scored(model: Model, inputs: dict[str, Any], codes: list[int]) -> None:
     numeric, found = row_of(model.contract, inputs)
-    assert (numeric.dtype, found.dtype) == (np.float32, np.int64)
+    assert [str(array.dtype) for array in (numeric, found)] == ["float32", "int64"]
     assert found.tolist() == [codes]
     expected = [float("nan") if inputs[name] is None else inputs[name] for name in ("bureau_score", "debt_ratio")]
     assert numeric[0, 1:].tolist() == pytest.approx(expected, nan_ok=True)

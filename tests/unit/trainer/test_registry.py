@@ -247,7 +247,8 @@ def test_the_move_is_signed_with_the_run_before_the_pointer_moves(client: Mlflow
     client.create_model_version(NAME, "file:///nowhere/4", run_id=run.info.run_id)
 
     def signature() -> str | None:
-        return client.get_registered_model(NAME).tags.get("creditrisk.io.pointer")
+        tags: dict[str, str] = client.get_registered_model(NAME).tags
+        return tags.get("creditrisk.io.pointer")
 
     assert signature() == "1", "a version without a run is moved by nobody in particular"
     seen: list[str | None] = []

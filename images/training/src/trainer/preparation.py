@@ -229,7 +229,8 @@ def _rejected_in_training(
     rows = frame.iloc[rejected]
     if settings.split is Split.TIME and declaration.date_column:
         dates = frame[declaration.date_column]
-        return rejected[(rows[declaration.date_column] < dates.iloc[test].min()).to_numpy()]
+        before: Integers = rejected[(rows[declaration.date_column] < dates.iloc[test].min()).to_numpy()]
+        return before
     names = declaration.names
     return rejected[~held_out(rows, names, share=settings.test_share, seed=settings.split_seed)]
 

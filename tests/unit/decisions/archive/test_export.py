@@ -45,7 +45,7 @@ def test_a_range_has_each_of_its_decisions_with_inputs_and_hashes(site: Site, tm
     assert exported(site, file) == Exported(6, 0)
     rows = pq.read_table(file).to_pylist()
     assert [row["id"] for row in rows] == ids
-    stored = dict(site.owner.execute("SELECT id::text, hash FROM decisions").fetchall())
+    stored: dict[str, bytes] = dict(site.owner.execute("SELECT id::text, hash FROM decisions").fetchall())
     assert [row["hash"] for row in rows] == [stored[id_] for id_ in ids]
     assert [row["applicant_id"] for row in rows] == ["a-1"] * 4 + ["a-2"] * 2
     assert [json.loads(row["inputs"])["purpose"] for row in rows] == ["Käse"] * 6

@@ -33,8 +33,10 @@ def test_a_request_id_of_two_pods_names_two_decisions(database: DecisionsDatabas
     assert_each_once(database, *logs)
     rows = [row for row in database.records() if row.request_id == "the same"]
     assert [row.pod for row in sorted(rows, key=lambda row: row.pod)] == ["scoring-a"] * 20 + ["scoring-b"] * 20
-    for end in (*shippers, *logs):
-        end.stop() if isinstance(end, Running) else end.close()
+    for shipper in shippers:
+        shipper.stop()
+    for log in logs:
+        log.close()
 
 
 def test_pods_on_one_volume_ship_at_once_and_take_over_each_others_logs(

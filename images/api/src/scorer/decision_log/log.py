@@ -28,7 +28,8 @@ from scorer.request_context import client
 log = logging.getLogger(__name__)
 Mode = Literal["log", "require"]
 # How long decisions gather in the mode log: about what a killed process loses. Each group takes about a millisecond of
-# the processor, most of it for the fsync, so a tenth of the time would cost 5 % of a core. In the mode require, decisions gather while those before them are being written.
+# the processor, most of it for the fsync, so a tenth of the time would cost 5 % of a core. In the mode require,
+# decisions gather while those before them are being written.
 GATHER_SECONDS = 0.2
 # Of decisions that wait to be written, beside as many that are being written. They are kept as they will be stored, so
 # bytes are what they cost: about 150 for a single application, and 80 for a row of a batch. The last one may exceed it.

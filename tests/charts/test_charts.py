@@ -140,7 +140,7 @@ def test_network_policies_allow_only_the_connections_that_the_stack_uses() -> No
     }
 
 
-def test_the_decision_log_is_let_in_to_database_and_store_only_if_it_is_on() -> None:
+def test_the_decision_log_is_let_in_to_database_store_and_registry_only_if_it_is_on() -> None:
     def peers(*options: str) -> dict[str, set[str]]:
         return {
             policy["metadata"]["name"]: {
@@ -149,17 +149,19 @@ def test_the_decision_log_is_let_in_to_database_and_store_only_if_it_is_on() -> 
                 for peer in rule["from"]
             }
             for policy in of_kind(render("credit-risk/ci/decisions-values.yaml", *options), "NetworkPolicy")
-            if policy["metadata"]["name"] in {"postgres-decisions", "s3-decisions"}
+            if policy["metadata"]["name"] in {"postgres-decisions", "s3-decisions", "mlflow-decisions"}
         }
 
     everyone = {"decisions", "api"}
-    assert peers() == {"postgres-decisions": everyone, "s3-decisions": everyone}
+    models = {"mlflow-decisions": {"decisions"}}
+    assert peers() == {"postgres-decisions": everyone, "s3-decisions": everyone, **models}
     assert peers("--set=api.decisionLog.handOver=false") == {
         "postgres-decisions": everyone,
         "s3-decisions": {"decisions"},
+        **models,
     }
     # A policy of its own would keep out those whom the others let in where no policy applies.
-    off = ("--set=postgres.networkPolicy.enabled=false", "--set=minio.networkPolicy.enabled=false")
+    off = [f"--set={chart}.networkPolicy.enabled=false" for chart in ("postgres", "minio", "mlflow")]
     assert peers(*off) == {}
     assert peers("--set=decisions.enabled=false", "--set=api.decisionLog.mode=off") == {}
 

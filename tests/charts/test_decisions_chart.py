@@ -204,6 +204,33 @@ def test_clients_may_do_what_the_values_say() -> None:
     assert permissions["timeline:write"] == ["operator"]
 
 
+def test_replays_and_the_archive_reach_mlflow_and_s3_and_nobody_else_of_the_pods_does() -> None:
+    reached = {"DECISIONS_MLFLOW_URL", "DECISIONS_S3_BUCKET"}
+    found = {command: reached & set(environment(named(document)[name])) for command, (document, name) in
+             every_program().items()}  # fmt: skip
+    assert found == {
+        "serve": reached, "archive": reached, "verify": {"DECISIONS_S3_BUCKET"}, "ship": {"DECISIONS_S3_BUCKET"},
+        "migrate": set(),
+    }  # fmt: skip
+    options = ("--set=mlflowUrl=https://mlflow.example.org", "--set=replay.versions=9",
+               "--set=replay.memoryMebibytes=300",
+               "--set=replay.maxModelMebibytes=32", "--set-json=scorecard.basePoints=700.5")  # fmt: skip
+    variables = environment(named(deployment("decisions/ci/default-values.yaml", *options))["decisions"])
+    expected = {"MLFLOW_URL": "https://mlflow.example.org", "REPLAY_VERSIONS": "9", "REPLAY_MEMORY_MEBIBYTES": "300",
+                "REPLAY_MODEL_MEBIBYTES": "32", "BASE_POINTS": "700.5", "BASE_ODDS": "50", "PDO": "20"}  # fmt: skip
+    assert expected.items() <= {name.removeprefix("DECISIONS_"): value for name, value in variables.items()}.items()
+
+
+def test_replays_compute_points_on_the_scale_of_the_scoring_service() -> None:
+    options = ["--set=decisions.enabled=true", "--set=api.scorecard.basePoints=700"]
+    refused = run_helm("template", "release", "credit-risk", *options)
+    assert refused.returncode != 0
+    assert "api.scorecard.basePoints is 700, decisions.scorecard.basePoints is 600" in refused.stderr
+    render_chart("credit-risk", *options, "--set=decisions.scorecard.basePoints=700")
+    # Without the decision log there is nothing to replay.
+    render_chart("credit-risk", options[1])
+
+
 def test_the_ingress_leads_to_both_services_on_one_host() -> None:
     documents = render("credit-risk/ci/decisions-values.yaml")
     paths = {

@@ -63,6 +63,8 @@ data:
 {{/* The environment of the service. */}}
 {{- define "decisions.serveEnv" -}}
 {{ include "common.decisionsDatabaseEnvironment" (list . "service" "any") }}
+{{ include "common.decisionsStoreEnvironment" . }}
+- {name: DECISIONS_MLFLOW_URL, value: {{ .Values.mlflowUrl | quote }}}
 - {name: DECISIONS_PERMISSIONS, value: {{ include "decisions.permissions" . | quote }}}
 {{- with .Values.access.oidc }}
 {{- if .issuer }}
@@ -73,6 +75,16 @@ data:
 - {name: DECISIONS_OIDC_CLIENT_CLAIM, value: {{ .clientClaim | quote }}}
 {{- include "common.caEnvironment" (list $ "SSL_CERT_FILE" "SSL_CERT_DIR") }}
 {{- end }}
+{{- end }}
+{{- with .Values.replay }}
+- {name: DECISIONS_REPLAY_VERSIONS, value: {{ .versions | quote }}}
+- {name: DECISIONS_REPLAY_MEMORY_MEBIBYTES, value: {{ .memoryMebibytes | quote }}}
+- {name: DECISIONS_REPLAY_MODEL_MEBIBYTES, value: {{ .maxModelMebibytes | quote }}}
+{{- end }}
+{{- with .Values.scorecard }}
+- {name: DECISIONS_BASE_POINTS, value: {{ .basePoints | quote }}}
+- {name: DECISIONS_BASE_ODDS, value: {{ .baseOdds | quote }}}
+- {name: DECISIONS_PDO, value: {{ .pointsToDouble | quote }}}
 {{- end }}
 {{- end }}
 
@@ -86,6 +98,7 @@ data:
 {{ include "common.decisionsDatabaseEnvironment" (list . "owner") }}
 {{ include "common.decisionsStoreEnvironment" . }}
 {{ include "common.decisionsSealEnvironment" . }}
+- {name: DECISIONS_MLFLOW_URL, value: {{ .Values.mlflowUrl | quote }}}
 - {name: DECISIONS_RETENTION_MONTHS, value: {{ .Values.archive.retentionMonths | quote }}}
 {{- end }}
 

@@ -1,4 +1,4 @@
-"""`creditrisk decisions`: read decisions, forget an applicant, verify and export."""
+"""`creditrisk decisions`: read and replay decisions, forget an applicant, verify and export."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from uuid import UUID
 import typer
 
 from creditrisk.client import Client
-from creditrisk.errors import NOT_FOUND, USAGE, CommandError
+from creditrisk.errors import DIFFERENT, NOT_FOUND, REFUSED, USAGE, CommandError
 from creditrisk.options import Json, Since, Until, client_of
 from creditrisk.output import local_time, write, write_fields, write_json, write_table
 from creditrisk.proof import ProofError, check_proof
 
-app = typer.Typer(no_args_is_help=True, help="Read decisions, forget applicants, verify and export the log.")
+app = typer.Typer(no_args_is_help=True, help="Read and replay decisions, forget applicants, verify and export the log.")
 _PAGE = 1000
 # What `python -m decisions` needs beside this program.
 _DATABASE_PACKAGES = ("decisions", "psycopg", "boto3", "pyarrow", "alembic")
@@ -60,6 +60,25 @@ def list_(
     write_table(columns, map(_row, found), "no decisions")
     if following:
         write(f"there are more: --cursor {following}")
+
+
+@app.command()
+def replay(context: typer.Context, decision_id: UUID, as_json: Json = False) -> None:
+    """Score a decision again with the version that made it; exit code 3 if the result is another."""
+    try:
+        found = client_of(context).request("POST", f"/v1/decisions/{decision_id}/replay")
+    except CommandError as error:
+        if error.exit_code == NOT_FOUND:
+            # 3 means a difference here.
+            raise CommandError(str(error), REFUSED) from error
+        raise
+    if as_json:
+        write_json(found)
+    else:
+        write_table(("", "RECORDED", "RECOMPUTED", ""), _compared(found), "")
+        write_fields(_basis(found))
+    if not found["same"]:
+        raise typer.Exit(DIFFERENT)
 
 
 @app.command()
@@ -184,6 +203,41 @@ def _fields(decision: dict[str, Any]) -> list[tuple[str, object]]:
         ("sealed", f"{sealed['day']} {sealed['sha256']}" if sealed else "not yet"),
     ]
     return fields
+
+
+def _compared(replay: dict[str, Any]) -> list[tuple[object, ...]]:
+    recorded, recomputed, differences = replay["recorded"], replay["recomputed"], set(replay["differences"])
+    rows = [
+        ("probability of default", "probability_of_default", "probability_of_default"),
+        ("  its bits", "probability_bits", "probability_of_default"),
+        ("points", "score_points", "score_points"),
+        ("decision", "decision", "decision"),
+        ("grade", "grade", "grade"),
+        ("reasons", "reasons", "reasons"),
+    ]
+    return [
+        (words, _listed(recorded[name]), _listed(recomputed[name]), "different" if part in differences else "same")
+        for words, name, part in rows
+    ]
+
+
+def _basis(replay: dict[str, Any]) -> list[tuple[str, object]]:
+    model, runtime = replay["model"], replay["runtime"]
+    hashed = "not those that were hashed" if "inputs" in replay["differences"] else "as they were hashed"
+    return [
+        ("result", "same" if replay["same"] else f"different: {', '.join(replay['differences'])}"),
+        ("inputs", hashed),
+        ("model", f"{model['name']} {model['version']}"),
+        *((f"  {name}", f"{model['digests'][name]} from the {place}") for name, place in replay["artifacts"].items()),
+        ("rows at once", replay["rows"]),
+        ("scorer", runtime["scorer_sha256"]),
+        ("onnxruntime", f"{runtime['onnxruntime']} on {runtime['cpu'] or runtime['machine']}"),
+        ("cpu features", " ".join(runtime["cpu_features"])),
+    ]
+
+
+def _listed(value: object) -> object:
+    return ", ".join(value) or "none" if isinstance(value, list) else value
 
 
 def _value(value: object) -> object:

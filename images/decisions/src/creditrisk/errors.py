@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 FAILED, USAGE, NOT_FOUND, REFUSED, UNREACHABLE = 1, 2, 3, 4, 5
+# Of commands that compare, whose NOT_FOUND is REFUSED.
+DIFFERENT = 3
 
 
 class CommandError(Exception):

@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from decisions.errors import UsageError
 
-Permission = Literal["decisions:read", "decisions:forget", "outcomes:write", "timeline:write"]
+_URL = r"^https?://\S+$"
+Permission = Literal["decisions:read", "decisions:forget", "decisions:replay", "outcomes:write", "timeline:write"]
 
 
 class DatabaseSettings(BaseSettings):
@@ -95,6 +96,8 @@ class ArchiveSettings(StoreSettings):
 
     # How long a month stays in the database after its end. The EU AI Act asks for six at least.
     retention_months: int = Field(default=6, ge=6, le=1200)
+    # Of MLflow, from where the models' files are taken into the archive. None: what is not there already stays out.
+    mlflow_url: str | None = Field(default=None, pattern=_URL)
 
 
 class ServeSettings(DatabaseSettings):
@@ -122,6 +125,24 @@ class ServeSettings(DatabaseSettings):
     query_seconds: int = Field(default=10, ge=1)
     max_body_bytes: int = Field(default=33554432, ge=1024)
     training_downloads: int = Field(default=2, ge=1)
+    # Where the files of the versions are that decisions are replayed with: the archive's bucket, then MLflow. None: not
+    # there.
+    s3_bucket: str | None = None
+    s3_prefix: str = "decisions"
+    # None: AWS.
+    s3_endpoint_url: str | None = None
+    mlflow_url: str | None = Field(default=None, pattern=_URL)
+    # How many versions stay loaded; the memory of the process that scores; how large a version's network may be.
+    replay_versions: int = Field(default=4, ge=1, le=100)
+    replay_memory_mebibytes: int = Field(default=256, ge=96)
+    replay_model_mebibytes: int = Field(default=64, ge=1)
+    # How many replays may wait for one another, and how long one may take once it is its turn.
+    replay_waiting: int = Field(default=8, ge=1)
+    replay_seconds: int = Field(default=60, ge=1)
+    # The scoring service's scale of points: base_points at odds of base_odds to 1; pdo more double the odds.
+    base_points: float = 600
+    base_odds: float = Field(default=50, gt=0)
+    pdo: float = Field(default=20, gt=0)
 
     @field_validator("oidc_audience")
     @classmethod

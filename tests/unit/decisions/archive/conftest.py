@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from s3_store import s3_client, seaweedfs
+from s3_store import s3_client
 from unit.decisions.archive.site import MAY, Site
 from unit.decisions.migrated import Migrated, postgres_server, with_passwords
+from unit.decisions.servers import store
 
+__all__ = ["client", "empty", "site", "store"]
 _buckets = itertools.count()
 
 
@@ -22,12 +24,6 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Migrated]:
         database = with_passwords(server, tmp_path_factory.mktemp("passwords"), "decisions_empty")
         database.migrate(MAY)
         yield database
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as variables:
-        yield variables
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from decisions.archive.bucket import Bucket
 from decisions.archive.command import archive
+from decisions.archive.registry import Registry
 from decisions.archive.verification import Verification, verify
 from decisions.database.id_ranges import first_id
 from decisions.reading.forgetting import applicant_hash
@@ -107,8 +108,8 @@ class Site:
     def log(self, number: int = 1) -> Log:
         return Log(self.writer, UUID(int=number))
 
-    def archive(self, now: datetime, months: int = 6) -> None:
-        archive(self.owner, self.bucket, self.bucket, months, now)
+    def archive(self, now: datetime, months: int = 6, registry: Registry | None = None) -> None:
+        archive(self.owner, self.bucket, self.bucket, months, now, registry)
 
     def verify(self, since: date | None = None, until: date | None = None) -> Verification:
         with psycopg.connect(self.database.url("reader"), autocommit=True) as reader:

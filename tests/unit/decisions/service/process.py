@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ def running_process(settings: ServeSettings, *, ready: bool = True) -> Iterator[
         "DECISIONS_HOST": "127.0.0.1",
         "DECISIONS_PORT": str(port),
         "DECISIONS_MANAGEMENT_PORT": str(management_port),
-        "PYTHONPATH": str(REPOSITORY / "images/decisions/src"),
+        "PYTHONPATH": os.pathsep.join(str(REPOSITORY / f"images/{name}/src") for name in ("decisions", "api")),
     }
     child = subprocess.Popen([sys.executable, "-m", "decisions", "serve"], env=variables, stderr=subprocess.DEVNULL)
     process = Process(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{management_port}", child)

@@ -30,12 +30,15 @@ from postgres import Postgres
 MIGRATIONS = REPOSITORY / "images/decisions/src/decisions/database/migrations/versions"
 ROLES = ("decisions_owner", "decisions_writer", "decisions_reader", "decisions_service")
 PASSWORD = "secret"
-ALL: tuple[Permission, ...] = ("decisions:read", "decisions:forget", "outcomes:write", "timeline:write")
+ALL: tuple[Permission, ...] = (
+    "decisions:read", "decisions:forget", "decisions:replay", "outcomes:write", "timeline:write"
+)  # fmt: skip
 # All permissions, one each, and none.
 CLIENTS: dict[str, tuple[Permission, ...]] = {
     "all": ALL,
     "auditor": ("decisions:read",),
     "privacy": ("decisions:forget",),
+    "validator": ("decisions:replay",),
     "servicer": ("outcomes:write",),
     "operator": ("timeline:write",),
     "stranger": (),
@@ -84,6 +87,18 @@ def url_of(server: Postgres, role: str) -> str:
     return f"postgresql://{role}:{PASSWORD}@127.0.0.1:{server.port}/decisions"
 
 
+def settings_of(*, keys: Path, **values: Any) -> ServeSettings:
+    """Return settings with all clients, whose keys are written to a folder."""
+    keys.mkdir(exist_ok=True)
+    for client in CLIENTS:
+        (keys / client).write_text(hashlib.sha256(f"k-{client}".encode()).hexdigest() + "\n")
+    permissions = {
+        permission: frozenset(client for client, granted in CLIENTS.items() if permission in granted)
+        for permission in ALL
+    }
+    return ServeSettings(**{"access_dir": keys, "permissions": permissions, **values})
+
+
 @dataclass
 class Site:
     """The database, and how to put decisions into it."""
@@ -94,20 +109,8 @@ class Site:
     _versions: dict[str, UUID] = field(default_factory=dict)
 
     def settings(self, **changes: Any) -> ServeSettings:
-        keys = self.folder / "keys"
-        keys.mkdir(exist_ok=True)
-        for client in CLIENTS:
-            (keys / client).write_text(hashlib.sha256(f"k-{client}".encode()).hexdigest() + "\n")
-        permissions = {
-            permission: frozenset(client for client, granted in CLIENTS.items() if permission in granted)
-            for permission in ALL
-        }
-        values = {
-            "database_url": url_of(self.server, "decisions_service"),
-            "access_dir": keys,
-            "permissions": permissions,
-        }
-        return ServeSettings(**{**values, **changes})
+        values = {"database_url": url_of(self.server, "decisions_service"), **changes}
+        return settings_of(keys=self.folder / "keys", **values)
 
     def sql(self, statement: str, *parameters: object) -> list[Any]:
         """Run a statement as a superuser and return its rows."""
@@ -188,14 +191,17 @@ async def start(settings: ServeSettings) -> Running:
 
 async def stop(running: Running) -> None:
     await running.http.aclose()
-    await running.service.database.close()
+    await running.service.close()
 
 
 def environment(settings: ServeSettings) -> dict[str, str]:
     """Return the settings as a process gets them."""
     permissions = {name: sorted(clients) for name, clients in settings.permissions.items()}
+    optional = {"S3_BUCKET": settings.s3_bucket, "S3_ENDPOINT_URL": settings.s3_endpoint_url,
+                "MLFLOW_URL": settings.mlflow_url}  # fmt: skip
     return {
         **os.environ,
+        **{f"DECISIONS_{name}": value for name, value in optional.items() if value},
         "DECISIONS_DATABASE_URL": settings.database_url,
         "DECISIONS_ACCESS_DIR": str(settings.access_dir),
         "DECISIONS_PERMISSIONS": str(permissions).replace("'", '"'),

@@ -58,7 +58,7 @@ class Bucket:
             found = [item["Key"] for page in pages for item in page.get("Contents", [])]
         return sorted(key.removeprefix(self._full("")) for key in found if not key.endswith("/"))
 
-    def write_new(self, key: str, content: bytes) -> None:
+    def write_new(self, key: str, content: bytes, media_type: str = "application/json") -> None:
         """Write a small object that does not exist yet.
 
         Raises:
@@ -70,7 +70,7 @@ class Bucket:
         with self._errors(key):
             try:
                 self.client.put_object(
-                    Bucket=self.name, Key=self._full(key), Body=content, ContentType="application/json",
+                    Bucket=self.name, Key=self._full(key), Body=content, ContentType=media_type,
                     # A bucket with object lock asks for it.
                     ContentMD5=base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode(),
                     IfNoneMatch="*",
@@ -130,10 +130,13 @@ class Bucket:
             raise DecisionsError(f"s3://{self.name}/{self._full(key)}: {error}") from error
 
 
-def open_bucket(name: str, prefix: str, endpoint_url: str | None) -> Bucket:
+def open_bucket(
+    name: str, prefix: str, endpoint_url: str | None, *, attempts: int = 5, timeout_seconds: int = 60
+) -> Bucket:
     """Return a bucket that is reached with the keys, region and role of boto3's own variables."""
     config = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required",
-                    retries={"max_attempts": 5})  # fmt: skip
+                    connect_timeout=timeout_seconds, read_timeout=timeout_seconds,
+                    retries={"max_attempts": attempts})  # fmt: skip
     return Bucket(name, prefix.strip("/"), boto3.client("s3", endpoint_url=endpoint_url, config=config))
 
 

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from decisions.archive.artifacts import keep_artifacts
 from decisions.archive.bucket import Bucket, open_bucket
 from decisions.archive.forgetting import forget_in_archive
+from decisions.archive.registry import Registry
 from decisions.archive.retention import drop_old_months, export_sealed_days
 from decisions.archive.seal_table import enter_seals
 from decisions.archive.seals import heads_of, load_seals, seal_finished_days
@@ -28,20 +30,27 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     argparse.ArgumentParser(
         prog="python -m decisions archive",
-        description="Makes partitions ahead, seals and exports finished days, and drops months that are archived.",
+        description="Makes partitions ahead, keeps the models' files, seals and exports finished days, and drops "
+        "months that are archived.",
     ).parse_args(arguments)
     settings = ArchiveSettings()
     try:
         with closing(psycopg.connect(settings.conninfo(), autocommit=True)) as connection:
+            registry = Registry(settings.mlflow_url) if settings.mlflow_url else None
             archive(connection, archive_bucket(settings), seal_bucket(settings), settings.retention_months,
-                    datetime.now(UTC))  # fmt: skip
+                    datetime.now(UTC), registry)  # fmt: skip
     except psycopg.Error as error:
         raise DecisionsError(f"archive: {' '.join(str(error).split())}") from error
     return 0
 
 
 def archive(
-    connection: psycopg.Connection, bucket: Bucket, seal_store: Bucket, months_kept: int, now: datetime
+    connection: psycopg.Connection,
+    bucket: Bucket,
+    seal_store: Bucket,
+    months_kept: int,
+    now: datetime,
+    registry: Registry | None = None,
 ) -> None:
     """Do what is due; whatever was interrupted is done by the next run.
 
@@ -59,6 +68,8 @@ def archive(
                 "%d decisions are outside of every month's partition, from %s to %s: clocks were off, or their months "
                 "are gone; they stay in the database", found.count, found.first, found.last,
             )  # fmt: skip
+        # Before what may fail day after day: a version that is deleted from the registry meanwhile is lost for good.
+        kept = keep_artifacts(connection, bucket, registry)
         forgotten = forget_in_archive(connection, bucket)
         sealed = sum(1 for _ in seal_finished_days(connection, seal_store, now))
         seals = load_seals(seal_store)
@@ -68,8 +79,11 @@ def archive(
         for month in drop_old_months(connection, bucket, heads_of(seals), months_kept, now):
             logger.info("dropped %s, which is in the archive", month)
             dropped += 1
-        logger.info("done: %d days sealed, %d exported, %d months dropped, inputs of %d decisions forgotten", sealed,
-                    exported, dropped, forgotten)  # fmt: skip
+        logger.info(
+            "done: %d days sealed, %d exported, %d months dropped, inputs of %d decisions forgotten, %d files of "
+            "models kept%s", sealed, exported, dropped, forgotten, kept.files,
+            f"; not kept: {', '.join(kept.missing)}" if kept.missing else "",
+        )  # fmt: skip
     finally:
         connection.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
 

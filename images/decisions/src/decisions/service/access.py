@@ -152,6 +152,7 @@ def permitted(permission: Permission) -> Callable[..., Awaitable[str]]:
 
 
 Reader = Annotated[str, Security(permitted("decisions:read"))]
+ReplayClient = Annotated[str, Security(permitted("decisions:replay"))]
 Forgetter = Annotated[str, Security(permitted("decisions:forget"))]
 OutcomeReporter = Annotated[str, Security(permitted("outcomes:write"))]
 TimelineReporter = Annotated[str, Security(permitted("timeline:write"))]

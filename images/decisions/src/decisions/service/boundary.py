@@ -32,6 +32,8 @@ class Metrics:
                                  ["route"], registry=self.registry)  # fmt: skip
         self.outcomes = Counter("decisions_outcome_rows_total", "Rows of reported outcomes, by what became of them",
                                 ["result"], registry=self.registry)  # fmt: skip
+        self.replays = Counter("decisions_replays_total", "Replayed decisions, by what was found: same or different",
+                               ["result"], registry=self.registry)  # fmt: skip
 
 
 class Boundary:

@@ -53,9 +53,7 @@ async def _serve(settings: ServeSettings) -> None:
         management.should_exit = True
         await running[1]
     finally:
-        if service.access.tokens:
-            await service.access.tokens.close()
-        await service.database.close()
+        await service.close()
 
 
 def _server(app: object, settings: ServeSettings, port: int) -> _Server:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
+from decisions.replay.engine import ReplayEngine
 from decisions.service.access import Access
 from decisions.service.boundary import Metrics
 from decisions.service.database import Database
@@ -27,6 +28,14 @@ class Service:
     access: Access
     metrics: Metrics
     downloads: asyncio.Semaphore
+    replays: ReplayEngine
+
+    async def close(self) -> None:
+        """Give back connections, processes and files."""
+        await self.replays.close()
+        if self.access.tokens:
+            await self.access.tokens.close()
+        await self.database.close()
 
 
 def service_of(request: Request) -> Service:
@@ -60,8 +69,10 @@ _DESCRIPTIONS = {
     413: "The body is too large",
     415: "The body's media type or charset is not one that the endpoint reads",
     422: "The request is invalid; `errors` names the fields",
+    424: "The model version's files cannot be had, or cannot score this",
     500: "The service failed",
-    503: "The database does not answer, or not in time",
+    502: "The model version's files are not those that the decision was made with",
+    503: "The database does not answer, or not in time; or something else that is needed does not now",
 }
 
 

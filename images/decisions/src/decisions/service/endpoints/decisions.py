@@ -70,7 +70,7 @@ async def get_one(request: Request, _: Reader, decision_id: UUID) -> Decision:
     async with service_of(request).database.connection() as connection:
         found = await get_decision(connection, decision_id)
     if found is None:
-        raise _absent(decision_id)
+        raise absent(decision_id)
     return found
 
 
@@ -80,7 +80,7 @@ async def get_outcomes(request: Request, _: Reader, decision_id: UUID) -> list[R
     async with service_of(request).database.connection() as connection:
         found = await list_outcomes(connection, decision_id)
         if not found and await get_decision(connection, decision_id) is None:
-            raise _absent(decision_id)
+            raise absent(decision_id)
     return found
 
 
@@ -96,10 +96,11 @@ async def get_proof_of(request: Request, _: Reader, decision_id: UUID) -> Proof:
         except DifferenceError as error:
             raise Problem(409, str(error)) from error
     if found is None:
-        raise _absent(decision_id)
+        raise absent(decision_id)
     return found
 
 
-def _absent(decision_id: UUID) -> Problem:
+def absent(decision_id: UUID) -> Problem:
+    """Return a 404 about a decision."""
     return Problem(404, f"there is no decision {decision_id}: it was never made, is not in the database yet, or its "
                         "month was moved to the archive")  # fmt: skip

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import platform
+import re
 import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ Input = float | str | dict[str, bool] | None
 # As many explanations together are tried; each has about twenty rows.
 _EXPLAINED_TOGETHER = 8
 # What changes which of its kernels ONNX Runtime chooses, on x86 and on Arm.
-_KERNEL_FEATURES = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "sme", "i8mm", "bf16", "fphp")
+_KERNEL_FEATURES = re.compile(r"(sse4|avx|amx|asimd|sve).*|fma|f16c|sme2?|i8mm|bf16|fphp")
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -236,7 +237,7 @@ def _processor(file: Path) -> tuple[str, tuple[str, ...]]:
         return "", ()
     told = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     features = (told.get("flags") or told.get("features") or "").split()
-    return told.get("model name", ""), tuple(sorted(name for name in features if name.startswith(_KERNEL_FEATURES)))
+    return told.get("model name", ""), tuple(sorted(name for name in features if _KERNEL_FEATURES.fullmatch(name)))
 
 
 def _load(folder: str) -> Model:

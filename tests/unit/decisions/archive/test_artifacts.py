@@ -25,10 +25,11 @@ def registry() -> Iterator[MlflowServer]:
         yield found
 
 
-def add_version(site: Site, number: str, network: bytes = NETWORK, **digests: str) -> ModelVersion:
+def add_version(site: Site, number: str, network: bytes = NETWORK, digest: str | None = None) -> ModelVersion:
     """Write a version as the shipper does; the registry does not have it yet."""
-    found = {"model.onnx": hashlib.sha256(network).hexdigest(), "contract.json": hashlib.sha256(CONTRACT).hexdigest()}
-    version = ModelVersion("credit-risk", number, {**found, **digests}, CONTRACT)
+    of_network = hashlib.sha256(network).hexdigest() if digest is None else digest
+    digests = {"model.onnx": of_network, "contract.json": hashlib.sha256(CONTRACT).hexdigest()}
+    version = ModelVersion("credit-risk", number, digests, CONTRACT)
     site.writer.execute(
         "INSERT INTO model_versions VALUES (%s, %s, %s, %s, %s)",
         [version.id, version.name, version.version, msgspec.json.encode(version.digests).decode(), version.contract],
@@ -89,7 +90,7 @@ def test_what_cannot_be_kept_is_told_and_tried_again(
 def test_a_digest_that_is_none_names_no_object(
     site: Site, registry: MlflowServer, digest: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    add_version(site, "101", **{"model.onnx": digest})
+    add_version(site, "101", digest=digest)
     registry.files = {("101", "model.onnx"): NETWORK}
     assert keep(site, registry) == Kept(1, ("credit-risk 101",))
     assert "which is no SHA-256 in hex" in caplog.text

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 import urllib3
-from urllib3 import HTTPResponse, PoolManager, Timeout
+from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 
 from decisions.errors import DecisionsError
@@ -89,7 +89,7 @@ def _location(url: str, status: int, answer: Mapping[str, Any]) -> str | None:
     raise RegistryError(f"{url} answered {status}")
 
 
-def _save(response: HTTPResponse, target: Path, most_bytes: int, url: str) -> str:
+def _save(response: BaseHTTPResponse, target: Path, most_bytes: int, url: str) -> str:
     digest, size = hashlib.sha256(), 0
     with target.open("wb") as file:
         for chunk in response.stream(_CHUNK_BYTES):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg.rows import namedtuple_row
+from psycopg.rows import dict_row
 
 from decisions.records.model_versions import ModelVersion
 from decisions.records.record import DecisionInputs
@@ -53,13 +53,15 @@ class StoredDecision:
 
 async def read_stored(connection: AsyncConnection[Any], decision_id: UUID) -> StoredDecision | None:
     """Return a decision, or None if the database has none with this id."""
-    cursor = connection.cursor(row_factory=namedtuple_row)
+    cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(_QUERY, [decision_id])
     row = await cursor.fetchone()
     if row is None:
         return None
+    names = ("endpoint", "probability", "points", "decision", "grade", "reasons", "inputs_hash")
     return StoredDecision(
-        row.endpoint, row.probability, row.points, row.decision, row.grade, row.reasons, row.inputs_hash,
-        row.model_version, ModelVersion(row.name, row.version, row.digests, row.contract),
-        None if row.inputs is None else DecisionInputs(row.applicant_id, row.salt, row.inputs),
-    )  # fmt: skip
+        **{name: row[name] for name in names},
+        version_id=row["model_version"],
+        version=ModelVersion(row["name"], row["version"], row["digests"], row["contract"]),
+        inputs=None if row["inputs"] is None else DecisionInputs(row["applicant_id"], row["salt"], row["inputs"]),
+    )

@@ -113,7 +113,7 @@ def test_duckdb_reads_the_archive(site: Site, tmp_path: Any) -> None:
 def test_what_was_exported_is_what_the_database_has(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     # In several batches and row groups.
     monkeypatch.setattr(files, "_BATCH_ROWS", 2)
-    monkeypatch.setattr(files, "_ROW_GROUP_BATCHES", 2)
+    monkeypatch.setattr(files, "CHUNK_ROWS", 4)
     filled(site, rows=11)
     site.forget("a-2")
     site.archive(noon(5, 12))

@@ -14,20 +14,20 @@ JANUARY = datetime(2026, 1, 10, 12, tzinfo=UTC)
 
 
 async def test_inputs_go_and_the_decision_stays(site: Site, running: Running) -> None:
-    applicant = "a/1 %ü"
+    applicant = "a/1\n%ü"
     first, second = (
         site.decide(JANUARY, applicant_id=applicant),
         site.decide(datetime(2025, 3, 1, tzinfo=UTC), applicant_id=applicant),
     )
     other = site.decide(JANUARY, applicant_id="a")
-    answer = await running.http.delete("/v1/applicants/a%2F1%20%25%C3%BC/inputs", headers=key_of("privacy"))
+    answer = await running.http.delete("/v1/applicants/a%2F1%0A%25%C3%BC/inputs", headers=key_of("privacy"))
     assert answer.json() == {"decisions": 2}
     for wanted in (first, second):
         found = (await running.get(f"/v1/decisions/{wanted}")).json()
         assert (found["forgotten"], found["applicant_id"], found["inputs"]) == (True, None, None)
         assert (found["decision"], found["log"]["hash"]) == ("approve", "01" * 32)
     assert (await running.get(f"/v1/decisions/{other}")).json()["forgotten"] is False
-    again = await running.http.delete("/v1/applicants/a%2F1%20%25%C3%BC/inputs", headers=key_of("privacy"))
+    again = await running.http.delete("/v1/applicants/a%2F1%0A%25%C3%BC/inputs", headers=key_of("privacy"))
     assert again.json() == {"decisions": 0}
 
 

@@ -117,6 +117,13 @@ def test_the_service_gets_an_issuer_with_its_audience_or_none() -> None:
     variables = environment(named(deployment("decisions/ci/external-values.yaml"))["decisions"])
     assert variables["DECISIONS_OIDC_ISSUER"] == "https://id.example.org/realms/bank"
     assert (variables["DECISIONS_OIDC_AUDIENCE"], variables["DECISIONS_OIDC_SCOPE"]) == ("decisions", "decisions")
+    # The bundle of CAs that the issuer's certificate is verified with is there once, as for S3.
+    (trusting,) = of_kind(
+        render("decisions/ci/external-values.yaml", "--set=global.caBundle.configMap=cas"), "Deployment"
+    )
+    names = [variable["name"] for variable in named(trusting)["decisions"]["env"]]
+    assert "SSL_CERT_FILE" in names
+    assert len(names) == len(set(names))
     without = environment(named(deployment("decisions/ci/default-values.yaml"))["decisions"])
     assert not [name for name in without if name.startswith("DECISIONS_OIDC")]
     refused = run_helm("template", "release", "decisions", "--set=access.oidc.issuer=https://id.example.org")

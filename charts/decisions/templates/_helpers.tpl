@@ -73,7 +73,6 @@ data:
 - {name: DECISIONS_OIDC_KEYS_URL, value: {{ .keysUrl | quote }}}
 - {name: DECISIONS_OIDC_SCOPE, value: {{ .scope | quote }}}
 - {name: DECISIONS_OIDC_CLIENT_CLAIM, value: {{ .clientClaim | quote }}}
-{{- include "common.caEnvironment" (list $ "SSL_CERT_FILE" "SSL_CERT_DIR") }}
 {{- end }}
 {{- end }}
 {{- with .Values.replay }}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -16,6 +16,7 @@ PDS = arrays(np.float64, st.integers(0, 60), elements=st.floats(0, 1))
 FACTORS = st.floats(0.1, 5)
 
 
+@settings(deadline=None)
 @given(pd=PDS, factor=FACTORS)
 def test_fuzzy_weights_of_an_applicant_add_up_to_one_and_keep_the_expected_defaults(pd: Doubles, factor: float) -> None:
     found = fuzzy(pd, factor=factor)
@@ -27,6 +28,7 @@ def test_fuzzy_weights_of_an_applicant_add_up_to_one_and_keep_the_expected_defau
     assert defaults == pytest.approx(np.minimum(1, pd * factor))
 
 
+@settings(deadline=None)
 @given(accepted=PDS, rejected=PDS, factor=FACTORS, bands=st.integers(1, 12), seed=st.integers(0, 9))
 def test_parcelling_gives_everybody_one_outcome_and_is_repeatable(
     accepted: Doubles, rejected: Doubles, factor: float, bands: int, seed: int
@@ -43,6 +45,7 @@ def test_parcelling_gives_everybody_one_outcome_and_is_repeatable(
     assert (inferred() == inferred()).all()
 
 
+@settings(deadline=None)
 @given(rejected=PDS, rate=st.floats(0, 1), factor=FACTORS)
 def test_in_one_band_the_rate_is_that_of_the_accepted_times_the_factor(
     rejected: Doubles, rate: float, factor: float

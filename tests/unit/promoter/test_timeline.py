@@ -60,6 +60,9 @@ def test_a_turn_that_changes_nothing_adds_nothing() -> None:
 def test_the_timeline_begins_with_what_is_in_force() -> None:
     (event,) = noted(State(), phase=Phase.IDLE, stable_version="1", desired_version="1")
     assert (event.kind, event.stable_version, event.canary_version, event.moved_by) == ("Promoted", "1", None, None)
+    # Whatever else is noted in the same turn.
+    first, second = noted(State(), phase=Phase.IDLE, stable_version="1", desired_version="2")
+    assert (first.kind, first.version, second.kind, second.version) == ("Promoted", "1", "PointerMoved", "2")
     # Also after a time in which nobody noted anything.
     (event,) = noted(AT_REST, stable_version="4", desired_version="1")
     assert (event.kind, event.stable_version, event.version) == ("Promoted", "4", "4")
@@ -157,9 +160,9 @@ async def test_events_are_stored_with_the_decision_and_before_any_action() -> No
     assert fakes.cluster.calls[1] == "save_status"
     assert saved["phase"] == "RollingBack"
     events = saved["timeline"]["pending"]
-    assert [event["kind"] for event in events] == ["ActedManually", "RolledBack"]
-    assert events[0]["movedBy"] == "annotation by kubectl-annotate"
-    assert events[1]["message"] == "Aborted: aborted manually"
+    assert [event["kind"] for event in events] == ["Promoted", "ActedManually", "RolledBack"]
+    assert events[1]["movedBy"] == "annotation by kubectl-annotate"
+    assert events[2]["message"] == "Aborted: aborted manually"
 
 
 async def test_who_moved_the_pointer_may_be_unknown() -> None:
@@ -168,7 +171,7 @@ async def test_who_moved_the_pointer_may_be_unknown() -> None:
     state = State(phase=Phase.IDLE, stable_version="1", desired_version="1")
     promotion = Promotion(OWNER, document(), state)
     await reconcile(with_outbox(fakes.adapters), promotion)
-    moved = promotion.state.timeline.pending[0]
+    moved = promotion.state.timeline.pending[1]
     assert (moved.kind, moved.version, moved.moved_by) == ("PointerMoved", "2", None)
 
 

@@ -76,9 +76,9 @@ def note_changes(before: State, turn: Turn, origin: Origin, now: float) -> State
     """
     state, noted = turn.state, before.timeline
     in_force = in_force_by(state)
-    changes = [*_changes(before, turn, origin)]
-    if in_force != (noted.recorded or InForce()) and not changes:
-        changes = [_unexplained(noted.recorded, in_force, state)]
+    changes = [
+        *_with_unexplained(noted.recorded or InForce(), in_force, state, changes=[*_changes(before, turn, origin)])
+    ]
     if not changes:
         return state.model_copy(update={"timeline": noted})
     # Identifies the events, so no two turns may have the same; and clocks are set back.
@@ -167,12 +167,20 @@ def _consequence(before: State, after: State) -> str:
     return f"step {before.step} is over: {what.get(after.phase, after.message)}"
 
 
-def _unexplained(recorded: InForce | None, in_force: InForce, state: State) -> _Change:
-    """Return the event for what is in force without an event: at the beginning, or after a time without a timeline."""
-    if recorded is None or recorded.stable_version != in_force.stable_version:
-        message = f"version {in_force.stable_version} was stable already when the timeline began or went on"
-        return _Change("Promoted", message, in_force.stable_version, moved_by=None)
-    return _Change("WeightChanged", _describe(in_force), state.canary_version)
+def _with_unexplained(
+    recorded: InForce, in_force: InForce, state: State, *, changes: list[_Change]
+) -> Iterator[_Change]:
+    """Yield the changes, and an event for what is in force without one of them.
+
+    That is so at the beginning, and after a time without a timeline.
+    """
+    stable = in_force.stable_version
+    if stable and stable != recorded.stable_version and not any(change.kind == "Promoted" for change in changes):
+        message = f"version {stable} was stable already when the timeline began or went on"
+        yield _Change("Promoted", message, stable, moved_by=None)
+    elif in_force != recorded and not changes:
+        yield _Change("WeightChanged", _describe(in_force), state.canary_version)
+    yield from changes
 
 
 def _share(in_force: InForce) -> tuple[str | None, int, str]:

@@ -69,6 +69,8 @@ class Backend:
 
     def __init__(self) -> None:
         self.objects: dict[str, Document] = {}
+        # Uids of promotions.
+        self.deleted: set[str] = set()
         self.events: list[Document] = []
         self.tags: dict[str, str] = {}
         self.alias, self.polls = "2", 0
@@ -165,7 +167,7 @@ class Backend:
 
     async def config_map(self, request: web.Request) -> web.Response:
         body = await request.json()
-        self.objects[f"{CORE}/configmaps/{body['metadata']['name']}"] = body
+        self.put(f"{CORE}/configmaps/{body['metadata']['name']}", body)
         return web.json_response(body, status=201)
 
     async def tag(self, request: web.Request) -> web.Response:
@@ -236,6 +238,7 @@ class Backend:
 
     def put(self, path: str, new: Document) -> None:
         self.objects[path] = new
+        self.collect_garbage()
         if path.startswith(PROMOTIONS):
             self.notify("MODIFIED", new)
 
@@ -246,11 +249,15 @@ class Backend:
     def delete_promotion(self, path: str) -> None:
         """Delete a promotion and, as a cluster does, what it owns."""
         deleted = self.objects.pop(path)
-        uid = deleted["metadata"]["uid"]
-        for name, found in list(self.objects.items()):
-            if uid in {owner["uid"] for owner in found["metadata"].get("ownerReferences", [])}:
-                del self.objects[name]
+        self.deleted.add(deleted["metadata"]["uid"])
+        self.collect_garbage()
         self.notify("DELETED", deleted)
+
+    def collect_garbage(self) -> None:
+        """Delete what deleted promotions own, also what an operator wrote that had not noticed yet."""
+        for name, found in list(self.objects.items()):
+            if self.deleted & {owner["uid"] for owner in found["metadata"].get("ownerReferences", [])}:
+                del self.objects[name]
 
     @staticmethod
     def _answer(document: Document | None) -> web.Response:

@@ -19,10 +19,11 @@ from backup.__main__ import main
 from backup.repository import decisions_folder
 from conftest import REPOSITORY
 from postgres import Postgres
-from processes import answers, free_port, running
+from processes import free_port, running
 from s3_store import s3_client
 
 SCRIPTS = REPOSITORY / "charts" / "backup" / "files"
+PROBE = REPOSITORY / "charts" / "mlflow" / "files" / "ready.py"
 ARTIFACTS = "mlflow"
 BACKUPS = "backups"
 PREFIX = "credit-risk"
@@ -70,8 +71,14 @@ def mlflow_server(
     command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", f"--workers={workers}",
                "--serve-artifacts", f"--artifacts-destination=s3://{ARTIFACTS}",
                f"--backend-store-uri={postgres.uri}"]  # fmt: skip
-    with running(command, folder / "mlflow.log", lambda: answers(f"{url}/health"), **environment) as session:
+    with running(command, folder / "mlflow.log", lambda: _is_ready(port), **environment) as session:
         yield TrackingServer(url, session)
+
+
+def _is_ready(port: int) -> bool:
+    """Return what the chart's readiness probe finds."""
+    probe = PROBE.read_text(encoding="utf-8").replace("127.0.0.1:5000", f"127.0.0.1:{port}")
+    return subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
 
 
 @dataclass

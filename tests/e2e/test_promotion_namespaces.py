@@ -138,12 +138,16 @@ def test_install_upgrade_and_rollout_in_a_namespace_with_quota_and_limits(scenar
 @pytest.mark.parametrize("chart", [name for name in NAMES if name != "credit-risk"])
 def test_quota_and_limits_admit_the_pods_of_every_chart(chart: str, environment: Environment, limited: str) -> None:
     """Without a LimitRange, each container needs the limits that the quota counts: the CPU's by a value."""
+    limits = ["--set=resources.limits.cpu=500m"]
+    if chart == "api":
+        # The shipper's, where decisions are logged.
+        limits.append("--set=decisionLog.resources.limits.cpu=500m")
     with environment.charts:
         templates = [
             template
             for scenario in SCENARIOS
             if scenario.startswith(f"{chart}/")
-            for template in pod_templates(render(scenario, "--set=resources.limits.cpu=500m")).values()
+            for template in pod_templates(render(scenario, *limits)).values()
         ]
     documents = [dry_run_pod(template) for template in templates]
     created = dry_run(environment, limited, {"apiVersion": "v1", "kind": "List", "items": documents})

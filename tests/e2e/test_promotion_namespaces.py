@@ -141,7 +141,7 @@ def test_quota_and_limits_admit_the_pods_of_every_chart(chart: str, environment:
     limits = ["--set=resources.limits.cpu=500m"]
     if chart == "api":
         # The shipper's, where decisions are logged.
-        limits.append("--set=decisionLog.resources.limits.cpu=500m")
+        limits.append("--set=decisionLog.resources.limits.cpu=1")
     with environment.charts:
         templates = [
             template

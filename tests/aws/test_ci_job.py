@@ -169,7 +169,7 @@ def test_a_second_run_rebuilds_no_image(job: Job) -> None:
     before = len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]])
     assert before == 5
     assert job.step("Build and push what changed") == 0
-    assert job.output["Build and push what changed"].count("(already pushed)") == 4
+    assert job.output["Build and push what changed"].count("(already pushed)") == before
     assert len([call for call in job.calls("docker") if call[:2] == ["buildx", "build"]]) == before
 
 

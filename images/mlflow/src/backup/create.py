@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -36,53 +37,42 @@ from backup.versions import problems_of
 logger = logging.getLogger("backup")
 
 
-@dataclass(frozen=True)
-class Dumped:
-    """What dump.sh left in the workspace."""
-
-    file: Path
-    database: Database
-    tables: tuple[Table, ...]
-
-    @classmethod
-    def read(cls, workspace: Path) -> "Dumped":
-        """Read the dump's description.
-
-        Raises:
-            ConfigurationError: There is no dump in the workspace.
-        """
-        try:
-            database = Database.model_validate_json((workspace / "database.json").read_text())
-            tables = parse_tables((workspace / "tables.tsv").read_text())
-        except (OSError, ValidationError) as error:
-            raise ConfigurationError(f"no complete dump in {workspace}: {error}") from error
-        return cls(workspace / DUMP, database, tables)
+D = TypeVar("D", Database, DecisionDatabase)
 
 
 @dataclass(frozen=True)
-class DumpedDecisions:
-    """What dump-decisions.sh left in its folder of the workspace."""
+class Dumped(Generic[D]):
+    """What dump.sh left in a folder."""
 
     file: Path
-    database: DecisionDatabase
+    database: D
     tables: tuple[Table, ...]
 
-    @classmethod
-    def read(cls, workspace: Path) -> "DumpedDecisions | None":
-        """Read the dump's description; None if there is no decision log.
 
-        Raises:
-            ConfigurationError: The dump is not complete.
-        """
-        folder = decisions_folder(workspace)
-        if not (folder / DUMP).exists():
-            return None
-        try:
-            database = DecisionDatabase.model_validate_json((folder / "database.json").read_text())
-            tables = parse_tables((folder / "tables.tsv").read_text())
-        except (OSError, ValidationError) as error:
-            raise ConfigurationError(f"no complete dump of the decision log in {folder}: {error}") from error
-        return cls(folder / DUMP, database, tables)
+def read_dump(folder: Path, described_by: type[D], what: str = "dump") -> Dumped[D]:
+    """Read a dump's description.
+
+    Raises:
+        ConfigurationError: There is no complete dump in the folder.
+    """
+    try:
+        database = described_by.model_validate_json((folder / "database.json").read_text())
+        tables = parse_tables((folder / "tables.tsv").read_text())
+    except (OSError, ValidationError) as error:
+        raise ConfigurationError(f"no complete {what} in {folder}: {error}") from error
+    return Dumped(folder / DUMP, database, tables)
+
+
+def read_decisions_dump(workspace: Path) -> Dumped[DecisionDatabase] | None:
+    """Read the description of the decision log's dump; None if there is no decision log.
+
+    Raises:
+        ConfigurationError: The dump is not complete.
+    """
+    folder = decisions_folder(workspace)
+    if not (folder / DUMP).exists():
+        return None
+    return read_dump(folder, DecisionDatabase, "dump of the decision log")
 
 
 def create(settings: Settings, source: Bucket, target: Bucket, now: datetime) -> Manifest:
@@ -94,7 +84,7 @@ def create(settings: Settings, source: Bucket, target: Bucket, now: datetime) ->
     """
     target.create_if_absent()
     repository = Repository(target, settings.prefix)
-    dumped, decisions = Dumped.read(settings.workspace), DumpedDecisions.read(settings.workspace)
+    dumped, decisions = read_dump(settings.workspace, Database), read_decisions_dump(settings.workspace)
     previous = _previous(repository)
     if not settings.allow_empty:
         _refuse_emptied(dumped, previous)
@@ -137,7 +127,7 @@ def _previous(repository: Repository) -> Manifest | None:
     return repository.manifest(ids[-1]) if ids else None
 
 
-def _refuse_emptied(dumped: Dumped, previous: Manifest | None) -> None:
+def _refuse_emptied(dumped: Dumped[Database], previous: Manifest | None) -> None:
     """A database that was lost and recreated must not push the backups out that it has to be restored from."""
     rows = {table.name: table.rows for table in dumped.tables}
     empty = not rows.get("public.runs") and not rows.get("public.model_versions")
@@ -148,7 +138,7 @@ def _refuse_emptied(dumped: Dumped, previous: Manifest | None) -> None:
         )
 
 
-def _refuse_emptied_decisions(dumped: DumpedDecisions | None, previous: Manifest | None) -> None:
+def _refuse_emptied_decisions(dumped: Dumped[DecisionDatabase] | None, previous: Manifest | None) -> None:
     before = sum(_decisions_of(previous.decisions.tables).values()) if previous and previous.decisions else 0
     if before and not (dumped and any(_decisions_of(dumped.tables).values())):
         there = "is empty" if dumped else "is not there"

@@ -1,4 +1,4 @@
-"""Exit with 0 if the server and its database answer; the comment at the probe says why by a search."""
+"""Exit with 0 if the server and its database answer a search of runs."""
 
 from urllib.request import Request, urlopen
 

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from backup.__main__ import main
 from backup.repository import decisions_folder
 from conftest import REPOSITORY
+from mlflow_server import MLFLOW_IMAGE
 from postgres import Postgres
 from processes import free_port, running
 from s3_store import s3_client
@@ -61,7 +62,7 @@ def mlflow_server(
 ) -> Iterator[TrackingServer]:
     """Run the tracking server as the chart does, or with other settings."""
     environment = {**postgres.environment, **store, "MLFLOW_READ_REPLICA_BACKEND_STORE_URI": postgres.uri_for_reading,
-                   **settings}  # fmt: skip
+                   "PYTHONPATH": str(MLFLOW_IMAGE), **settings}  # fmt: skip
     subprocess.run(
         [sys.executable, "-m", "mlflow", "db", "upgrade", postgres.uri],
         env={**os.environ, **environment}, check=True, capture_output=True,

@@ -15,14 +15,17 @@ import yaml
 from e2e.kubernetes_api import Document
 from e2e.namespace import LONGEST_WAIT_SECONDS, MODEL_PROMOTIONS, ScenarioNamespace
 
-# Judged every two seconds, on as few answers as distinguish the bad versions of these tests from good ones. Samples
-# this small differ by chance: with the default limits 4 of 600 good rollouts would be rolled back, with these none
-# (benchmarks/operator).
+# Judged every two seconds, with limits as wide as tell the bad versions of these tests from good ones: a good one
+# is known to be below twice a wide limit after few answers, below twice the default ones only after some hundred.
 ANALYSIS: Document = {
     "interval": "2s",
     "minSamples": 40,
     "failureLimit": 2,
-    "metrics": [{"type": "ErrorRate"}, {"type": "ScorePSI", "limit": 0.5}, {"type": "DecisionShift", "limit": 0.15}],
+    "metrics": [
+        {"type": "ErrorRate", "limit": 0.05},
+        {"type": "ScorePSI", "limit": 0.5},
+        {"type": "DecisionShift", "limit": 0.15},
+    ],
 }
 STEPS: list[Document] = [{"weight": 30, "duration": "5s"}, {"weight": 60, "duration": "5s"}]
 # A rollout that goes no further than this by itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from promoter.api.crd import COLUMNS, crd, render
 from promoter.api.resource import Owner
 from promoter.api.rules import InvalidSpecError, parse_spec
-from promoter.api.status import SUMMARY_LENGTH, AnalysisResult, Condition, Phase, State, Verdict, summarize
+from promoter.api.status import SUMMARY_LENGTH, AnalysisResult, Condition, Phase, State, Verdict, Window, summarize
 from promoter.decision.conditions import degraded, stalled
 
 Document = dict[str, Any]
@@ -220,6 +221,25 @@ def test_a_time_that_is_not_rfc_3339_with_a_zone_is_refused(text: str) -> None:
         State.model_validate({"phaseStartedAt": text})
 
 
+READINGS = {f"scoring-{pod}": {
+    f"pair/segment/feature-{number // 80}/value-{number // 4 % 20}/{change}": float(number * pod) for number, change in
+    enumerate(["both_approve", "both_decline", "approve_to_decline", "decline_to_approve"] * 160)
+} for pod in range(100)}  # fmt: skip
+
+
+def test_the_readings_of_a_hundred_pods_are_stored_in_a_fraction_of_what_an_api_server_takes() -> None:
+    window = Window(opened_at=1_800_000_000.0, pods={**READINGS, "new": {"other": 1.5}}, totals=READINGS["scoring-1"])
+    document = State(window=window).to_document()
+    assert len(json.dumps(document)) < 300_000
+    assert len(json.dumps(READINGS)) > 3_000_000
+    assert "pods" not in document["window"]
+    assert State.model_validate(document).window == window
+
+
+def test_readings_that_an_older_operator_stored_are_read() -> None:
+    assert State.model_validate(OLD_STATUS).window.pods == {"scoring-0": {"canary/outcome/ok": 3}}
+
+
 def test_an_owner_is_named_as_kubectl_names_it() -> None:
     assert str(Owner("bank", "loans", "u-1")) == "bank/loans"
 
@@ -238,8 +258,12 @@ def test_the_table_in_the_guide_is_the_schema() -> None:
 
     def allowed(part: dict[str, Any]) -> str:
         if "minimum" in part:
-            return f"{part['minimum']:g} to {int(part['maximum']) if 'maximum' in part else ''}".strip()
+            highest = part.get("maximum", "")
+            return f"{part['minimum']:g} to {highest if isinstance(highest, str) else number(highest)}".strip()
         return ", ".join(part.get("enum", ()))
+
+    def number(value: float) -> str:
+        return f"{value:g}" if value < 1 else str(int(value))
 
     guide = (ROOT / "docs" / "promotion.md").read_text()
     table = guide.partition("## Every field")[2].partition("##")[0]

@@ -56,6 +56,7 @@ SPECS = [
     spec_with([{"pause": {"duration": "20s"}}, LOW, HIGH, SHORT_PAUSE], choice="Pause"),
     spec_with([LOW, HIGH], interval="30s", shadow={"duration": "10s", "percent": 50}, rollbackWindow=0),
     spec_with([LOW, SHORT_PAUSE], interval="30s", canary={"replicas": 1}),
+    spec_with([LOW], auto={"minDuration": "20s", "maxDuration": "2m"}),
 ]
 GUIDE = (Path(__file__).parents[3] / "docs" / "promotion.md").read_text()
 ARROWS = set(re.findall(r"^ +(\w+) --> (\w+)", GUIDE, re.MULTILINE))
@@ -447,7 +448,7 @@ def count(counters: dict[str, float], requests: int, *, good: bool) -> None:
             key = f"{arm}/score/{tenth / 10}"
             counters[key] = counters.get(key, 0.0) + requests * tenth / 10
         if arm == "canary":
-            counters["pairs/same"] = counters.get("pairs/same", 0.0) + requests
+            counters["pair/decision/both_approve"] = counters.get("pair/decision/both_approve", 0.0) + requests
         counters[f"{arm}/decision/approve"] = counters.get(f"{arm}/decision/approve", 0.0) + requests
 
 

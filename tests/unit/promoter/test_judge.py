@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from promoter.api.rules import parse_spec
 from promoter.api.status import MetricResult, Verdict
-from promoter.decision.judge import judge, lower_bound, psi, quantile, share_above
+from promoter.decision.judge import judge
+from promoter.decision.stability import psi
+from promoter.decision.totals import count_above, quantile
 
 BOUNDS = [0.005, 0.01, 0.05, 0.1, 1.0, math.inf]
 
@@ -37,14 +39,24 @@ def verdict_of(kind: str, counted: dict[str, float], *, shadowing: bool = False,
         "model": {"name": "m"}, "shadow": {},
         "analysis": {"minSamples": 100, "metrics": metrics, "prometheusUrl": "http://prometheus"},
     })  # fmt: skip
-    arguments = {"unreadable": [], "queries": {}} | more
-    return judge(spec, counted, shadowing=shadowing, **arguments)[1][0]
+    arguments: dict[str, Any] = {"unreadable": [], "queries": {}, "steps": 4} | more
+    return judge(spec, ANSWERED | counted, shadowing=shadowing, **arguments)[1][0]
+
+
+ANSWERED = {"canary/outcome/ok": 1000.0}
+
+
+def pairs(better: float = 0, worse: float = 0, same: float = 0, prefix: str = "pair/decision") -> dict[str, float]:
+    """Return the counters of pairs that were newly approved, newly declined, and decided alike."""
+    return {f"{prefix}/decline_to_approve": better, f"{prefix}/approve_to_decline": worse,
+            f"{prefix}/both_approve": same}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("ok", "errors", "verdict"),
     [(500, 0, Verdict.SUCCESSFUL), (495, 5, Verdict.SUCCESSFUL), (485, 15, Verdict.INCONCLUSIVE),
-     (450, 50, Verdict.FAILED), (50, 0, Verdict.INCONCLUSIVE), (0, 12, Verdict.FAILED), (0, 0, Verdict.INCONCLUSIVE)],
+     (450, 50, Verdict.FAILED), (100, 0, Verdict.INCONCLUSIVE), (150, 0, Verdict.SUCCESSFUL), (0, 12, Verdict.FAILED),
+     (0, 9, Verdict.INCONCLUSIVE), (0, 0, Verdict.INCONCLUSIVE), (490, 10, Verdict.INCONCLUSIVE)],
 )  # fmt: skip
 def test_the_error_rate_fails_only_beyond_chance(ok: int, errors: int, verdict: Verdict) -> None:
     assert verdict_of("ErrorRate", totals("canary", outcomes={"ok": ok, "timeout": errors})).verdict == verdict
@@ -61,7 +73,8 @@ def test_a_limit_of_zero_fails_no_version_without_errors(answers: int) -> None:
 
 def test_a_message_has_value_limit_samples_and_kinds_of_errors() -> None:
     found = verdict_of("ErrorRate", totals("canary", outcomes={"ok": 300, "timeout": 60, "error": 40}))
-    assert found.message == "error rate 0.250 > 0.02 over 400 requests (40 error, 60 timeout)"
+    assert found.message == "error rate 0.250 (0.166 to 0.332) > 0.02 over 400 requests (40 error, 60 timeout)"
+    assert (found.lower, found.upper) == (0.166, 0.332)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +115,131 @@ def test_a_decision_shift_fails_in_either_direction(approved: int, verdict: Verd
     assert verdict_of("DecisionShift", counted).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("counted", "verdict"),
+    [(pairs(same=150), Verdict.SUCCESSFUL), (pairs(better=5, worse=5, same=290), Verdict.SUCCESSFUL),
+     (pairs(same=40), Verdict.INCONCLUSIVE), (pairs(worse=30, same=470), Verdict.INCONCLUSIVE),
+     (pairs(worse=50, same=250), Verdict.FAILED), (pairs(better=50, same=250), Verdict.FAILED)],
+)  # fmt: skip
+def test_pairs_say_more_about_decisions_than_two_arms(counted: dict[str, float], verdict: Verdict) -> None:
+    arms = totals("stable", decisions={"approve": 300, "decline": 300}) | totals(
+        "canary", decisions={"approve": 150, "decline": 150}
+    )
+    found = verdict_of("DecisionShift", arms | counted)
+    assert found.verdict == verdict
+    assert found.samples == sum(counted.values())
+    assert verdict_of("DecisionShift", arms).verdict == Verdict.INCONCLUSIVE
+
+
+def test_a_message_on_pairs_has_the_bounds_and_both_directions() -> None:
+    found = verdict_of("DecisionShift", pairs(better=2, worse=80, same=418))
+    assert found.message == (
+        "decision shift 0.156 (0.100 to 0.222) > 0.05 over 500 pairs (80 from approve to decline, 2 from decline to "
+        "approve)"
+    )
+
+
+def test_where_pairs_are_few_the_arms_are_compared() -> None:
+    arms = totals("stable", decisions={"approve": 6000, "decline": 4000}) | totals(
+        "canary", decisions={"approve": 600, "decline": 400}
+    )
+    assert verdict_of("DecisionShift", arms | pairs(worse=99)).samples == 1000
+    assert verdict_of("DecisionShift", arms | pairs(worse=100)).samples == 100
+
+
+def test_pairs_of_earlier_steps_do_not_pass_a_step_that_answered_nobody() -> None:
+    found = verdict_of("DecisionShift", pairs(same=5000) | {"canary/outcome/ok": 99.0})
+    assert found.verdict == Verdict.INCONCLUSIVE
+    assert found.message.endswith("; 99 of 100 samples in this step")
+
+
+def joint(cells: dict[tuple[float, float], float]) -> dict[str, float]:
+    """Return the counters of a joint histogram, and of as many decisions."""
+    scores = {f"pair/score/{one}/{other}": count for (one, other), count in cells.items()}
+    return scores | pairs(same=sum(cells.values()))
+
+
+def test_score_psi_is_judged_by_the_same_applicants() -> None:
+    edges = [tenth / 10 for tenth in range(1, 10)] + [math.inf]
+    alike = joint(dict.fromkeys(zip(edges, edges, strict=True), 15.0))
+    assert verdict_of("ScorePSI", alike).verdict == Verdict.SUCCESSFUL
+    lower = joint({(edge, edges[max(0, number - 2)]): 100.0 for number, edge in enumerate(edges)})
+    found = verdict_of("ScorePSI", lower | {"pair/fall": 150.0, "pair/rise": 50.0})
+    assert (found.verdict, found.samples) == (Verdict.FAILED, 1000)
+    assert found.message.endswith("over 1000 pairs (mean PD changed by -0.1000, rank correlation 0.988)")
+
+
+def segment(name: str, **counts: float) -> dict[str, float]:
+    return pairs(prefix=f"pair/segment/{name}", **counts)
+
+
+@pytest.mark.parametrize(
+    ("women", "verdict"),
+    [({"same": 400.0}, Verdict.SUCCESSFUL), ({"worse": 60.0, "same": 340.0}, Verdict.INCONCLUSIVE),
+     ({"worse": 120.0, "same": 280.0}, Verdict.FAILED), ({"better": 120.0, "same": 280.0}, Verdict.SUCCESSFUL)],
+)  # fmt: skip
+def test_a_version_that_gets_worse_for_one_group_fails(women: dict[str, float], verdict: Verdict) -> None:
+    counted = pairs(same=1000) | segment("gender/Male", same=600) | segment("gender/Female", **women)
+    found = verdict_of("SegmentShift", counted)
+    assert found.verdict == verdict
+    if verdict != Verdict.SUCCESSFUL:
+        assert found.message.startswith("decline rate of gender/Female rose by")
+
+
+def test_a_step_does_not_wait_for_a_group_that_is_rare_but_fails_by_it() -> None:
+    counted = pairs(same=2000) | segment("purpose/Home", same=1900)
+    assert verdict_of("SegmentShift", counted | segment("purpose/Boat", same=40)).verdict == Verdict.SUCCESSFUL
+    assert verdict_of("SegmentShift", counted | segment("purpose/Boat", worse=40)).verdict == Verdict.FAILED
+
+
+def test_of_many_rare_groups_the_most_frequent_ones_are_waited_for() -> None:
+    counted = pairs(same=4000)
+    for number in range(40):
+        counted |= segment(f"region/{number}", same=160 if number else 40)
+    assert verdict_of("SegmentShift", counted).verdict == Verdict.SUCCESSFUL
+
+
+def test_segments_are_judged_only_where_the_contract_marks_some() -> None:
+    default = parse_spec({"model": {"name": "m"}})
+    names = [result.name for result in judge(default, {}, shadowing=False, unreadable=[], queries={})[1]]
+    assert names == ["ErrorRate", "LatencyP99", "ScorePSI", "DecisionShift"]
+    assert verdict_of("SegmentShift", pairs(same=5000)).verdict == Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("different", "verdict"), [(10, Verdict.SUCCESSFUL), (90, Verdict.INCONCLUSIVE),
+                                                      (150, Verdict.FAILED)])  # fmt: skip
+def test_principal_reasons_may_change_for_a_share_of_the_applicants(different: int, verdict: Verdict) -> None:
+    counted = pairs(same=1000) | {"pair/reason/different": different, "pair/reason/same": 250.0 - different}
+    found = verdict_of("ReasonChange", counted)
+    assert (found.verdict, found.samples) == (verdict, 250)
+    assert verdict_of("ReasonChange", pairs(same=1000)).verdict == Verdict.INCONCLUSIVE
+
+
 def test_shadow_disagreement_is_judged_only_in_the_shadow_phase() -> None:
-    counted = {"pairs/same": 500.0, "pairs/different": 500.0}
+    counted = ANSWERED | pairs(better=250, worse=250, same=500)
     assert verdict_of("ShadowDisagreement", counted, shadowing=True).verdict == Verdict.FAILED
+    assert verdict_of("ShadowDisagreement", pairs(same=500), shadowing=True).verdict == Verdict.SUCCESSFUL
     metrics = [{"type": "ShadowDisagreement"}, {"type": "ErrorRate"}]
     spec = parse_spec({"model": {"name": "m"}, "shadow": {}, "analysis": {"metrics": metrics}})
     live = judge(spec, counted, shadowing=False, unreadable=[], queries={})
     assert [result.name for result in live[1]] == ["ErrorRate"]
+
+
+def test_a_larger_margin_passes_on_fewer_samples() -> None:
+    counted = pairs(same=50) | {"canary/outcome/ok": 50.0}
+    assert verdict_of("DecisionShift", counted).verdict == Verdict.INCONCLUSIVE
+    assert verdict_of("DecisionShift", counted, margin=10.0).verdict == Verdict.SUCCESSFUL
+
+
+@pytest.mark.parametrize(
+    ("chance", "verdict"),
+    [({"falseRollback": 0.2}, Verdict.FAILED), ({"falseRollback": 0.001}, Verdict.INCONCLUSIVE)],
+)
+def test_the_chance_of_a_false_rollback_is_the_specs(chance: dict[str, float], verdict: Verdict) -> None:
+    metrics = [{"type": "DecisionShift"}]
+    spec = parse_spec({"model": {"name": "m"}, "analysis": {"metrics": metrics, **chance}})
+    counted = ANSWERED | pairs(worse=30, same=270)
+    assert judge(spec, counted, shadowing=False, unreadable=[], queries={})[0] == verdict
 
 
 @pytest.mark.parametrize(
@@ -151,10 +282,4 @@ def test_quantiles_interpolate_as_prometheus_does() -> None:
     assert quantile(buckets, 0.75) == pytest.approx(0.15)
     assert quantile([(0.1, 0.0), (math.inf, 10.0)], 0.5) == pytest.approx(0.1)
     assert math.isnan(quantile([], 0.5))
-    assert share_above(buckets, 0.1) == pytest.approx(0.5)
-
-
-@given(st.integers(1, 1000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
-def test_the_lower_bound_is_below_the_share(counted: tuple[int, int]) -> None:
-    count, total = counted
-    assert 0 <= lower_bound(count, total) <= count / total + 1e-12
+    assert count_above(buckets, 0.1) == pytest.approx(50.0)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from promoter.api.crd import crd
 from promoter.api.rules import (
+    AUTO_TAKES_ITS_TIME,
     COMPLETE_QUERIES,
     ONE_POINTER,
     RULES,
@@ -120,6 +121,7 @@ SPECS = st.builds(
     optional(
         steps=st.lists(STEP, min_size=1, max_size=4),
         shadow=st.just({}),
+        auto=optional(minDuration=DURATION, maxDuration=DURATION, maxWeight=st.integers(1, 100)),
         analysis=optional(metrics=st.lists(METRIC, max_size=3), prometheusUrl=st.just("http://p")),
     ),
 )
@@ -143,6 +145,7 @@ def test_the_api_server_and_the_operator_find_the_same_faults(spec: Document) ->
         ({"analysis": {"metrics": [{"type": "Query", "name": "a", "query": "up"}]}}, COMPLETE_QUERIES),
         ({"analysis": {"metrics": [{"type": "ErrorRate"}, {"type": "ShadowDisagreement"}]}}, SHADOW_FOR_DISAGREEMENT),
         ({"shadow": {}, "analysis": {"metrics": [{"type": "ShadowDisagreement"}]}}, SOME_LIVE_METRIC),
+        ({"auto": {"minDuration": "1h30m", "maxDuration": "85m"}}, AUTO_TAKES_ITS_TIME),
         ({"analysis": {"metrics": [
             {"type": "ErrorRate", "name": "a"}, {"type": "ScorePSI", "name": "a"}]}}, UNIQUE_NAMES),
     ],

@@ -61,4 +61,4 @@ def test_the_default_pointer_is_the_alias_production() -> None:
 
 def test_the_default_metrics_are_all_that_need_no_configuration() -> None:
     plain = {metric.type for metric in parse_spec({"model": MODEL}).metrics}
-    assert plain == set(MetricType) - {MetricType.QUERY, MetricType.SHADOW_DISAGREEMENT}
+    assert plain == set(MetricType) - {MetricType.QUERY, MetricType.REASON_CHANGE, MetricType.SHADOW_DISAGREEMENT}

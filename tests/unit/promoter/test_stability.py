@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
-from promoter.decision.stability import Stability, of_arms, of_pairs, psi
+from promoter.decision.stability import Stability, of_arms, of_pairs, psi, rank_correlation
 
 EDGES = [tenth / 10 for tenth in range(1, 10)] + [float("inf")]
 FLAT = np.full(10, 0.1)
@@ -57,3 +58,14 @@ def test_the_variance_of_pairs_is_the_one_that_estimates_have_and_smaller_than_t
 
 def test_pairs_that_all_stay_in_their_bins_differ_by_exactly_nothing() -> None:
     assert of_pairs({(edge, edge): 20.0 for edge in EDGES}) == Stability(0.0, 0.0)
+
+
+def test_the_rank_correlation_is_spearmans() -> None:
+    dice = np.random.default_rng(4)
+    one = dice.integers(0, 10, 500)
+    other = np.clip(one + dice.integers(-2, 3, 500), 0, 9)
+    cells: dict[tuple[float, float], float] = {}
+    for pair in zip(one.astype(float).tolist(), other.astype(float).tolist(), strict=True):
+        cells[pair] = cells.get(pair, 0.0) + 1
+    assert rank_correlation(cells) == pytest.approx(spearmanr(one, other).statistic)
+    assert rank_correlation({(0.1, edge): 5.0 for edge in EDGES}) == 1.0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from promoter.api.status import Window
 from promoter.decision.observation import PodReading
-from promoter.decision.window import PODS_KEPT, advance, open_window
+from promoter.decision.window import PODS_KEPT, advance, next_window, open_window
 
 
 def reading(pod: str, started_at: float = 0.0, error: str = "", **counters: float) -> PodReading:
@@ -48,3 +49,27 @@ def test_a_new_pod_that_is_older_than_the_step_counts_from_now_on() -> None:
 def test_a_pod_that_was_unreadable_once_loses_no_counts() -> None:
     window = advance(open_window([reading("a", ok=10)], now=50), [reading("a", error="timeout")])
     assert advance(window, [reading("a", ok=25)]).totals == {"ok": 15}
+
+
+def counted(pairs: float, errors: float, error: str = "") -> PodReading:
+    counters = {"pair/decision/both_approve": pairs, "canary/outcome/error": errors}
+    return PodReading("a", 0.0, 1, counters, error)
+
+
+def test_the_next_step_keeps_the_pairs_and_counts_all_else_anew() -> None:
+    window = advance(open_window([counted(100, 10)], now=50), [counted(140, 12)])
+    following = next_window(window, [counted(150, 17)], now=90)
+    assert following.totals == {"pair/decision/both_approve": 50}
+    assert following.opened_at == 90
+    assert advance(following, [counted(153, 19)]).totals == {
+        "pair/decision/both_approve": 53, "canary/outcome/error": 2,
+    }  # fmt: skip
+
+
+def test_the_first_step_of_a_rollout_keeps_no_pairs_of_an_earlier_one() -> None:
+    assert next_window(Window(), [counted(150, 17)], now=90).totals == {}
+
+
+def test_pairs_are_kept_over_a_step_that_began_while_a_pod_was_unreadable() -> None:
+    window = advance(open_window([counted(100, 10)], now=50), [counted(140, 12)])
+    assert next_window(window, [counted(0, 0, error="timeout")], now=90).totals == {"pair/decision/both_approve": 40}

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from promoter.api.durations import seconds
 from promoter.api.spec import Metric, MetricType, Spec, Step
 
 
@@ -123,9 +124,14 @@ UNIQUE_NAMES = Rule(
     "analysis.metrics: names must be unique",
     _unique_names,
 )
+AUTO_TAKES_ITS_TIME = Rule(
+    "!has(self.auto) || duration(self.auto.minDuration) <= duration(self.auto.maxDuration)",
+    "auto: minDuration must not be longer than maxDuration; shorten the one or lengthen the other",
+    lambda spec: spec.auto is None or seconds(spec.auto.min_duration) <= seconds(spec.auto.max_duration),
+)
 RULES = (
     ONE_POINTER, WEIGHT_OR_PAUSE, WEIGHT_WITH_DURATION, SOME_WEIGHT, WEIGHTS_DO_NOT_DECREASE, COMPLETE_QUERIES,
-    SHADOW_FOR_DISAGREEMENT, SOME_LIVE_METRIC, UNIQUE_NAMES,
+    SHADOW_FOR_DISAGREEMENT, SOME_LIVE_METRIC, UNIQUE_NAMES, AUTO_TAKES_ITS_TIME,
 )  # fmt: skip
 TARGET_IS_IMMUTABLE = TargetRule(
     "self.targetRef.name == oldSelf.targetRef.name",

@@ -14,6 +14,10 @@ Duration = Annotated[str, Field(pattern=durations.PATTERN, max_length=20)]
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 
 
+# A version passes once it is shown to be within this many times its limits.
+EQUIVALENCE = 2.0
+
+
 class MetricType(StrEnum):
     """What can be measured."""
 
@@ -21,6 +25,8 @@ class MetricType(StrEnum):
     LATENCY_P99 = "LatencyP99"
     SCORE_PSI = "ScorePSI"
     DECISION_SHIFT = "DecisionShift"
+    SEGMENT_SHIFT = "SegmentShift"
+    REASON_CHANGE = "ReasonChange"
     SHADOW_DISAGREEMENT = "ShadowDisagreement"
     QUERY = "Query"
 
@@ -83,6 +89,17 @@ class Step(Base):
         "Stay at the current weight; `{}` pauses until resumed."))  # fmt: skip
 
 
+class Auto(Base):
+    """A rollout whose weight grows as far as the evidence allows."""
+
+    min_duration: Duration = Field(default="5m", description="Shortest time that the weights take together.")
+    max_duration: Duration = Field(default="2h", description=(
+        "Time after which a rollout without enough evidence pauses until resumed, or goes on if onInsufficientData is "
+        "Proceed."))  # fmt: skip
+    max_weight: int = Field(default=50, ge=1, le=100, description=(
+        "The last weight, from which the version is promoted."))  # fmt: skip
+
+
 class Canary(Base):
     """The canary's pods."""
 
@@ -97,7 +114,8 @@ class Metric(Base):
     type: MetricType = Field(description="What to measure.")
     limit: float | None = Field(default=None, ge=0, description=(
         "Values above the limit fail. Defaults: ErrorRate 0.02 (share), LatencyP99 2 (times the champion's), ScorePSI "
-        "0.2, DecisionShift 0.05 (difference of decline rates), ShadowDisagreement 0.1 (share). Required for Query."
+        "0.2, DecisionShift 0.05 (difference of decline rates), SegmentShift 0.1 (rise of a segment's decline rate), "
+        "ReasonChange 0.3 (share), ShadowDisagreement 0.1 (share). Required for Query."
     ))  # fmt: skip
     name: Name | None = Field(default=None, description="Name of a Query in results and messages.")
     query: str | None = Field(default=None, min_length=1, max_length=2000, description=(
@@ -120,6 +138,8 @@ DEFAULT_LIMITS = {
     MetricType.LATENCY_P99: 2.0,
     MetricType.SCORE_PSI: 0.2,
     MetricType.DECISION_SHIFT: 0.05,
+    MetricType.SEGMENT_SHIFT: 0.1,
+    MetricType.REASON_CHANGE: 0.3,
     MetricType.SHADOW_DISAGREEMENT: 0.1,
     MetricType.QUERY: 0.0,
 }
@@ -132,8 +152,13 @@ class Analysis(Base):
     min_samples: int = Field(default=100, ge=1, le=1_000_000, description=(
         "Minimum number of answers, from the canary and from the champion it is compared with, for a step to pass."
     ))  # fmt: skip
+    false_rollback: float = Field(default=0.01, ge=0.0001, le=0.2, description=(
+        "The chance that a version within all limits is ever rolled back for them."))  # fmt: skip
+    missed_regression: float = Field(default=0.01, ge=0.0001, le=0.2, description=(
+        "The chance that a version at twice a limit is promoted."))  # fmt: skip
     failure_limit: int = Field(default=2, ge=1, le=100, description=(
-        "Number of Failed verdicts in a rollout that causes a rollback."))  # fmt: skip
+        "Number of Failed verdicts of ErrorRate, LatencyP99 or a Query, and of losses of all canary pods, in a rollout "
+        "that causes a rollback. All else is rolled back at its first Failed verdict."))  # fmt: skip
     error_limit: int = Field(default=5, ge=1, le=100, description=(
         "Number of consecutive Error verdicts (could not measure) that causes a rollback."))  # fmt: skip
     on_insufficient_data: OnInsufficientData = Field(default=OnInsufficientData.WAIT, description=(
@@ -142,7 +167,8 @@ class Analysis(Base):
     prometheus_url: str | None = Field(default=None, pattern=r"^https?://", max_length=500, description=(
         "Base URL of the Prometheus server for Query metrics."))  # fmt: skip
     metrics: tuple[Metric, ...] = Field(default=(), max_length=20, description=(
-        "What to measure. Defaults to every type except Query, with the default limits."))  # fmt: skip
+        "What to measure. Defaults to every type except Query and ReasonChange, with the default limits."
+    ))  # fmt: skip
 
 
 _DEFAULT_STEPS = (
@@ -161,6 +187,8 @@ class Spec(Base):
     steps: tuple[Step, ...] = Field(default=_DEFAULT_STEPS, min_length=1, max_length=20, description=(
         "Steps of a rollout, in order. Weights must not decrease. After the last step the version is promoted."
     ))  # fmt: skip
+    auto: Auto | None = Field(default=None, description=(
+        "Let the weight grow as far as the evidence allows, instead of by `steps`."))  # fmt: skip
     canary: Canary = Field(default=Canary(), description="The canary's pods.")
     analysis: Analysis = Field(default=Analysis(), description="How the canary is measured and judged.")
     progress_deadline_seconds: int = Field(default=600, ge=5, le=86400, description=(
@@ -177,5 +205,6 @@ class Spec(Base):
         """Return what to measure: the listed metrics, or the defaults."""
         if self.analysis.metrics:
             return self.analysis.metrics
-        skipped = {MetricType.QUERY} | (set() if self.shadow else {MetricType.SHADOW_DISAGREEMENT})
+        skipped = {MetricType.QUERY, MetricType.REASON_CHANGE}
+        skipped |= set() if self.shadow else {MetricType.SHADOW_DISAGREEMENT}
         return tuple(Metric(type=kind) for kind in MetricType if kind not in skipped)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from promoter.api.resource import ArtifactsReason, Base
 from promoter.api.timestamps import OptionalTimestamp, Timestamp
@@ -67,7 +70,12 @@ class MetricResult(StatusPart):
     verdict: Verdict
     value: float | None = None
     limit: float
-    samples: int = Field(default=0, description="Number of the canary's answers behind the value.")
+    lower: float | None = Field(default=None, description=(
+        "The value's lower bound; it holds at all looks together, except for the chance `falseRollback`."))  # fmt: skip
+    upper: float | None = Field(default=None, description=(
+        "The value's upper bound; it holds at all looks together, except for the chance `missedRegression`."
+    ))  # fmt: skip
+    samples: int = Field(default=0, description="Number of pairs or of the canary's answers behind the value.")
     message: str
 
 
@@ -190,11 +198,47 @@ class ArtifactsProblem(StatusPart):
 
 
 class Window(StatusPart):
-    """What was counted since a step began: the last reading of each pod, and the sum of all increases."""
+    """What was counted since a step began: the last reading of each pod, and the sum of all increases.
+
+    A reading has hundreds of counters, and there may be a hundred pods: they are stored compressed, so that the object
+    stays far below what an API server stores.
+    """
 
     opened_at: OptionalTimestamp = Field(default=None, description="When the step began.")
-    pods: dict[str, dict[str, float]] = Field(default_factory=dict)
-    totals: dict[str, float] = Field(default_factory=dict)
+    pods: dict[str, dict[str, float]] = Field(default_factory=dict, description=(
+        "The last reading of each pod, as older operators wrote it; now in `readings`."))  # fmt: skip
+    totals: dict[str, float] = Field(default_factory=dict, description=(
+        "The sums; of pairs (`pair/`) since the rollout began."))  # fmt: skip
+    readings: str = Field(default="", description="The last reading of each pod: JSON, deflated, in Base64.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unpack(cls, document: Any) -> Any:  # noqa: ANN401 - any JSON
+        if not isinstance(document, dict) or not document.get("readings"):
+            return document
+        return {**document, "pods": _unpacked(document["readings"]), "readings": ""}
+
+    @model_serializer(mode="wrap")
+    def _pack(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        if pods := document.pop("pods"):
+            document["readings"] = _packed(pods)
+        return document
+
+
+def _packed(pods: dict[str, dict[str, float]]) -> str:
+    """Return readings as a table, in which the long names of the counters occur once."""
+    names = list(dict.fromkeys(name for counters in pods.values() for name in counters))
+    table = {"names": names, "pods": {pod: [counters.get(name) for name in names] for pod, counters in pods.items()}}
+    return base64.b64encode(zlib.compress(json.dumps(table, separators=(",", ":")).encode())).decode()
+
+
+def _unpacked(readings: str) -> dict[str, dict[str, float]]:
+    table = json.loads(zlib.decompress(base64.b64decode(readings)))
+    return {
+        pod: {name: value for name, value in zip(table["names"], values, strict=True) if value is not None}
+        for pod, values in table["pods"].items()
+    }
 
 
 class State(StatusPart):
@@ -217,8 +261,10 @@ class State(StatusPart):
     phase_started_at: OptionalTimestamp = Field(default=None, description="When the phase or step was entered.")
     step_started_at: OptionalTimestamp = Field(default=None, description=(
         "When every stable pod reported the step's weight; the step's clock starts then."))  # fmt: skip
+    steps_started_at: OptionalTimestamp = Field(default=None, description=(
+        "When the clock of the first step with a weight started."))  # fmt: skip
     analyzed_at: OptionalTimestamp = Field(default=None, description="When the canary was last analyzed.")
-    failures: int = Field(default=0, description="Failed verdicts in this rollout.")
+    failures: int = Field(default=0, description="Failures in this rollout that count against `failureLimit`.")
     errors: int = Field(default=0, description="Consecutive Error verdicts.")
     paused_for_data: bool = Field(default=False, description="Paused because of insufficient data, until resumed.")
     analysis: AnalysisResult | None = Field(default=None, description="The last analysis of the current step.")

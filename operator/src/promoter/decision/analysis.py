@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from promoter.api.durations import seconds
-from promoter.api.spec import Spec
+from promoter.api.spec import MetricType, Spec
 from promoter.api.status import AnalysisResult, Phase, State, Verdict
 from promoter.decision import window
 from promoter.decision.draft import Draft
 from promoter.decision.judge import judge
 from promoter.decision.plan import plan
+
+# What the model decides, rather than how fast and how reliably it does.
+DECIDED_BY_THE_MODEL = frozenset({
+    MetricType.SCORE_PSI, MetricType.DECISION_SHIFT, MetricType.SEGMENT_SHIFT, MetricType.REASON_CHANGE,
+    MetricType.SHADOW_DISAGREEMENT,
+})  # fmt: skip
 
 
 def step_elapsed(spec: Spec, state: State, now: float) -> bool:
@@ -37,20 +43,31 @@ def analyze(draft: Draft) -> bool:
     unreadable = [f"{pod.pod}: {pod.error}" for pod in draft.observed.pods if pod.error]
     if not draft.observed.pods:
         unreadable = ["no stable pod is ready"]
-    shadowing = plan(spec)[state.step_index].mode == "shadow"
-    verdict, results = judge(
-        spec, counted.totals, shadowing=shadowing, unreadable=unreadable, queries=draft.observed.queries
-    )
+    steps = plan(spec)
+    step, windows = steps[state.step_index], sum(entry.mode != "pause" for entry in steps)
+    verdict, results = judge(spec, counted.totals, shadowing=step.mode == "shadow", unreadable=unreadable,
+                             queries=draft.observed.queries, steps=windows, margin=step.margin)  # fmt: skip
     failures = state.failures + (verdict == Verdict.FAILED)
     errors = state.errors + 1 if verdict == Verdict.ERROR else 0
     analysis = AnalysisResult(verdict=verdict, at=draft.now, results=results)
     draft.update(window=counted, analysis=analysis, analyzed_at=draft.now, failures=failures, errors=errors)
     draft.judgment = analysis
-    if failures >= spec.analysis.failure_limit:
+    if failures >= spec.analysis.failure_limit or _proven_worse(spec, analysis):
         draft.roll_back("AnalysisFailed", describe_analysis(draft))
     elif errors >= spec.analysis.error_limit:
         draft.roll_back("AnalysisError", f"{errors} times in a row: {describe_analysis(draft)}")
     return draft.state.phase != Phase.ROLLING_BACK
+
+
+def _proven_worse(spec: Spec, analysis: AnalysisResult) -> bool:
+    """Return whether what the model decides has Failed: one verdict is enough, for its bounds hold at all looks.
+
+    Errors and slow answers come in bursts, which no bound on independent requests allows for, and a Query has no bound.
+    """
+    types = {metric.display_name: metric.type for metric in spec.metrics}
+    return any(
+        result.verdict == Verdict.FAILED and types[result.name] in DECIDED_BY_THE_MODEL for result in analysis.results
+    )
 
 
 def describe_analysis(draft: Draft) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from promoter.api.spec import OnInsufficientData, Spec
+from promoter.api.spec import Spec
 from promoter.api.status import INTERRUPTIBLE, AnalysisResult, Phase, State, Verdict
 from promoter.decision.actions import Action, ApplyCanary, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
 from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
@@ -33,6 +33,7 @@ from promoter.decision.plan import plan
 from promoter.decision.routing import route_document, wanted_route
 from promoter.decision.steps import (
     enter_step,
+    handle_insufficient_data,
     next_step,
     promote,
     reenter_changed_step,
@@ -239,22 +240,9 @@ def _leave_step(draft: Draft) -> None:
     elif verdict == Verdict.SUCCESSFUL or not state.weight:
         next_step(draft)
     elif verdict == Verdict.INCONCLUSIVE:
-        _handle_insufficient_data(draft)
+        handle_insufficient_data(draft, describe_analysis(draft))
     else:
         draft.set_message(f"step {state.step} is complete but not passed; {describe_analysis(draft)}")
-
-
-def _handle_insufficient_data(draft: Draft) -> None:
-    """Do what the spec asks for at the end of a step without a verdict."""
-    choice, why = draft.spec.analysis.on_insufficient_data, describe_analysis(draft)
-    if choice == OnInsufficientData.PROCEED:
-        draft.add_event("InsufficientData", f"proceeding without enough data: {why}", "Warning")
-        next_step(draft)
-    elif choice == OnInsufficientData.PAUSE:
-        draft.add_event("InsufficientData", f"paused: {why}", "Warning")
-        draft.enter_phase(Phase.PAUSED, f"paused: {why}", paused_for_data=True)
-    else:
-        draft.set_message(f"step {draft.state.step} is complete, waiting for data: {why}")
 
 
 def _paused(draft: Draft) -> None:

@@ -85,8 +85,9 @@ class Draft:
     def begin(self, version: str) -> None:
         """Start the rollout of a version."""
         fresh: dict[str, Any] = {
-            "canary_version": version, "step_index": 0, "weight": 0, "step_started_at": None, "failures": 0,
-            "errors": 0, "paused_for_data": False, "analysis": None, "window": Window(), "reason": "", "step": "",
+            "canary_version": version, "step_index": 0, "weight": 0, "step_started_at": None,
+            "steps_started_at": None, "failures": 0, "errors": 0,
+            "paused_for_data": False, "analysis": None, "window": Window(), "reason": "", "step": "",
         }  # fmt: skip
         recent = self.state.stable_history[: self.spec.rollback_window]
         if self.state.stable_version is None:

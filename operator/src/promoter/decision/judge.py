@@ -1,85 +1,74 @@
-"""Verdicts on a canary from what was counted since its step began: numbers in, verdicts out.
+"""Verdicts on a canary from what was counted: numbers in, verdicts out.
 
-A metric is Failed only if it exceeds the limit by more than chance explains for that many samples, and Successful only
-if the measured value is within the limit. In between it is Inconclusive: more samples decide.
+A metric is Failed once its lower bound is above the limit, and Successful once its upper bound is below twice the limit
+while its value is within it. In between it is Inconclusive: more samples decide. The bounds hold at all looks together,
+so that a good version is rolled back with at most the chance `falseRollback`, and a version at twice a limit passes
+with at most the chance `missedRegression`, however often and for however long it is judged.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-from promoter.api.spec import Metric, MetricType, Spec
+from promoter.api.spec import EQUIVALENCE, Metric, MetricType, Spec
 from promoter.api.status import MetricResult, Verdict
+from promoter.decision import stability
+from promoter.decision.chances import Chances
+from promoter.decision.evidence import bets_against, lower_bound, normal_radius, upper_bound
+from promoter.decision.results import Measured, graded, not_measured, of_query, too_few
+from promoter.decision.totals import Changes, StepTotals, Totals, count_above, count_of, histogram, quantile
 
-# One-sided 99 %: a good canary is judged many times in a rollout.
-_Z_99 = 2.326
 # The hop alone changes latencies by a few milliseconds; smaller differences than this never fail.
 LATENCY_SLACK_SECONDS = 0.02
-# From this many requests on, an error rate far beyond the limit needs no more samples.
-_MIN_SAMPLES_FOR_ERRORS = 10
-_PSI_BINS = 10
+# The share of answers that may be slower than the limit.
+_SLOW_SHARE = 0.01
+# Errors come in bursts, as when a pod starts: fewer requests than this never fail a version.
+_FEWEST_FOR_ERRORS = 10
+# A segment with a smaller share of the pairs may fail a version, but a step does not wait until it is shown to be good.
+_SEGMENT_SHARE = 0.05
 
-Totals = Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class StepTotals:
-    """What was counted in one step, by what it means."""
-
-    totals: Totals
-
-    def outcomes(self, arm: str) -> dict[str, float]:
-        """Return the number of requests by outcome."""
-        return self._under(f"{arm}/outcome/")
-
-    def answered(self, arm: str) -> float:
-        """Return the number of requests an arm answered successfully."""
-        return self.outcomes(arm).get("ok", 0.0)
-
-    def buckets(self, arm: str, kind: str) -> list[tuple[float, float]]:
-        """Return (upper bound, cumulative count) in increasing order."""
-        return sorted((float(bound), count) for bound, count in self._under(f"{arm}/{kind}/").items())
-
-    def declines(self, arm: str) -> tuple[float, float]:
-        """Return the number of declines and the number of decisions."""
-        decisions = self._under(f"{arm}/decision/")
-        return decisions.get("decline", 0.0), sum(decisions.values())
-
-    def pairs(self) -> tuple[float, float]:
-        """Return the number of shadow pairs with different decisions, and the number of pairs."""
-        pairs = self._under("pairs/")
-        return pairs.get("different", 0.0), sum(pairs.values())
-
-    def _under(self, prefix: str) -> dict[str, float]:
-        return {key.removeprefix(prefix): value for key, value in self.totals.items() if key.startswith(prefix)}
+Judge = Callable[[Metric, StepTotals, Chances], MetricResult]
 
 
 def judge(
-    spec: Spec, totals: Totals, *, shadowing: bool, unreadable: Sequence[str], queries: Mapping[str, float | str]
+    spec: Spec,
+    totals: Totals,
+    *,
+    shadowing: bool,
+    unreadable: Sequence[str],
+    queries: Mapping[str, float | str],
+    steps: int = 1,
+    margin: float = EQUIVALENCE,
 ) -> tuple[Verdict, tuple[MetricResult, ...]]:
     """Judge every metric of a spec.
 
     Args:
-        spec: The metrics and their limits.
+        spec: The metrics, their limits and the chances of wrong verdicts.
         totals: The sums of a window.
         shadowing: Whether the canary gets copies of requests; only then can there be a shadow disagreement.
         unreadable: Why pods could not be read; if any, every metric from the pods is an Error.
         queries: By name of a Query its value, or why it has none.
+        steps: How many windows a rollout has, among which the chance of a false verdict is divided.
+        margin: Below how many times its limit a metric's upper bound must be for the metric to be Successful.
     """
-    step = StepTotals(totals)
+    step, chances = StepTotals(totals), Chances.of(spec, steps, margin)
     results = []
     for metric in spec.metrics:
-        if metric.type == MetricType.SHADOW_DISAGREEMENT and not shadowing:
-            continue
         if metric.type == MetricType.QUERY:
-            results.append(_query(metric, queries, step, spec.analysis.min_samples))
+            results.append(_query(metric, queries, step, chances))
         elif unreadable:
-            results.append(_result(metric, Verdict.ERROR, None, 0, f"could not be measured: {unreadable[0]}"))
-        else:
-            results.append(_JUDGES[metric.type](metric, step, spec.analysis.min_samples))
+            results.append(not_measured(metric, unreadable[0]))
+        elif _applies(metric, spec, step, shadowing=shadowing):
+            results.append(_JUDGES[metric.type](metric, step, chances))
     return overall(results), tuple(results)
+
+
+def _applies(metric: Metric, spec: Spec, step: StepTotals, *, shadowing: bool) -> bool:
+    """Return whether a metric can be measured; a default one is left out if the contract marks no segments."""
+    if metric.type == MetricType.SHADOW_DISAGREEMENT:
+        return shadowing
+    return metric.type != MetricType.SEGMENT_SHIFT or bool(step.segments or spec.analysis.metrics)
 
 
 def overall(results: Sequence[MetricResult]) -> Verdict:
@@ -91,187 +80,180 @@ def overall(results: Sequence[MetricResult]) -> Verdict:
 _WORST_FIRST = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.SUCCESSFUL)
 
 
-def quantile(buckets: Sequence[tuple[float, float]], q: float) -> float:
-    """Return a quantile of cumulative buckets, interpolated as PromQL's histogram_quantile does; NaN when empty."""
-    total = buckets[-1][1] if buckets else 0.0
-    if not total:
-        return math.nan
-    lower_bound, lower_count = 0.0, 0.0
-    for bound, count in buckets:
-        if count >= q * total:
-            if math.isinf(bound):
-                return lower_bound
-            return lower_bound + (bound - lower_bound) * (q * total - lower_count) / max(count - lower_count, 1e-12)
-        lower_bound, lower_count = bound, count
-    return lower_bound
+def _graded(metric: Metric, chances: Chances, found: Measured) -> MetricResult:
+    return graded(metric, found, margin=chances.margin, min_samples=chances.min_samples)
 
 
-def share_above(buckets: Sequence[tuple[float, float]], threshold: float) -> float:
-    """Return the share of observations in buckets that lie entirely above a threshold."""
-    total = buckets[-1][1] if buckets else 0.0
-    reached = next((count for bound, count in buckets if bound >= threshold), total)
-    return (total - reached) / total if total else 0.0
-
-
-def psi(expected: Sequence[float], actual: Sequence[float]) -> tuple[float, int]:
-    """Return the population stability index of two histograms over the same bins, and the number of bins it used.
-
-    Neighboring bins are merged until each holds a tenth of both together; a bin that is empty on one side counts as
-    half an observation there.
-    """
-    bins = _merge(expected, actual)
-    n, m = sum(e for e, _ in bins), sum(a for _, a in bins)
-    index = 0.0
-    for e, a in bins:
-        p, q = max(e, 0.5) / n, max(a, 0.5) / m
-        index += (q - p) * math.log(q / p)
-    return index, len(bins)
-
-
-def _merge(expected: Sequence[float], actual: Sequence[float]) -> list[tuple[float, float]]:
-    n, m = sum(expected), sum(actual)
-    bins: list[tuple[float, float]] = []
-    e = a = 0.0
-    for more_e, more_a in zip(expected, actual, strict=True):
-        e, a = e + more_e, a + more_a
-        if (e / n + a / m) / 2 >= 1 / _PSI_BINS - 1e-9:
-            bins.append((e, a))
-            e = a = 0.0
-    if e or a:
-        last = bins.pop() if bins else (0.0, 0.0)
-        bins.append((last[0] + e, last[1] + a))
-    return bins
-
-
-def lower_bound(count: float, total: float) -> float:
-    """Return the lower bound of the Wilson score interval of a share."""
-    if not count:
-        # Exactly 0: rounding would leave a little more, which is above a limit of 0.
-        return 0.0
-    share, z2 = count / total, _Z_99 * _Z_99
-    center = share + z2 / (2 * total)
-    spread = _Z_99 * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    return max(0.0, (center - spread) / (1 + z2 / total))
-
-
-def _error_rate(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
-    outcomes = step.outcomes("canary")
-    total = sum(outcomes.values())
-    errors = total - outcomes.get("ok", 0.0)
-    beyond_chance = total > 0 and lower_bound(errors, total) > metric.effective_limit
-    if total < min_samples and not (total >= _MIN_SAMPLES_FOR_ERRORS and beyond_chance):
-        return _too_few(metric, total, min_samples)
-    rate = errors / total
+def _error_rate(metric: Metric, step: StepTotals, chances: Chances) -> MetricResult:
+    outcomes, limit = step.outcomes("canary"), metric.effective_limit
+    total, good = step.answers, outcomes.get("ok", 0.0)
+    if total < _FEWEST_FOR_ERRORS:
+        return too_few(metric, total, chances.min_samples)
+    counts = {1.0: total - good, 0.0: good}
     kinds = ", ".join(f"{count:.0f} {name}" for name, count in sorted(outcomes.items()) if name != "ok" and count)
-    return _graded(metric, rate, total, beyond_chance=beyond_chance,
-                   text=f"error rate {rate:.3f}", more=f" ({kinds})" if kinds else "")  # fmt: skip
+    return _graded(metric, chances, Measured(
+        "error rate", (total - good) / total, total, step.answers,
+        lower_bound(counts, 0.0, chances.by_step, bets_against(limit)), upper_bound(counts, 1.0, chances.missed),
+        more=f" ({kinds})" if kinds else "",
+    ))  # fmt: skip
 
 
-def _latency(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
+def _latency(metric: Metric, step: StepTotals, chances: Chances) -> MetricResult:
+    """Judge which share of the canary's answers is slower than the limit times the champion's p99 allows.
+
+    A version fails by the upper bound of the champion's p99, a quantile of its own answers (Howard and Ramdas,
+    Sequential estimation of quantiles, Bernoulli 28, 2022), so that a champion with few answers fails no version.
+    """
     canary, champion = step.buckets("canary", "seconds"), step.buckets("stable", "seconds")
-    few = min(_count(canary), _count(champion))
-    if few < min_samples:
-        return _too_few(metric, few, min_samples)
-    own, reference = quantile(canary, 0.99), quantile(champion, 0.99)
-    threshold = max(metric.effective_limit * reference, reference + LATENCY_SLACK_SECONDS)
-    total = _count(canary)
-    slower = own > threshold and lower_bound(share_above(canary, threshold) * total, total) > 0.01
+    total, few = count_of(canary), min(count_of(canary), count_of(champion))
+    if few < chances.min_samples:
+        return too_few(metric, few, chances.min_samples)
+    own, reference, limit = quantile(canary, 0.99), quantile(champion, 0.99), metric.effective_limit
+    radius = normal_radius(_SLOW_SHARE * (1 - _SLOW_SHARE) / count_of(champion), _SLOW_SHARE, chances.by_step / 2)
+    longest = _slow_from(limit, quantile(champion, min(1.0, 1 - _SLOW_SHARE + radius)))
+    threshold = _slow_from(limit, reference)
+    surely_slow, slow = count_above(canary, longest), count_above(canary, threshold)
+    lower = lower_bound(_of_total(surely_slow, total), 0.0, chances.by_step / 2, bets_against(_SLOW_SHARE))
+    upper = upper_bound(_of_total(slow, total), 1.0, chances.missed)
     ratio = own / reference if reference else 1.0
-    value = ratio if own > threshold else min(ratio, metric.effective_limit)
-    return _graded(metric, value, total, beyond_chance=slower, text=f"latency p99 ratio {ratio:.2f}",
-                   more=f" ({own * 1000:.1f} ms, champion {reference * 1000:.1f} ms)")  # fmt: skip
+    return _graded(metric, chances, Measured(
+        "latency p99 ratio", ratio if own > threshold else min(ratio, limit), total, step.answers, lower, upper,
+        more=(f" ({own * 1000:.1f} ms, champion {reference * 1000:.1f} ms; {slow / total:.2%} of them, {lower:.2%} to "
+              f"{upper:.2%}, slower than {threshold * 1000:.1f} ms)"),
+        bounded=_SLOW_SHARE, shown=ratio,
+    ))  # fmt: skip
 
 
-def _psi(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
-    champion, canary = _histogram(step.buckets("stable", "score")), _histogram(step.buckets("canary", "score"))
-    n, m = sum(champion), sum(canary)
-    if min(n, m) < min_samples:
-        return _too_few(metric, min(n, m), min_samples)
-    index, bins = psi(champion, canary)
-    # The index of two samples of the same distribution: its mean, and its spread at 99 %.
-    noise = (bins - 1) * (1 / n + 1 / m)
-    spread = _Z_99 * math.sqrt(2 * max(bins - 1, 1)) * (1 / n + 1 / m)
-    value = max(0.0, index - noise)
-    return _graded(
-        metric, value, m, beyond_chance=value - spread > metric.effective_limit, text=f"score PSI {value:.2f}"
-    )
+def _slow_from(limit: float, reference: float) -> float:
+    return max(limit * reference, reference + LATENCY_SLACK_SECONDS)
 
 
-def _decision_shift(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
+def _of_total(count: float, total: float) -> dict[float, float]:
+    return {1.0: count, 0.0: total - count}
+
+
+def _psi(metric: Metric, step: StepTotals, chances: Chances) -> MetricResult:
+    paired = step.paired and bool(step.scores)
+    if paired:
+        few = samples = sum(step.scores.values())
+    else:
+        champion, canary = histogram(step.buckets("stable", "score")), histogram(step.buckets("canary", "score"))
+        few, samples = min(sum(champion), sum(canary)), sum(canary)
+    if few < max(chances.min_samples, 1):
+        return too_few(metric, few, chances.min_samples)
+    found = stability.of_pairs(step.scores) if paired else stability.of_arms(champion, canary)
+    scale = metric.effective_limit or 0.1
+    below = normal_radius(found.variance, scale, chances.by_pairs if paired else chances.fallback)
+    above = normal_radius(found.variance, scale, chances.missed)
+    more = ""
+    if paired:
+        agreement = stability.rank_correlation(step.scores)
+        more = f" (mean PD changed by {step.mean_score_change:+.4f}, rank correlation {agreement:.3f})"
+    return _graded(metric, chances, Measured(
+        "score PSI", found.index, samples, step.answers, max(0.0, found.index - below), found.index + above,
+        paired=paired, more=more,
+    ))  # fmt: skip
+
+
+def _decision_shift(metric: Metric, step: StepTotals, chances: Chances) -> MetricResult:
+    if step.paired:
+        return _paired_shift(metric, step, chances)
     (stable_declined, stable_all), (canary_declined, canary_all) = step.declines("stable"), step.declines("canary")
-    if min(stable_all, canary_all) < min_samples:
-        return _too_few(metric, min(stable_all, canary_all), min_samples)
+    few = min(stable_all, canary_all)
+    if few < max(chances.min_samples, 1):
+        return too_few(metric, few, chances.min_samples)
     p, q = stable_declined / stable_all, canary_declined / canary_all
-    error = math.sqrt(p * (1 - p) / stable_all + q * (1 - q) / canary_all)
-    shift = abs(q - p)
-    return _graded(metric, shift, canary_all, beyond_chance=shift - _Z_99 * error > metric.effective_limit,
-                   text=f"decision shift {shift:.3f}", more=f" (declined {q:.3f}, champion {p:.3f})")  # fmt: skip
+    variance = _share_variance(stable_declined, stable_all) + _share_variance(canary_declined, canary_all)
+    shift, scale = abs(q - p), metric.effective_limit or 0.01
+    return _graded(metric, chances, Measured(
+        "decision shift", shift, canary_all, step.answers,
+        max(0.0, shift - normal_radius(variance, scale, chances.fallback)),
+        min(1.0, shift + normal_radius(variance, scale, chances.missed)),
+        more=f" (declined {q:.3f}, champion {p:.3f})",
+    ))  # fmt: skip
 
 
-def _disagreement(metric: Metric, step: StepTotals, min_samples: int) -> MetricResult:
-    different, pairs = step.pairs()
-    if pairs < min_samples:
-        return _too_few(metric, pairs, min_samples)
-    share = different / pairs
-    beyond_chance = lower_bound(different, pairs) > metric.effective_limit
-    return _graded(metric, share, pairs, beyond_chance=beyond_chance, text=f"shadow disagreement {share:.3f}")
+def _share_variance(count: float, total: float) -> float:
+    """Return the variance of a share; half an observation more on each side keeps it from being 0."""
+    share = (count + 0.5) / (total + 1)
+    return share * (1 - share) / total
 
 
-_JUDGES: dict[MetricType, Callable[[Metric, StepTotals, int], MetricResult]] = {
+def _paired_shift(metric: Metric, step: StepTotals, chances: Chances) -> MetricResult:
+    """Judge the shift in both directions; each may fail the version, and both must be small for it to pass."""
+    changes = step.changes
+    up, down = changes.directions, {-value: count for value, count in changes.directions.items()}
+    lower = max(lower_bound(side, -1.0, chances.by_pairs / 2) for side in (up, down))
+    upper = max(upper_bound(side, 1.0, chances.missed) for side in (up, down))
+    return _graded(metric, chances, Measured(
+        "decision shift", abs(changes.shift), changes.pairs, step.answers, max(0.0, lower), upper, paired=True,
+        more=f" ({up[1.0]:.0f} from approve to decline, {up[-1.0]:.0f} from decline to approve)",
+    ))  # fmt: skip
+
+
+def _disagreement(metric: Metric, step: StepTotals, chances: Chances) -> MetricResult:
+    pairs = step.changes.pairs
+    different = pairs - step.changes.directions[0.0]
+    return _share_of_pairs(metric, step, chances, "shadow disagreement", different, pairs)
+
+
+def _reason_change(metric: Metric, step: StepTotals, chances: Chances) -> MetricResult:
+    return _share_of_pairs(metric, step, chances, "share of changed principal reasons", *step.reasons)
+
+
+def _share_of_pairs(metric: Metric, step: StepTotals, chances: Chances, name: str, count: float, pairs: float
+                    ) -> MetricResult:  # fmt: skip
+    if not pairs:
+        return too_few(metric, 0.0, chances.min_samples)
+    counts, bets = _of_total(count, pairs), bets_against(metric.effective_limit)
+    lower, upper = lower_bound(counts, 0.0, chances.by_pairs, bets), upper_bound(counts, 1.0, chances.missed)
+    return _graded(metric, chances, Measured(name, count / pairs, pairs, step.answers, lower, upper, paired=True))
+
+
+def _segment_shift(metric: Metric, step: StepTotals, chances: Chances) -> MetricResult:
+    """Judge by how much the decline rate rose in the segment that fares worst."""
+    segments = step.segments
+    if not segments:
+        return too_few(metric, 0.0, chances.min_samples)
+    chance = chances.by_segment(len(segments))
+    found = {name: _segment(name, changes, step, chance, chances.missed) for name, changes in segments.items()}
+    failed = max(found.values(), key=lambda measured: measured.lower)
+    if failed.lower > metric.effective_limit:
+        return _graded(metric, chances, failed)
+    enough = min(_SEGMENT_SHARE * step.changes.pairs, max(measured.samples for measured in found.values()))
+    large = [measured for measured in found.values() if measured.samples >= enough]
+    worst = max(large, key=lambda measured: (measured.value > metric.effective_limit, measured.upper))
+    return _graded(metric, chances, worst)
+
+
+def _segment(name: str, changes: Changes, step: StepTotals, chance: float, missed: float) -> Measured:
+    directions = changes.directions
+    lower, upper = lower_bound(directions, -1.0, chance), upper_bound(directions, 1.0, missed)
+    return Measured(f"decline rate of {name} rose by", changes.shift, changes.pairs, step.answers, lower, upper,
+                    paired=True)  # fmt: skip
+
+
+_JUDGES: dict[MetricType, Judge] = {
     MetricType.ERROR_RATE: _error_rate,
     MetricType.LATENCY_P99: _latency,
     MetricType.SCORE_PSI: _psi,
     MetricType.DECISION_SHIFT: _decision_shift,
+    MetricType.SEGMENT_SHIFT: _segment_shift,
+    MetricType.REASON_CHANGE: _reason_change,
     MetricType.SHADOW_DISAGREEMENT: _disagreement,
 }
 
 
-def _query(metric: Metric, queries: Mapping[str, float | str], step: StepTotals, min_samples: int) -> MetricResult:
-    samples = sum(step.outcomes("canary").values())
+def _query(metric: Metric, queries: Mapping[str, float | str], step: StepTotals, chances: Chances) -> MetricResult:
     value = queries.get(metric.display_name, "the query was not sent")
     if isinstance(value, str):
-        return _result(metric, Verdict.ERROR, None, 0, f"could not be measured: {value}")
+        return not_measured(metric, value)
     if math.isnan(value):
-        return _result(metric, Verdict.INCONCLUSIVE, None, samples, "the query returned no number")
+        return of_query(metric, Verdict.INCONCLUSIVE, None, step.answers, "the query returned no number")
     if value > metric.effective_limit:
-        return _result(metric, Verdict.FAILED, value, samples, f"{value:g} > {metric.effective_limit:g}")
-    if samples < min_samples:
-        return _too_few(metric, samples, min_samples)
-    return _result(metric, Verdict.SUCCESSFUL, value, samples, f"{value:g} <= {metric.effective_limit:g}")
-
-
-def _graded(
-    metric: Metric, value: float, samples: float, *, beyond_chance: bool, text: str, more: str = ""
-) -> MetricResult:
-    over = f" over {samples:.0f} requests{more}"
-    if beyond_chance:
-        return _result(metric, Verdict.FAILED, value, samples, f"{text} > {metric.effective_limit:.2f}{over}")
-    if value > metric.effective_limit:
-        message = f"{text} > {metric.effective_limit:.2f}{over}, which may be chance: more samples decide"
-        return _result(metric, Verdict.INCONCLUSIVE, value, samples, message)
-    return _result(metric, Verdict.SUCCESSFUL, value, samples, f"{text} <= {metric.effective_limit:.2f}{over}")
-
-
-def _too_few(metric: Metric, samples: float, needed: int) -> MetricResult:
-    return _result(metric, Verdict.INCONCLUSIVE, None, samples, f"{samples:.0f} of {needed} samples")
-
-
-def _result(metric: Metric, verdict: Verdict, value: float | None, samples: float, text: str) -> MetricResult:
-    message = text if metric.type != MetricType.QUERY else f"{metric.display_name}: {text}"
-    if verdict in {Verdict.INCONCLUSIVE, Verdict.ERROR} and value is None and metric.type != MetricType.QUERY:
-        message = f"{metric.display_name}: {text}"
-    rounded = None if value is None else round(value, 4)
-    return MetricResult(name=metric.display_name, verdict=verdict, value=rounded, limit=metric.effective_limit,
-                        samples=int(samples), message=message)  # fmt: skip
-
-
-def _count(buckets: Sequence[tuple[float, float]]) -> float:
-    return buckets[-1][1] if buckets else 0.0
-
-
-def _histogram(buckets: Sequence[tuple[float, float]]) -> list[float]:
-    counts, before = [], 0.0
-    for _, count in buckets:
-        counts.append(count - before)
-        before = count
-    return counts
+        text = f"{value:g} > {metric.effective_limit:g}"
+        return of_query(metric, Verdict.FAILED, value, step.answers, text)
+    if step.answers < chances.min_samples:
+        return too_few(metric, step.answers, chances.min_samples)
+    text = f"{value:g} <= {metric.effective_limit:g}"
+    return of_query(metric, Verdict.SUCCESSFUL, value, step.answers, text)

@@ -6,16 +6,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from promoter.api.durations import seconds
-from promoter.api.spec import Spec, Step
+from promoter.api.spec import EQUIVALENCE, Auto, Spec, Step
+
+# With the default limit of a decision shift, 5 % are safe without any evidence.
+_WEIGHTS = (5, 10, 25, 50)
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """One step: mode, weight in percent, and duration in seconds (None: until resumed)."""
+    """One step: mode, weight in percent, and duration in seconds (None: until resumed).
+
+    `margin`: below how many times the limits the upper bounds must be for the step to pass.
+    """
 
     mode: Literal["live", "shadow", "pause"]
     weight: int
     seconds: float | None
+    margin: float = EQUIVALENCE
 
 
 def plan(spec: Spec) -> list[PlannedStep]:
@@ -23,10 +30,25 @@ def plan(spec: Spec) -> list[PlannedStep]:
     steps, weight = [], 0
     if spec.shadow:
         steps.append(PlannedStep("shadow", spec.shadow.percent, seconds(spec.shadow.duration)))
+    if spec.auto:
+        return steps + _growing(spec.auto)
     for step in spec.steps:
         weight = step.weight or weight
         steps.append(_planned(step, weight))
     return steps
+
+
+def _growing(auto: Auto) -> list[PlannedStep]:
+    """Return weights that each follow once even the worst that the evidence leaves possible is within the limits.
+
+    At a weight of w % and a decision shift of at most s, at most w / 100 * s of all applicants are decided otherwise.
+    The next weight is entered once that is below the limit: once s is below 100 / w times it. At 50 % that is twice the
+    limit, as for every other step.
+    """
+    weights = [weight for weight in _WEIGHTS if weight < auto.max_weight] + [auto.max_weight]
+    margins = [max(EQUIVALENCE, 100 / following) for following in weights[1:]] + [EQUIVALENCE]
+    length = seconds(auto.min_duration) / len(weights)
+    return [PlannedStep("live", weight, length, margin) for weight, margin in zip(weights, margins, strict=True)]
 
 
 def _planned(step: Step, weight: int) -> PlannedStep:

@@ -70,6 +70,30 @@ def of_pairs(cells: Mapping[tuple[float, float], float]) -> Stability:
     return Stability(max(0.0, _index(p, q) - noise), max(variance, 2 * sum(ratio**2 for ratio in ratios) / total**2))
 
 
+def rank_correlation(cells: Mapping[tuple[float, float], float]) -> float:
+    """Return Spearman's correlation of both models' ranks, by bins; 1 if one of them has all applicants in one bin."""
+    champion, canary = (_ranks(cells, side) for side in (0, 1))
+    total = sum(cells.values())
+    pairs = [(champion[one] - total / 2, canary[other] - total / 2, count) for (one, other), count in cells.items()]
+    covariance = sum(one * other * count for one, other, count in pairs)
+    spread = math.sqrt(
+        sum(one**2 * count for one, _, count in pairs) * sum(other**2 * count for _, other, count in pairs)
+    )
+    return covariance / spread if spread else 1.0
+
+
+def _ranks(cells: Mapping[tuple[float, float], float], side: int) -> dict[float, float]:
+    """Return the mean rank in each bin of one side."""
+    counts: dict[float, float] = {}
+    for cell, count in cells.items():
+        counts[cell[side]] = counts.get(cell[side], 0.0) + count
+    ranks, before = {}, 0.0
+    for edge in sorted(counts):
+        ranks[edge] = before + counts[edge] / 2
+        before += counts[edge]
+    return ranks
+
+
 def merge(expected: Sequence[float], actual: Sequence[float]) -> list[int]:
     """Return each bin's group: neighbors together until a group holds a tenth of both histograms."""
     n, m = sum(expected), sum(actual)

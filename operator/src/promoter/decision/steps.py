@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from promoter.api.durations import seconds
+from promoter.api.spec import OnInsufficientData
 from promoter.api.status import Phase
 from promoter.decision import window
 from promoter.decision.draft import Draft
@@ -48,6 +50,30 @@ def next_step(draft: Draft) -> None:
         promote(draft)
 
 
+def handle_insufficient_data(draft: Draft, why: str) -> None:
+    """Do what the spec asks for at the end of a step without a verdict; `why` describes the analysis."""
+    choice = _choice_without_verdict(draft)
+    if choice == OnInsufficientData.PROCEED:
+        draft.add_event("InsufficientData", f"proceeding without enough data: {why}", "Warning")
+        next_step(draft)
+    elif choice == OnInsufficientData.PAUSE:
+        draft.add_event("InsufficientData", f"paused: {why}", "Warning")
+        draft.enter_phase(Phase.PAUSED, f"paused: {why}", paused_for_data=True)
+    else:
+        draft.set_message(f"step {draft.state.step} is complete, waiting for data: {why}")
+
+
+def _choice_without_verdict(draft: Draft) -> OnInsufficientData:
+    """Return the spec's choice; weights that grow by evidence wait for it until the longest time is over."""
+    auto, choice = draft.spec.auto, draft.spec.analysis.on_insufficient_data
+    if auto is None:
+        return choice
+    since = draft.state.steps_started_at
+    if since is None or draft.now - since < seconds(auto.max_duration):
+        return OnInsufficientData.WAIT
+    return OnInsufficientData.PAUSE if choice == OnInsufficientData.WAIT else choice
+
+
 def promote(draft: Draft) -> None:
     """Start the rolling update of the stable pods to the canary's version; a live canary keeps its share meanwhile."""
     version = draft.state.canary_version
@@ -82,8 +108,11 @@ def step_verified(draft: Draft) -> bool:
         return True
     lagging = draft.pods_without_route() if draft.observed.pods else ["no stable pod is ready"]
     if not lagging:
-        draft.update(step_started_at=draft.now, analyzed_at=draft.now,
-                     window=window.open_window(draft.observed.pods, draft.now))  # fmt: skip
+        steps_started_at = draft.state.steps_started_at
+        if steps_started_at is None and plan(draft.spec)[draft.state.step_index].mode == "live":
+            steps_started_at = draft.now
+        draft.update(step_started_at=draft.now, steps_started_at=steps_started_at, analyzed_at=draft.now,
+                     window=window.next_window(draft.state.window, draft.observed.pods, draft.now))  # fmt: skip
         return True
     if draft.overdue:
         draft.roll_back("RouteNotSeen", f"stable pods did not apply the weight: {', '.join(lagging)}")

@@ -95,6 +95,12 @@ class StepTotals:
         return found
 
     @property
+    def reasons(self) -> tuple[float, float]:
+        """Return the number of pairs with different principal reasons, and of pairs that asked for reasons."""
+        reasons = self._under("pair/reason/")
+        return reasons.get("different", 0.0), sum(reasons.values())
+
+    @property
     def mean_score_change(self) -> float:
         """Return the mean PD of the canary less that of the champion, over all pairs; 0 without pairs."""
         total = sum(self.scores.values())

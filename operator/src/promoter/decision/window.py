@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from promoter.api.status import Window
 from promoter.decision.observation import PodReading
+from promoter.decision.totals import PAIR_PREFIX
 
 # Bounds the size of the status; pods that vanished longest ago are dropped first.
 PODS_KEPT = 100
@@ -14,6 +15,18 @@ PODS_KEPT = 100
 def open_window(readings: Iterable[PodReading], now: float) -> Window:
     """Return a window that counts from these readings on."""
     return Window(opened_at=now, pods={r.pod: dict(r.counters) for r in readings if not r.error})
+
+
+def next_window(window: Window, readings: Sequence[PodReading], now: float) -> Window:
+    """Return the window of a rollout's next step: it counts from these readings on, and keeps all pairs so far.
+
+    Pairs compare the models on the same applicants, which the weight does not change. All else begins anew: a canary
+    may fail, and its applicants may differ, at one weight and not at another.
+    """
+    if window.opened_at is None:
+        return open_window(readings, now)
+    pairs = {key: count for key, count in advance(window, readings).totals.items() if key.startswith(PAIR_PREFIX)}
+    return open_window(readings, now).model_copy(update={"totals": pairs})
 
 
 def advance(window: Window, readings: Iterable[PodReading]) -> Window:

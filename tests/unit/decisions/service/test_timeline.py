@@ -104,9 +104,11 @@ async def test_the_contract_s_event_is_taken_and_its_schema_is_the_service_s(run
 
 async def test_the_operators_analysis_is_a_judgment(running: Running) -> None:
     """What the operator keeps of an analysis in its status can be reported as it is."""
-    result = MetricResult(name="p99", verdict=Verdict.FAILED, value=None, limit=1.1, samples=7, message="no answers")
+    result = MetricResult(name="p99", verdict=Verdict.FAILED, value=1.4, lower=1.2, upper=1.6, limit=1.1, samples=7,
+                          message="slow")  # fmt: skip
     analysis = AnalysisResult(verdict=Verdict.FAILED, at=1767312000.0, results=(result,))
     document = analysis.model_dump(mode="json", by_alias=True, exclude_none=True)
     answer = await post(running, EVENTS[3] | {"event_id": "operator", "judgment": document})
     assert answer.status_code == 200, answer.text
-    assert answer.json()["judgment"]["results"][0]["limit"] == 1.1
+    judged = answer.json()["judgment"]["results"][0]
+    assert (judged["limit"], judged["lower"], judged["upper"]) == (1.1, 1.2, 1.6)

@@ -33,6 +33,8 @@ class JudgedMetric(_Strict):
     name: Name
     verdict: Verdict
     value: float | None = None
+    lower: float | None = Field(default=None, description="The value's bounds at all looks together")
+    upper: float | None = None
     limit: float
     samples: int = Field(default=0, ge=0, le=2**53)
     message: Message = ""

@@ -60,6 +60,7 @@ def test_the_service_accepts_the_settings_that_the_chart_passes(monkeypatch: pyt
     settings = ScorerSettings()
     assert (settings.base_points, settings.base_odds, settings.pdo) == (700.5, 20, 40)
     assert settings.audit_log
+    assert not settings.pairing
     assert settings.access_mode == "apiKeys"
     assert settings.root_path == "/lending/scoring"
     assert settings.cors_allowed_origins == ("https://app.example.org", "http://localhost:3000")

@@ -21,6 +21,7 @@ creditrisk.io/track: stable
 - {name: SCORER_BASE_ODDS, value: {{ .Values.scorecard.baseOdds | quote }}}
 - {name: SCORER_PDO, value: {{ .Values.scorecard.pointsToDouble | quote }}}
 - {name: SCORER_AUDIT_LOG, value: {{ .Values.auditLog | quote }}}
+- {name: SCORER_PAIRING, value: {{ ne (toString (.Values.pairing | default dict).enabled) "false" | quote }}}
 - {name: SCORER_CACHE_DIR, value: /var/cache/scorer}
 - {name: SCORER_ACCESS_MODE, value: {{ .Values.access.mode }}}
 {{- if eq .Values.access.mode "oidc" }}

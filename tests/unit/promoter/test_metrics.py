@@ -25,14 +25,15 @@ scorer_route_generation 7.0
 scorer_arm_requests_total{arm="canary",version="2",outcome="ok"} 40.0
 scorer_arm_requests_total{arm="canary",version="3",outcome="ok"} 99.0
 scorer_arm_requests_total{arm="stable",version="1",outcome="ok"} 400.0
-# TYPE scorer_shadow_pairs counter
-scorer_shadow_pairs_total{version="2",agreement="same"} 5.0
+# TYPE scorer_pair_decisions counter
+scorer_pair_decisions_total{version="2",change="both_approve"} 5.0
+scorer_pair_decisions_total{version="3",change="both_approve"} 7.0
 """
 
 
 def test_only_the_two_versions_of_the_rollout_are_counted() -> None:
     assert parse(TEXT, "1", "2") == (
-        7, {"canary/outcome/ok": 40.0, "stable/outcome/ok": 400.0, "pairs/same": 5.0}
+        7, {"canary/outcome/ok": 40.0, "stable/outcome/ok": 400.0, "pair/decision/both_approve": 5.0}
     )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def test_the_series_that_are_read_are_those_that_scoring_pods_promise() -> None:
         promised[name] = (metric["type"], {*metric["labels"], *({"le"} if bucket else ())})
     assert {ROUTE_GENERATION, *SERIES} == promised.keys()
     for name, series in SERIES.items():
-        assert {series.label, "version"} <= promised[name][1]
+        assert {*series.labels, "version"} == promised[name][1] - {"arm"}
 
 
 def test_the_golden_exposition_is_read() -> None:
@@ -53,8 +54,21 @@ def test_the_golden_exposition_is_read() -> None:
         "stable/outcome/ok": 950, "canary/outcome/ok": 48, "canary/outcome/timeout": 2,
         "stable/seconds/0.001": 900, "stable/seconds/+Inf": 950, "canary/seconds/0.001": 40, "canary/seconds/+Inf": 50,
         "canary/score/0.5": 45, "canary/score/+Inf": 48, "canary/decision/approve": 45, "canary/decision/decline": 3,
-        "pairs/same": 19, "pairs/different": 1,
+        "pair/decision/both_approve": 44, "pair/decision/approve_to_decline": 3, "pair/decision/decline_to_approve": 1,
+        "pair/score/0.1/0.15": 47, "pair/score/0.95/+Inf": 1, "pair/rise": 2.5, "pair/fall": 0.25,
+        "pair/squares": 0.125, "pair/segment/marital_status/Single/both_approve": 44,
+        "pair/segment/marital_status/Divorced \N{DIVISION SLASH} widowed/approve_to_decline": 3, "pair/reason/same": 9,
+        "pair/reason/different": 1,
     })  # fmt: skip
+
+
+def test_short_names_can_be_split_whatever_features_and_values_are_called() -> None:
+    names = [("a/b", "c"), ("a", "b/c")]
+    labels = [f'version="2",feature="{feature}",value="{value}",change="both_approve"' for feature, value in names]
+    text = "".join(f"scorer_pair_segments_total{{{found}}} 1.0\n" for found in labels)
+    counters = parse(f"# TYPE scorer_pair_segments counter\n{text}", "1", "2")[1]
+    split = [name.split("/")[2:4] for name in counters]
+    assert split == [["a\N{DIVISION SLASH}b", "c"], ["a", "b\N{DIVISION SLASH}c"]]
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])

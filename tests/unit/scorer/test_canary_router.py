@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Literal
 
 import aiohttp
@@ -31,6 +32,20 @@ Routed = tuple[Router, CanaryRoute, CollectorRegistry]
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
+@dataclass
+class Kept:
+    """Keeps the pairs that it is given."""
+
+    champion_version: str | None = "1"
+    pairs: list[tuple[str, bytes, Score, Score | None]] = field(default_factory=list)
+
+    def add(self, version: str, body: bytes, canary: Score) -> None:
+        self.pairs.append((version, body, canary, None))
+
+    def add_answered(self, version: str, body: bytes, canary: Score, champion: Score) -> None:
+        self.pairs.append((version, body, canary, champion))
+
+
 async def champion(_: Origin) -> Score:
     return CHAMPION
 
@@ -54,10 +69,12 @@ async def canary_that(handler: Handler) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def router_to(url: str, weight: int = 100, mode: Mode = "live") -> AsyncIterator[Routed]:
+async def router_to(
+    url: str, weight: int = 100, mode: Mode = "live", pairs: Kept | None = None
+) -> AsyncIterator[Routed]:
     registry = CollectorRegistry()
     async with aiohttp.ClientSession() as session:
-        router = Router(session, ArmMetrics(registry), "stable-pod")
+        router = Router(session, ArmMetrics(registry), pairs or Kept(), "stable-pod")
         route = CanaryRoute("2", url, weight, mode, 200)
         router.apply(Route(7, "credit-risk", None, route))
         yield router, route, registry
@@ -158,15 +175,49 @@ async def test_a_canary_that_keeps_failing_is_skipped_for_a_moment() -> None:
 
 
 async def test_a_shadow_answer_reaches_no_client_and_is_compared() -> None:
-    async with canary_that(good) as url, router_to(url, mode="shadow") as (router, route, registry):
+    pairs, queries = Kept(), list[str]()
+
+    async def note(request: web.Request) -> web.Response:
+        queries.append(request.query_string)
+        return await good(request)
+
+    async with canary_that(note) as url, router_to(url, mode="shadow", pairs=pairs) as (router, route, registry):
         shadowing = asyncio.create_task(router.run_shadow_workers())
-        assert await router.answer(route, origin(), b"{}", champion) == CHAMPION
-        labels = {"version": "2", "agreement": "different"}
+        assert await router.answer(route, origin(), b"{}", champion, "reasons=2") == CHAMPION
         async with asyncio.timeout(5):
-            while not registry.get_sample_value("scorer_shadow_pairs_total", labels):
+            while not pairs.pairs:
                 await asyncio.sleep(0.01)
+        assert pairs.pairs == [("2", b"{}", CANARY, CHAMPION)]
+        assert queries == ["reasons=2"], "the copy asks for what the request asked for"
         assert outcomes(registry, "stable", "1", "ok") == outcomes(registry, "canary", "2", "ok") == 1
         shadowing.cancel()
+
+
+async def test_only_what_the_canary_answered_becomes_a_pair() -> None:
+    pairs = Kept()
+    async with canary_that(good) as url, router_to(url, pairs=pairs) as (router, route, _):
+        await router.answer(route, origin(), b"[1]", champion)
+    async with canary_that(fails) as url, router_to(url, pairs=pairs) as (router, route, _):
+        await router.answer(route, origin(), b"[2]", champion)
+    async with router_to("http://127.0.0.1:9", weight=0, pairs=pairs) as (router, route, _):
+        await router.answer(route, origin(), b"[3]", champion)
+    assert pairs.pairs == [("2", b"[1]", CANARY, None)]
+
+
+@pytest.mark.parametrize("mode", ["live", "shadow"])
+async def test_a_stable_pod_of_the_canarys_version_answers_everybody_itself(mode: Mode) -> None:
+    """In the rolling update that ends a rollout, it answers as the canary would."""
+    pairs = Kept(champion_version="2")
+
+    async def promoted(_: Origin) -> Score:
+        return CANARY
+
+    async with router_to("http://127.0.0.1:9", weight=30, mode=mode, pairs=pairs) as (router, route, registry):
+        for number in range(20):
+            assert await router.answer(route, origin(f"a{number}"), b"{}", promoted) == CANARY
+        assert list(registry.collect())
+        assert not [s for family in registry.collect() for s in family.samples if s.labels.get("arm")]
+    assert not pairs.pairs
 
 
 async def test_the_canary_learns_whose_request_it_is_and_whether_it_is_a_copy() -> None:

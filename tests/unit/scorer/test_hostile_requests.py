@@ -23,6 +23,7 @@ from scorer.metrics import Metrics
 from scorer.model.bundle import ModelSlot, load_model
 from scorer.model.identity import Identity
 from scorer.settings import Settings
+from unit.scorer.unpaired import Unpaired
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def reference(slot: ModelSlot) -> dict[str, Any]:
 def app(slot: ModelSlot) -> App:
     """The application in front of an absent canary, so that it also searches bodies for the applicant."""
     metrics = Metrics()
-    router = Router(None, ArmMetrics(metrics.registry), "pod")  # type: ignore[arg-type]
+    router = Router(None, ArmMetrics(metrics.registry), Unpaired(), "pod")  # type: ignore[arg-type]
     # A share of zero: each request is examined, and answered here.
     router.apply(Route(1, "salt", canary=CanaryRoute("8", "http://127.0.0.1:9", 0, "live", 50)))
     return create_app(Settings(), slot, metrics, router)

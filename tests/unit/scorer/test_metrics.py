@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, get_args
 
 import pytest
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scorer.answers import Decision, ModelReference, Score, WarningCode
 from scorer.canary.arm_metrics import ArmMetrics
+from scorer.canary.pair_metrics import PairMetrics, Side
 from scorer.contract import Histogram
 from scorer.decision_log.metrics import LogMetrics
 from scorer.metrics import SCORE_BUCKETS, Metrics
@@ -64,7 +66,11 @@ def test_both_arms_metrics_have_the_agreed_names_types_and_labels() -> None:
         arms.answered(arm, version, score(version, "decline"), 0.001)
     for outcome in ("refused", "error", "timeout", "unreachable", "wrong-version", "skipped"):
         arms.failed("4", outcome, 0.2)
-    arms.pairs.labels("4", "same").inc()
+    pairs = PairMetrics(metrics.registry)
+    sides = [Side(n / 20, "approve" if n < 10 else "decline", "R1") for n in range(21)]
+    for champion, canary in itertools.product(sides, sides):
+        pairs.compared("4", champion, canary, [("gender", "Female")], explained=True)
+    pairs.compared("4", Side(0.1, "approve"), sides[0], [], explained=True)
     text = generate_latest(metrics.registry).decode()
     families: dict[str, Any] = {family.name: family for family in text_string_to_metric_families(text)}
     for listed in agreement("metrics.json")["metrics"]:
@@ -76,10 +82,13 @@ def test_both_arms_metrics_have_the_agreed_names_types_and_labels() -> None:
                 assert set(labels) == set(listed["labels"])
                 for name, allowed in listed["labels"].items():
                     assert allowed is None or labels[name] in allowed
+        for name, allowed in listed["labels"].items():
+            assert allowed is None or {sample.labels[name] for sample in family.samples} == set(allowed)
 
 
 def test_published_metrics_have_the_agreed_names_types_and_labels() -> None:
     metrics = Metrics()
+    PairMetrics(metrics.registry)
     log = LogMetrics(metrics.registry)
     codes: Any = get_args(WarningCode)
     metrics.warned([("income", code, 2) for code in codes])

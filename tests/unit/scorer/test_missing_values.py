@@ -37,6 +37,7 @@ from scorer.problems import Problem
 from scorer.settings import Settings
 from unit.scorer.missing_model import CONTRACT, FEATURES, REFERENCE, write_model
 from unit.scorer.protocol_forms import BATCH, NAN, Applicant, as_json, csv, first_row, forms_of, present, send
+from unit.scorer.unpaired import Unpaired
 
 OUTSIDE, UNSEEN = "outside-training-range", "unseen-category"
 NUMBERS = [feature["name"] for feature in FEATURES if feature["kind"] == "numeric"]
@@ -300,7 +301,7 @@ async def test_a_canarys_answers_carry_warnings_and_it_is_told_whether_to(folder
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as session:
-        router = Router(session, ArmMetrics(CollectorRegistry()), "stable-pod")
+        router = Router(session, ArmMetrics(CollectorRegistry()), Unpaired(), "stable-pod")
         route = CanaryRoute("8", f"http://127.0.0.1:{runner.addresses[0][1]}", 100, "live", 30_000)
         router.apply(Route(1, "salt", None, route))
         stable = httpx.ASGITransport(create_app(Settings(), slot, Metrics(), router))

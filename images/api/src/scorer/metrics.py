@@ -95,6 +95,30 @@ class LabeledCounter(Collector):
         yield family
 
 
+class SparseCounter(Collector):
+    """A counter with several labels that counts without a lock, and reports only what occurred.
+
+    Only the event loop's thread may count.
+    """
+
+    def __init__(self, name: str, about: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        """Take the counter's name without `_total`, and the labels' names."""
+        self._name, self._about, self._labels = name, about, labels
+        self._counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        registry.register(self)
+
+    def add(self, amount: float, *values: str) -> None:
+        """Add an amount, at least 0, to the series with these values of the labels."""
+        self._counts[values] += amount
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Report the counter."""
+        family = CounterMetricFamily(self._name, self._about, labels=self._labels)
+        for values, count in self._counts.items():
+            family.add_metric(values, count)
+        yield family
+
+
 class LoadMetrics:
     """How many requests may run, and how many were refused before they did."""
 

@@ -19,6 +19,8 @@ from scorer.app import OPEN_PATHS, create_app, create_management_app
 from scorer.auth.access_control import AccessControl
 from scorer.auth.api_keys import ApiKeys
 from scorer.canary.arm_metrics import ArmMetrics
+from scorer.canary.pair_metrics import PairMetrics
+from scorer.canary.pairing import Pairing
 from scorer.canary.route import read_route, watch_route
 from scorer.canary.router import Router
 from scorer.decision_log.log import DecisionLog
@@ -72,7 +74,8 @@ async def serve(settings: Settings) -> None:
 
     timeout = aiohttp.ClientTimeout(total=settings.registry_timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        router = Router(session, ArmMetrics(metrics.registry), settings.pod_name)
+        pairing = Pairing(slot, PairMetrics(metrics.registry), enabled=settings.pairing)
+        router = Router(session, ArmMetrics(metrics.registry), pairing, settings.pod_name)
         limits = ConnectionLimits(Limits.of(settings), metrics.load)
         access, refresh_access = _access_control(settings, session, metrics)
         app = create_app(settings, slot, metrics, router, access, decisions)
@@ -84,6 +87,7 @@ async def serve(settings: Settings) -> None:
                 keep_loading(slot, Registry(session, settings.registry_url), settings),
                 watch_route(settings.route_file, settings.route_poll_seconds, router.apply),
                 router.run_shadow_workers(),
+                pairing.run(),
                 limits.keep_sweeping(public.server_state),
                 refresh_access,
                 _drain_when_asked(settings, slot, limits, public),

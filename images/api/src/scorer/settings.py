@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     # If the file is absent, there is no operator and this pod answers everything.
     route_file: Path = Path("/etc/creditrisk/route/route.json")
     route_poll_seconds: float = Field(default=0.1, gt=0)
+    # Whether applicants whom a canary answered are scored by this pod's model too, so that both can be compared.
+    pairing: bool = True
     # The copy of the version's files that the operator keeps in the cluster; without one, the registry has them.
     artifacts_dir: Path = Path("/etc/creditrisk/model")
     cache_dir: Path = Path("/var/cache/scorer")

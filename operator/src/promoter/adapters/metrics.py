@@ -24,19 +24,27 @@ ROUTE_GENERATION = "scorer_route_generation"
 
 @dataclass(frozen=True)
 class Series:
-    """A series of a scoring pod: its short name, and the label whose values it is split by."""
+    """A series of a scoring pod: its short name, and the labels whose values it is split by, in their order."""
 
     key: str
-    label: str
+    labels: tuple[str, ...] = ()
 
 
 SERIES = {
-    "scorer_arm_requests_total": Series("outcome", "outcome"),
-    "scorer_arm_seconds_bucket": Series("seconds", "le"),
-    "scorer_arm_probability_of_default_bucket": Series("score", "le"),
-    "scorer_arm_decisions_total": Series("decision", "decision"),
-    "scorer_shadow_pairs_total": Series("pairs", "agreement"),
+    "scorer_arm_requests_total": Series("outcome", ("outcome",)),
+    "scorer_arm_seconds_bucket": Series("seconds", ("le",)),
+    "scorer_arm_probability_of_default_bucket": Series("score", ("le",)),
+    "scorer_arm_decisions_total": Series("decision", ("decision",)),
+    "scorer_pair_decisions_total": Series("pair/decision", ("change",)),
+    "scorer_pair_scores_total": Series("pair/score", ("champion", "canary")),
+    "scorer_pair_score_rise_total": Series("pair/rise"),
+    "scorer_pair_score_fall_total": Series("pair/fall"),
+    "scorer_pair_score_squares_total": Series("pair/squares"),
+    "scorer_pair_segments_total": Series("pair/segment", ("feature", "value", "change")),
+    "scorer_pair_reasons_total": Series("pair/reason", ("change",)),
 }
+# A slash in the name or in a value of a feature would split its short name; this one only looks like it.
+_SLASHES = str.maketrans("/", "\N{DIVISION SLASH}")
 
 
 class HttpMetrics:
@@ -116,7 +124,9 @@ def parse(text: str, stable: str | None, canary: str | None) -> tuple[int | None
     """Return the route generation that a pod applies, and the counters of both arms by short names.
 
     Names are `arm/outcome/<outcome>`, `arm/seconds/<le>`, `arm/score/<le>`, `arm/decision/<decision>` for the arms
-    stable and canary, and `pairs/<agreement>`; the series of other versions are left out.
+    stable and canary, and `pair/decision/<change>`, `pair/score/<champion>/<canary>`, `pair/rise`, `pair/fall`,
+    `pair/squares`, `pair/segment/<feature>/<value>/<change>` and `pair/reason/<change>`; slashes in features and values
+    become division slashes. The series of other versions are left out.
     """
     generation: int | None = None
     counters: dict[str, float] = {}
@@ -135,4 +145,4 @@ def _short_name(sample: Sample, versions: dict[str, str | None]) -> str | None:
     if series is None or labels["version"] != versions.get(labels.get("arm", "canary")):
         return None
     prefix = f"{labels['arm']}/{series.key}" if "arm" in labels else series.key
-    return f"{prefix}/{labels[series.label]}"
+    return "/".join([prefix, *(labels[label].translate(_SLASHES) for label in series.labels)])

@@ -32,10 +32,6 @@ class ArmMetrics:
         self.decisions = Counter(
             "scorer_arm_decisions_total", "Decisions by arm", [*arms, "decision"], registry=registry
         )
-        self.pairs = Counter(
-            "scorer_shadow_pairs_total", "Shadow copies by whether both models decided the same",
-            ["version", "agreement"], registry=registry,
-        )  # fmt: skip
         self.dropped = Counter(
             "scorer_shadow_dropped_total", "Shadow copies dropped because the queue was full", ["version"],
             registry=registry,

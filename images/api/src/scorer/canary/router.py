@@ -12,6 +12,7 @@ from scorer.answers import Score
 from scorer.applications.json_bodies import BAD_JSON
 from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.client import CanaryAnswer, CanaryClient
+from scorer.canary.pairs import Pairs
 from scorer.canary.route import CanaryRoute, Route
 from scorer.canary.shadow import ShadowQueue
 from scorer.decision_log.origin import Origin
@@ -31,10 +32,10 @@ _decode_applicant = msgspec.json.Decoder(_Applicant).decode
 class Router:
     """Routes single applications to the canary or to this pod, as the operator's route says."""
 
-    def __init__(self, session: aiohttp.ClientSession, metrics: ArmMetrics, pod: str) -> None:
-        """Take a session that keeps connections alive, the metrics for both arms, and this pod's name."""
-        self._client, self._metrics = CanaryClient(session, pod), metrics
-        self._shadows = ShadowQueue(self._client, metrics)
+    def __init__(self, session: aiohttp.ClientSession, metrics: ArmMetrics, pairs: Pairs, pod: str) -> None:
+        """Take a session that keeps connections alive, both arms' metrics, where pairs go, and this pod's name."""
+        self._client, self._metrics, self._pairs = CanaryClient(session, pod), metrics, pairs
+        self._shadows = ShadowQueue(self._client, metrics, pairs)
         self._salt = ""
         # None while nothing is routed: then a request pays for one attribute lookup.
         self.canary: CanaryRoute | None = None
@@ -67,20 +68,24 @@ class Router:
         Raises:
             Problem: If the champion refuses the request too.
         """
+        if self._pairs.champion_version == canary.version:
+            # In the rolling update that ends a rollout: this stable pod is what those before it forward to.
+            return await champion(origin)
         key = origin.applicant_id or _applicant_in(body) or origin.request_id
         chosen = canary.includes(key, self._salt, time.time())
         if not chosen:
             score, seconds = await _timed(champion, origin)
-            if canary.mode == "live" and score.model.version != canary.version:
+            if canary.mode == "live":
                 self._metrics.answered("stable", score.model.version, score, seconds)
             return score
         if canary.mode == "shadow":
             score, seconds = await _timed(champion, origin)
-            self._shadows.add(canary, origin, body, score, seconds)
+            self._shadows.add(canary, origin, body, query, score, seconds)
             return score
         answer = await self._client.score(canary, origin, body, query)
         if answer.score is not None:
             self._metrics.answered("canary", canary.version, answer.score, answer.seconds)
+            self._pairs.add(canary.version, body, answer.score)
             return answer.body
         return await self._fall_back(canary, answer, champion, origin)
 

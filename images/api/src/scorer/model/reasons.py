@@ -127,10 +127,20 @@ class Explainer:
 
     def reasons(self, explanation: Explanation, most: int, points_per_log_odds: float) -> tuple[Reason, ...]:
         """Return at most `most` features that raised the risk, most harmful first; protected ones are left out."""
+        harmful = self._harmful(explanation)
+        return tuple([self._reason(explanation, index, points_per_log_odds) for index in harmful[:most]])
+
+    def principal(self, explanation: Explanation) -> str | None:
+        """Return the code of the most harmful reason, None if no feature raised the risk."""
+        harmful = self._harmful(explanation)
+        return self._contract.features[harmful[0]].reason_code if harmful else None
+
+    def _harmful(self, explanation: Explanation) -> list[int]:
+        """Return the features that raised the risk, most harmful first."""
         contributions = explanation.contributions
         harmful = [at for at, value in enumerate(contributions) if value > 0 and not self._protected[at]]
         harmful.sort(key=contributions.__getitem__, reverse=True)
-        return tuple([self._reason(explanation, index, points_per_log_odds) for index in harmful[:most]])
+        return harmful
 
     def _reason(self, explanation: Explanation, index: int, points_per_log_odds: float) -> Reason:
         feature, contribution = self._contract.features[index], explanation.contributions[index]

@@ -37,11 +37,12 @@ POLL_SECONDS = 10.0
 class Cluster:
     """API server, registry and kubelet in one."""
 
-    def __init__(self, stable: tuple[int, int], canary_port: int, route_file: Path) -> None:
+    def __init__(self, stable: cost.Api, canary_port: int, route_file: Path) -> None:
         self.canary_port, self.route_file = canary_port, route_file
         self.alias, self.canary_at, self.watchers = "1", 0.0, set[asyncio.Queue[dict[str, Any]]]()
         labels = {"app": "scoring", "creditrisk.io/track": "stable"}
-        ports = [{"name": "http", "containerPort": stable[0]}, {"name": "management", "containerPort": stable[1]}]
+        named = {"http": stable.port, "management": stable.management_port}
+        ports = [{"name": name, "containerPort": port} for name, port in named.items()]
         annotations = {"creditrisk.io/model-version": "1"}
         template = {
             "metadata": {"labels": labels, "annotations": annotations},
@@ -219,14 +220,14 @@ async def measure(model: Path, work: Path, trials: int) -> None:
     route_file = work / "route.json"
     body = json.dumps(json.loads((model / "contract.json").read_text())["reference_applicant"])
     with cost.api(model, "1", route_file) as stable, cost.api(model, "2") as canary:
-        cluster, app = Cluster(stable, canary[0], route_file), web.Application()
+        cluster, app = Cluster(stable, canary.port, route_file), web.Application()
         app.router.add_route("*", "/{path:.*}", cluster.answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         process = await idle.start_operator(url, work, PROMOTER_POLL_SECONDS=str(POLL_SECONDS), PROMOTER_PORT="0")
-        load = Load(stable[0], body)
+        load = Load(stable.port, body)
         loading = asyncio.create_task(load.run())
         try:
             canaries, lasts = await pointer_moves(cluster, trials), await aborts(cluster, load, trials)

@@ -125,28 +125,30 @@ def failed(answers: Iterable[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.status != 200]
 
 
-def left_canary(
+def sent_back(
     answers: Iterable[Answer], version: str, *, since: float = -math.inf, until: float = math.inf
 ) -> list[tuple[Answer, Answer]]:
-    """Return the applicants whom the canary of a version answered and another version answered afterwards.
+    """Return the applicants whom a new version answered and another version answered afterwards.
 
     Args:
         answers: The record of all clients.
-        version: The canary's version.
+        version: The new version, whichever pod served it: the canary's, or a stable one that was updated already.
         since: Requests sent before this moment do not count.
         until: Neither do requests sent from this moment on, when the weight may fall.
 
     Returns:
-        The canary's first answer to an applicant, and a later one by another version.
+        The version's first answer to an applicant, and a later one by another version.
     """
     by_applicant: defaultdict[str, list[Answer]] = defaultdict(list)
     for answer in sorted(answers, key=lambda answer: answer.sent):
         if answer.status == 200 and since <= answer.sent < until:
             by_applicant[answer.applicant].append(answer)
-    return [pair for own in by_applicant.values() for pair in _departures(own, version)]
+    return [pair for own in by_applicant.values() for pair in _returns(own, version)]
 
 
-def _departures(own: Sequence[Answer], version: str) -> Iterator[tuple[Answer, Answer]]:
-    first = next((answer for answer in own if answer.by_canary and answer.version == version), None)
-    if first is not None:
+def _returns(own: Sequence[Answer], version: str) -> Iterator[tuple[Answer, Answer]]:
+    ours = [answer for answer in own if answer.version == version]
+    if ours:
+        # Requests overlap: what was sent before the first of these answers came may have been answered by either.
+        first = min(ours, key=lambda answer: answer.done)
         yield from ((first, later) for later in own if later.sent > first.done and later.version != version)

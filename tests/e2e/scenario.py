@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from e2e.clients import Clients, failed, left_canary
+from e2e.clients import Clients, failed, sent_back
 from e2e.environment import Environment
 from e2e.kubernetes_api import Document
 from e2e.model_versions import Files
@@ -80,12 +80,13 @@ class Scenario:
 
     # --- then
 
-    def assert_promoted(self, version: str, since: float = -math.inf) -> None:
-        """Assert that a version was promoted and reported so everywhere, and that its canary lost no applicant.
+    def assert_promoted(self, version: str, since: float = -math.inf, *, by_canary: bool = True) -> None:
+        """Assert that a version was promoted and reported so everywhere, and that it lost no applicant to the old one.
 
         Args:
             version: The version.
             since: When the rollout began, if an earlier one of the same version had the same clients.
+            by_canary: Whether it had a canary; without one, stable pods of both versions answer during their update.
         """
         self.promotion.wait_for(f"version {version} is promoted", lambda s: (
             s.get("stableVersion") == version and s.get("phase") == "Idle"))  # fmt: skip
@@ -96,7 +97,8 @@ class Scenario:
         assert (conditions["Promoted"][0], conditions["Degraded"][0]) == ("True", "False")
         assert "Promoted" in self.promotion.events()
         self._wait_for_tag(version, "promoted")
-        self.assert_canary_kept_applicants(version, since=since)
+        if by_canary:
+            self.assert_nobody_was_sent_back(version, since=since)
         self.stable = version
 
     def assert_rolled_back(self, version: str, reason: str, *words: str) -> None:
@@ -120,25 +122,25 @@ class Scenario:
         recorded = self.namespace.tags(version)["creditrisk.io.rollout-reason"]
         assert recorded.startswith(f"{reason}: {entry['message'][:100]}")
         self._wait_for_removed_canary()
-        self.assert_canary_kept_applicants(version, until=ended.at)
+        self.assert_nobody_was_sent_back(version, until=ended.at)
 
     def assert_stopped(self, version: str, reason: str) -> None:
         """Assert that the last rollout was this version's, and that it ended without a judgment."""
         ended = self.promotion.history()[0]
         assert ended == EndedRollout(version, "Stopped", reason)
         assert self.namespace.served() == self.stable
-        self.assert_canary_kept_applicants(version, until=ended.at)
+        self.assert_nobody_was_sent_back(version, until=ended.at)
 
-    def assert_canary_kept_applicants(self, version: str, *, since: float = -math.inf, until: float = math.inf) -> None:
-        """Assert that no applicant whom the canary answered was answered by the champion afterwards.
+    def assert_nobody_was_sent_back(self, version: str, *, since: float = -math.inf, until: float = math.inf) -> None:
+        """Assert that no applicant whom a new version answered was answered by the champion afterwards.
 
         Args:
-            version: The canary's version.
+            version: The new version.
             since: When its weight began to grow.
             until: When its weight first fell.
         """
-        pairs = left_canary(self.clients.answers, version, since=since, until=until)
-        assert not pairs, f"{len(pairs)} answers by others after version {version}'s canary, the first: {pairs[0]}"
+        pairs = sent_back(self.clients.answers, version, since=since, until=until)
+        assert not pairs, f"{len(pairs)} answers by others after version {version}'s, the first: {pairs[0]}"
 
     def answers_by_canary(self, version: str) -> int:
         """Return the number of clients' requests that the canary of a version answered."""

@@ -78,6 +78,9 @@ class Environment:
     stable_rolled: bool = True
     canary_version: str | None = None
     canary_ready: bool = False
+    canary_replicas: int = 0
+    # How many canary pods the cluster has room for.
+    room: int = 2
     canary_failure: str = ""
     route: Route | None = None
     seen_generation: int = 0
@@ -101,9 +104,9 @@ class Environment:
             stable=StableView(True, self.stable_version, self.stable_rolled, "template", "0/2", wanted=2,
                               available=min(self.pods, 2), config_maps=self.stable_maps,
                               outdated=() if self.stable_rolled else ("pod-0",)),
-            canary=CanaryView(self.canary_version, "template" if self.canary_version else "",
-                              1 if self.canary_version else 0, int(self.canary_ready), "pulling", self.canary_failure,
-                              self.canary_maps),
+            canary=CanaryView(self.canary_version, "template" if self.canary_version else "", self.canary_replicas,
+                              min(self.canary_replicas, self.room) if self.canary_ready else 0, "pulling",
+                              self.canary_failure, self.canary_maps),
             route=self.route,
             pods=tuple(PodReading(f"pod-{n}", 0.0, self.seen_generation, self.counters) for n in range(self.pods)),
             action=self.action,
@@ -121,13 +124,14 @@ class Environment:
         match action:
             case ApplyRoute(route):
                 self.route = route
-            case ApplyCanary(version, _, config_maps):
+            case ApplyCanary(version, replicas, config_maps):
+                self.canary_replicas = replicas
                 if (version, config_maps) != (self.canary_version, self.canary_maps):
                     self.canary_version, self.canary_ready, self.canary_failure = version, False, ""
                     self.canary_maps = config_maps
             case DeleteCanary():
                 self.canary_version, self.canary_ready, self.canary_failure = None, False, ""
-                self.canary_maps = ()
+                self.canary_maps, self.canary_replicas = (), 0
             case SetStableVersion(version, config_maps):
                 if (version, config_maps) != (self.stable_version, self.stable_maps):
                     self.stable_version, self.stable_rolled, self.stable_maps = version, False, config_maps
@@ -231,6 +235,7 @@ class Promotion(RuleBasedStateMachine):
             if isinstance(action, ApplyCanary):
                 failed_before = before.failed(action.version)
                 assert not failed_before or action.version in self.retried, "a failed version is tried unasked"
+            self.check_update(action, after)
             self.check_artifacts(action, after)
         self.check_autoscaler(before, after, actions)
         if after.route.weight:
@@ -280,6 +285,22 @@ class Promotion(RuleBasedStateMachine):
     @rule(executed=st.integers(0, 4))
     def the_operator_is_killed_in_the_middle_of_its_actions(self, executed: int) -> None:
         self.reconcile(executed)
+
+    def check_update(self, action: Action, after: State) -> None:
+        """With room for its pods, the canary answers everybody before the stable pods change to its version."""
+        environment, route = self.environment, self.environment.route
+        version = action.version if isinstance(action, SetStableVersion) else None
+        if version in {None, environment.stable_version}:
+            return
+        waited = environment.now - (after.phase_started_at or 0.0)
+        room = environment.canary_ready and environment.room >= 2 and environment.pods
+        if version != environment.canary_version or not room or waited >= self.spec.progress_deadline_seconds / 4:
+            return
+        assert route is not None
+        assert route.canary is not None
+        assert (route.canary.weight, route.canary.mode) == (100, "live")
+        assert environment.now >= route.canary.effective_at
+        assert environment.seen_generation == route.generation
 
     def check_autoscaler(self, before: State, after: State, actions: tuple[Action, ...]) -> None:
         """Whenever a rollback may have to fall back on the stable pods, they are not scaled in."""
@@ -372,6 +393,11 @@ class Promotion(RuleBasedStateMachine):
     @rule(pods=st.integers(0, 3))
     def stable_pods_come_and_go(self, pods: int) -> None:
         self.environment.pods = pods
+        self.reconcile()
+
+    @rule(room=st.integers(1, 3))
+    def room_for_canary_pods_changes(self, room: int) -> None:
+        self.environment.room = room
         self.reconcile()
 
     @rule(good=st.booleans(), requests=st.sampled_from([3, 30, 300]))

@@ -38,7 +38,9 @@ def stable_view(deployment: Document | None, stable_pods: Sequence[Document] = (
         config_maps=mounted(deployment["spec"]["template"]),
         waiting=next(filter(None, map(waiting, stable_pods)), ""),
         stalled=_stalled(deployment) or next(filter(None, map(cannot_start, stable_pods)), ""),
-        outdated=tuple(pod["metadata"]["name"] for pod in stable_pods if version_of(pod) != version),
+        outdated=tuple(
+            pod["metadata"]["name"] for pod in stable_pods if version_of(pod) != version and not _ended(pod)
+        ),
     )
 
 
@@ -103,6 +105,11 @@ def is_ready(pod: Document) -> bool:
     """Return whether a pod is ready."""
     found = pod.get("status", {}).get("conditions") or []
     return any(item["type"] == "Ready" and item["status"] == "True" for item in found)
+
+
+def _ended(pod: Document) -> bool:
+    """Return whether a pod runs no more, like one that was evicted, though it is still listed."""
+    return pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
 
 
 def failure(pod: Document) -> str:

@@ -103,7 +103,8 @@ class Auto(Base):
 class Canary(Base):
     """The canary's pods."""
 
-    replicas: int = Field(default=1, ge=1, le=50, description="Number of canary pods, fixed during the rollout.")
+    replicas: int = Field(default=1, ge=1, le=50, description=(
+        "Number of canary pods during the steps; for the promotion, at least as many as stable pods."))  # fmt: skip
     deadline_milliseconds: int = Field(default=1000, ge=10, le=10000, description=(
         "How long a stable pod waits for the canary before it answers the request itself."))  # fmt: skip
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 
 from promoter.api.spec import Spec
 from promoter.api.status import INTERRUPTIBLE, AnalysisResult, Phase, State, Verdict
-from promoter.decision.actions import Action, ApplyCanary, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
+from promoter.decision.actions import Action, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
 from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
 from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
 from promoter.decision.capacity import scale_in_problem, settle_autoscalers
 from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
-from promoter.decision.copies import copy_of
 from promoter.decision.draft import Draft
+from promoter.decision.everyone import ensure_canary, everyone_at_canary, give_room_back
 from promoter.decision.manual_actions import handle_manual_action, manual_actions
 from promoter.decision.observation import Observation, StableView
 from promoter.decision.plan import plan
@@ -179,7 +179,7 @@ def _starting(draft: Draft) -> None:
     if not ensure_artifacts(draft, version) and canary.version != version:
         _wait_for_artifacts(draft, version)
         return
-    _ensure_canary(draft)
+    ensure_canary(draft, draft.spec.canary.replicas)
     if draft.canary_ready and canary.ready >= draft.spec.canary.replicas:
         if draft.spec.suspend:
             draft.set_message("suspended; the canary is ready")
@@ -209,7 +209,7 @@ def _lack(draft: Draft) -> str:
 
 
 def _progressing(draft: Draft) -> None:
-    _ensure_canary(draft)
+    ensure_canary(draft, draft.spec.canary.replicas)
     _ensure_stable_version(draft)
     if restart_without_canary(draft) or _promote_without_analysis(draft) or reenter_changed_step(draft):
         return
@@ -246,7 +246,7 @@ def _leave_step(draft: Draft) -> None:
 
 
 def _paused(draft: Draft) -> None:
-    _ensure_canary(draft)
+    ensure_canary(draft, draft.spec.canary.replicas)
     _ensure_stable_version(draft)
     if restart_without_canary(draft) or _promote_without_analysis(draft) or reenter_changed_step(draft):
         return
@@ -273,16 +273,20 @@ def _promoting(draft: Draft) -> None:
     config_maps = config_maps_for(draft, version)
     if stable.version != version and not ensure_artifacts(draft, version):
         _wait_for_artifacts(draft, version)
+    elif stable.version != version and not everyone_at_canary(draft):
+        return
     elif (stable.version, stable.config_maps) != (version, config_maps):
         draft.actions.append(SetStableVersion(version, config_maps))
         draft.set_message(f"updating the stable pods to version {version}")
-    elif stable.rolled_out:
+    elif stable.rolled_out and (draft.overdue or not stable.outdated):
+        # Not before: a pod that is stopping still answers, and would answer by the old version without the route.
         draft.finish()
     elif draft.overdue and state.stable_version is not None:
         draft.roll_back(
             "PromotionDeadlineExceeded", f"the rolling update of the stable pods did not finish: {_progress(stable)}"
         )
     else:
+        give_room_back(draft)
         draft.set_message(f"updating the stable pods to version {version}: {_progress(stable)}")
 
 
@@ -326,18 +330,6 @@ PHASES: dict[Phase, Callable[[Draft], None]] = {
 # --- what the phases share -------------------------------------------------------------------------------------------
 
 
-def _ensure_canary(draft: Draft) -> None:
-    version, replicas = draft.state.canary_version or "", draft.spec.canary.replicas
-    canary = draft.observed.canary
-    copy = copy_of(draft.state, draft.observed, version)
-    # A copy that was deleted meanwhile is no reason to restart the pods that have it.
-    kept = canary.config_maps if canary.version == version else ()
-    config_maps = copy.config_maps if copy else kept
-    wanted = (version, replicas, draft.observed.stable.template, config_maps)
-    if wanted != (canary.version, canary.replicas, canary.template, canary.config_maps):
-        draft.actions.append(ApplyCanary(version, replicas, config_maps))
-
-
 def _ensure_stable_version(draft: Draft) -> None:
     version, stable = draft.state.stable_version, draft.observed.stable
     config_maps = config_maps_for(draft, version)
@@ -358,7 +350,9 @@ def _wait_for_artifacts(draft: Draft, version: str) -> None:
 
 def _progress(stable: StableView) -> str:
     """Return how far a rolling update is, and what it is waiting for."""
-    return "; ".join(filter(None, (stable.progress, stable.stalled or stable.waiting)))
+    old = ", ".join(stable.outdated)
+    stopping = f"waiting for the end of {old}" if stable.rolled_out and old else ""
+    return "; ".join(filter(None, (stable.progress, stable.stalled or stable.waiting or stopping)))
 
 
 def _note_outages(draft: Draft) -> None:

@@ -25,7 +25,8 @@ class StableView:
     """The stable Deployment. `rolled_out`: every pod runs its newest template and is available.
 
     `config_maps` are those of the pod template that hold the version's files. If pods were listed, `waiting` says what
-    the first one that is not ready is waiting for, and `outdated` names those of another version than the template's.
+    the first one that is not ready is waiting for, and `outdated` names those of another version than the template's
+    that have not ended yet.
     `stalled` says why pods cannot start.
     """
 

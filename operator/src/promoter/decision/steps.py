@@ -75,7 +75,7 @@ def _choice_without_verdict(draft: Draft) -> OnInsufficientData:
 
 
 def promote(draft: Draft) -> None:
-    """Start the rolling update of the stable pods to the canary's version; a live canary keeps its share meanwhile."""
+    """Start the rolling update of the stable pods to the canary's version; before that, it gets everybody."""
     version = draft.state.canary_version
     draft.add_event("Promoting", f"updating the stable pods from version {draft.state.stable_version} to {version}")
     steps, index = plan(draft.spec), draft.state.step_index

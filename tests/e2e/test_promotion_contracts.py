@@ -43,9 +43,12 @@ def test_a_challenger_without_the_protected_attributes_is_promoted_and_refuses_n
     assert contract["ignored"] == PROTECTED == ["gender", "marital_status"]
 
     promotion.wait_for_phase("Paused")
-    outcomes = canary_outcomes(namespace, challenger)
+    outcomes = counted(namespace, "scorer_arm_requests_total", "outcome", {"arm": "canary", "version": challenger})
     assert outcomes.keys() == {"ok"}
     assert outcomes["ok"] >= 40
+    # The champion still reads the fields that the challenger ignores, and knows the applicants' groups by them.
+    assert counted(namespace, "scorer_pair_decisions_total", "change", {"version": challenger}).total() >= 40
+    assert counted(namespace, "scorer_pair_segments_total", "feature", {"version": challenger}).keys() == {*PROTECTED}
     assert scenario.answers_by_canary(challenger) >= 40
 
     promotion.act("resume")
@@ -68,16 +71,15 @@ def production_version(namespace: ScenarioNamespace) -> str:
     return str(namespace.environment.registry.get_model_version_by_alias(namespace.model, "production").version)
 
 
-def canary_outcomes(namespace: ScenarioNamespace, version: str) -> Counter[str]:
-    """Return how the requests that stable pods forwarded to a version's canary ended, as their metrics count them."""
+def counted(namespace: ScenarioNamespace, name: str, label: str, labels: dict[str, str]) -> Counter[str]:
+    """Return what the stable pods counted in a metric's series with these labels, by another label."""
     stack, counts = namespace.environment.stack_in(namespace.name), Counter[str]()
     for pod in filter(is_ready, namespace.pods(STABLE)):
         status, text = management(stack, pod["metadata"]["name"], "/metrics")
         assert status == 200, text
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        for sample in samples:
-            # The pods may have forwarded requests to the canaries of earlier scenarios too.
-            canary = {"arm": "canary", "version": version}
-            if sample.name == "scorer_arm_requests_total" and canary.items() <= sample.labels.items():
-                counts[sample.labels["outcome"]] += int(sample.value)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                # The pods may have counted for the canaries of earlier scenarios too.
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    counts[sample.labels[label]] += int(sample.value)
     return counts

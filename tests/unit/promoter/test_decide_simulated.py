@@ -405,7 +405,7 @@ class Promotion(RuleBasedStateMachine):
         count(self.environment.counters, requests, good=good)
         self.reconcile()
 
-    @rule(action=st.sampled_from(["resume", "abort", "promote", "retry", "dance"]))
+    @rule(action=st.sampled_from(["resume", "abort", "promote", "skip-step", "retry", "dance"]))
     def a_user_requests_a_manual_action(self, action: str) -> None:
         self.environment.action = action
         self.reconcile()

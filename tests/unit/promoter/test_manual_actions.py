@@ -30,3 +30,20 @@ def test_an_abort_goes_back_even_in_the_turn_that_would_have_completed_the_promo
     found = after(state, observe(state, stable=stable, action="abort"))
     assert (found.phase, found.stable_version, found.weight) == (Phase.ROLLING_BACK, "1", 0)
     assert [entry.outcome for entry in found.history] == ["RolledBack"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "entered", "step"), [(Phase.PROGRESSING, Phase.PAUSED, "2/3"), (Phase.PAUSED, Phase.PROGRESSING, "3/3")]
+)
+def test_a_step_is_skipped_before_its_time_is_up(phase: Phase, entered: Phase, step: str) -> None:
+    state = rollout(phase, step_started_at=NOW - 1, phase_started_at=NOW - 1)
+    found = after(state, observe(state, action="skip-step"))
+    assert (found.phase, found.step) == (entered, step)
+    assert "StepSkipped" in {event.reason for event in found.pending_events}
+
+
+def test_a_step_is_not_skipped_without_a_canary_that_could_answer() -> None:
+    state = rollout(Phase.STARTING)
+    found = after(state, observe(state, action="skip-step"))
+    assert found.phase == Phase.PROGRESSING
+    assert [event.reason for event in found.pending_events if event.type == "Warning"] == ["ActionIgnored"]

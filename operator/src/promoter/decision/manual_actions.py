@@ -9,6 +9,8 @@ from promoter.api.status import INTERRUPTIBLE, Phase
 from promoter.decision.actions import ClearAction
 from promoter.decision.draft import Draft
 
+_IN_STEPS = frozenset({Phase.PROGRESSING, Phase.PAUSED})
+
 
 @dataclass(frozen=True)
 class ManualAction:
@@ -28,6 +30,10 @@ def manual_actions(
         draft.add_event("Resumed", f"step {draft.state.step} was resumed manually")
         next_step(draft)
 
+    def skip_step(draft: Draft) -> None:
+        draft.add_event("StepSkipped", f"step {draft.state.step} was skipped manually")
+        next_step(draft)
+
     def promote_manually(draft: Draft) -> None:
         draft.add_event("PromotedManually", f"version {draft.state.canary_version} is promoted manually")
         promote(draft)
@@ -40,6 +46,11 @@ def manual_actions(
             _can_abort,
             "only a rollout in progress can be aborted, until every stable pod serves its version",
             lambda draft: draft.roll_back("Aborted", "aborted manually"),
+        ),
+        "skip-step": ManualAction(
+            lambda draft: draft.state.phase in _IN_STEPS and draft.canary_ready,
+            "only a step of a rollout whose canary is ready can be skipped",
+            skip_step,
         ),
         "promote": ManualAction(_can_promote, "only a version whose canary is ready can be promoted", promote_manually),
         "retry": ManualAction(_can_retry, "only a failed version that the pointer names can be retried", _retry),
@@ -73,7 +84,7 @@ def _can_abort(draft: Draft) -> bool:
 
 
 def _can_promote(draft: Draft) -> bool:
-    return draft.state.phase in {Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED} and draft.canary_ready
+    return draft.state.phase in _IN_STEPS | {Phase.STARTING} and draft.canary_ready
 
 
 def _can_retry(draft: Draft) -> bool:

@@ -39,7 +39,9 @@ API = Image("api", "images/api/Dockerfile", (*LOCKS, "requirements/api.txt", "im
 _TRAINING_SOURCES = ("images/training/src", "images/api/src")
 TRAINING = Image("training", "images/training/Dockerfile", (*LOCKS, "requirements/training.txt", *_TRAINING_SOURCES))
 MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", (*LOCKS, "requirements/mlflow.txt", "images/mlflow/src"))
-OPERATOR = Image("operator", "images/operator/Dockerfile", (*LOCKS, "requirements/operator.txt", "operator/src"))
+OPERATOR = Image(
+    "operator", "images/operator/Dockerfile", (*LOCKS, "requirements/operator.txt", "operator/src/promoter")
+)
 # It scores a stored decision again with the scoring service's own code.
 _DECISIONS_SOURCES = ("images/decisions/src", "images/api/src")
 DECISIONS = Image(

@@ -1,0 +1,1 @@
+"""What the plugin reads from and writes to a cluster, all through kubectl."""

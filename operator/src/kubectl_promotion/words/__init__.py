@@ -1,0 +1,1 @@
+"""What the plugin concludes from a ModelPromotion: pure functions, documents in, words out."""

@@ -52,7 +52,9 @@ class Store:
     # Answers every request, or those of one method, with this code.
     refuse: dict[str, int] = field(default_factory=dict)
     has_definition: bool = True
+    # Grow when open watches are cut off, or end.
     cut: int = 0
+    ended: int = 0
     requests: list[tuple[str, str]] = field(default_factory=list)
 
     def put(self, document: Document, kind: str = "MODIFIED") -> Document:
@@ -87,6 +89,12 @@ class Store:
             self.version += 1
             self.oldest = self.version
             self.changes.clear()
+
+    def expire_watches(self) -> None:
+        """End every open watch in good order, as after timeoutSeconds."""
+        with self.changed:
+            self.ended += 1
+            self.changed.notify_all()
 
     def cut_watches(self) -> None:
         """Close every open watch, as a restarted load balancer does."""
@@ -146,7 +154,8 @@ class Handler(BaseHTTPRequestHandler):
         namespace = parts[1] if parts[0] == "namespaces" else None
         if parts[-1] == "modelpromotions":
             if query.get("watch") in {"1", "true"}:
-                return self._watch(namespace, query)
+                self._watch(namespace, query)
+                return None
             return self._list(namespace, query)
         return self._one(str(namespace), parts[-1])
 
@@ -162,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
                     "metadata": {"resourceVersion": str(self.store.version)}}  # fmt: skip
 
     def _watch(self, namespace: str | None, query: dict[str, str]) -> None:
-        since, cut = int(query["resourceVersion"]), self.store.cut
+        since, cut, ended = int(query["resourceVersion"]), self.store.cut, self.store.ended
         if since < self.store.oldest:
             raise Refusal(410, f"too old resource version: {since} ({self.store.oldest})")
         self.send_response(200)
@@ -170,7 +179,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         ends = time.monotonic() + float(query.get("timeoutSeconds", "600"))
-        while self.store.cut == cut and time.monotonic() < ends:
+        while (self.store.cut, self.store.ended) == (cut, ended) and time.monotonic() < ends:
             with self.store.changed:
                 fresh = [change for change in self.store.changes if change[0] > since]
                 if not fresh:

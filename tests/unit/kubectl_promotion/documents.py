@@ -43,7 +43,7 @@ def state_in(phase: Phase, **changes: Any) -> State:
         verified_weight=25 if live else 0, phase_started_at=now - 130, step_started_at=now - 120 if live else None,
         analyzed_at=now - 10 if live else None, message=f"the message of {phase}", stable_history=("6", "5"),
         route=RouteState(generation=4, stable_version="7", canary_version="8", weight=25 if live else 0),
-        history=(HistoryEntry(version="7", outcome="Promoted", reason="Promoted", at=now - 90_000),),
+        history=(HistoryEntry(version="7", outcome="Promoted", reason="Promoted", at=now - 90_100),),
     )  # fmt: skip
     return state.model_copy(update=changes)
 

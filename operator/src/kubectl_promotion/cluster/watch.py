@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -46,14 +47,15 @@ class Watch:
         self._path = collection_path(namespace)
         self._selector = {} if name is None else {"fieldSelector": f"metadata.name={name}"}
         self._stopped = threading.Event()
-        self._kill = threading.Lock()
-        self._process_kill = lambda: None
+        self._process_lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
 
     def stop(self) -> None:
         """End `updates`, whatever it waits for; may be called from another thread."""
         self._stopped.set()
-        with self._kill:
-            self._process_kill()
+        with self._process_lock:
+            if self._process is not None:
+                self._process.kill()
 
     def updates(self) -> Iterator[Update]:
         """Yield all objects whenever one changes, and whenever the connection is lost.
@@ -109,8 +111,8 @@ class Watch:
         query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS),
                  "resourceVersion": version, **self._selector}  # fmt: skip
         with self._kubectl.running(*self._kubectl.stream(self._path, **query)) as process:
-            with self._kill:
-                self._process_kill = process.kill
+            with self._process_lock:
+                self._process = process
             if self._stopped.is_set():
                 return
             silence = threading.Timer(_SILENT_SECONDS, process.kill)

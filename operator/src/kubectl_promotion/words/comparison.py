@@ -113,7 +113,7 @@ def _contract(before: dict[str, object] | None, after: dict[str, object] | None)
         return Section("Contract", (), "cannot be compared: MLflow does not serve contract.json")
     found = problems(old, new)
     rows = (
-        *(Row(name, *(_shown((document or {}).get(name)) for document in (before, after)))
+        *(Row(name, _shown((before or {}).get(name)), _shown((after or {}).get(name)))
           for name in ("format_version", "decision_threshold", "default_rate")),
         *_features(old, new),
         *(Row(problem.feature, None, None, f"{problem.code}: {problem.detail}") for problem in found),

@@ -60,7 +60,7 @@ def explain(promotion: ModelPromotion, version: str | None, now: float) -> Expla
         return _ended(state, ended, now)
     if version == state.stable_version:
         return Explanation(f"Version {version} is stable; its rollout is no longer remembered.", (), version)
-    known = sorted({entry.version for entry in (*state.history, *state.failed_versions)})
+    known = sorted({entry.version for entry in state.history} | {entry.version for entry in state.failed_versions})
     raise CommandError(
         f"nothing is known about version {version}; known are {', '.join(known) or 'none'}, from the last ten rollouts",
         NOT_FOUND,
@@ -138,7 +138,7 @@ def _present_summary(promotion: ModelPromotion) -> str:
         return f"Nothing is rolled out: {promotion.parsed_spec}."
     if state.phase in RESTING:
         served = f"version {state.stable_version} is stable" if state.stable_version else "no version is served yet"
-        return f"Nothing is wrong with a rollout: {served}." if state.stable_version else f"{served.capitalize()}."
+        return f"No rollout is in progress, and {served}."
     return (f"Version {state.canary_version} is being rolled out and has {state.weight} % of the applicants; "
             f"version {state.stable_version or 'none'} is stable.")  # fmt: skip
 

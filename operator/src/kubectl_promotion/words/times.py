@@ -9,7 +9,7 @@ from datetime import datetime
 def duration(seconds: float) -> str:
     """Return a duration in its two largest units, such as 2m10s; less than a second is 0s."""
     left = max(0, math.floor(seconds))
-    parts = []
+    parts: list[tuple[int, str]] = []
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
         count, left = divmod(left, size)
         if count or parts:

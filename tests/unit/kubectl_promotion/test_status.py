@@ -1,0 +1,83 @@
+"""`status` waits as long as there is something to wait for, and its exit code says how it ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from promoter.api.status import HistoryEntry, Phase, State
+from unit.kubectl_promotion.api_server import ApiServer
+from unit.kubectl_promotion.conftest import Shell
+from unit.kubectl_promotion.documents import document, failed_state, state_in
+
+STABLE = {"stable_version": "8", "canary_version": None}
+STOPPED = HistoryEntry(version="8", outcome="Stopped", reason="Superseded", at=1.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "arguments", "code", "words"),
+    [
+        (state_in(Phase.IDLE, **STABLE), (), 0, "version 8 is promoted"),
+        (state_in(Phase.FINISHING, stable_version="8"), (), 0, "version 8 is promoted"),
+        (failed_state(), (), 6, "version 8 was rolled back (AnalysisFailed)"),
+        (failed_state(), ("--version", "8"), 6, "version 8 was rolled back"),
+        (state_in(Phase.PROGRESSING, canary_version="9", desired_version="9", history=(STOPPED,)),
+         ("--version", "8"), 6, "was stopped (Superseded)"),
+        (state_in(Phase.PROGRESSING), ("--no-wait",), 7, "not over: loans Progressing step 2/4"),
+        (state_in(Phase.ROLLING_BACK), ("--timeout", "500ms"), 7, "not over within 500ms"),
+        # The pointer was moved, and the operator has not noticed.
+        (state_in(Phase.IDLE, **STABLE), ("--version", "9", "--timeout", "500ms"), 7, "Idle"),
+        (state_in(Phase.IDLE, **STABLE, observed_generation=2), ("--no-wait",), 7, "not over"),
+        (state_in(Phase.PAUSED), ("--stop-at-pause",), 8, "waiting for a person"),
+        (state_in(Phase.PAUSED), ("--no-wait",), 7, "not over"),
+    ],
+)  # fmt: skip
+def test_the_exit_code_says_how_it_ended(
+    server: ApiServer, promotion: Shell, state: State, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    server.store.put(document(state))
+    ended = promotion("status", *arguments)
+    assert (ended.code, words in ended.out) == (code, True), ended
+
+
+def test_an_invalid_spec_is_not_waited_for(server: ApiServer, promotion: Shell) -> None:
+    server.store.put(document(state_in(Phase.IDLE), steps=[{"weight": 50, "duration": "1m"}, {"weight": 5}]))
+    ended = promotion("status")
+    assert (ended.code, "weights must not decrease" in ended.out) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(lambda: state_in(Phase.IDLE, **STABLE), 0), (failed_state, 6)], ids=["promoted", "failed"]
+)
+def test_progress_goes_to_stderr_and_the_result_to_stdout(
+    server: ApiServer, promotion: Shell, end: Callable[[], State], code: int
+) -> None:
+    server.store.put(document(state_in(Phase.STARTING, message="waiting for the canary")))
+    steps: list[tuple[float, Any]] = [(0.8, state_in(Phase.PROGRESSING, message="step 2/4: live")), (1.6, end())]
+    timers = [threading.Timer(delay, lambda s=state: server.store.put(document(s))) for delay, state in steps]
+    for timer in timers:
+        timer.start()
+    found = promotion("status", "--version", "8")
+    for timer in timers:
+        timer.join()
+    assert found.code == code
+    assert "step 2/4: live" in found.err
+    assert len(found.out.splitlines()) == 1
+
+
+def test_programs_get_the_result_as_a_document(server: ApiServer, promotion: Shell) -> None:
+    server.store.put(document(state_in(Phase.IDLE, **STABLE)))
+    found = promotion.json("status")
+    assert (found["code"], found["status"]["stableVersion"]) == (0, "8")
+
+
+def test_a_deleted_promotion_is_not_waited_for(server: ApiServer, promotion: Shell) -> None:
+    server.store.put(document(state_in(Phase.PROGRESSING)))
+    timer = threading.Timer(1, lambda: server.store.delete("loans"))
+    timer.start()
+    ended = promotion("status")
+    timer.join()
+    assert (ended.code, "was deleted" in ended.err) == (3, True)

@@ -223,7 +223,9 @@ class Handler(BaseHTTPRequestHandler):
             group = {"name": "creditrisk.io", "versions": [version], "preferredVersion": version}
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group] if self.store.has_definition else []}
         if path == "/api/v1":
-            return {"kind": "APIResourceList", "groupVersion": "v1", "resources": []}
+            services = {"name": "services", "singularName": "service", "namespaced": True, "kind": "Service",
+                        "verbs": ["get", "list"]}  # fmt: skip
+            return {"kind": "APIResourceList", "groupVersion": "v1", "resources": [services]}
         if path == GROUP and self.store.has_definition:
             resource = {"name": "modelpromotions", "singularName": "modelpromotion", "namespaced": True,
                         "kind": "ModelPromotion", "verbs": ["get", "list", "patch", "watch"]}  # fmt: skip

@@ -46,9 +46,9 @@ def test_a_rollout_is_shown_with_versions_pods_steps_checks_and_what_is_next(
         "25 % of the applicants are answered by the canary", "version 7 stable, 75 %", "version 8 canary, 25 %",
         "Deployment scoring: 2 of 2 pods available", "Deployment scoring-canary: 0 of 1 pods available",
         "scoring-a Ready, 2h", "scoring-canary-x CrashLoopBackOff, 3 restarts",
-        "✔ 1 5 % for 5m", "◌ 2 25 % for 5m: 2m", "· 3 pause at 25 % until resumed",
+        "✔ 1: 5 % for 5m", "◌ 2: 25 % for 5m, 2m", "· 3: pause at 25 % until resumed",
         "step 3/4 (pause at 25 % until resumed) in 2m", "a rollback after 1 more Failed verdict (1 so far)",
-        "DecisionShift 0.091 0.05 - 1060 ✖ Failed", "ErrorRate 0.001 0.02 - 1060 ✔ Successful",
+        "DecisionShift 0.091 0.05 - 1060 ✖ Failed", "ErrorRate 0.001 0.02 - 1060 ✔ Successful", SHIFT.message,
     ):  # fmt: skip
         assert expected in text, expected
     assert "\x1b" not in shown.out

@@ -96,7 +96,7 @@ def explain(
     shown = console()
     for title, text in found.points:
         shown.print(plain(f"\n{title.capitalize()}:"), style="bold")
-        shown.print(plain(text[:1].upper() + text[1:]))
+        shown.print(plain(text))
 
 
 def workloads_of(kubectl: Kubectl, promotion: ModelPromotion) -> Workloads:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from kubectl_promotion.cluster.promotions import ModelPromotion
 from kubectl_promotion.views import marks
+from kubectl_promotion.views.output import plain
 from kubectl_promotion.words.times import duration
 
 LIST_COLUMNS = ("NAME", "PHASE", "STEP", "WEIGHT", "STABLE", "CANARY", "DESIRED", "READY", "AGE", "MESSAGE")
@@ -21,7 +22,8 @@ def row(promotion: ModelPromotion, now: float, *, with_namespace: bool) -> tuple
     head = (promotion.namespace,) if with_namespace else ()
     return (
         *head, promotion.name, marks.phase(state.phase), state.step, f"{state.weight} %", state.stable_version,
-        state.canary_version, state.desired_version, ready.status if ready else None, age, state.message,
+        state.canary_version, state.desired_version, ready.status if ready else None, age,
+        Text(plain(state.message), no_wrap=True, overflow="ellipsis"),
     )  # fmt: skip
 
 

@@ -51,8 +51,10 @@ def console() -> Console:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Return a table without lines, as kubectl prints them."""
-    found = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    """Return a table without lines, as kubectl prints them; on a narrow terminal, the last column gives way."""
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns, 1):
+        found.add_column(column, no_wrap=index < len(columns))
     for row in rows:
         found.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
     return found

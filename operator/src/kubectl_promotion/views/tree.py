@@ -16,10 +16,10 @@ from kubectl_promotion.views.output import plain, table
 from kubectl_promotion.words.outlook import outlook, step_ends_at, step_text
 from kubectl_promotion.words.times import duration
 from promoter.api.spec import Spec
-from promoter.api.status import RESTING, AnalysisResult, Phase, State
+from promoter.api.status import RESTING, AnalysisResult, Phase, State, Verdict
 from promoter.decision.plan import plan
 
-_CHECK_COLUMNS = ("CHECK", "VALUE", "LIMIT", "CONFIDENCE", "SAMPLES", "VERDICT", "WHY")
+_CHECK_COLUMNS = ("CHECK", "VALUE", "LIMIT", "CONFIDENCE", "SAMPLES", "VERDICT")
 _MOST_PODS = 20
 
 
@@ -123,7 +123,7 @@ def _steps(spec: Spec, state: State, now: float) -> Iterator[Text]:
     in_steps = state.phase in {Phase.PROGRESSING, Phase.PAUSED}
     passed = state.phase in {Phase.PROMOTING, Phase.FINISHING}
     for index, step in enumerate(plan(spec)):
-        words = f"{index + 1} {step_text(step)}"
+        words = f"{index + 1}: {step_text(step)}"
         if in_steps and index == state.step_index:
             yield marks.mark("◌", "cyan", f"{words}{_progress(spec, state, now)}")
         elif passed or (in_steps and index < state.step_index):
@@ -135,13 +135,14 @@ def _steps(spec: Spec, state: State, now: float) -> Iterator[Text]:
 def _progress(spec: Spec, state: State, now: float) -> str:
     ends = step_ends_at(spec, state)
     if ends is None:
-        return ": waiting"
-    return f": {duration(ends - now)} left" if ends > now else f": time is up since {duration(now - ends)}"
+        return ", waiting"
+    return f", {duration(ends - now)} left" if ends > now else f", time is up since {duration(now - ends)}"
 
 
 def _checks(analysis: AnalysisResult, checks: Sequence[Check], now: float) -> RenderableType:
     title = Text.assemble(("checks", "bold"), f", {duration(now - analysis.at)} ago: ", marks.verdict(analysis.verdict))
-    return Group(title, table(_CHECK_COLUMNS, map(_check, checks)))
+    why = (plain(check.result.message) for check in checks if check.result.verdict != Verdict.SUCCESSFUL)
+    return Group(title, table(_CHECK_COLUMNS, map(_check, checks)), *why)
 
 
 def _check(check: Check) -> tuple[object, ...]:
@@ -153,7 +154,6 @@ def _check(check: Check) -> tuple[object, ...]:
         interval(check.lower, check.upper),
         result.samples,
         marks.verdict(result.verdict),
-        result.message,
     )
 
 

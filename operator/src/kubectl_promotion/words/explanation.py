@@ -71,8 +71,7 @@ def _rolled_back(promotion: ModelPromotion, failed: FailedVersion, now: float) -
     state = promotion.state
     meaning = ROLLBACKS.get(failed.reason, Meaning(f"{failed.reason}, which this plugin does not know", "see the docs"))
     points = [
-        ("why", f"{meaning.what} ({failed.reason})"),
-        ("in detail", failed.message),
+        ("reason", f"{failed.reason}: {failed.message}"),
         *_decisive_checks(promotion, failed),
         ("for clients", _CLIENTS.format(stable=state.stable_version)),
         ("what to do", meaning.advice),
@@ -128,7 +127,7 @@ def _at_present(promotion: ModelPromotion, now: float) -> Explanation:
         points.append(("problem", text))
         if meaning:
             points.append(("what to do", meaning.advice))
-    points += [("next", line) for line in outlook(promotion.spec, state, now)]
+    points.append(("next", "; ".join(outlook(promotion.spec, state, now))))
     return Explanation(_present_summary(promotion), tuple(points), state.canary_version)
 
 

@@ -5,6 +5,7 @@ Exit codes: see `errors.EXIT_CODES`; `kubectl promotion --help` lists them.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -33,6 +34,9 @@ for _panel, _commands in {
 
 def main() -> None:
     """Run the command, and end with its exit code."""
+    # Signs that a terminal's encoding lacks become question marks instead of an error.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     # Completion of the program itself, without kubectl, goes by its own name.
     own = COMPLETION_VARIABLE in os.environ or any(word.endswith("-completion") for word in sys.argv[1:])
     try:

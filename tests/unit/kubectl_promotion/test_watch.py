@@ -236,8 +236,20 @@ def test_a_list_is_followed_as_documents_for_programs(server: ApiServer) -> None
         put(server, "second")
         lines = iter(process.stdout.readline, "")
         assert [line.strip() for line in lines_until(lines, "message: second")].count("---") == 2
+        server.store.delete("loans")
+        assert process.stderr
+        assert process.stderr.readline() == "bank/loans was deleted\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_SECONDS) == 130
+
+
+def test_a_closed_pipe_and_a_poor_encoding_are_no_faults(server: ApiServer) -> None:
+    put(server, "first")
+    script = f"{sys.executable} -m kubectl_promotion get | head -1; {sys.executable} -m kubectl_promotion get"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "? Progressing" in ended.stdout
 
 
 def lines_until(lines: Iterator[str], wanted: str) -> Iterator[str]:

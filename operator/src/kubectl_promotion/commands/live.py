@@ -60,17 +60,7 @@ def watch_list(kubectl: Kubectl, *, everywhere: bool, form: Format) -> None:
             with _screen() as live:
                 _animate_list(updates, everywhere, live)
             return
-        shown: dict[tuple[str, str], str] = {}
-        while True:
-            update = _next(updates, None)
-            if isinstance(update, Lost):
-                warn(f"connection lost, trying again: {update.reason}")
-                continue
-            for promotion in sorted_promotions(update or []):
-                key, line = (promotion.namespace, promotion.name), progress_line(promotion, time.time())
-                if shown.get(key) != promotion.resource_version:
-                    shown[key] = promotion.resource_version
-                    write(line) if form == Format.TEXT else write_document(promotion.document, form)
+        _list_lines(updates, form)
 
 
 def changes(updates: Updates, name: str, *, deadline: float | None = None) -> Iterator[ModelPromotion]:
@@ -97,6 +87,29 @@ def _lines(updates: Updates, name: str) -> None:
         if (said := line.partition(" ")[2]) != before:
             before = said
             write(line)
+
+
+def _list_lines(updates: Updates, form: Format) -> None:
+    """Write every ModelPromotion that has changed."""
+    shown: dict[tuple[str, str], str] = {}
+    while True:
+        update = _next(updates, None)
+        if update is None:
+            continue
+        if isinstance(update, Lost):
+            warn(f"connection lost, trying again: {update.reason}")
+            continue
+        found = {(promotion.namespace, promotion.name): promotion for promotion in sorted_promotions(update)}
+        for namespace, name in shown.keys() - found.keys():
+            del shown[namespace, name]
+            warn(f"{namespace}/{name} was deleted")
+        for key, promotion in found.items():
+            if shown.get(key) != promotion.resource_version:
+                shown[key] = promotion.resource_version
+                if form == Format.TEXT:
+                    write(progress_line(promotion, time.time()))
+                else:
+                    write_document(promotion.document, form)
 
 
 def _animate(updates: Updates, promotion: ModelPromotion, reader: _WorkloadReader, live: Live) -> None:

@@ -103,6 +103,14 @@ def test_each_rollback_is_explained_with_what_to_do(reason: str) -> None:
     assert ("measured: DecisionShift was 0.091" in text) == reason.startswith("Analysis")
 
 
+def test_a_rollback_is_explained_with_the_bounds_of_what_was_measured() -> None:
+    found = document(failed_state())
+    found["status"]["analysis"]["results"][0]["lower"] = 0.06
+    (measured,) = (text for title, text in explain(ModelPromotion.read(found), "8", time.time()).points
+                   if title == "measured")  # fmt: skip
+    assert measured == "DecisionShift was 0.091 (with confidence >= 0.06); the limit is 0.05, over 1060 answers"
+
+
 @pytest.mark.parametrize("reason", STOPS)
 def test_a_stopped_rollout_is_explained(reason: str) -> None:
     entry = HistoryEntry(version="8", outcome="Stopped", reason=reason, at=time.time() - 65)

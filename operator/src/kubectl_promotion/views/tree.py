@@ -13,6 +13,7 @@ from kubectl_promotion.cluster.promotions import Check, ModelPromotion
 from kubectl_promotion.cluster.workloads import Pod, Workload, Workloads
 from kubectl_promotion.views import marks
 from kubectl_promotion.views.output import plain, table
+from kubectl_promotion.words.numbers import interval, number
 from kubectl_promotion.words.outlook import outlook, step_ends_at, step_text
 from kubectl_promotion.words.times import duration
 from promoter.api.spec import Spec
@@ -155,17 +156,3 @@ def _check(check: Check) -> tuple[object, ...]:
         result.samples,
         marks.verdict(result.verdict),
     )
-
-
-def number(value: float | None) -> str | None:
-    """Return a number to four digits."""
-    return None if value is None else f"{value:.4g}"
-
-
-def interval(lower: float | None, upper: float | None) -> str | None:
-    """Return a confidence interval, which may be open on one side; None without one."""
-    if lower is None and upper is None:
-        return None
-    if lower is None:
-        return f"<= {number(upper)}"
-    return f">= {number(lower)}" if upper is None else f"{number(lower)} to {number(upper)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kubectl_promotion.cluster.promotions import ModelPromotion
 from kubectl_promotion.errors import NOT_FOUND, CommandError
+from kubectl_promotion.words.numbers import interval, number
 from kubectl_promotion.words.outlook import outlook
 from kubectl_promotion.words.reasons import PROBLEMS, ROLLBACKS, STOPS, Meaning
 from kubectl_promotion.words.times import duration, local_time
@@ -91,9 +92,9 @@ def _decisive_checks(promotion: ModelPromotion, failed: FailedVersion) -> list[t
     for check in promotion.checks:
         result = check.result
         if result.verdict in {Verdict.FAILED, Verdict.ERROR}:
-            interval = "" if check.lower is None or check.upper is None else (
-                f", with confidence between {check.lower:.4g} and {check.upper:.4g}")  # fmt: skip
-            value = "could not be measured" if result.value is None else f"was {result.value:.4g}{interval}"
+            bounds = interval(check.lower, check.upper)
+            confidence = f" (with confidence {bounds})" if bounds else ""
+            value = "could not be measured" if result.value is None else f"was {number(result.value)}{confidence}"
             lines.append(f"{result.name} {value}; the limit is {result.limit:g}, over {result.samples} answers")
     return [("measured", "; ".join(lines))] if lines else []
 

@@ -62,7 +62,10 @@ def test_versions_are_compared_in_what_training_logged(server: str, command: Com
     assert "epochs" not in rows["Parameters"], "the same in both"
     auc = rows["Metrics"]["test_roc_auc"]
     assert auc["note"] == ("better" if auc["after"] > auc["before"] else "worse")
-    assert rows["Gates"]["roc_auc"]["after"].startswith("passed") if "roc_auc" in rows["Gates"] else rows["Gates"]
+    gates = {name: row["after"] or row["before"] for name, row in rows["Gates"].items()}
+    assert gates.pop("verdict") in {"passed", "refused"}
+    assert gates
+    assert all(text.startswith(("passed ", "refused ")) and " limit " in text for text in gates.values()), gates
     assert rows["Contract"]["decision_threshold"]["before"] > 0
     assert sections["Contract"]["summary"].startswith("compatible")
     assert rows["Fairness"]["gender Female adverse_impact_ratio"]["after"] > 0

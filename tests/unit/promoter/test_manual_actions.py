@@ -47,3 +47,10 @@ def test_a_step_is_not_skipped_without_a_canary_that_could_answer() -> None:
     found = after(state, observe(state, action="skip-step"))
     assert found.phase == Phase.PROGRESSING
     assert [event.reason for event in found.pending_events if event.type == "Warning"] == ["ActionIgnored"]
+
+
+def test_a_step_is_not_skipped_before_every_stable_pod_applies_its_weight() -> None:
+    state = rollout(Phase.PROGRESSING, step_started_at=None, phase_started_at=NOW - 1)
+    found = after(state, observe(state, pods=(), action="skip-step"))
+    assert (found.phase, found.step) == (Phase.PROGRESSING, "1/3")
+    assert [event.reason for event in found.pending_events if event.type == "Warning"] == ["ActionIgnored"]

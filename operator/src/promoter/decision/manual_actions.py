@@ -48,8 +48,8 @@ def manual_actions(
             lambda draft: draft.roll_back("Aborted", "aborted manually"),
         ),
         "skip-step": ManualAction(
-            lambda draft: draft.state.phase in _IN_STEPS and draft.canary_ready,
-            "only a step of a rollout whose canary is ready can be skipped",
+            _can_skip_step,
+            "only a step whose weight every stable pod applies, and whose canary is ready, can be skipped",
             skip_step,
         ),
         "promote": ManualAction(_can_promote, "only a version whose canary is ready can be promoted", promote_manually),
@@ -81,6 +81,12 @@ def handle_manual_action(draft: Draft, actions: Mapping[str, ManualAction]) -> N
 
 def _can_abort(draft: Draft) -> bool:
     return draft.state.phase in INTERRUPTIBLE and draft.state.stable_version is not None
+
+
+def _can_skip_step(draft: Draft) -> bool:
+    # Before its weight is in force everywhere, a larger one would send applicants back to the champion.
+    begun = draft.state.step_started_at is not None or not draft.state.weight
+    return draft.state.phase in _IN_STEPS and begun and draft.canary_ready
 
 
 def _can_promote(draft: Draft) -> bool:

@@ -83,7 +83,7 @@ async def test_periods_are_what_the_stable_pods_applied(
     assert periods == rollouts.in_force
     assert [period for period, _ in itertools.groupby(periods)] == [
         ("1", None, 0, "live"),
-        ("1", "2", 10, "live"), ("1", "2", 50, "live"), ("2", None, 0, "live"),
+        ("1", "2", 10, "live"), ("1", "2", 50, "live"), ("1", "2", 100, "live"), ("2", None, 0, "live"),
         ("2", "3", 10, "live"), ("2", "3", 50, "live"), ("2", None, 0, "live"),
         ("2", "4", 10, "live"), ("2", None, 0, "live"),
     ]  # fmt: skip

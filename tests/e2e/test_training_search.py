@@ -18,8 +18,8 @@ from localcluster.stack import Stack
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 # A study of its own, also on a stack that an earlier run has kept.
 NAME = f"e2e-search-{int(time.time()):x}"
-TRIALS, WORKERS = 8, 2
-ARGUMENTS = [f"--model-name={NAME}", "--synthetic-rows=20000", "--heads=5", "--epochs=8"]
+TRIALS, WORKERS = 6, 2
+ARGUMENTS = [f"--model-name={NAME}", "--synthetic-rows=8000", "--heads=3", "--epochs=4"]
 ARGUMENTS += ["--production-pointer=never", "--minimum-auc=0", "--maximum-ece=1", "--minimum-air=0"]
 # The first Kubernetes with Indexed Jobs by default.
 INDEXED = (1, 22)

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from promoter.decision import conditions
 
 SOURCES = REPOSITORY / "operator/src/promoter"
-DECIDING = {"_degraded", "_capacity", "_outage", "_not_kept"}
+DECIDING = {"_degraded", "_capacity", "_outage", "_autoscaling", "_not_kept"}
 # A type of condition and a reason for its absence.
 NOT_REASONS = {"Degraded", "AsExpected", "True", "False", "RegistryUnavailable"}
 _REASON = re.compile("[A-Z][A-Za-z]+")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from processes import free_port
 # The options of the URI that the charts give to MLflow.
 URI_OPTIONS = "connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=25000"
 FOR_WRITING = "&target_session_attrs=read-write"
+_CUT = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 _USER = "mlflow"
 _PASSWORD = "secret"
 
@@ -88,20 +91,27 @@ class Postgres:
         assert result.returncode == 0, result.stderr
         return result.stdout.splitlines()
 
-    def refuse_writes(self) -> None:
-        """Accept no writes in new sessions and in those that exist, as a server during a failover."""
+    def refuse_writes(self, *, cut: bool = False) -> None:
+        """Accept no writes in new sessions and in those that exist, or end those, as a failover does."""
         self.sql("ALTER SYSTEM SET default_transaction_read_only = on")
-        self.sql("SELECT pg_reload_conf()")
+        self.sql(f"SELECT pg_reload_conf(); {_CUT}" if cut else "SELECT pg_reload_conf()")
+        self._wait_for_sessions("on")
 
     def accept_writes(self) -> None:
         """Accept writes again."""
         self.sql("ALTER SYSTEM RESET default_transaction_read_only")
         self.sql("SELECT pg_reload_conf()")
+        self._wait_for_sessions("off")
 
     def cut_connections(self) -> None:
         """End every other session of the database."""
-        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                 "WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
+        self.sql(_CUT)
+
+    def _wait_for_sessions(self, read_only: str) -> None:
+        """Return once new sessions are as wanted: the server reads its settings again some time after it is told to."""
+        deadline = time.monotonic() + 30
+        while self.sql("SHOW default_transaction_read_only") != [read_only]:
+            assert time.monotonic() < deadline, f"default_transaction_read_only is not {read_only} after 30 s"
 
     @property
     def version(self) -> int:

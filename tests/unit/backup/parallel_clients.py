@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+from mlflow import MlflowClient
 
 from unit.backup.services import TrackingServer
 
@@ -42,9 +43,11 @@ class Load:
 def work(server: TrackingServer, clients: int, epochs: int) -> Load:
     """Let that many clients each log a run with this many epochs, and upload and download an artifact of 2 MiB."""
     load = Load()
+    # The default one is not in a database that a test has lost.
+    experiment = MlflowClient(server.url).create_experiment(f"parallel clients {time.time_ns()}")
     started = time.monotonic()
     with _measured(server, load), ThreadPoolExecutor(clients) as pool:
-        list(pool.map(lambda number: _Client(server.url, load).run(number, epochs), range(clients)))
+        list(pool.map(lambda number: _Client(server.url, experiment, load).run(number, epochs), range(clients)))
     load.elapsed = time.monotonic() - started
     return load
 
@@ -67,12 +70,12 @@ def _measured(server: TrackingServer, load: Load) -> Iterator[None]:
 
 
 class _Client:
-    def __init__(self, url: str, load: Load) -> None:
-        self._session, self._url, self._load = requests.Session(), url, load
+    def __init__(self, url: str, experiment: str, load: Load) -> None:
+        self._session, self._url, self._experiment, self._load = requests.Session(), url, experiment, load
 
     def run(self, number: int, epochs: int) -> None:
         """Do what a training run does."""
-        created = self._call("POST", "mlflow/runs/create", json={"experiment_id": "0", "start_time": 1})
+        created = self._call("POST", "mlflow/runs/create", json={"experiment_id": self._experiment, "start_time": 1})
         if not created:
             return
         run = created["run"]["info"]
@@ -80,10 +83,10 @@ class _Client:
             metrics = [{"key": f"loss-{key}", "value": 0.5, "timestamp": step, "step": step} for key in range(4)]
             self._call("POST", "mlflow/runs/log-batch", json={"run_id": run["run_id"], "metrics": metrics})
         self._call("POST", "mlflow/runs/set-tag", json={"run_id": run["run_id"], "key": "number", "value": str(number)})
-        path = f"mlflow-artifacts/artifacts/0/{run['run_id']}/artifacts/model.onnx"
+        path = f"mlflow-artifacts/artifacts/{self._experiment}/{run['run_id']}/artifacts/model.onnx"
         self._call("PUT", path, data=ARTIFACT)
         self._call("GET", path)
-        self._call("POST", "mlflow/runs/search", json={"experiment_ids": ["0"], "max_results": 100})
+        self._call("POST", "mlflow/runs/search", json={"experiment_ids": [self._experiment], "max_results": 100})
         self._call("GET", "mlflow/runs/get", params={"run_id": run["run_id"]})
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:

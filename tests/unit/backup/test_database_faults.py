@@ -37,8 +37,8 @@ def client(site: Site, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 @contextmanager
 def read_only(postgres: Postgres) -> Iterator[None]:
-    """Let the database accept no writes for the length of the block."""
-    postgres.refuse_writes()
+    """Let the database accept no writes for the length of the block, which begins with the end of all connections."""
+    postgres.refuse_writes(cut=True)
     try:
         yield
     finally:

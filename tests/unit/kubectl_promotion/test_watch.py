@@ -157,6 +157,14 @@ class Terminal:
         return all((start := self.seen.find(word, start)) >= 0 for word in words)
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let programs be interrupted, also where a shell started the tests in the background, which ignore SIGINT then."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def on_a_terminal(*arguments: str) -> Iterator[Terminal]:
     """Run the plugin on a terminal for the length of the block."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -22,6 +23,7 @@ def plugin(scenario: Scenario, *arguments: str, namespace: str = "", code: int =
     stack = scenario.namespace.environment.stack
     command = [sys.executable, "-m", "kubectl_promotion", *arguments, "-n", namespace or scenario.namespace.name]
     environment = {name: value for name, value in stack.environment().items() if name != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert ended.returncode == code, f"{arguments}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
     return ended.stdout if code == 0 else ended.stdout + ended.stderr

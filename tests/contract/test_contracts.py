@@ -29,6 +29,7 @@ GOLDEN = {
     "decision-event.json": "decision-event",
     "decision-record.json": "decision-record",
     "timeline-event.json": "timeline-event",
+    "notification.json": "notification",
 }
 
 

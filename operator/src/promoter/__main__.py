@@ -18,10 +18,12 @@ from promoter.adapters.kubernetes import KubernetesCluster
 from promoter.adapters.lease import Lease, OwnPod
 from promoter.adapters.metrics import HttpMetrics
 from promoter.adapters.mlflow import MlflowRegistry
+from promoter.adapters.notification_receivers import create_session, subscriptions
 from promoter.adapters.rest import KubeClient
 from promoter.adapters.timeline import HttpTimeline
 from promoter.handlers import create_registry, create_settings, login
 from promoter.leftovers import Leftovers
+from promoter.notifications.delivery import Notifier
 from promoter.outbox import Outbox
 from promoter.poll import Poller
 from promoter.promotion import Adapters
@@ -48,7 +50,8 @@ async def run(settings: Settings) -> None:
         cluster = KubernetesCluster(kube)
         telemetry = Telemetry()
         outbox = _outbox(session, settings, telemetry)
-        adapters = Adapters(cluster, registry, HttpMetrics(session), poller, telemetry, time.time, outbox)
+        notifier = await _notifier(stack, settings, telemetry)
+        adapters = Adapters(cluster, registry, HttpMetrics(session), poller, telemetry, time.time, outbox, notifier)
         scheduler = Scheduler(
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
         )
@@ -63,6 +66,8 @@ async def run(settings: Settings) -> None:
         _in_background(stack, leftovers.run(settings.poll_seconds), "leftovers")
         if outbox:
             _in_background(stack, outbox.run(), "outbox")
+        if notifier:
+            _in_background(stack, notifier.run(), "notifier")
         await kopf.operator(
             registry=create_registry(scheduler),
             settings=create_settings(),
@@ -79,6 +84,13 @@ def _outbox(session: aiohttp.ClientSession, settings: Settings, telemetry: Telem
     if not settings.timeline_url:
         return None
     return Outbox(HttpTimeline(session, settings.timeline_url, settings.timeline_key_file), telemetry)
+
+
+async def _notifier(stack: contextlib.AsyncExitStack, settings: Settings, telemetry: Telemetry) -> Notifier | None:
+    """Return what tells people; None if there is nobody to be told."""
+    session = await stack.enter_async_context(create_session())
+    found = subscriptions(session, settings.notifications)
+    return Notifier(found, telemetry, time.time) if found else None
 
 
 def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

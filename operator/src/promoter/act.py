@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 
 from promoter.api.resource import ArtifactsReason
+from promoter.api.rules import InvalidSpecError, parse_spec
 from promoter.api.spec import Spec
-from promoter.api.status import RESTING, ArtifactCopy, Event, State
+from promoter.api.status import RESTING, ArtifactCopy, Event, Phase, State
 from promoter.decision.actions import (
     Action,
     ApplyCanary,
@@ -23,8 +25,10 @@ from promoter.decision.actions import (
 )
 from promoter.decision.artifacts import with_problem
 from promoter.decision.copies import recorded_copy
+from promoter.decision.notifications import Subject, note_notifications
 from promoter.decision.observation import Observation
 from promoter.errors import ArtifactsError, PermanentError, RetryableError
+from promoter.notifications.delivery import Notifier
 from promoter.ports import Snapshot, VersionFiles
 from promoter.promotion import Adapters, Promotion
 
@@ -32,12 +36,30 @@ log = logging.getLogger(__name__)
 
 
 async def save(adapters: Adapters, promotion: Promotion, state: State) -> None:
-    """Store a state, before its actions are carried out: a killed operator repeats actions and forgets none."""
-    if state == promotion.state and not promotion.rewrite_status:
-        return
-    await adapters.cluster.save_status(promotion.owner, state.to_document())
-    adapters.telemetry.record_change(promotion.owner, promotion.state, state)
-    promotion.state, promotion.rewrite_status = state, False
+    """Store a state, before its actions are carried out: a killed operator repeats actions and forgets none.
+
+    What people are told about the change is stored with it, and delivered only then.
+    """
+    notifier = adapters.notifier
+    if notifier:
+        state = _with_notifications(notifier, promotion, state, adapters.now())
+    if state != promotion.state or promotion.rewrite_status:
+        await adapters.cluster.save_status(promotion.owner, state.to_document())
+        adapters.telemetry.record_change(promotion.owner, promotion.state, state)
+        promotion.state, promotion.rewrite_status = state, False
+    if notifier:
+        notifier.take(promotion.owner, state)
+
+
+def _with_notifications(notifier: Notifier, promotion: Promotion, state: State, now: float) -> State:
+    """Return a state that is about to be stored, with what people should be told, without what they were told."""
+    owner, spec = promotion.owner, None
+    if state.phase == Phase.PAUSED:
+        with contextlib.suppress(InvalidSpecError):
+            spec = parse_spec(promotion.document.get("spec"), state.target)
+    subject = Subject(f"{owner}/{owner.uid}", promotion.model, spec)
+    known = notifier.without_settled(owner, state, now)
+    return note_notifications(promotion.state, known, subject, notifier.subscribers, now)
 
 
 async def act(

@@ -9,6 +9,15 @@ class RetryableError(Exception):
     """Another system did not answer or was busy; a retry may help."""
 
 
+class BusyError(RetryableError):
+    """Another system said how long to wait before a retry, in seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        """Take the message and the seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ConflictError(RetryableError):
     """The API server has such an object already, or a newer one (409)."""
 

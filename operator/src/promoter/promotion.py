@@ -10,6 +10,7 @@ from typing import Any
 from promoter.api.resource import ACTION_ANNOTATION, Owner
 from promoter.api.rules import target_of
 from promoter.api.status import State
+from promoter.notifications.delivery import Notifier
 from promoter.outbox import Outbox
 from promoter.poll import Poller
 from promoter.ports import Cluster, Metrics, Registry
@@ -54,6 +55,14 @@ class Promotion:
         return None
 
     @property
+    def model(self) -> str:
+        """Return the registered model, even if the spec is invalid; the promotion's own name if it names none."""
+        spec = self.document.get("spec")
+        model = spec.get("model") if isinstance(spec, dict) else None
+        name = model.get("name") if isinstance(model, dict) else None
+        return str(name or self.owner.name)
+
+    @property
     def target(self) -> str:
         """Return the Deployment that this promotion is for, even if its spec is invalid."""
         return self.state.target or target_of(self.document.get("spec"))
@@ -76,6 +85,8 @@ class Adapters:
     clock: Callable[[], float]
     # None: no timeline.
     outbox: Outbox | None = None
+    # None: nobody is told anything.
+    notifier: Notifier | None = None
     # Held while a version's files are in memory: one at a time, however many promotions need a copy.
     copying: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -123,6 +123,8 @@ class Scheduler:
         owner = loop.promotion.owner
         del self._loops[owner.namespace, owner.name]
         self._adapters.telemetry.remove(owner)
+        if self._adapters.notifier:
+            self._adapters.notifier.forget(owner)
         if loop.task:
             loop.task.cancel()
         self._wake_namespace(owner.namespace)

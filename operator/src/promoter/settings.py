@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from promoter.notifications.settings import NotificationSettings
+
 
 class Settings(BaseSettings):
     """Settings of the process; the environment variables are the names in upper case after PROMOTER_."""
@@ -35,6 +37,9 @@ class Settings(BaseSettings):
     timeline_url: str = ""
     # File with the API key for it; read for each event, because keys are changed. None: no key.
     timeline_key_file: Path | None = None
+
+    # Who is told what, as JSON. Without receivers there are no notifications.
+    notifications: NotificationSettings = NotificationSettings()
 
     @property
     def watched(self) -> tuple[str, ...]:

@@ -49,6 +49,20 @@ class Telemetry:
             "promoter_timeline_failures_total", "Attempts to deliver an event that are repeated", registry=self.registry
         )
 
+        self.notifications = Counter(
+            "promoter_notifications_total", "Notifications by receiver and by what became of them: delivered, refused "
+            "by the receiver, expired after a day, or dropped because too many were pending", ["receiver", "outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.notification_failures = Counter(
+            "promoter_notification_failures_total", "Attempts to deliver a notification that are repeated",
+            ["receiver"], registry=self.registry,
+        )  # fmt: skip
+        self.notifications_pending = Gauge(
+            "promoter_notifications_pending", "Notifications that are not delivered yet", ["receiver"],
+            registry=self.registry,
+        )  # fmt: skip
+
     def set_gauges(self, owner: Owner, state: State) -> None:
         """Set the gauges of a promotion to its state."""
         key = (owner.namespace, owner.name)

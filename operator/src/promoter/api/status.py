@@ -179,6 +179,42 @@ class TimelineState(StatusPart):
     dropped: int = Field(default=0, description="Number of events that were dropped because too many were pending.")
 
 
+NotificationKind = Literal[
+    "RolloutStarted", "Promoted", "RolledBack", "Stopped", "WaitingForPerson", "Degraded", "Recovered"
+]
+
+
+class Notification(StatusPart):
+    """What people should be told, and which receivers it is still to be delivered to."""
+
+    id: str
+    kind: NotificationKind
+    at: Timestamp = Field(description="When it was observed.")
+    model: str = Field(description="The registered model.")
+    version: str | None = Field(default=None, description="The version that it is about.")
+    stable_version: str | None = Field(default=None, description="The stable version from then on.")
+    reason: str = ""
+    message: str = ""
+    judgment: AnalysisResult | None = None
+    to: tuple[str, ...] = Field(default=(), description="Receivers that have not got it.")
+
+
+class KnownProblem(StatusPart):
+    """A reason of the condition Degraded."""
+
+    reason: str
+    since: Timestamp = Field(description="When it was first observed.")
+    announced: bool = Field(default=False, description="Whether there was a notification of it.")
+
+
+class NotificationsState(StatusPart):
+    """What was noted for the receivers of notifications, and not delivered yet."""
+
+    pending: tuple[Notification, ...] = Field(default=(), description="Still to be delivered, oldest first.")
+    number: int = Field(default=0, description="Number of the newest notification.")
+    problem: KnownProblem | None = Field(default=None, description="The problem that lasts.")
+
+
 class ArtifactCopy(StatusPart):
     """A version whose files are kept in the cluster."""
 
@@ -281,6 +317,8 @@ class State(StatusPart):
     pending_events: tuple[Event, ...] = Field(default=(), description="Events still to be recorded.")
     timeline: TimelineState = Field(default=TimelineState(), description=(
         "Events for the decisions service's timeline; empty unless the operator has its address."))  # fmt: skip
+    notifications: NotificationsState = Field(default=NotificationsState(), description=(
+        "What people are told; empty unless the operator has receivers."))  # fmt: skip
     artifacts: tuple[ArtifactCopy, ...] = Field(default=(), description=(
         "Versions whose files are kept in the cluster, so that pods start without the registry."))  # fmt: skip
     artifacts_problem: ArtifactsProblem | None = Field(default=None, description="Why a version's files are not kept.")

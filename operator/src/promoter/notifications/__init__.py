@@ -1,0 +1,1 @@
+"""Notifications of people: what they say, and their delivery to each receiver."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from charts.rendering import Document, environment, of_kind, pod_spec, render_chart, run_helm
 from charts.rendering import render as render_scenario
+from promoter.notifications.settings import KINDS, NotificationSettings
 
 
 def render(*options: str, kube: str = "1.34.0") -> list[Document]:
@@ -81,3 +86,75 @@ def test_the_timeline_is_off_unless_there_is_a_service_to_report_to() -> None:
         "https://decisions.lender.example", "decisions-operator-key")  # fmt: skip
     assert timeline("--set=timeline.url=http://elsewhere,timeline.secret=") == ("http://elsewhere", None)
     assert timeline("--set=timeline=null") == (None, None), "as releases before 0.2 had it"
+
+
+def notified(*options: str, scenario: str = "operator/ci/notifications-values.yaml") -> tuple[Document, Document]:
+    """Return the settings of notifications, and the Secret and key behind each mounted file."""
+    (deployment,) = of_kind(render_scenario(scenario, *options), "Deployment")
+    (container,) = pod_spec(deployment)["containers"]
+    volumes = {volume["name"]: volume for volume in pod_spec(deployment)["volumes"]}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert ("notifications" in mounts) == ("notifications" in volumes)
+    files = {}
+    if "notifications" in volumes:
+        assert mounts["notifications"]["readOnly"]
+        for source in (source["secret"] for source in volumes["notifications"]["projected"]["sources"]):
+            assert source["optional"], "without its Secret, the operator starts and rolls out"
+            (item,) = source["items"]
+            path = f"{mounts['notifications']['mountPath']}/{item['path']}"
+            files[path] = f"{source['name']}/{item['key']}"
+    return json.loads(environment(container).get("PROMOTER_NOTIFICATIONS", "{}")), files
+
+
+def test_receivers_get_addresses_and_passwords_from_files_of_secrets() -> None:
+    found, files = notified()
+    settings = NotificationSettings.model_validate(found)
+    slack, events, email = settings.slack, settings.cloud_events, settings.email
+    assert slack and events and email  # noqa: PT018 - for mypy
+    assert events.token_file and email.username_file and email.password_file  # noqa: PT018
+    assert {str(path): files[str(path)] for path in (slack.url_file, events.url_file, events.token_file)} == {
+        "/etc/creditrisk/notifications/slack/url": "chat/webhook",
+        "/etc/creditrisk/notifications/cloud-events/url": "event-bus/address",
+        "/etc/creditrisk/notifications/cloud-events/token": "event-bus/token",
+    }
+    assert files[str(email.username_file)] == "mail-account/username"
+    assert files[str(email.password_file)] == "mail-account/password"
+    assert len(files) == 5
+    assert (events.mode, email.port, email.security) == ("binary", 465, "tls")
+    assert email.to == ("risk@example.org", "ML team <ml@example.org>")
+    assert (slack.events, settings.events) == (
+        {"RolledBack", "Degraded"}, {"Promoted", "RolledBack", "WaitingForPerson"})  # fmt: skip
+    assert (settings.cluster, settings.links.mlflow) == ("eu-1", "https://mlflow.example.org")
+
+
+def test_nobody_is_told_anything_unless_there_is_a_receiver() -> None:
+    default = "operator/ci/default-values.yaml"
+    assert notified(scenario=default) == ({}, {})
+    assert notified("--set=notifications=null", scenario=default) == ({}, {}), "as releases before 0.2 had it"
+    assert notified("--set=notifications.email.existingSecret=s", scenario=default) == ({}, {})
+    open_receiver, files = notified("--set=notifications.cloudEvents.url=http://broker/ns", scenario=default)
+    assert files == {}
+    settings = NotificationSettings.model_validate(open_receiver)
+    assert settings.events == KINDS, "of everything"
+    assert settings.cloud_events
+    assert settings.cloud_events.url == "http://broker/ns"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["cloudEvents.url=http://b", "cloudEvents.urlKey=k", "cloudEvents.existingSecret=s"],
+            "url or urlKey, not both",
+        ),
+        (["cloudEvents.url=http://b", "cloudEvents.tokenKey=k"], "existingSecret, which is not set"),
+        (["email.host=mail", "email.from=a@b.test"], "from and to are needed"),
+        (["email.host=m", "email.from=a@b", "email.to={c@d}", "email.security=none", "email.existingSecret=s"], "TLS"),
+        (["events={WeightChanged}"], "RolloutStarted"),
+        (["email.to={nobody}"], "pattern"),
+    ],
+)
+def test_receivers_that_cannot_work_are_rejected(options: list[str], words: str) -> None:
+    result = run_helm("template", "release", "operator", *(f"--set=notifications.{option}" for option in options))
+    assert result.returncode != 0
+    assert words in result.stderr

@@ -24,6 +24,9 @@
 - {name: PROMOTER_TIMELINE_KEY_FILE, value: /etc/creditrisk/timeline/key}
 {{- end }}
 {{- end }}
+{{- with include "operator.notifications" . }}
+- {name: PROMOTER_NOTIFICATIONS, value: {{ . | quote }}}
+{{- end }}
 {{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR") }}
 {{- end }}
 

@@ -1,4 +1,4 @@
-"""A pod that takes notifications and logs each as a line of JSON; it runs on the operator's image, which has aiohttp."""
+"""A pod that takes notifications and logs each as a line of JSON, on the operator's image, which has aiohttp."""
 
 from __future__ import annotations
 

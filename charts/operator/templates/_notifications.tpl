@@ -1,11 +1,24 @@
 {{/*
-The receivers of notifications as the operator reads them (PROMOTER_NOTIFICATIONS), as JSON; empty without any. Releases
-before 0.2 had none.
+The values of notifications, all of them: releases before 0.2 had none, and `helm upgrade --reuse-values` then has only
+those that are given.
 */}}
+{{- define "operator.notificationValues" -}}
+{{- $given := .Values.notifications | default dict }}
+{{- $slack := dict "existingSecret" "" "urlKey" "url" "events" list }}
+{{- $events := dict "url" "" "urlKey" "" "tokenKey" "" "existingSecret" "" "mode" "structured" "events" list }}
+{{- $email := dict "host" "" "port" 587 "security" "starttls" "from" "" "to" list "existingSecret" "" "events" list }}
+{{- $_ := merge $email (dict "usernameKey" "username" "passwordKey" "password") }}
+{{- $links := dict "page" "" "mlflow" "" }}
+{{- $all := list "RolloutStarted" "Promoted" "RolledBack" "Stopped" "WaitingForPerson" "Degraded" "Recovered" }}
+{{- $defaults := dict "events" $all "cluster" "" "links" $links "slack" $slack "cloudEvents" $events "email" $email }}
+{{- toJson (merge (deepCopy $given) $defaults) }}
+{{- end }}
+
+{{/* The receivers as the operator reads them (PROMOTER_NOTIFICATIONS), as JSON; empty without any. */}}
 {{- define "operator.notifications" -}}
 {{- $found := dict }}
 {{- $folder := "/etc/creditrisk/notifications" }}
-{{- with .Values.notifications }}
+{{- with include "operator.notificationValues" . | fromJson }}
 {{- if .slack.existingSecret }}
 {{- $_ := set $found "slack" (dict "urlFile" (printf "%s/slack/url" $folder) "events" .slack.events) }}
 {{- end }}
@@ -55,7 +68,7 @@ a Secret that is missing, and rollouts do not.
 */}}
 {{- define "operator.notificationSecrets" -}}
 {{- $sources := list }}
-{{- with .Values.notifications }}
+{{- with include "operator.notificationValues" . | fromJson }}
 {{- $wanted := list (list .slack.existingSecret .slack.urlKey "slack/url") }}
 {{- if or .cloudEvents.url .cloudEvents.urlKey }}
 {{- $wanted = append $wanted (list .cloudEvents.existingSecret .cloudEvents.urlKey "cloud-events/url") }}

@@ -57,10 +57,16 @@ def test_a_misspelled_value_is_rejected_by_name() -> None:
     assert "polSeconds" in result.stderr
 
 
+def operator_of(scenario: str, *options: str) -> Document:
+    """Return the operator's Deployment of a rendered scenario."""
+    deployments = of_kind(render_scenario(scenario, *options), "Deployment")
+    (found,) = [deployment for deployment in deployments if deployment["metadata"]["name"] == "operator"]
+    return found
+
+
 def timeline(*options: str, scenario: str = "operator/ci/default-values.yaml") -> tuple[str | None, str | None]:
     """Return the URL and the Secret that the operator reports to the timeline with."""
-    (deployment,) = [d for d in of_kind(render_scenario(scenario, *options), "Deployment")
-                     if d["metadata"]["name"] == "operator"]  # fmt: skip
+    deployment = operator_of(scenario, *options)
     (container,) = pod_spec(deployment)["containers"]
     variables = environment(container)
     volumes = {volume["name"]: volume for volume in pod_spec(deployment)["volumes"]}
@@ -90,7 +96,7 @@ def test_the_timeline_is_off_unless_there_is_a_service_to_report_to() -> None:
 
 def notified(*options: str, scenario: str = "operator/ci/notifications-values.yaml") -> tuple[Document, Document]:
     """Return the settings of notifications, and the Secret and key behind each mounted file."""
-    (deployment,) = of_kind(render_scenario(scenario, *options), "Deployment")
+    deployment = operator_of(scenario, *options)
     (container,) = pod_spec(deployment)["containers"]
     volumes = {volume["name"]: volume for volume in pod_spec(deployment)["volumes"]}
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
@@ -136,6 +142,10 @@ def test_nobody_is_told_anything_unless_there_is_a_receiver() -> None:
     assert NotificationSettings.model_validate(reused).events == KINDS, "of a release that had no such values"
     assert list(files.values()) == ["s/url"]
     assert notified("--set=notifications.email.existingSecret=s", scenario=default) == ({}, {})
+    whole = notified(
+        "--set=operator.notifications.slack.existingSecret=chat", scenario="credit-risk/ci/default-values.yaml"
+    )
+    assert list(whole[1].values()) == ["chat/url"]
     open_receiver, files = notified("--set=notifications.cloudEvents.url=http://broker/ns", scenario=default)
     assert files == {}
     settings = NotificationSettings.model_validate(open_receiver)

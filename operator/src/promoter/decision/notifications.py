@@ -2,6 +2,9 @@
 
 An operator that is killed before a notification is delivered delivers it after its restart, and one whose status was
 not saved has decided nothing, so it announces nothing.
+
+These are not the timeline's events: those wait for the decisions service, which may be off or down, and know nothing of
+pauses and problems.
 """
 
 from __future__ import annotations

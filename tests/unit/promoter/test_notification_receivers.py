@@ -45,6 +45,8 @@ SCHEMA = Draft202012Validator(
 WORDING = Wording(
     "eu-1", Links(page="https://rollouts.test/{namespace}/{name}", mlflow="https://mlflow.test/")
 )  # fmt: skip
+# Seconds: of servers that answer, and of those that never do.
+PATIENCE, IMPATIENCE = 30.0, 0.3
 SECRET_PATH = "/services/T0/B0/x8Gq2?token=hush"
 TITLE = f"credit-risk: version 8 was rolled back (AnalysisFailed): {SHIFT}; version 7 answers all applicants"
 
@@ -57,7 +59,7 @@ async def receiver() -> AsyncIterator[Inbox]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as found:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as found:
         yield found
 
 
@@ -113,8 +115,10 @@ async def test_a_receiver_that_hangs_or_is_away_is_tried_later(
     receiver: Inbox, slack: Receiver, tmp_path: Path
 ) -> None:
     receiver.answers = [None]
-    with pytest.raises(RetryableError, match=r"http://127\.0\.0\.1:\d+: "):
-        await slack.deliver(OWNER, ROLLED_BACK)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=IMPATIENCE)) as impatient:
+        hanging = SlackReceiver(impatient, SlackSettings(url_file=tmp_path / "url"), WORDING)
+        with pytest.raises(RetryableError, match=r"http://127\.0\.0\.1:\d+: TimeoutError"):
+            await hanging.deliver(OWNER, ROLLED_BACK)
     (tmp_path / "url").write_text(f"http://127.0.0.1:1{SECRET_PATH}")
     with pytest.raises(RetryableError, match=r"127\.0\.0\.1:1") as raised:
         await slack.deliver(OWNER, ROLLED_BACK)
@@ -223,7 +227,7 @@ async def mail(tls: ssl.SSLContext) -> AsyncIterator[MailServer]:
         yield found
 
 
-def email(port: int, folder: Path, **changes: Any) -> EmailReceiver:
+def email(port: int, folder: Path, patience: float = PATIENCE, **changes: Any) -> EmailReceiver:
     (folder / "username").write_text("rollouts")
     (folder / "password").write_text("p-4711\n")
     fields: dict[str, Any] = {
@@ -231,7 +235,7 @@ def email(port: int, folder: Path, **changes: Any) -> EmailReceiver:
         "to": ["risk@bank.test", "ml@bank.test"], "username_file": folder / "username",
         "password_file": folder / "password",
     }  # fmt: skip
-    return EmailReceiver(EmailSettings.model_validate(fields | changes), WORDING, 0.5)
+    return EmailReceiver(EmailSettings.model_validate(fields | changes), WORDING, patience)
 
 
 async def test_an_email_is_sent_over_starttls_with_the_password(mail: MailServer, tmp_path: Path) -> None:
@@ -260,7 +264,7 @@ async def test_a_server_that_speaks_tls_from_the_start(tls: ssl.SSLContext, tmp_
 
 
 async def test_without_tls_only_if_told_and_never_with_a_password(tmp_path: Path) -> None:
-    none = {"security": "none", "username_file": None, "password_file": None}
+    none: dict[str, Any] = {"security": "none", "username_file": None, "password_file": None}
     async with mail_server(starttls=False) as server:
         await email(server.port, tmp_path, **none).deliver(OWNER, ROLLED_BACK)
         assert len(server.mails) == 1
@@ -300,8 +304,9 @@ async def test_answers_of_the_mail_server(
     mail: MailServer, tmp_path: Path, verb: str, answer: str, failure: type[Exception], words: str
 ) -> None:
     mail.answers[verb] = [answer] * 2
+    patience = IMPATIENCE if answer == "hang" else PATIENCE
     with pytest.raises(failure, match=words) as raised:
-        await email(mail.port, tmp_path).deliver(OWNER, ROLLED_BACK)
+        await email(mail.port, tmp_path, patience).deliver(OWNER, ROLLED_BACK)
     assert "p-4711" not in str(raised.value)
     mail.answers.clear()
     await email(mail.port, tmp_path).deliver(OWNER, ROLLED_BACK)

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from promoter.api.route import LEAD_SECONDS, Route
 from promoter.api.rules import parse_spec
-from promoter.api.spec import Spec
+from promoter.api.spec import Spec, Strategy
 from promoter.api.status import ArtifactCopy, InForce, Phase, State, Verdict
 from promoter.decision.actions import (
     Action,
@@ -45,10 +45,13 @@ LOW, HIGH = {"weight": 10, "duration": "10s"}, {"weight": 50, "duration": "10s"}
 SHORT_PAUSE = {"pause": {"duration": "5s"}}
 
 
-def spec_with(steps: list[dict[str, Any]], interval: str = "5s", choice: str = "Wait", **more: Any) -> Spec:
+def spec_with(
+    steps: list[dict[str, Any]] | None = None, interval: str = "5s", choice: str = "Wait", **more: Any
+) -> Spec:
     analysis = {"interval": interval, "minSamples": MIN_SAMPLES, "failureLimit": 2, "onInsufficientData": choice}
-    return parse_spec({"model": {"name": "credit-risk"}, "steps": steps, "analysis": analysis,
-                       "progressDeadlineSeconds": 60, **more})  # fmt: skip
+    listed = {"steps": steps} if steps else {}
+    return parse_spec({"model": {"name": "credit-risk"}, "analysis": analysis, "progressDeadlineSeconds": 60, **listed,
+                       **more})  # fmt: skip
 
 
 SPECS = [
@@ -57,6 +60,10 @@ SPECS = [
     spec_with([LOW, HIGH], interval="30s", shadow={"duration": "10s", "percent": 50}, rollbackWindow=0),
     spec_with([LOW, SHORT_PAUSE], interval="30s", canary={"replicas": 1}),
     spec_with([LOW], auto={"minDuration": "20s", "maxDuration": "2m"}),
+    spec_with(strategy="BlueGreen", blueGreen={"observe": "10s", "keepFor": "60s"}, shadow={"duration": "5s"}),
+    spec_with(strategy="BlueGreen", blueGreen={"observe": "20s"}, interval="30s", choice="Pause", rollbackWindow=0),
+    spec_with(strategy="Experiment", experiment={"weight": 50, "duration": "30s"}),
+    spec_with(strategy="Experiment", experiment={"weight": 20, "duration": "10s"}, shadow={}, choice="Proceed"),
 ]
 GUIDE = (Path(__file__).parents[3] / "docs" / "promotion.md").read_text()
 ARROWS = set(re.findall(r"^ +(\w+) --> (\w+)", GUIDE, re.MULTILINE))
@@ -238,6 +245,7 @@ class Promotion(RuleBasedStateMachine):
             self.check_update(action, after)
             self.check_artifacts(action, after)
         self.check_autoscaler(before, after, actions)
+        self.check_strategy(before, after)
         if after.route.weight:
             assert environment.canary_ready, "a version that is not ready has a weight"
             assert environment.canary_version == after.canary_version
@@ -262,6 +270,24 @@ class Promotion(RuleBasedStateMachine):
         if len(after.failed_versions) < len(before.failed_versions):
             self.retried |= {e.version for e in before.failed_versions} - {e.version for e in after.failed_versions}
 
+    def check_strategy(self, before: State, after: State) -> None:
+        """No applicant is sent back before the end of a rollout, and each strategy does what it says."""
+        weights = [state.route.weight if state.route.mode == "live" else 0 for state in (before, after)]
+        steps = {Phase.PROGRESSING, Phase.PAUSED}
+        if before.phase in steps and after.phase in steps | {Phase.PROMOTING} and self.environment.canary_ready:
+            assert weights[0] <= weights[1], "applicants are sent back to the champion in mid-rollout"
+        if self.spec.strategy == Strategy.BLUE_GREEN:
+            assert weights[1] in {0, 100}, "not all applicants are switched at once"
+        if self.spec.strategy == Strategy.EXPERIMENT:
+            assert self.spec.experiment is not None
+            assert after.phase == Phase.PROMOTING or weights[1] <= self.spec.experiment.weight
+            returns = before.stable_history[: self.spec.rollback_window]
+            if before.stable_version is not None and after.phase == Phase.PROMOTING != before.phase:
+                assert after.canary_version in returns, "an experiment promotes its version"
+            begins = before.phase == Phase.IDLE and after.phase == Phase.STARTING
+            repeated = begins and after.canary_version == before.completed_version
+            assert not repeated, "an experiment is repeated unasked"
+
     def check_timeline(self, before: State, after: State) -> None:
         """The newest event says what is in force, whatever happened; and what did not change is not repeated."""
         old, new = before.timeline, after.timeline
@@ -270,7 +296,7 @@ class Promotion(RuleBasedStateMachine):
         assert all(InForce.model_validate(entry.model_dump()) == new.recorded for entry in added)
         assert bool(added) == (new != old)
         assert len({entry.id for entry in added}) == len(added)
-        ended = [entry.kind for entry in added if entry.kind in {"Promoted", "RolledBack", "Stopped"}]
+        ended = [entry.kind for entry in added if entry.kind in {"Promoted", "RolledBack", "Stopped", "Completed"}]
         assert len(ended) <= 1
         if after.history[:1] != before.history[:1]:
             assert ended == [after.history[0].outcome]
@@ -437,7 +463,9 @@ class Promotion(RuleBasedStateMachine):
                 environment.action = "resume"
         assert self.state.phase in {Phase.IDLE, Phase.FAILED}, (self.state.phase, self.state.message)
         failed = self.state.failed(environment.desired)
-        assert bool(failed) or self.state.stable_version == environment.desired == environment.stable_version
+        completed = self.spec.strategy == Strategy.EXPERIMENT and self.state.completed_version == environment.desired
+        promoted = self.state.stable_version == environment.desired == environment.stable_version
+        assert failed or completed or promoted
         assert environment.canary_version is None
         assert environment.route is None or environment.route.canary is None
         environment.now += 200

@@ -17,13 +17,18 @@ from hypothesis import strategies as st
 
 from promoter.api.crd import crd
 from promoter.api.rules import (
+    AUTO_OF_A_CANARY,
     AUTO_TAKES_ITS_TIME,
+    BLUE_GREEN_BY_STRATEGY,
     COMPLETE_QUERIES,
+    EXPERIMENT_BY_STRATEGY,
+    EXPERIMENT_IS_ANALYZED,
     ONE_POINTER,
     RULES,
     SHADOW_FOR_DISAGREEMENT,
     SOME_LIVE_METRIC,
     SOME_WEIGHT,
+    STEPS_OF_A_CANARY,
     TARGET_IS_IMMUTABLE,
     UNIQUE_NAMES,
     WEIGHT_OR_PAUSE,
@@ -35,7 +40,7 @@ from promoter.api.rules import (
     parse_spec,
     target_of,
 )
-from promoter.api.spec import Spec
+from promoter.api.spec import Spec, Strategy
 
 Document = dict[str, Any]
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
@@ -115,11 +120,16 @@ METRIC = st.builds(
 MODEL = st.builds(
     lambda more: {"name": "m", **more}, optional(alias=st.just("a"), stage=st.just("s"), version=st.just("1"))
 )
+DEFAULTS = [{"weight": weight, "duration": "5m"} for weight in (5, 25, 50)]
 SPECS = st.builds(
     lambda model, more: {"model": model, **more},
     MODEL,
     optional(
-        steps=st.lists(STEP, min_size=1, max_size=4),
+        strategy=st.sampled_from(list(Strategy)),
+        blueGreen=optional(observe=DURATION),
+        experiment=optional(weight=st.integers(1, 99)),
+        skipAnalysis=st.booleans(),
+        steps=st.one_of(st.lists(STEP, min_size=1, max_size=4), st.just(DEFAULTS)),
         shadow=st.just({}),
         auto=optional(minDuration=DURATION, maxDuration=DURATION, maxWeight=st.integers(1, 100)),
         analysis=optional(metrics=st.lists(METRIC, max_size=3), prometheusUrl=st.just("http://p")),
@@ -145,6 +155,13 @@ def test_the_api_server_and_the_operator_find_the_same_faults(spec: Document) ->
         ({"analysis": {"metrics": [{"type": "Query", "name": "a", "query": "up"}]}}, COMPLETE_QUERIES),
         ({"analysis": {"metrics": [{"type": "ErrorRate"}, {"type": "ShadowDisagreement"}]}}, SHADOW_FOR_DISAGREEMENT),
         ({"shadow": {}, "analysis": {"metrics": [{"type": "ShadowDisagreement"}]}}, SOME_LIVE_METRIC),
+        ({"strategy": "BlueGreen", "steps": DEFAULTS[1:]}, STEPS_OF_A_CANARY),
+        ({"strategy": "Experiment", "steps": [*DEFAULTS, {"pause": {}}]}, STEPS_OF_A_CANARY),
+        ({"strategy": "BlueGreen", "auto": {}}, AUTO_OF_A_CANARY),
+        ({"strategy": "Experiment", "blueGreen": {}}, BLUE_GREEN_BY_STRATEGY),
+        ({"blueGreen": {}}, BLUE_GREEN_BY_STRATEGY),
+        ({"strategy": "BlueGreen", "experiment": {}}, EXPERIMENT_BY_STRATEGY),
+        ({"strategy": "Experiment", "skipAnalysis": True}, EXPERIMENT_IS_ANALYZED),
         ({"auto": {"minDuration": "1h30m", "maxDuration": "85m"}}, AUTO_TAKES_ITS_TIME),
         ({"analysis": {"metrics": [
             {"type": "ErrorRate", "name": "a"}, {"type": "ScorePSI", "name": "a"}]}}, UNIQUE_NAMES),
@@ -156,6 +173,13 @@ def test_each_rule_refuses_what_it_is_for(spec: Document, rule: Rule) -> None:
     with pytest.raises(InvalidSpecError) as raised:
         parse_spec(spec)
     assert str(raised.value) == f"spec.{rule.message}"
+
+
+@pytest.mark.parametrize("strategy", ["BlueGreen", "Experiment"])
+def test_the_default_steps_that_an_api_server_fills_in_are_no_steps_of_another_strategy(strategy: str) -> None:
+    spec = {"model": {"name": "m"}, "strategy": strategy}
+    assert SERVER.broken(spec) == SERVER.broken({**spec, "steps": DEFAULTS}) == []
+    assert parse_spec({**spec, "steps": DEFAULTS}).strategy == strategy
 
 
 def test_the_target_is_immutable_for_the_api_server_and_the_operator() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from promoter.api.durations import seconds
-from promoter.api.spec import Metric, MetricType, Spec, Step
+from promoter.api.spec import DEFAULT_STEPS, Metric, MetricType, Spec, Step, Strategy
 
 
 class InvalidSpecError(ValueError):
@@ -129,9 +129,39 @@ AUTO_TAKES_ITS_TIME = Rule(
     "auto: minDuration must not be longer than maxDuration; shorten the one or lengthen the other",
     lambda spec: spec.auto is None or seconds(spec.auto.min_duration) <= seconds(spec.auto.max_duration),
 )
+# An API server fills in the default steps, so that those cannot be told from none.
+STEPS_OF_A_CANARY = Rule(
+    "!has(self.strategy) || self.strategy == 'Canary' || !has(self.steps) || "
+    "(self.steps.all(s, has(s.weight) && has(s.duration)) && "
+    f"self.steps.map(s, s.weight) == {[step.weight for step in DEFAULT_STEPS]} && "
+    f"self.steps.map(s, s.duration) == {[step.duration for step in DEFAULT_STEPS]})",
+    "steps: only strategy Canary has steps; remove them (with kubectl apply: `steps: null`)",
+    lambda spec: spec.strategy == Strategy.CANARY or spec.steps == DEFAULT_STEPS,
+)
+AUTO_OF_A_CANARY = Rule(
+    "!has(self.strategy) || self.strategy == 'Canary' || !has(self.auto)",
+    "auto: only with strategy Canary; remove it",
+    lambda spec: spec.strategy == Strategy.CANARY or spec.auto is None,
+)
+BLUE_GREEN_BY_STRATEGY = Rule(
+    "!has(self.blueGreen) || (has(self.strategy) && self.strategy == 'BlueGreen')",
+    "blueGreen: only with strategy BlueGreen; set that, or remove it",
+    lambda spec: spec.blue_green is None or spec.strategy == Strategy.BLUE_GREEN,
+)
+EXPERIMENT_BY_STRATEGY = Rule(
+    "!has(self.experiment) || (has(self.strategy) && self.strategy == 'Experiment')",
+    "experiment: only with strategy Experiment; set that, or remove it",
+    lambda spec: spec.experiment is None or spec.strategy == Strategy.EXPERIMENT,
+)
+EXPERIMENT_IS_ANALYZED = Rule(
+    "!has(self.strategy) || self.strategy != 'Experiment' || !self.skipAnalysis",
+    "skipAnalysis: an Experiment promotes nothing, so there is no promotion to hasten; remove it",
+    lambda spec: spec.strategy != Strategy.EXPERIMENT or not spec.skip_analysis,
+)
 RULES = (
     ONE_POINTER, WEIGHT_OR_PAUSE, WEIGHT_WITH_DURATION, SOME_WEIGHT, WEIGHTS_DO_NOT_DECREASE, COMPLETE_QUERIES,
-    SHADOW_FOR_DISAGREEMENT, SOME_LIVE_METRIC, UNIQUE_NAMES, AUTO_TAKES_ITS_TIME,
+    SHADOW_FOR_DISAGREEMENT, SOME_LIVE_METRIC, UNIQUE_NAMES, AUTO_TAKES_ITS_TIME, STEPS_OF_A_CANARY, AUTO_OF_A_CANARY,
+    BLUE_GREEN_BY_STRATEGY, EXPERIMENT_BY_STRATEGY, EXPERIMENT_IS_ANALYZED,
 )  # fmt: skip
 TARGET_IS_IMMUTABLE = TargetRule(
     "self.targetRef.name == oldSelf.targetRef.name",

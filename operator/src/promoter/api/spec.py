@@ -11,6 +11,7 @@ from promoter.api import durations
 from promoter.api.resource import Base
 
 Duration = Annotated[str, Field(pattern=durations.PATTERN, max_length=20)]
+LongDuration = Annotated[str, Field(pattern=durations.PATTERN_WITH_DAYS, max_length=20)]
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 
 
@@ -29,6 +30,14 @@ class MetricType(StrEnum):
     REASON_CHANGE = "ReasonChange"
     SHADOW_DISAGREEMENT = "ShadowDisagreement"
     QUERY = "Query"
+
+
+class Strategy(StrEnum):
+    """How applicants come to a new version."""
+
+    CANARY = "Canary"
+    BLUE_GREEN = "BlueGreen"
+    EXPERIMENT = "Experiment"
 
 
 class OnInsufficientData(StrEnum):
@@ -98,6 +107,24 @@ class Auto(Base):
         "Proceed."))  # fmt: skip
     max_weight: int = Field(default=50, ge=1, le=100, description=(
         "The last weight, from which the version is promoted."))  # fmt: skip
+
+
+class BlueGreen(Base):
+    """A rollout that switches all applicants at once, between two full sets of pods."""
+
+    observe: Duration = Field(default="10m", description=(
+        "Minimum duration of the analysis after the switch, before the stable pods are updated."))  # fmt: skip
+    keep_for: Duration = Field(default="0s", description=(
+        "How long after the promotion a full copy of the version before stays ready, so that a return to it takes "
+        "seconds; 0s: none."))  # fmt: skip
+
+
+class Experiment(Base):
+    """A comparison at a fixed share for a fixed time, after which the champion answers everybody again."""
+
+    weight: int = Field(default=50, ge=1, le=99, description="Percentage of applicants the challenger answers.")
+    duration: LongDuration = Field(default="7d", description=(
+        "Length of the experiment, once every stable pod applies the weight; also in days, as in 7d."))  # fmt: skip
 
 
 class Canary(Base):
@@ -172,7 +199,9 @@ class Analysis(Base):
     ))  # fmt: skip
 
 
-_DEFAULT_STEPS = (
+# In BlueGreen, which needs one, if none is set.
+DEFAULT_SHADOW = Shadow(duration="1m")
+DEFAULT_STEPS = (
     Step(weight=5, duration="5m"),
     Step(weight=25, duration="5m"),
     Step(weight=50, duration="5m"),
@@ -184,12 +213,20 @@ class Spec(Base):
 
     model: ModelRef = Field(description="The registered model, and the pointer to follow.")
     target_ref: TargetRef = Field(default=TargetRef(), description="The Deployment that serves the model.")
-    shadow: Shadow | None = Field(default=None, description="An optional shadow phase before the first step.")
-    steps: tuple[Step, ...] = Field(default=_DEFAULT_STEPS, min_length=1, max_length=20, description=(
+    strategy: Strategy = Field(default=Strategy.CANARY, description=(
+        "How applicants come to a new version: by `steps` or `auto` (Canary), all at once (BlueGreen), or a share of "
+        "them for a time, without a promotion (Experiment)."))  # fmt: skip
+    shadow: Shadow | None = Field(default=None, description=(
+        "A shadow phase before the first step: optional, but BlueGreen always has one, of a minute by default."
+    ))  # fmt: skip
+    steps: tuple[Step, ...] = Field(default=DEFAULT_STEPS, min_length=1, max_length=20, description=(
         "Steps of a rollout, in order. Weights must not decrease. After the last step the version is promoted."
     ))  # fmt: skip
     auto: Auto | None = Field(default=None, description=(
         "Let the weight grow as far as the evidence allows, instead of by `steps`."))  # fmt: skip
+    blue_green: BlueGreen | None = Field(default=None, description="What BlueGreen does; only with that strategy.")
+    experiment: Experiment | None = Field(default=None, description=(
+        "Share and length of an Experiment; only with that strategy."))  # fmt: skip
     canary: Canary = Field(default=Canary(), description="The canary's pods.")
     analysis: Analysis = Field(default=Analysis(), description="How the canary is measured and judged.")
     progress_deadline_seconds: int = Field(default=600, ge=5, le=86400, description=(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from promoter.api.experiments import ExperimentReport
 from promoter.api.resource import ArtifactsReason, Base
 from promoter.api.timestamps import OptionalTimestamp, Timestamp
 
@@ -96,13 +97,17 @@ class FailedVersion(StatusPart):
     at: Timestamp = Field(description="When it failed.")
 
 
+Outcome = Literal["Promoted", "RolledBack", "Stopped", "Completed"]
+
+
 class HistoryEntry(StatusPart):
     """How one rollout ended."""
 
     version: str
-    outcome: Literal["Promoted", "RolledBack", "Stopped"]
+    outcome: Outcome
     reason: str
     at: Timestamp = Field(description="When it ended.")
+    report: ExperimentReport | None = Field(default=None, description="What a completed experiment found.")
 
 
 class Event(StatusPart):
@@ -153,8 +158,9 @@ class InForce(StatusPart):
 
 
 TimelineKind = Literal[
-    "PointerMoved", "RolloutStarted", "WeightChanged", "Judged", "Promoted", "RolledBack", "Stopped", "ActedManually"
-]
+    "PointerMoved", "RolloutStarted", "WeightChanged", "Judged", "Promoted", "RolledBack", "Stopped", "Completed",
+    "ActedManually",
+]  # fmt: skip
 
 
 class TimelineEntry(InForce):
@@ -309,6 +315,12 @@ class State(StatusPart):
     reason: str = Field(default="", description="Why the rollout is being rolled back or stopped.")
     failed_versions: tuple[FailedVersion, ...] = Field(default=(), description=(
         "Versions that are not tried again until requested (action `retry`)."))  # fmt: skip
+    kept_version: str | None = Field(default=None, description=(
+        "Former stable version of which a full copy stays ready (blueGreen.keepFor)."))  # fmt: skip
+    kept_until: OptionalTimestamp = Field(default=None, description="Until when.")
+    completed_version: str | None = Field(default=None, description=(
+        "Version whose experiment is complete; not repeated until requested (action `retry`), or the pointer moves."
+    ))  # fmt: skip
     stable_history: tuple[str, ...] = Field(default=(), description="Former stable versions, newest first.")
     history: tuple[HistoryEntry, ...] = Field(default=(), description="The last ten rollouts, newest first.")
     handled_action: str = Field(default="", description="The manual action that was handled last.")

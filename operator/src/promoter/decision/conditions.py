@@ -91,6 +91,8 @@ def _promoted(state: State) -> Row:
         return "Promoted", "True", "Promoted", f"version {desired} is stable"
     if failed := state.failed(desired):
         return "Promoted", "False", failed.reason, failed.message
+    if desired is not None and desired == state.completed_version:
+        return "Promoted", "False", "ExperimentCompleted", state.message
     return "Promoted", "False", "NotYet", state.message
 
 

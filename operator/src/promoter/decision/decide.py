@@ -6,7 +6,7 @@ The phases of a promotion; every arrow is a function below, every phase a row of
     Idle         -> Starting | Promoting (first, or stable recently) | Failed (the pointer names a failed version)
     Starting     -> Progressing | Paused | Promoting (skipAnalysis, or manually)
     Progressing <-> Paused -> Promoting -> Finishing -> Idle
-    Starting, Progressing, Paused, Promoting -> Stopping -> Idle       pointer moved
+    Starting, Progressing, Paused, Promoting -> Stopping -> Idle       pointer moved, or an experiment is complete
     Starting, Progressing, Paused, Promoting -> RollingBack -> Failed  version is worse
     Progressing, Paused -> Starting                                    no canary pod is left
     Failed       -> Idle                                               pointer moved back
@@ -25,13 +25,16 @@ from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
 from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
 from promoter.decision.capacity import scale_in_problem, settle_autoscalers
 from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
-from promoter.decision.draft import Draft
+from promoter.decision.draft import COMPLETED, Draft
 from promoter.decision.everyone import ensure_canary, everyone_at_canary, give_room_back
+from promoter.decision.experiment import completed
 from promoter.decision.manual_actions import handle_manual_action, manual_actions
 from promoter.decision.observation import Observation, StableView
 from promoter.decision.plan import plan
+from promoter.decision.replicas import pods_in_steps
 from promoter.decision.routing import route_document, wanted_route
 from promoter.decision.steps import (
+    ends_by_time,
     enter_step,
     handle_insufficient_data,
     next_step,
@@ -40,6 +43,7 @@ from promoter.decision.steps import (
     restart_without_canary,
     step_verified,
 )
+from promoter.decision.way_back import remember_former, tidy_canary
 
 # How long the stable pods get to apply weight 0 before the canary is deleted; requests then fall back to them anyway.
 DRAIN_SECONDS = 30.0
@@ -152,11 +156,12 @@ def _initializing(draft: Draft) -> None:
 
 def _resting(draft: Draft) -> None:
     """Idle and Failed: keep the stable version, and start the rollout that the pointer asks for."""
-    state, observed = draft.state, draft.observed
-    if observed.canary.version is not None:
-        draft.actions.append(DeleteCanary())
+    state = draft.state
+    tidy_canary(draft)
     _ensure_stable_version(draft)
     desired = state.desired_version
+    if desired not in {None, state.completed_version}:
+        draft.update(completed_version=None)
     failed = state.failed(desired)
     if desired is None:
         phase = Phase.IDLE if state.stable_version else Phase.INITIALIZING
@@ -167,6 +172,10 @@ def _resting(draft: Draft) -> None:
         draft.update(phase=Phase.FAILED, message=(
             f"version {desired} was rolled back ({failed.reason}): {failed.message}; "
             "not tried again until requested (creditrisk.io/action: retry) or the pointer moves"))  # fmt: skip
+    elif completed(draft.spec, state):
+        draft.update(phase=Phase.IDLE, message=(
+            f"the experiment with version {desired} is complete; not repeated until requested (creditrisk.io/action: "
+            "retry) or the pointer moves"))  # fmt: skip
     elif draft.spec.suspend:
         draft.set_message(f"suspended; version {desired} is waiting")
     else:
@@ -179,8 +188,8 @@ def _starting(draft: Draft) -> None:
     if not ensure_artifacts(draft, version) and canary.version != version:
         _wait_for_artifacts(draft, version)
         return
-    ensure_canary(draft, draft.spec.canary.replicas)
-    if draft.canary_ready and canary.ready >= draft.spec.canary.replicas:
+    ensure_canary(draft, pods_in_steps(draft))
+    if draft.canary_ready and canary.ready >= pods_in_steps(draft):
         if draft.spec.suspend:
             draft.set_message("suspended; the canary is ready")
         elif not _promote_without_analysis(draft):
@@ -203,13 +212,13 @@ def _enter_first_step(draft: Draft) -> None:
 
 def _lack(draft: Draft) -> str:
     """Return what the canary lacks."""
-    canary, wanted = draft.observed.canary, draft.spec.canary.replicas
+    canary, wanted = draft.observed.canary, pods_in_steps(draft)
     count = f"{canary.ready} of {wanted} pods are ready" if canary.ready else ""
     return "; ".join(filter(None, (count, canary.waiting, canary.refused))) or "no pod yet"
 
 
 def _progressing(draft: Draft) -> None:
-    ensure_canary(draft, draft.spec.canary.replicas)
+    ensure_canary(draft, pods_in_steps(draft))
     _ensure_stable_version(draft)
     if restart_without_canary(draft) or _promote_without_analysis(draft) or reenter_changed_step(draft):
         return
@@ -237,7 +246,7 @@ def _leave_step(draft: Draft) -> None:
     verdict = state.analysis.verdict if state.analysis else Verdict.INCONCLUSIVE
     if draft.spec.suspend:
         draft.set_message(f"step {state.step} is complete; suspended")
-    elif verdict == Verdict.SUCCESSFUL or not state.weight:
+    elif verdict == Verdict.SUCCESSFUL or not state.weight or ends_by_time(draft):
         next_step(draft)
     elif verdict == Verdict.INCONCLUSIVE:
         handle_insufficient_data(draft, describe_analysis(draft))
@@ -246,7 +255,7 @@ def _leave_step(draft: Draft) -> None:
 
 
 def _paused(draft: Draft) -> None:
-    ensure_canary(draft, draft.spec.canary.replicas)
+    ensure_canary(draft, pods_in_steps(draft))
     _ensure_stable_version(draft)
     if restart_without_canary(draft) or _promote_without_analysis(draft) or reenter_changed_step(draft):
         return
@@ -281,6 +290,7 @@ def _promoting(draft: Draft) -> None:
     elif stable.rolled_out and (draft.overdue or not stable.outdated):
         # Not before: a pod that is stopping still answers, and would answer by the old version without the route.
         draft.finish()
+        remember_former(draft)
     elif draft.overdue and state.stable_version is not None:
         draft.roll_back(
             "PromotionDeadlineExceeded", f"the rolling update of the stable pods did not finish: {_progress(stable)}"
@@ -302,9 +312,8 @@ def _draining(draft: Draft) -> None:
         draft.set_message(f"{_outcome_message(state)}; waiting for weight 0: {', '.join(lagging)}")
     elif draft.waited < LINGER_SECONDS:
         draft.set_message(f"{_outcome_message(state)}; the canary is finishing its last requests")
-    elif draft.observed.canary.version is not None:
+    elif not tidy_canary(draft):
         # Before the stable pods are back: they may need the room or the quota that the canary takes.
-        draft.actions.append(DeleteCanary())
         draft.set_message(f"{_outcome_message(state)}; deleting the canary")
     elif stable.version != state.stable_version or stable.outdated:
         draft.set_message(f"{_outcome_message(state)}; updating the stable pods to version {state.stable_version}: "
@@ -377,5 +386,7 @@ def _missing_version_message(draft: Draft) -> str:
 def _outcome_message(state: State) -> str:
     if state.phase == Phase.FINISHING:
         return f"version {state.stable_version} is stable"
+    if state.reason == COMPLETED:
+        return f"the experiment with version {state.canary_version} is complete"
     ending = "rollout stopped" if state.phase == Phase.STOPPING else "rollback"
     return f"{ending}: version {state.canary_version} ({state.reason})"

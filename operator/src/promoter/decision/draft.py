@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from promoter.api.experiments import ExperimentReport
 from promoter.api.route import LEAD_SECONDS
 from promoter.api.spec import Spec
-from promoter.api.status import AnalysisResult, Event, FailedVersion, HistoryEntry, Phase, State, Window
+from promoter.api.status import AnalysisResult, Event, FailedVersion, HistoryEntry, Outcome, Phase, State, Window
 from promoter.decision.actions import Action
 from promoter.decision.observation import Observation
 
 HISTORY_KEPT, FAILED_KEPT, STABLE_KEPT, EVENTS_KEPT = 10, 20, 10, 20
+# Why an experiment ended by itself.
+COMPLETED = "Completed"
 
 
 @dataclass
@@ -88,6 +91,7 @@ class Draft:
             "canary_version": version, "step_index": 0, "weight": 0, "step_started_at": None,
             "steps_started_at": None, "failures": 0, "errors": 0,
             "paused_for_data": False, "analysis": None, "window": Window(), "reason": "", "step": "",
+            "completed_version": None, "kept_version": None, "kept_until": None,
         }  # fmt: skip
         recent = self.state.stable_history[: self.spec.rollback_window]
         if self.state.stable_version is None:
@@ -105,6 +109,14 @@ class Draft:
         self._add_history("Stopped", reason)
         self.add_event(reason, message)
         self.enter_phase(Phase.STOPPING, message, weight=0, reason=reason)
+
+    def complete(self, report: ExperimentReport, summary: str) -> None:
+        """End an experiment; its version is neither stable nor failed, and is not tried again by itself."""
+        version = self.state.canary_version or ""
+        self._add_history(COMPLETED, COMPLETED, report)
+        self._tag(version, "completed", summary)
+        self.add_event("ExperimentCompleted", summary)
+        self.enter_phase(Phase.STOPPING, summary, weight=0, reason=COMPLETED, completed_version=version)
 
     def roll_back(self, reason: str, message: str) -> None:
         """End a rollout because its version is worse, and remember the version as failed."""
@@ -129,8 +141,9 @@ class Draft:
         self.enter_phase(Phase.FINISHING, f"version {version} is stable; deleting the canary", weight=0,
                          stable_version=version, stable_history=former, failed_versions=failed, step="")  # fmt: skip
 
-    def _add_history(self, outcome: Literal["Promoted", "RolledBack", "Stopped"], reason: str) -> None:
-        entry = HistoryEntry(version=self.state.canary_version or "", outcome=outcome, reason=reason, at=self.now)
+    def _add_history(self, outcome: Outcome, reason: str, report: ExperimentReport | None = None) -> None:
+        version = self.state.canary_version or ""
+        entry = HistoryEntry(version=version, outcome=outcome, reason=reason, at=self.now, report=report)
         self.update(history=(entry, *self.state.history)[:HISTORY_KEPT])
 
     def _tag(self, version: str, outcome: str, reason: str) -> None:

@@ -12,17 +12,17 @@ from __future__ import annotations
 from promoter.decision.actions import ApplyCanary
 from promoter.decision.copies import copy_of
 from promoter.decision.draft import Draft
-from promoter.decision.plan import plan
+from promoter.decision.plan import EVERYONE, plan
+from promoter.decision.replicas import pods_in_steps, pods_without_room
 
-EVERYONE = 100
 # How long a promotion waits for more canary pods: less if its deadline is short, and not long if they are refused.
 READY_SECONDS, READY_SHARE, REFUSED_SECONDS = 60.0, 0.25, 10.0
 _WAITING = "waiting for the canary to answer all applicants before the stable pods are updated: "
 
 
-def ensure_canary(draft: Draft, replicas: int) -> None:
-    """Bring the canary's Deployment in line with the version being rolled out, with so many pods."""
-    version, canary = draft.state.canary_version or "", draft.observed.canary
+def ensure_canary(draft: Draft, replicas: int, version: str = "") -> None:
+    """Bring the canary's Deployment in line with a version (that being rolled out), with so many pods."""
+    version, canary = version or draft.state.canary_version or "", draft.observed.canary
     copy = copy_of(draft.state, draft.observed, version)
     # A copy that was deleted meanwhile is no reason to restart the pods that have it.
     kept = canary.config_maps if canary.version == version else ()
@@ -45,7 +45,7 @@ def everyone_at_canary(draft: Draft) -> bool:
     if canary.ready < needed:
         longest = min(READY_SECONDS, READY_SHARE * draft.spec.progress_deadline_seconds)
         if draft.waited >= (min(longest, REFUSED_SECONDS) if canary.refused else longest):
-            _keep_share(draft)
+            _keep_share(draft, pods_in_steps(draft))
             return True
         ensure_canary(draft, needed)
         ready = f"{canary.ready} of {needed} pods are ready"
@@ -61,13 +61,14 @@ def everyone_at_canary(draft: Draft) -> bool:
 
 
 def give_room_back(draft: Draft) -> None:
-    """If the stable pods lack the room that the canary takes, let it have its usual number of pods and its share."""
-    if draft.observed.stable.stalled and draft.observed.canary.replicas > draft.spec.canary.replicas:
-        _keep_share(draft)
+    """If the stable pods lack the room that the canary takes, let it have as few pods as answer its share."""
+    fewest = pods_without_room(draft)
+    if draft.observed.stable.stalled and draft.observed.canary.replicas > fewest:
+        _keep_share(draft, fewest)
 
 
-def _keep_share(draft: Draft) -> None:
+def _keep_share(draft: Draft, replicas: int) -> None:
     step = plan(draft.spec)[draft.state.step_index]
     share = step.weight if step.mode != "shadow" else 0
-    ensure_canary(draft, draft.spec.canary.replicas)
+    ensure_canary(draft, replicas)
     draft.update(weight=min(draft.state.weight, share))

@@ -163,7 +163,7 @@ def _decision_shift(metric: Metric, step: StepTotals, chances: Chances) -> Metri
     if few < max(chances.min_samples, 1):
         return too_few(metric, few, chances.min_samples)
     p, q = stable_declined / stable_all, canary_declined / canary_all
-    variance = _share_variance(stable_declined, stable_all) + _share_variance(canary_declined, canary_all)
+    variance = share_variance(stable_declined, stable_all) + share_variance(canary_declined, canary_all)
     shift, scale = abs(q - p), metric.effective_limit or 0.01
     return _graded(metric, chances, Measured(
         "decision shift", shift, canary_all, step.answers,
@@ -173,7 +173,7 @@ def _decision_shift(metric: Metric, step: StepTotals, chances: Chances) -> Metri
     ))  # fmt: skip
 
 
-def _share_variance(count: float, total: float) -> float:
+def share_variance(count: float, total: float) -> float:
     """Return the variance of a share; half an observation more on each side keeps it from being 0."""
     share = (count + 0.5) / (total + 1)
     return share * (1 - share) / total

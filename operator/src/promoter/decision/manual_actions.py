@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from promoter.api.spec import Strategy
 from promoter.api.status import INTERRUPTIBLE, Phase
 from promoter.decision.actions import ClearAction
 from promoter.decision.draft import Draft
+from promoter.decision.experiment import completed
 
 _IN_STEPS = frozenset({Phase.PROGRESSING, Phase.PAUSED})
 
@@ -52,8 +54,16 @@ def manual_actions(
             "only a step whose weight every stable pod applies, and whose canary is ready, can be skipped",
             skip_step,
         ),
-        "promote": ManualAction(_can_promote, "only a version whose canary is ready can be promoted", promote_manually),
-        "retry": ManualAction(_can_retry, "only a failed version that the pointer names can be retried", _retry),
+        "promote": ManualAction(
+            _can_promote,
+            "only a version whose canary is ready can be promoted, and none by an Experiment",
+            promote_manually,
+        ),
+        "retry": ManualAction(
+            _can_retry,
+            "only a version that the pointer names, and that failed or whose experiment is complete, can be retried",
+            _retry,
+        ),
     }
 
 
@@ -90,15 +100,19 @@ def _can_skip_step(draft: Draft) -> bool:
 
 
 def _can_promote(draft: Draft) -> bool:
-    return draft.state.phase in _IN_STEPS | {Phase.STARTING} and draft.canary_ready
+    in_time = draft.state.phase in _IN_STEPS | {Phase.STARTING}
+    return in_time and draft.canary_ready and draft.spec.strategy != Strategy.EXPERIMENT
 
 
 def _can_retry(draft: Draft) -> bool:
-    return draft.state.phase == Phase.FAILED and draft.state.failed(draft.state.desired_version) is not None
+    state = draft.state
+    failed = state.phase == Phase.FAILED and state.failed(state.desired_version) is not None
+    return failed or (state.phase == Phase.IDLE and completed(draft.spec, state))
 
 
 def _retry(draft: Draft) -> None:
     desired = draft.state.desired_version
     kept = tuple(entry for entry in draft.state.failed_versions if entry.version != desired)
     draft.add_event("Retried", f"version {desired} may be tried again")
-    draft.enter_phase(Phase.IDLE, f"retrying version {desired}", failed_versions=kept)
+    draft.enter_phase(Phase.IDLE, f"retrying version {desired}", failed_versions=kept,
+                      completed_version=None)  # fmt: skip

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from promoter.api.durations import seconds
-from promoter.api.spec import EQUIVALENCE, Auto, Spec, Step
+from promoter.api.spec import DEFAULT_SHADOW, EQUIVALENCE, Auto, BlueGreen, Experiment, Shadow, Spec, Step, Strategy
 
 # With the default limit of a decision shift, 5 % are safe without any evidence.
 _WEIGHTS = (5, 10, 25, 50)
+# In percent of the applicants.
+EVERYONE = 100
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,28 @@ class PlannedStep:
 
 def plan(spec: Spec) -> list[PlannedStep]:
     """Return the steps in order: the shadow phase first if there is one; a pause keeps the weight before it."""
+    shadow = shadow_of(spec)
+    before = [PlannedStep("shadow", shadow.percent, seconds(shadow.duration))] if shadow else []
+    if spec.strategy == Strategy.BLUE_GREEN:
+        return [*before, PlannedStep("live", EVERYONE, seconds((spec.blue_green or BlueGreen()).observe))]
+    if spec.strategy == Strategy.EXPERIMENT:
+        experiment = spec.experiment or Experiment()
+        return [*before, PlannedStep("live", experiment.weight, seconds(experiment.duration))]
+    return before + (_growing(spec.auto) if spec.auto else _listed(spec.steps))
+
+
+def shadow_of(spec: Spec) -> Shadow | None:
+    """Return the shadow phase.
+
+    A switch of all applicants at once always has one: what the version decides is judged before it answers anybody, its
+    pods get the load that they will have, and after the switch the champion has no answers left to compare with.
+    """
+    return spec.shadow or (DEFAULT_SHADOW if spec.strategy == Strategy.BLUE_GREEN else None)
+
+
+def _listed(listed: Iterable[Step]) -> list[PlannedStep]:
     steps, weight = [], 0
-    if spec.shadow:
-        steps.append(PlannedStep("shadow", spec.shadow.percent, seconds(spec.shadow.duration)))
-    if spec.auto:
-        return steps + _growing(spec.auto)
-    for step in spec.steps:
+    for step in listed:
         weight = step.weight or weight
         steps.append(_planned(step, weight))
     return steps

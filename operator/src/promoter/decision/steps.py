@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from promoter.api.durations import seconds
-from promoter.api.spec import OnInsufficientData
+from promoter.api.spec import OnInsufficientData, Strategy
 from promoter.api.status import Phase
 from promoter.decision import window
 from promoter.decision.draft import Draft
-from promoter.decision.plan import plan
+from promoter.decision.experiment import complete
+from promoter.decision.plan import EVERYONE, plan
 
 
 def reenter_changed_step(draft: Draft) -> bool:
@@ -42,12 +43,20 @@ def enter_step(draft: Draft, index: int) -> None:
 
 
 def next_step(draft: Draft) -> None:
-    """Enter the next step, or promote after the last one."""
+    """Enter the next step; after the last one promote, or complete an experiment."""
     following = draft.state.step_index + 1
     if following < len(plan(draft.spec)):
         enter_step(draft, following)
+    elif draft.spec.strategy == Strategy.EXPERIMENT:
+        complete(draft)
     else:
         promote(draft)
+
+
+def ends_by_time(draft: Draft) -> bool:
+    """Return whether the step ends with its time, whatever the verdict: an experiment, but not its shadow phase."""
+    last = draft.state.step_index == len(plan(draft.spec)) - 1
+    return last and draft.spec.strategy == Strategy.EXPERIMENT
 
 
 def handle_insufficient_data(draft: Draft, why: str) -> None:
@@ -109,10 +118,13 @@ def step_verified(draft: Draft) -> bool:
     lagging = draft.pods_without_route() if draft.observed.pods else ["no stable pod is ready"]
     if not lagging:
         steps_started_at = draft.state.steps_started_at
-        if steps_started_at is None and plan(draft.spec)[draft.state.step_index].mode == "live":
+        step = plan(draft.spec)[draft.state.step_index]
+        if steps_started_at is None and step.mode == "live":
             steps_started_at = draft.now
+        keep_champion = step.mode == "live" and step.weight == EVERYONE
         draft.update(step_started_at=draft.now, steps_started_at=steps_started_at, analyzed_at=draft.now,
-                     window=window.next_window(draft.state.window, draft.observed.pods, draft.now))  # fmt: skip
+                     window=window.next_window(draft.state.window, draft.observed.pods, draft.now,
+                                               keep_champion=keep_champion))  # fmt: skip
         return True
     if draft.overdue:
         draft.roll_back("RouteNotSeen", f"stable pods did not apply the weight: {', '.join(lagging)}")

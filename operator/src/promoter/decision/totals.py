@@ -10,6 +10,8 @@ from functools import cached_property
 Totals = Mapping[str, float]
 # Counts that compare both models on the same applicant: they say the same at every weight, and are kept over all steps.
 PAIR_PREFIX = "pair/"
+# Counts of what the champion answered itself.
+CHAMPION_PREFIX = "stable/"
 # The change of a pair's decision from champion to canary: its direction, where 1 is one more decline.
 CHANGES = {"both_approve": 0.0, "both_decline": 0.0, "approve_to_decline": 1.0, "decline_to_approve": -1.0}
 
@@ -105,6 +107,11 @@ class StepTotals:
         """Return the mean PD of the canary less that of the champion, over all pairs; 0 without pairs."""
         total = sum(self.scores.values())
         return (self.totals.get("pair/rise", 0.0) - self.totals.get("pair/fall", 0.0)) / max(total, 1.0)
+
+    @property
+    def mean_squared_score_change(self) -> float:
+        """Return the mean of the squared changes of the PD, over all pairs; 0 without pairs."""
+        return self.totals.get("pair/squares", 0.0) / max(sum(self.scores.values()), 1.0)
 
     def _under(self, prefix: str) -> dict[str, float]:
         return {key.removeprefix(prefix): value for key, value in self.totals.items() if key.startswith(prefix)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from promoter.api.status import Window
 from promoter.decision.observation import PodReading
-from promoter.decision.totals import PAIR_PREFIX
+from promoter.decision.totals import CHAMPION_PREFIX, PAIR_PREFIX
 
 # Bounds the size of the status; pods that vanished longest ago are dropped first.
 PODS_KEPT = 100
@@ -17,16 +17,19 @@ def open_window(readings: Iterable[PodReading], now: float) -> Window:
     return Window(opened_at=now, pods={r.pod: dict(r.counters) for r in readings if not r.error})
 
 
-def next_window(window: Window, readings: Sequence[PodReading], now: float) -> Window:
+def next_window(window: Window, readings: Sequence[PodReading], now: float, *, keep_champion: bool = False) -> Window:
     """Return the window of a rollout's next step: it counts from these readings on, and keeps all pairs so far.
 
     Pairs compare the models on the same applicants, which the weight does not change. All else begins anew: a canary
-    may fail, and its applicants may differ, at one weight and not at another.
+    may fail, and its applicants may differ, at one weight and not at another. With
+    `keep_champion` what the champion answered in the step before is kept too: at 100 % it answers nobody, and latency
+    has nothing else to be compared with.
     """
     if window.opened_at is None:
         return open_window(readings, now)
-    pairs = {key: count for key, count in advance(window, readings).totals.items() if key.startswith(PAIR_PREFIX)}
-    return open_window(readings, now).model_copy(update={"totals": pairs})
+    kept = (PAIR_PREFIX, CHAMPION_PREFIX) if keep_champion else PAIR_PREFIX
+    totals = {key: count for key, count in advance(window, readings).totals.items() if key.startswith(kept)}
+    return open_window(readings, now).model_copy(update={"totals": totals})
 
 
 def advance(window: Window, readings: Iterable[PodReading]) -> Window:

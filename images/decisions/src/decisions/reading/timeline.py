@@ -18,8 +18,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Message = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[^\x00]*$")]
 Kind = Literal[
-    "PointerMoved", "RolloutStarted", "WeightChanged", "Judged", "Promoted", "RolledBack", "Stopped", "ActedManually"
-]
+    "PointerMoved", "RolloutStarted", "WeightChanged", "Judged", "Promoted", "RolledBack", "Stopped", "Completed",
+    "ActedManually",
+]  # fmt: skip
 Verdict = Literal["Successful", "Failed", "Inconclusive", "Error"]
 
 

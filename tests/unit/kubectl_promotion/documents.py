@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from promoter.api.experiments import Arm, ExperimentReport, Measurement
 from promoter.api.resource import VERSION_ANNOTATION
 from promoter.api.status import (
     AnalysisResult,
@@ -63,6 +64,26 @@ def failed_state(reason: str = "AnalysisFailed", **changes: Any) -> State:
     return state.model_copy(update=changes)
 
 
+EXPERIMENT: Document = {"steps": None, "strategy": "Experiment", "experiment": {"weight": 30, "duration": "2d"}}
+REPORT = ExperimentReport(
+    champion_version="7", weight=30, started_at=1_800_000_000.0,
+    champion=Arm(answers=7000, decline_rate=0.2, p99_milliseconds=3.1),
+    challenger=Arm(answers=3000, decline_rate=0.21, p99_milliseconds=3.4),
+    measured=(Measurement(name="change of the decline rate", value=0.012, lower=0.004, upper=0.02, samples=2950,
+                          paired=True),
+              Measurement(name="error rate", value=0.001, lower=0.0, upper=0.003, samples=3003)),
+    segments=(Measurement(name="gender/female", value=0.02, lower=0.001, upper=0.04, samples=1400, paired=True),),
+    segments_left_out=3,
+)  # fmt: skip
+
+
+def completed_state(**changes: Any) -> State:
+    """Return the state after an experiment of two days with version 8."""
+    ended = HistoryEntry(version="8", outcome="Completed", reason="Completed", at=1_800_172_800.0, report=REPORT)
+    state = state_in(Phase.IDLE, canary_version=None, completed_version="8", history=(ended,))
+    return state.model_copy(update=changes)
+
+
 def condition(kind: str, status: Any, reason: str, message: str) -> Condition:
     """Return a condition."""
     return Condition(type=kind, status=status, reason=reason, message=message,
@@ -70,14 +91,14 @@ def condition(kind: str, status: Any, reason: str, message: str) -> Condition:
 
 
 def document(state: State, name: str = "loans", namespace: str = "bank", action: str = "", **spec: Any) -> Document:
-    """Return a ModelPromotion as the API server has it."""
+    """Return a ModelPromotion as the API server has it; a field of the spec that is None is left out."""
     annotations = {"creditrisk.io/action": action} if action else {}
     return {
         "apiVersion": "creditrisk.io/v1alpha1",
         "kind": "ModelPromotion",
         "metadata": {"name": name, "namespace": namespace, "uid": f"u-{name}", "generation": 3,
                      "creationTimestamp": "2026-11-01T00:00:00Z", "annotations": annotations},
-        "spec": {**SPEC, **spec},
+        "spec": {name: value for name, value in {**SPEC, **spec}.items() if value is not None},
         "status": state.to_document(),
     }  # fmt: skip
 

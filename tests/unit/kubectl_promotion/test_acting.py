@@ -12,7 +12,7 @@ import pytest
 from promoter.api.status import Event, Phase, State
 from unit.kubectl_promotion.api_server import ApiServer, Document
 from unit.kubectl_promotion.conftest import Shell
-from unit.kubectl_promotion.documents import document, failed_state, state_in
+from unit.kubectl_promotion.documents import EXPERIMENT, completed_state, document, failed_state, state_in
 
 ACTION = "creditrisk.io/action"
 
@@ -73,7 +73,8 @@ def test_an_action_is_asked_for_and_its_outcome_reported(
         (state_in(Phase.IDLE), ("promote", "--full"), "only a version whose canary is ready"),
         (state_in(Phase.STARTING), ("promote", "--skip-step"), "only a step of a rollout in progress"),
         (state_in(Phase.FINISHING), ("abort",), "see undo"),
-        (state_in(Phase.IDLE), ("retry",), "only a failed version"),
+        (state_in(Phase.IDLE), ("retry",), "only a version that failed or whose experiment is complete"),
+        (completed_state(), ("retry",), "only a version that failed or whose experiment is complete"),
         (state_in(Phase.PROGRESSING), ("undo",), "abort it instead"),
         (failed_state(), ("undo", "--to-version", "8"), "see retry"),
         (state_in(Phase.IDLE, desired_version="7"), ("undo", "--to-version", "7"), "is stable already"),
@@ -87,6 +88,15 @@ def test_an_action_that_does_not_apply_is_not_asked_for(
     assert (ended.code, ended.out) == (4, "")
     assert words in ended.err
     assert "PATCH" not in {method for method, _ in server.store.requests}
+
+
+def test_an_experiment_is_repeated_but_never_promoted(server: ApiServer, promotion: Shell) -> None:
+    server.store.put(document(completed_state(), **EXPERIMENT))
+    handled = answer_as_operator(server, message="retrying")
+    assert (promotion("retry").code, handled) == (0, ["retry"])
+    server.store.put(document(state_in(Phase.PROGRESSING), **EXPERIMENT))
+    ended = promotion("promote", "--full")
+    assert (ended.code, "an Experiment promotes nothing" in ended.err) == (4, True)
 
 
 def test_what_the_operator_ignores_is_an_error(server: ApiServer, promotion: Shell) -> None:

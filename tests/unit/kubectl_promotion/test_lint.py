@@ -20,11 +20,12 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def promotion_with(**spec: Any) -> dict[str, Any]:
+    fields = {"model": {"name": "credit-risk"}, "steps": STEPS, **spec}
     return {
         "apiVersion": "creditrisk.io/v1alpha1",
         "kind": "ModelPromotion",
         "metadata": {"name": "loans"},
-        "spec": {"model": {"name": "credit-risk"}, "steps": STEPS, **spec},
+        "spec": {name: value for name, value in fields.items() if value is not None},
     }
 
 
@@ -82,8 +83,8 @@ def test_kind_and_name_are_checked() -> None:
         ({"steps": [STEPS[1], STEPS[1]]}, None, "spec.steps: 25 % twice in a row"),
         ({"steps": [{"weight": 2, "duration": "2h"}, STEPS[2]]}, None, "spec.steps: from 2 % to 50 % at once"),
         ({"analysis": {"interval": "45m"}}, None, "spec.steps[1]: 30m is shorter than analysis.interval (45m)"),
-        ({"steps": [*STEPS, {"weight": 100, "duration": "1h"}]}, None,
-         "spec.steps[3]: at 100 % the champion answers nobody"),
+        ({"steps": [{"weight": 100, "duration": "1h"}]}, None,
+         "spec.steps[0]: at 100 % the champion answers nobody"),
         ({"steps": [{"weight": 5, "duration": "1m"}, *STEPS[1:]]}, None,
          "spec.steps[0]: minSamples 100 in 1m at 5 % takes 33.3 requests/s or more; with fewer, the step then waits"),
         ({}, 0.5, "spec.steps[0]: about 90 of 100 samples in 1h at 0.5 requests/s; the step then waits"),
@@ -98,12 +99,21 @@ def test_kind_and_name_are_checked() -> None:
         ({"analysis": {"onInsufficientData": "Proceed"}}, None, "spec.analysis.onInsufficientData: Proceed promotes"),
         ({"progressDeadlineSeconds": 30}, None, "spec.progressDeadlineSeconds: 30 s may be too short"),
         ({"skipAnalysis": True}, None, "spec.skipAnalysis: every version is promoted"),
+        ({"steps": None, "strategy": "BlueGreen", "blueGreen": {"observe": "10s"}}, None,
+         "spec.blueGreen.observe: 10s is shorter than analysis.interval"),
+        ({"steps": None, "strategy": "Experiment", "experiment": {"weight": 1, "duration": "1h"}}, 1.0,
+         "spec.experiment.duration: about 36 of 100 samples in 1h at 1 requests/s; the experiment then ends without a"),
     ],
 )  # fmt: skip
 def test_what_hardly_works_as_meant_is_a_warning(spec: dict[str, Any], rate: float | None, expected: str) -> None:
     findings = found(promotion_with(**spec), rate)
     assert {severity for severity, _ in findings} == {"warning"}
     assert [text for _, text in findings if text.startswith(expected)], findings
+
+
+@pytest.mark.parametrize("strategy", ["BlueGreen", "Experiment"])
+def test_another_strategy_with_its_defaults_has_nothing_to_mend(strategy: str) -> None:
+    assert found(promotion_with(steps=None, strategy=strategy), 20.0) == []
 
 
 def test_files_are_checked_without_a_cluster(promotion: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

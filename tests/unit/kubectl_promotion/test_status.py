@@ -11,7 +11,7 @@ import pytest
 from promoter.api.status import HistoryEntry, Phase, State
 from unit.kubectl_promotion.api_server import ApiServer
 from unit.kubectl_promotion.conftest import Shell
-from unit.kubectl_promotion.documents import document, failed_state, state_in
+from unit.kubectl_promotion.documents import completed_state, document, failed_state, state_in
 
 STABLE = {"stable_version": "8", "canary_version": None}
 STOPPED = HistoryEntry(version="8", outcome="Stopped", reason="Superseded", at=1.0)
@@ -26,6 +26,9 @@ STOPPED = HistoryEntry(version="8", outcome="Stopped", reason="Superseded", at=1
         (failed_state(), ("--version", "8"), 6, "version 8 was rolled back"),
         (state_in(Phase.PROGRESSING, canary_version="9", desired_version="9", history=(STOPPED,)),
          ("--version", "8"), 6, "was stopped (Superseded)"),
+        (completed_state(), (), 0, "the experiment with version 8 is complete: 3000 answers at 30 %, 7000 by the"),
+        (completed_state(completed_version=None, desired_version="7"), ("--version", "8"), 0,
+         "change of the decline rate 0.0120 (0.0040 to 0.0200) over 2950 pairs"),
         (state_in(Phase.PROGRESSING), ("--no-wait",), 7, "not over: loans Progressing step 2/4"),
         (state_in(Phase.ROLLING_BACK), ("--timeout", "500ms"), 7, "not over within 500ms"),
         # The pointer was moved, and the operator has not noticed.
@@ -72,6 +75,15 @@ def test_programs_get_the_result_as_a_document(server: ApiServer, promotion: She
     server.store.put(document(state_in(Phase.IDLE, **STABLE)))
     found = promotion.json("status")
     assert (found["code"], found["status"]["stableVersion"]) == (0, "8")
+
+
+def test_programs_get_the_report_of_an_experiment(server: ApiServer, promotion: Shell) -> None:
+    server.store.put(document(completed_state(), steps=None, strategy="Experiment"))
+    found = promotion.json("status")
+    report = found["status"]["history"][0]["report"]
+    assert (found["code"], report["championVersion"], report["challenger"]["declineRate"]) == (0, "7", 0.21)
+    assert report["measured"][0] == {"name": "change of the decline rate", "value": 0.012, "lower": 0.004,
+                                     "upper": 0.02, "samples": 2950, "paired": True}  # fmt: skip
 
 
 def test_a_deleted_promotion_is_not_waited_for(server: ApiServer, promotion: Shell) -> None:

@@ -14,7 +14,17 @@ from kubectl_promotion.words.reasons import PROBLEMS, ROLLBACKS, STOPS
 from kubectl_promotion.words.times import duration, in_words
 from promoter.api.rules import parse_spec
 from promoter.api.status import HistoryEntry, Phase, State, Verdict
-from unit.kubectl_promotion.documents import SHIFT, SPEC, analyzed, condition, document, failed_state, state_in
+from unit.kubectl_promotion.documents import (
+    EXPERIMENT,
+    SHIFT,
+    SPEC,
+    analyzed,
+    completed_state,
+    condition,
+    document,
+    failed_state,
+    state_in,
+)
 from unit.promoter.test_runbooks import of_observations, of_rollbacks
 
 NOW = 10_000.0
@@ -23,7 +33,7 @@ TIMES = {"phase_started_at": NOW - 100, "step_started_at": NOW - 100, "analyzed_
 
 def next_of(state: State, **spec: Any) -> list[str]:
     """Return the outlook 100 s into a phase or step; the analysis was 20 s ago."""
-    return outlook(parse_spec({**SPEC, **spec}), state.model_copy(update=TIMES), NOW)
+    return outlook(parse_spec(document(state, **spec)["spec"]), state.model_copy(update=TIMES), NOW)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +64,16 @@ def next_of(state: State, **spec: Any) -> list[str]:
                                          "a rollback, if the rolling update is not over in 8m20s"]),
         (state_in(Phase.FINISHING), {}, ["the canary is deleted, and the rollout is over"]),
         (state_in(Phase.ROLLING_BACK), {}, ["the canary is deleted, and version 7 serves alone"]),
+        (state_in(Phase.PROGRESSING, step_index=0), EXPERIMENT, [
+            "the end of the experiment in 1d23h, unless a check fails", "an analysis in 10s"]),
+        (completed_state(), EXPERIMENT, [
+            "nothing, until the experiment is repeated (kubectl promotion retry) or the alias production moves"]),
+        (completed_state(), {}, ["a rollout, once the alias production names another version"]),
+        (state_in(Phase.IDLE, kept_version="7", kept_until=NOW + 90), {}, [
+            "a rollout, once the alias production names another version",
+            "version 7 stays ready for a return within seconds (kubectl promotion undo), and is deleted in 1m30s"]),
+        (state_in(Phase.PROGRESSING, step_index=1), {"steps": None, "strategy": "BlueGreen"}, [
+            "the promotion in 8m20s, if every check is Successful then", "an analysis in 10s"]),
         (state_in(Phase.FAILED), {}, ["a rollout, once the alias production names another version",
                                       "version 8 is tried again only when asked: kubectl promotion retry"]),
     ],
@@ -117,6 +137,20 @@ def test_a_stopped_rollout_is_explained(reason: str) -> None:
     text = explained(state_in(Phase.IDLE, canary_version=None, history=(entry,)), "8")
     assert "The rollout of version 8 was stopped 1m" in text
     assert STOPS[reason].what in text
+
+
+@pytest.mark.parametrize("version", [None, "8"])
+def test_a_completed_experiment_is_explained_by_its_report(version: str | None) -> None:
+    text = explained(completed_state(), version, **EXPERIMENT)
+    for expected in (
+        "The experiment with version 8 ended", "it promotes nothing",
+        "experiment: version 8 answered 30 % of the applicants for 2d",
+        "version 8: 3000 answers, 21.00% declined, p99 3.4 ms; version 7: 7000 answers, 20.00% declined, p99 3.1 ms",
+        "change of the decline rate 0.0120 (0.0040 to 0.0200) over 2950 pairs; error rate 0.0010",
+        "gender/female 0.0200 (0.0010 to 0.0400) over 1400 pairs; 3 more changed less",
+        "what to do: roll the version out by another strategy",
+    ):  # fmt: skip
+        assert expected in text, expected
 
 
 def test_a_version_that_failed_once_and_is_tried_again_is_about_the_present() -> None:

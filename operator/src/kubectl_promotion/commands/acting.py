@@ -21,7 +21,9 @@ from kubectl_promotion.errors import NOT_FOUND, REFUSED, USAGE, CommandError
 from kubectl_promotion.options import Name, Timeout, with_cluster
 from kubectl_promotion.views.output import write
 from kubectl_promotion.words.outlook import step_ends_at
+from promoter.api.spec import Strategy
 from promoter.api.status import INTERRUPTIBLE, Phase
+from promoter.decision.experiment import completed
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the operator has handled it.")]
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -87,11 +89,14 @@ def promote(
 
 @with_cluster
 def retry(kubectl: Kubectl, name: Name = None, wait: Wait = True, timeout: Timeout = "30s") -> None:
-    """Roll a version out again that failed and that the pointer still names."""
+    """Roll a version out again that failed, or whose experiment is complete, and that the pointer still names."""
 
     def check(found: ModelPromotion) -> None:
-        if found.state.phase != Phase.FAILED or found.state.failed(found.state.desired_version) is None:
-            raise _does_not_apply(found, "only a failed version that the pointer names can be retried")
+        failed = found.state.phase == Phase.FAILED and found.state.failed(found.state.desired_version) is not None
+        over = found.spec is not None and found.state.phase == Phase.IDLE and completed(found.spec, found.state)
+        if not failed and not over:
+            raise _does_not_apply(found, "only a version that failed or whose experiment is complete, and that the "
+                                         "pointer names, can be retried")  # fmt: skip
 
     _act(kubectl, find(kubectl, name), "retry", check, wait, timeout)
 
@@ -195,6 +200,8 @@ def _check_in_steps(found: ModelPromotion) -> None:
 def _check_canary(found: ModelPromotion) -> None:
     if found.state.phase not in _IN_STEPS | {Phase.STARTING}:
         raise _does_not_apply(found, "only a version whose canary is ready can be promoted")
+    if found.spec is not None and found.spec.strategy == Strategy.EXPERIMENT:
+        raise _does_not_apply(found, "an Experiment promotes nothing; set spec.strategy to Canary or BlueGreen")
 
 
 def _does_not_apply(found: ModelPromotion, why: str) -> CommandError:

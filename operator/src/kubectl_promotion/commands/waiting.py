@@ -17,9 +17,11 @@ from kubectl_promotion.errors import NOT_PROMOTED, PAUSED, TIMED_OUT, USAGE, Com
 from kubectl_promotion.options import Name, Output, Timeout, with_cluster
 from kubectl_promotion.views.lines import progress_line
 from kubectl_promotion.views.output import Format, warn, write, write_document
+from kubectl_promotion.words.experiment import last_report
 from kubectl_promotion.words.outlook import step_ends_at
 from promoter.api.durations import seconds
 from promoter.api.status import RESTING, Phase, State
+from promoter.decision.experiment import describe
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def status(
     timeout: Timeout = "30m",
     output: Output = Format.TEXT,
 ) -> None:  # fmt: skip
-    """Wait until the rollout is over. Exit code 0: promoted, 6: not promoted, 7: not over in time, 8: paused."""
+    """Wait until the rollout is over. Exit code 0: promoted, or experiment over, 6: not, 7: not in time, 8: paused."""
     deadline = time.monotonic() + parse_timeout(timeout)
     promotion = find(kubectl, name)
     ended = outcome(promotion, version, stop_at_pause=stop_at_pause)
@@ -82,10 +84,14 @@ def _ended(state: State, version: str) -> Outcome | None:
     """Return how the rollout of a version that is not in progress ended, None if it has not begun."""
     if version == state.stable_version and state.phase in {Phase.IDLE, Phase.FINISHING}:
         return Outcome(0, f"version {version} is promoted")
+    if version == state.completed_version and (ended := last_report(state, version)) and ended.report:
+        return Outcome(0, f"the experiment with version {version} is complete: {describe(ended.report)}")
     if failed := state.failed(version):
         return Outcome(NOT_PROMOTED, f"version {version} was rolled back ({failed.reason}): {failed.message}")
     if version != state.desired_version:
         entry = next((entry for entry in state.history if entry.version == version), None)
+        if entry is not None and entry.report is not None:
+            return Outcome(0, f"the experiment with version {version} is complete: {describe(entry.report)}")
         if entry is not None and entry.outcome != "Promoted":
             return Outcome(NOT_PROMOTED, f"the rollout of version {version} was stopped ({entry.reason})")
     return None

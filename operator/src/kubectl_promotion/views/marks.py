@@ -25,7 +25,8 @@ _VERDICTS = {
     Verdict.INCONCLUSIVE: ("?", "yellow"),
     Verdict.ERROR: ("!", "red"),
 }
-_OUTCOMES = {"Promoted": ("✔", "green"), "RolledBack": ("✖", "red"), "Stopped": ("■", "yellow")}
+_OUTCOMES = {"Promoted": ("✔", "green"), "RolledBack": ("✖", "red"), "Stopped": ("■", "yellow"),
+             "Completed": ("✔", "green")}  # fmt: skip
 
 
 def phase(value: Phase) -> Text:

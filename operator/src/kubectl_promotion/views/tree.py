@@ -90,7 +90,8 @@ def _tree(promotion: ModelPromotion, workloads: Workloads, now: float) -> Tree:
     if state.stable_version or workloads.stable:
         _add_version(root, state.stable_version, "stable", 100 - share, workloads.stable, now)
     if state.canary_version or workloads.canary:
-        _add_version(root, state.canary_version, "canary", share, workloads.canary, now)
+        role = "canary" if state.canary_version or not state.kept_version else "kept"
+        _add_version(root, state.canary_version or state.kept_version, role, share, workloads.canary, now)
     if promotion.spec is not None:
         steps = root.add(Text("steps", style="bold"))
         for line in _steps(promotion.spec, state, now):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kubectl_promotion.cluster.promotions import ModelPromotion
 from kubectl_promotion.errors import NOT_FOUND, CommandError
+from kubectl_promotion.words.experiment import last_report, points_of
 from kubectl_promotion.words.numbers import interval, number
 from kubectl_promotion.words.outlook import outlook
 from kubectl_promotion.words.reasons import PROBLEMS, ROLLBACKS, STOPS, Meaning
@@ -52,6 +53,8 @@ def explain(promotion: ModelPromotion, version: str | None, now: float) -> Expla
     state = promotion.state
     if version is None and state.phase in {Phase.FAILED, Phase.ROLLING_BACK}:
         version = state.canary_version if state.phase == Phase.ROLLING_BACK else state.desired_version
+    if version is None and state.phase == Phase.IDLE and last_report(state, state.completed_version):
+        version = state.completed_version
     if version is None or (version == state.canary_version and state.phase not in RESTING | {Phase.ROLLING_BACK}):
         return _at_present(promotion, now)
     if failed := state.failed(version):
@@ -108,14 +111,18 @@ def _until_then(spec: Spec | None, state: State, version: str) -> str:
 
 
 def _ended(state: State, ended: HistoryEntry, now: float) -> Explanation:
+    if ended.report is not None:
+        points = points_of(ended.version, ended.report, ended.at)
+        summary = f"The experiment with version {ended.version} ended {_ago(ended.at, now)}; it promotes nothing."
+        return Explanation(summary, tuple(points), ended.version)
     if ended.outcome == "Promoted":
         stable = "it is stable" if ended.version == state.stable_version else f"version {state.stable_version} is now"
         return Explanation(f"Version {ended.version} was promoted {_ago(ended.at, now)}; {stable}.", (), ended.version)
     meaning = (STOPS | ROLLBACKS).get(ended.reason, Meaning(ended.reason, "see the Events"))
     outcome = "was stopped" if ended.outcome == "Stopped" else "ended in a rollback"
-    points = (("what to do", meaning.advice),)
+    advice = (("what to do", meaning.advice),)
     summary = f"The rollout of version {ended.version} {outcome} {_ago(ended.at, now)}: {meaning.what}."
-    return Explanation(summary, points, ended.version)
+    return Explanation(summary, advice, ended.version)
 
 
 def _at_present(promotion: ModelPromotion, now: float) -> Explanation:

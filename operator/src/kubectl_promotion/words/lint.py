@@ -17,8 +17,8 @@ from promoter.api.crd import crd
 from promoter.api.durations import seconds
 from promoter.api.resource import API_VERSION, KIND
 from promoter.api.rules import InvalidSpecError, parse_spec
-from promoter.api.spec import MetricType, OnInsufficientData, Spec
-from promoter.decision.plan import PlannedStep, plan
+from promoter.api.spec import MetricType, OnInsufficientData, Spec, Strategy
+from promoter.decision.plan import PlannedStep, plan, shadow_of
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 # Without a known rate of requests, steps that need more than this are pointed out.
@@ -27,6 +27,8 @@ _SMALLEST_LAST_WEIGHT, _LARGEST_FIRST_WEIGHT, _LARGEST_JUMP = 20, 50, 10
 _SHORTEST_DEADLINE_SECONDS = 60
 # Shares and differences of shares cannot exceed 1.
 _SHARES = {MetricType.ERROR_RATE, MetricType.DECISION_SHIFT, MetricType.SHADOW_DISAGREEMENT}
+# Where the length of the one step is.
+_FIELDS = {Strategy.BLUE_GREEN: "spec.blueGreen.observe", Strategy.EXPERIMENT: "spec.experiment.duration"}
 # What these are compared with is what the champion answers itself.
 _NEED_CHAMPION = {MetricType.LATENCY_P99, MetricType.SCORE_PSI, MetricType.DECISION_SHIFT}
 
@@ -119,17 +121,18 @@ def _unknown(value: Any, schema: dict[str, Any], where: str) -> Iterator[Finding
 
 def _steps(spec: Spec) -> Iterator[Finding]:
     weights = [step.weight for step in spec.steps if step.weight is not None]
+    canary = spec.strategy == Strategy.CANARY
     if spec.skip_analysis:
         yield _warning("spec.skipAnalysis", "every version is promoted as soon as its canary is ready; steps and "
                                             "metrics are not used")  # fmt: skip
         return
-    if weights[-1] < _SMALLEST_LAST_WEIGHT:
+    if canary and weights[-1] < _SMALLEST_LAST_WEIGHT:
         yield _warning("spec.steps", f"a version is promoted to everybody after at most {weights[-1]} %; add a step of "
                                      f"{_SMALLEST_LAST_WEIGHT} % or more")  # fmt: skip
-    if weights[0] > _LARGEST_FIRST_WEIGHT and not spec.shadow:
+    if canary and weights[0] > _LARGEST_FIRST_WEIGHT and not spec.shadow:
         yield _warning("spec.steps", f"the first step gives an unknown version {weights[0]} % of the applicants; begin "
                                      "with less, or with a shadow phase")  # fmt: skip
-    for before, after in itertools.pairwise(weights):
+    for before, after in itertools.pairwise(weights if canary else ()):
         if after == before:
             yield _warning("spec.steps", f"{before} % twice in a row; one longer step judges on more samples, because "
                                          "each step counts anew")  # fmt: skip
@@ -165,9 +168,11 @@ def _samples(spec: Spec, requests_per_second: float | None) -> Iterator[Finding]
         return
     needed, ending = spec.analysis.min_samples, _without_samples(spec)
     compares = bool(_NEED_CHAMPION & {metric.type for metric in spec.metrics})
+    champion = 0.0
     for where, step in _judged(spec):
-        # In the shadow phase every request is answered by the champion, too.
-        others = 100 if step.mode == "shadow" else 100 - step.weight
+        # In the shadow phase every request is answered by the champion, too; at 100 % its answers before are kept.
+        others = 100.0 if step.mode == "shadow" else 100.0 - step.weight
+        others = champion = others or champion
         if compares and not others:
             yield _warning(where, f"at {step.weight} % the champion answers nobody, so metrics that compare with it "
                                   f"never get {needed} samples; {ending}")  # fmt: skip
@@ -186,7 +191,8 @@ def _samples(spec: Spec, requests_per_second: float | None) -> Iterator[Finding]
 
 
 def _rest(spec: Spec) -> Iterator[Finding]:
-    if spec.analysis.on_insufficient_data == OnInsufficientData.PROCEED and not spec.skip_analysis:
+    promotes = spec.strategy != Strategy.EXPERIMENT and not spec.skip_analysis
+    if spec.analysis.on_insufficient_data == OnInsufficientData.PROCEED and promotes:
         yield _warning("spec.analysis.onInsufficientData", "Proceed promotes a version about which nothing is known")
     if spec.progress_deadline_seconds < _SHORTEST_DEADLINE_SECONDS:
         yield _warning("spec.progressDeadlineSeconds", f"{spec.progress_deadline_seconds} s may be too short to pull "
@@ -195,13 +201,16 @@ def _rest(spec: Spec) -> Iterator[Finding]:
 
 def _judged(spec: Spec) -> Iterator[tuple[str, PlannedStep]]:
     """Yield the steps that analyze a canary, with their fields."""
-    shadows = 1 if spec.shadow else 0
+    shadows = 1 if shadow_of(spec) else 0
     for index, step in enumerate(plan(spec)):
         if step.mode != "pause":
-            yield ("spec.shadow" if index < shadows else f"spec.steps[{index - shadows}]"), step
+            listed = _FIELDS.get(spec.strategy, f"spec.steps[{index - shadows}]")
+            yield "spec.shadow" if index < shadows else listed, step
 
 
 def _without_samples(spec: Spec) -> str:
+    if spec.strategy == Strategy.EXPERIMENT:
+        return "the experiment then ends without a verdict"
     return {
         OnInsufficientData.WAIT: "the step then waits (onInsufficientData: Wait)",
         OnInsufficientData.PAUSE: "the rollout then pauses until resumed (onInsufficientData: Pause)",

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from kubectl_promotion.words.times import duration, in_words
 from promoter.api.durations import seconds
-from promoter.api.spec import OnInsufficientData, Spec
+from promoter.api.spec import OnInsufficientData, Spec, Strategy
 from promoter.api.status import Phase, State, Verdict
+from promoter.decision.experiment import completed
 from promoter.decision.plan import PlannedStep, plan
 
 _RESUME = "kubectl promotion resume"
@@ -60,10 +61,22 @@ def _initializing(here: _Here) -> list[str]:
 def _idle(here: _Here) -> list[str]:
     if here.spec.suspend:
         return [f"nothing: suspended; {_RESUME} lets it start rollouts again"]
+    kept = _kept(here)
+    if completed(here.spec, here.state):
+        again = f"nothing, until the experiment is repeated (kubectl promotion retry) or {_pointer(here.spec)} moves"
+        return [again, *kept]
     kind, value = here.spec.model.pointer
     if kind == "version":
-        return [f"nothing: version {value} is pinned"]
-    return [f"a rollout, once {_pointer(here.spec)} names another version"]
+        return [f"nothing: version {value} is pinned", *kept]
+    return [f"a rollout, once {_pointer(here.spec)} names another version", *kept]
+
+
+def _kept(here: _Here) -> list[str]:
+    version, until = here.state.kept_version, here.state.kept_until
+    if version is None or until is None:
+        return []
+    return [f"version {version} stays ready for a return within seconds (kubectl promotion undo), and is deleted "
+            f"{in_words(until - here.now)}"]  # fmt: skip
 
 
 def _starting(here: _Here) -> list[str]:
@@ -89,6 +102,9 @@ def _after_step(here: _Here, left: float) -> str:
     following = _step_name(here.spec, here.state.step_index + 1)
     if here.spec.suspend:
         return f"nothing: suspended at this step; {_RESUME} lets it go on to {following}"
+    last = here.state.step_index == len(plan(here.spec)) - 1
+    if here.spec.strategy == Strategy.EXPERIMENT and last:
+        return f"{following} {in_words(max(left, 0.0))}, unless a check fails"
     if left > 0:
         return f"{following} {in_words(left)}, if every check is Successful then"
     verdict = here.state.analysis.verdict if here.state.analysis else Verdict.INCONCLUSIVE
@@ -168,7 +184,7 @@ def _deadline(here: _Here, what: str) -> list[str]:
 def _step_name(spec: Spec, index: int) -> str:
     steps = plan(spec)
     if index >= len(steps):
-        return "the promotion"
+        return "the end of the experiment" if spec.strategy == Strategy.EXPERIMENT else "the promotion"
     return f"step {index + 1}/{len(steps)} ({step_text(steps[index])})"
 
 

@@ -61,7 +61,7 @@ def manual_actions(
         ),
         "retry": ManualAction(
             _can_retry,
-            "only a version that the pointer names, and that failed or whose experiment is complete, can be retried",
+            "only a version that failed or whose experiment is complete, and that the pointer names, can be retried",
             _retry,
         ),
     }

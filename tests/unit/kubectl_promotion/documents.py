@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from promoter.api.experiments import Arm, ExperimentReport, Measurement
 from promoter.api.resource import VERSION_ANNOTATION
 from promoter.api.status import (
     AnalysisResult,
+    Arm,
     Condition,
+    ExperimentReport,
     FailedVersion,
     HistoryEntry,
+    Measurement,
     MetricResult,
     Phase,
     RouteState,

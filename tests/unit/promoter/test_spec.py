@@ -14,7 +14,7 @@ from promoter.api.spec import MetricType
 from promoter.decision.plan import plan
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = ["follow-alias", "pin-version", "cautious"]
+EXAMPLES = ["follow-alias", "pin-version", "cautious", "blue-green", "experiment"]
 MODEL = {"name": "credit-risk"}
 QUERY = {"type": "Query", "name": "q", "query": "up", "limit": 1}
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from kubectl_promotion.words.numbers import number
 from kubectl_promotion.words.times import duration
-from promoter.api.experiments import Arm, ExperimentReport, Measurement
-from promoter.api.status import HistoryEntry, State
+from promoter.api.status import Arm, ExperimentReport, HistoryEntry, Measurement, State
+from promoter.decision.experiment import in_words
 
 NEXT = (
     "roll the version out by another strategy (spec.strategy: Canary or BlueGreen), repeat the experiment (kubectl "
@@ -33,7 +33,7 @@ def points_of(version: str, report: ExperimentReport, ended_at: float) -> list[t
         ("experiment", f"version {version} answered {report.weight} % of the applicants{_length(report, ended_at)}"),
         ("both arms", f"version {version}: {_arm(report.challenger)}; version {report.champion_version}: "
                       f"{_arm(report.champion)}"),
-        ("measured, with a confidence of 95 %", "; ".join(map(str, report.measured)) or "nothing was answered"),
+        ("measured, with a confidence of 95 %", "; ".join(map(in_words, report.measured)) or "nothing was answered"),
     ]  # fmt: skip
     if report.segments:
         points.append(("rise of the decline rate by segment", _segments(report.segments, report.segments_left_out)))
@@ -52,4 +52,4 @@ def _arm(arm: Arm) -> str:
 
 def _segments(segments: Sequence[Measurement], left_out: int) -> str:
     more = [f"{left_out} more changed less"] if left_out else []
-    return "; ".join([*map(str, segments), *more])
+    return "; ".join([*map(in_words, segments), *more])

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from promoter.api.experiments import ExperimentReport
 from promoter.api.resource import ArtifactsReason, Base
 from promoter.api.timestamps import OptionalTimestamp, Timestamp
 
@@ -95,6 +94,40 @@ class FailedVersion(StatusPart):
     reason: str
     message: str
     at: Timestamp = Field(description="When it failed.")
+
+
+class Arm(StatusPart):
+    """What one arm did with its own applicants during an experiment."""
+
+    answers: int = Field(description="Requests with a good answer.")
+    decline_rate: float | None = Field(default=None, description="Share of declined applications.")
+    p99_milliseconds: float | None = Field(default=None, description="99th percentile of the latency.")
+
+
+class Measurement(StatusPart):
+    """What an experiment found of one quantity, with bounds."""
+
+    name: str
+    value: float
+    lower: float
+    upper: float
+    samples: int = Field(description="Number of pairs or of the challenger's answers behind the value.")
+    paired: bool = Field(default=False, description="Whether both models scored the same applicants.")
+
+
+class ExperimentReport(StatusPart):
+    """How an experiment came out; bounds have a confidence of 95 %, those of segments all together."""
+
+    champion_version: str = Field(description="Version that was stable.")
+    weight: int = Field(description="Percentage of applicants the challenger answered.")
+    started_at: OptionalTimestamp = Field(default=None, description="When every stable pod applied the weight.")
+    champion: Arm
+    challenger: Arm
+    measured: tuple[Measurement, ...] = Field(default=(), description=(
+        "Of the challenger, or the challenger's less the champion's."))  # fmt: skip
+    segments: tuple[Measurement, ...] = Field(default=(), description=(
+        "Rise of the decline rate by segment, the largest first."))  # fmt: skip
+    segments_left_out: int = Field(default=0, description="Number of segments that changed less than these.")
 
 
 Outcome = Literal["Promoted", "RolledBack", "Stopped", "Completed"]

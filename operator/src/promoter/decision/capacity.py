@@ -1,4 +1,7 @@
-"""The stable pods stay sized for all requests while a rollout may fall back on them: no autoscaler scales them in."""
+"""The stable pods stay sized for all requests while a rollout may fall back on them: no autoscaler scales them in.
+
+And since when there are fewer than wanted, or no registry to start them from.
+"""
 
 from __future__ import annotations
 
@@ -24,3 +27,15 @@ def scale_in_problem(draft: Draft) -> str:
     """Return why the stable pods may be scaled in when the canary takes requests, "" if they may not."""
     loose = ", ".join(a.name for a in draft.observed.autoscalers if not a.scale_in_disabled)
     return draft.observed.autoscalers_error or (f"HorizontalPodAutoscaler {loose} may still scale in" if loose else "")
+
+
+def note_outages(draft: Draft) -> None:
+    """Note since when capacity is low and the registry does not answer; conditions report it after a while."""
+    state, stable = draft.state, draft.observed.stable
+    low = stable.exists and stable.available < stable.wanted
+    draft.update(
+        capacity_low_since=(state.capacity_low_since or draft.now) if low else None,
+        registry_unreachable_since=(
+            (state.registry_unreachable_since or draft.now) if draft.observed.registry.error else None
+        ),
+    )

@@ -23,7 +23,7 @@ from promoter.api.status import INTERRUPTIBLE, AnalysisResult, Phase, State, Ver
 from promoter.decision.actions import Action, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
 from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
 from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
-from promoter.decision.capacity import scale_in_problem, settle_autoscalers
+from promoter.decision.capacity import note_outages, scale_in_problem, settle_autoscalers
 from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
 from promoter.decision.draft import COMPLETED, Draft
 from promoter.decision.everyone import ensure_canary, everyone_at_canary, give_room_back
@@ -43,7 +43,7 @@ from promoter.decision.steps import (
     restart_without_canary,
     step_verified,
 )
-from promoter.decision.way_back import remember_former, tidy_canary
+from promoter.decision.way_back import kept_version, remember_former
 
 # How long the stable pods get to apply weight 0 before the canary is deleted; requests then fall back to them anyway.
 DRAIN_SECONDS = 30.0
@@ -116,7 +116,7 @@ def _settle(draft: Draft) -> None:
         draft.update(canary_version=None, step="")
     settle_artifacts(draft)
     settle_autoscalers(draft)
-    _note_outages(draft)
+    note_outages(draft)
     draft.update(conditions=conditions(draft.state, draft.observed, draft.now))
 
 
@@ -157,7 +157,7 @@ def _initializing(draft: Draft) -> None:
 def _resting(draft: Draft) -> None:
     """Idle and Failed: keep the stable version, and start the rollout that the pointer asks for."""
     state = draft.state
-    tidy_canary(draft)
+    _tidy_canary(draft)
     _ensure_stable_version(draft)
     desired = state.desired_version
     if desired not in {None, state.completed_version}:
@@ -188,8 +188,8 @@ def _starting(draft: Draft) -> None:
     if not ensure_artifacts(draft, version) and canary.version != version:
         _wait_for_artifacts(draft, version)
         return
-    ensure_canary(draft, pods_in_steps(draft))
-    if draft.canary_ready and canary.ready >= pods_in_steps(draft):
+    ensure_canary(draft, _pods(draft))
+    if draft.canary_ready and canary.ready >= _pods(draft):
         if draft.spec.suspend:
             draft.set_message("suspended; the canary is ready")
         elif not _promote_without_analysis(draft):
@@ -212,13 +212,13 @@ def _enter_first_step(draft: Draft) -> None:
 
 def _lack(draft: Draft) -> str:
     """Return what the canary lacks."""
-    canary, wanted = draft.observed.canary, pods_in_steps(draft)
+    canary, wanted = draft.observed.canary, _pods(draft)
     count = f"{canary.ready} of {wanted} pods are ready" if canary.ready else ""
     return "; ".join(filter(None, (count, canary.waiting, canary.refused))) or "no pod yet"
 
 
 def _progressing(draft: Draft) -> None:
-    ensure_canary(draft, pods_in_steps(draft))
+    ensure_canary(draft, _pods(draft))
     _ensure_stable_version(draft)
     if restart_without_canary(draft) or _promote_without_analysis(draft) or reenter_changed_step(draft):
         return
@@ -255,7 +255,7 @@ def _leave_step(draft: Draft) -> None:
 
 
 def _paused(draft: Draft) -> None:
-    ensure_canary(draft, pods_in_steps(draft))
+    ensure_canary(draft, _pods(draft))
     _ensure_stable_version(draft)
     if restart_without_canary(draft) or _promote_without_analysis(draft) or reenter_changed_step(draft):
         return
@@ -312,7 +312,7 @@ def _draining(draft: Draft) -> None:
         draft.set_message(f"{_outcome_message(state)}; waiting for weight 0: {', '.join(lagging)}")
     elif draft.waited < LINGER_SECONDS:
         draft.set_message(f"{_outcome_message(state)}; the canary is finishing its last requests")
-    elif not tidy_canary(draft):
+    elif not _tidy_canary(draft):
         # Before the stable pods are back: they may need the room or the quota that the canary takes.
         draft.set_message(f"{_outcome_message(state)}; deleting the canary")
     elif stable.version != state.stable_version or stable.outdated:
@@ -346,6 +346,20 @@ def _ensure_stable_version(draft: Draft) -> None:
         draft.actions.append(SetStableVersion(version, config_maps))
 
 
+def _pods(draft: Draft) -> int:
+    return pods_in_steps(draft.spec, draft.observed.stable)
+
+
+def _tidy_canary(draft: Draft) -> bool:
+    """Delete the canary, or let it serve the version that is kept; return whether nothing is left to be deleted."""
+    if version := kept_version(draft):
+        ensure_canary(draft, _pods(draft), version)
+    elif draft.observed.canary.version is not None:
+        draft.actions.append(DeleteCanary())
+        return False
+    return True
+
+
 def _wait_for_artifacts(draft: Draft, version: str) -> None:
     """Wait until a version's files are copied; a rollout gives up after its deadline, the first version never does."""
     problem, error = draft.state.artifacts_problem, draft.observed.registry.error
@@ -362,18 +376,6 @@ def _progress(stable: StableView) -> str:
     old = ", ".join(stable.outdated)
     stopping = f"waiting for the end of {old}" if stable.rolled_out and old else ""
     return "; ".join(filter(None, (stable.progress, stable.stalled or stable.waiting or stopping)))
-
-
-def _note_outages(draft: Draft) -> None:
-    """Note since when capacity is low and the registry does not answer; conditions report it after a while."""
-    state, stable = draft.state, draft.observed.stable
-    low = stable.exists and stable.available < stable.wanted
-    draft.update(
-        capacity_low_since=(state.capacity_low_since or draft.now) if low else None,
-        registry_unreachable_since=(
-            (state.registry_unreachable_since or draft.now) if draft.observed.registry.error else None
-        ),
-    )
 
 
 def _missing_version_message(draft: Draft) -> str:

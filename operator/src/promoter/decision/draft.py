@@ -5,16 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from promoter.api.experiments import ExperimentReport
 from promoter.api.route import LEAD_SECONDS
 from promoter.api.spec import Spec
-from promoter.api.status import AnalysisResult, Event, FailedVersion, HistoryEntry, Outcome, Phase, State, Window
+from promoter.api.status import (
+    AnalysisResult,
+    Event,
+    ExperimentReport,
+    FailedVersion,
+    HistoryEntry,
+    Outcome,
+    Phase,
+    State,
+    Window,
+)
 from promoter.decision.actions import Action
 from promoter.decision.observation import Observation
 
 HISTORY_KEPT, FAILED_KEPT, STABLE_KEPT, EVENTS_KEPT = 10, 20, 10, 20
 # Why an experiment ended by itself.
-COMPLETED = "Completed"
+COMPLETED: Literal["Completed"] = "Completed"
 
 
 @dataclass

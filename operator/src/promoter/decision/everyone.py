@@ -45,7 +45,7 @@ def everyone_at_canary(draft: Draft) -> bool:
     if canary.ready < needed:
         longest = min(READY_SECONDS, READY_SHARE * draft.spec.progress_deadline_seconds)
         if draft.waited >= (min(longest, REFUSED_SECONDS) if canary.refused else longest):
-            _keep_share(draft, pods_in_steps(draft))
+            _keep_share(draft, pods_in_steps(draft.spec, stable))
             return True
         ensure_canary(draft, needed)
         ready = f"{canary.ready} of {needed} pods are ready"
@@ -62,7 +62,7 @@ def everyone_at_canary(draft: Draft) -> bool:
 
 def give_room_back(draft: Draft) -> None:
     """If the stable pods lack the room that the canary takes, let it have as few pods as answer its share."""
-    fewest = pods_without_room(draft)
+    fewest = pods_without_room(draft.spec, draft.observed.stable)
     if draft.observed.stable.stalled and draft.observed.canary.replicas > fewest:
         _keep_share(draft, fewest)
 

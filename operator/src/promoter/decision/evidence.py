@@ -89,3 +89,9 @@ def normal_radius(variance: float, scale: float, chance: float) -> float:
         return 0.0
     both = variance + scale * scale
     return math.sqrt(variance * both / (scale * scale) * (math.log(both / variance) - 2 * math.log(chance)))
+
+
+def share_variance(count: float, total: float) -> float:
+    """Return the variance of a share; half an observation more on each side keeps it from being 0."""
+    share = (count + 0.5) / (total + 1)
+    return share * (1 - share) / total

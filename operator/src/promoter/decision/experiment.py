@@ -1,4 +1,4 @@
-"""The end of an experiment: a report from what was counted, and the champion answers everybody again.
+"""What an experiment found, from what was counted.
 
 Its bounds are those of the evidence, so that they hold however often somebody looked while it ran. What one arm did
 with its own applicants is reported beside what pairs say of both models on the same ones.
@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import math
 
-from promoter.api.experiments import CONFIDENCE, Arm, ExperimentReport, Measurement
 from promoter.api.spec import Spec, Strategy
-from promoter.api.status import State
-from promoter.decision import stability, window
-from promoter.decision.draft import Draft
-from promoter.decision.evidence import lower_bound, normal_radius, upper_bound
-from promoter.decision.judge import share_variance
+from promoter.api.status import Arm, ExperimentReport, Measurement, State
+from promoter.decision import stability
+from promoter.decision.evidence import lower_bound, normal_radius, share_variance, upper_bound
 from promoter.decision.totals import Changes, StepTotals, count_of, histogram, quantile
 
 # A report is kept in the history, which has ten of them: enough to see which groups fare worst.
 SEGMENTS_REPORTED = 10
-_CHANCE = 1 - CONFIDENCE
+# That a bound is wrong, whenever one looks.
+_CHANCE = 0.05
 # The differences at which the bounds of a mean PD, a PSI and a decline rate are tightest: those that matter.
 _PD_SCALE, _PSI_SCALE, _SHIFT_SCALE = 0.01, 0.1, 0.02
-
-
-def complete(draft: Draft) -> None:
-    """End the experiment with a report, whatever it says: a version that is worse than the limits ended before."""
-    state = draft.state
-    report = report_of(
-        StepTotals(window.advance(state.window, draft.observed.pods).totals),
-        champion_version=state.stable_version or "", weight=state.weight, started_at=state.step_started_at,
-    )  # fmt: skip
-    draft.complete(report, f"the experiment with version {state.canary_version} is complete: {describe(report)}")
 
 
 def completed(spec: Spec, state: State) -> bool:
@@ -67,7 +55,13 @@ def report_of(
 def describe(report: ExperimentReport) -> str:
     """Return the report in one sentence."""
     answers = f"{report.challenger.answers} answers at {report.weight} %, {report.champion.answers} by the champion"
-    return "; ".join([answers, *map(str, report.measured)])
+    return "; ".join([answers, *map(in_words, report.measured)])
+
+
+def in_words(found: Measurement) -> str:
+    """Return a measurement with its bounds."""
+    over = f"over {found.samples} {'pairs' if found.paired else 'answers'}"
+    return f"{found.name} {found.value:.4f} ({found.lower:.4f} to {found.upper:.4f}) {over}"
 
 
 def _arm(step: StepTotals, arm: str) -> Arm:

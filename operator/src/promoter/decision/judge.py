@@ -15,7 +15,7 @@ from promoter.api.spec import EQUIVALENCE, Metric, MetricType, Spec
 from promoter.api.status import MetricResult, Verdict
 from promoter.decision import stability
 from promoter.decision.chances import Chances
-from promoter.decision.evidence import bets_against, lower_bound, normal_radius, upper_bound
+from promoter.decision.evidence import bets_against, lower_bound, normal_radius, share_variance, upper_bound
 from promoter.decision.results import Measured, graded, not_measured, of_query, too_few
 from promoter.decision.totals import Changes, StepTotals, Totals, count_above, count_of, histogram, quantile
 
@@ -171,12 +171,6 @@ def _decision_shift(metric: Metric, step: StepTotals, chances: Chances) -> Metri
         min(1.0, shift + normal_radius(variance, scale, chances.missed)),
         more=f" (declined {q:.3f}, champion {p:.3f})",
     ))  # fmt: skip
-
-
-def share_variance(count: float, total: float) -> float:
-    """Return the variance of a share; half an observation more on each side keeps it from being 0."""
-    share = (count + 0.5) / (total + 1)
-    return share * (1 - share) / total
 
 
 def _paired_shift(metric: Metric, step: StepTotals, chances: Chances) -> MetricResult:

@@ -9,8 +9,9 @@ from promoter.api.spec import OnInsufficientData, Strategy
 from promoter.api.status import Phase
 from promoter.decision import window
 from promoter.decision.draft import Draft
-from promoter.decision.experiment import complete
+from promoter.decision.experiment import describe, report_of
 from promoter.decision.plan import EVERYONE, plan
+from promoter.decision.totals import StepTotals
 
 
 def reenter_changed_step(draft: Draft) -> bool:
@@ -48,9 +49,19 @@ def next_step(draft: Draft) -> None:
     if following < len(plan(draft.spec)):
         enter_step(draft, following)
     elif draft.spec.strategy == Strategy.EXPERIMENT:
-        complete(draft)
+        _complete(draft)
     else:
         promote(draft)
+
+
+def _complete(draft: Draft) -> None:
+    """End the experiment with a report, whatever it says: a version that is worse than the limits ended before."""
+    state = draft.state
+    report = report_of(
+        StepTotals(window.advance(state.window, draft.observed.pods).totals),
+        champion_version=state.stable_version or "", weight=state.weight, started_at=state.step_started_at,
+    )  # fmt: skip
+    draft.complete(report, f"the experiment with version {state.canary_version} is complete: {describe(report)}")
 
 
 def ends_by_time(draft: Draft) -> bool:

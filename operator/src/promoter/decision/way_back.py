@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from promoter.api.durations import seconds
 from promoter.api.spec import Strategy
-from promoter.decision.actions import DeleteCanary
 from promoter.decision.copies import copy_of
 from promoter.decision.draft import Draft
-from promoter.decision.everyone import ensure_canary
-from promoter.decision.replicas import pods_in_steps
 
 
 def remember_former(draft: Draft) -> None:
@@ -23,23 +20,15 @@ def remember_former(draft: Draft) -> None:
         draft.update(kept_version=former, kept_until=draft.now + length)
 
 
-def tidy_canary(draft: Draft) -> bool:
-    """Let the canary's Deployment serve the version that is kept, else delete it; return whether it is as wanted."""
+def kept_version(draft: Draft) -> str | None:
+    """Return the version of which a copy stays ready, None if there is none or its time is over.
+
+    It must also run already, or be able to start without the registry.
+    """
     state, canary = draft.state, draft.observed.canary
-    if _keeps(draft) and state.kept_version:
-        ensure_canary(draft, pods_in_steps(draft), state.kept_version)
-        return True
-    if state.kept_version:
-        draft.update(kept_version=None, kept_until=None)
-    if canary.version is not None:
-        draft.actions.append(DeleteCanary())
-    return canary.version is None
-
-
-def _keeps(draft: Draft) -> bool:
-    """Return whether a version is kept: its time is not over, and its pods run or can start without the registry."""
-    state = draft.state
     in_time = state.kept_until is not None and draft.now < state.kept_until
-    running = draft.observed.canary.version == state.kept_version
-    startable = running or copy_of(state, draft.observed, state.kept_version) is not None
-    return in_time and startable and draft.spec.strategy == Strategy.BLUE_GREEN
+    startable = canary.version == state.kept_version or copy_of(state, draft.observed, state.kept_version) is not None
+    if in_time and startable and draft.spec.strategy == Strategy.BLUE_GREEN:
+        return state.kept_version
+    draft.update(kept_version=None, kept_until=None)
+    return None

@@ -47,12 +47,16 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class EndedRollout:
-    """How a rollout ended, as the status records it; `at`, in seconds since 1970, does not count in comparisons."""
+    """How a rollout ended, as the status records it.
+
+    `at`, in seconds since 1970, and the report of an experiment do not count in comparisons.
+    """
 
     version: str
     outcome: str
     reason: str
     at: float = field(default=0.0, compare=False)
+    report: Document = field(default_factory=dict, compare=False)
 
     @classmethod
     def read(cls, entry: Document) -> Self:
@@ -73,19 +77,20 @@ class Promotion:
         return f"{MODEL_PROMOTIONS.format(self.namespace.name)}/{self.name}"
 
     def document(self, **spec: object) -> Document:
-        """Return a ModelPromotion of the namespace's model with the short intervals of a test."""
+        """Return a ModelPromotion of the namespace's model with short intervals; None leaves a field out."""
+        fields = {
+            "model": {"name": self.namespace.model, "alias": "production"},
+            "steps": STEPS,
+            "analysis": ANALYSIS,
+            "canary": CANARY,
+            "progressDeadlineSeconds": 300,
+            **spec,
+        }
         return {
             "apiVersion": "creditrisk.io/v1alpha1",
             "kind": "ModelPromotion",
             "metadata": {"name": self.name},
-            "spec": {
-                "model": {"name": self.namespace.model, "alias": "production"},
-                "steps": STEPS,
-                "analysis": ANALYSIS,
-                "canary": CANARY,
-                "progressDeadlineSeconds": 300,
-                **spec,
-            },
+            "spec": {name: value for name, value in fields.items() if value is not None},
         }
 
     def apply(self, **spec: object) -> None:

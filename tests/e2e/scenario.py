@@ -131,6 +131,26 @@ class Scenario:
         assert self.namespace.served() == self.stable
         self.assert_nobody_was_sent_back(version, until=ended.at)
 
+    def assert_completed(self, version: str, since: float = -math.inf) -> Document:
+        """Assert that an experiment with a version is complete and reported so everywhere; return its report.
+
+        Args:
+            version: The challenger.
+            since: When the experiment began, if an earlier one of the same version had the same clients.
+        """
+        self.promotion.wait_for(f"the experiment with version {version} is complete", lambda s: (
+            s.get("phase") == "Idle" and s.get("completedVersion") == version))  # fmt: skip
+        ended = self.promotion.history()[0]
+        assert ended == EndedRollout(version, "Completed", "Completed")
+        assert self.promotion.status()["stableVersion"] == self.namespace.served() == self.stable
+        conditions = self.promotion.conditions()
+        assert (conditions["Promoted"], conditions["Degraded"][0]) == (("False", "ExperimentCompleted"), "False")
+        assert "ExperimentCompleted" in self.promotion.events()
+        self._wait_for_tag(version, "completed")
+        self._wait_for_removed_canary()
+        self.assert_nobody_was_sent_back(version, since=since, until=ended.at)
+        return ended.report
+
     def assert_nobody_was_sent_back(self, version: str, *, since: float = -math.inf, until: float = math.inf) -> None:
         """Assert that no applicant whom a new version answered was answered by the champion afterwards.
 

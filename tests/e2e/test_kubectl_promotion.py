@@ -73,3 +73,20 @@ def test_an_abort_is_explained_and_a_user_without_rights_is_told_so(scenario: Sc
     assert "somebody aborted it" in plugin(scenario, "explain")
     assert "retry done" in plugin(scenario, "retry")
     scenario.promotion.wait_for_weight(30)
+
+
+@promotion_scenario(steps=None, strategy="Experiment", experiment={"weight": 50, "duration": "20s"})
+def test_an_experiment_is_waited_for_explained_and_repeated_but_not_promoted(scenario: Scenario) -> None:
+    version = scenario.roll_out(versions.good)
+    scenario.promotion.wait_for_weight(50)
+    assert "an Experiment promotes nothing" in plugin(scenario, "promote", "--full", code=4)
+    assert f"the experiment with version {version} is complete" in plugin(scenario, "status", "--version", version)
+    scenario.assert_completed(version)
+    explained = document(scenario, "explain")
+    assert (explained["version"], "promotes nothing" in explained["summary"]) == (version, True)
+    titles = [point["title"] for point in explained["points"]]
+    assert titles[:3] == ["experiment", "both arms", "measured, with a confidence of 95 %"]
+    assert "retry done" in plugin(scenario, "retry")
+    scenario.promotion.wait_for_weight(50)
+    assert "skip-step done" in plugin(scenario, "promote", "--skip-step")
+    scenario.promotion.wait_for_phase("Idle")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,14 @@ def test_a_check_is_shown_with_its_confidence_interval_if_the_operator_gives_one
     text = words(promotion("get").out)
     assert "ErrorRate 0.001 0.02 0.0004 to 0.0031 1060" in text
     assert "DecisionShift 0.091 0.05 >= 0.06 1060" in text
+
+
+def test_a_version_that_is_kept_for_a_return_is_shown_as_such(server: ApiServer, promotion: Shell) -> None:
+    server.store.put(document(state_in(Phase.IDLE, canary_version=None, kept_version="6", kept_until=time.time() + 90)))
+    server.store.objects = workload_objects()
+    text = words(promotion("get").out)
+    assert "version 6 kept, 0 %" in text
+    assert "version 6 stays ready for a return within seconds (kubectl promotion undo), and is deleted in 1m" in text
 
 
 def test_programs_get_the_object_as_it_is(server: ApiServer, promotion: Shell) -> None:

@@ -12,14 +12,13 @@ from promoter.api.spec import Spec
 from promoter.api.status import Phase, RouteState, State, Verdict
 from promoter.decision.actions import ApplyCanary, ApplyRoute, DeleteCanary, SetStableVersion
 from promoter.decision.decide import Decision, decide
-from promoter.decision.observation import CanaryView, StableView
+from promoter.decision.observation import CanaryView, PodReading, StableView
 from promoter.decision.plan import PlannedStep, plan
 from promoter.decision.window import advance, next_window, open_window
 from unit.promoter.fakes import COPIES
 from unit.promoter.rollouts import Rollouts
 from unit.promoter.test_decide import NOW, observe, rollout
 from unit.promoter.test_decide_simulated import spec_with
-from unit.promoter.test_window import reading
 
 BLUE_GREEN: dict[str, Any] = {"strategy": "BlueGreen", "blueGreen": {"observe": "30s", "keepFor": "10m"}}
 SPEC = spec_with(**BLUE_GREEN, shadow={"duration": "10s"})
@@ -100,9 +99,9 @@ def test_after_the_switch_the_way_back_is_written_in_the_turn_that_decides_it(ab
 
 
 def test_the_switch_is_announced_to_all_stable_pods() -> None:
-    route = RouteState(generation=5, stable_version="1", canary_version="2", weight=100, mode="shadow")
+    shadow = RouteState(generation=5, stable_version="1", canary_version="2", weight=100, mode="shadow")
     state = rollout(Phase.PROGRESSING, step="1/2", weight=100, step_started_at=NOW - 10, analyzed_at=NOW - 6,
-                    route=route)  # fmt: skip
+                    route=shadow)  # fmt: skip
     observed = replace(observe(state, ok=500.0), canary=CanaryView("2", "t", 2, 2, config_maps=COPIES[1].config_maps))
     spec = spec_with(**BLUE_GREEN, shadow={"duration": "10s"}, analysis={"metrics": [{"type": "ErrorRate"}]})
     decision = decide(spec, 1, state, observed, NOW)
@@ -113,9 +112,12 @@ def test_the_switch_is_announced_to_all_stable_pods() -> None:
 
 
 def test_latency_after_the_switch_is_compared_with_the_champions_before_it() -> None:
-    before = advance(open_window([reading("a", **{"stable/seconds/0.1": 0, "canary/seconds/0.1": 0})], now=1),
-                     [reading("a", **{"stable/seconds/0.1": 70, "canary/seconds/0.1": 60})])  # fmt: skip
-    now = [reading("a", **{"stable/seconds/0.1": 80, "canary/seconds/0.1": 65, "pair/rise": 2})]
+    def reading(stable: float, canary: float, rise: float = 0.0) -> PodReading:
+        counters = {"stable/seconds/0.1": stable, "canary/seconds/0.1": canary, "pair/rise": rise}
+        return PodReading("pod-0", 0.0, 1, counters)
+
+    before = advance(open_window([reading(0, 0)], now=1), [reading(70, 60)])
+    now = [reading(80, 65, rise=2)]
     switched = next_window(before, now, 2, keep_champion=True)
     assert switched.totals == {"stable/seconds/0.1": 80, "pair/rise": 2}
     assert next_window(before, now, 2).totals == {"pair/rise": 2}
@@ -136,8 +138,9 @@ def test_after_the_switch_every_metric_can_still_be_successful() -> None:
     assert found.state.analysis.verdict == Verdict.SUCCESSFUL, found.state.message
 
 
-def test_a_copy_that_takes_the_room_of_the_stable_pods_gives_one_pod_back_and_keeps_everybody() -> None:
-    state = rollout(Phase.PROMOTING, weight=100, step_index=1, phase_started_at=NOW - 5,
+@pytest.mark.parametrize("step", [0, 1], ids=["a return to what was kept", "after the switch"])
+def test_a_copy_that_takes_the_room_of_the_stable_pods_gives_one_pod_back_and_keeps_everybody(step: int) -> None:
+    state = rollout(Phase.PROMOTING, weight=100, step_index=step, phase_started_at=NOW - 5,
                     route=RouteState(generation=5, stable_version="1", canary_version="2", weight=100))  # fmt: skip
     stuck = StableView(True, "2", False, "t", "0 of 4 updated", wanted=4, available=4, stalled=QUOTA)
     found = run(state, replace(observe(state), stable=stuck, canary=CanaryView("2", "t", 4, 4)))
@@ -201,6 +204,13 @@ def test_another_rollout_takes_the_place_of_what_is_kept() -> None:
     assert (found.state.phase, found.state.kept_version) == (Phase.STARTING, None)
     found.until(Phase.IDLE)
     assert (found.state.stable_version, found.state.kept_version) == ("3", "2")
+
+
+@pytest.mark.parametrize("action", ["promote", "skip-step"])
+def test_a_rollout_of_more_steps_is_promoted_though_the_strategy_has_changed(action: str) -> None:
+    state = rollout(Phase.PROGRESSING, step_index=2, step="3/3")
+    found = run(state, replace(observe(state, ok=500.0), action=action)).state
+    assert (found.phase, found.weight) == (Phase.PROMOTING, 10)
 
 
 def test_the_canary_is_deleted_without_a_version_to_keep() -> None:

@@ -9,10 +9,11 @@ complete.
 
 from __future__ import annotations
 
+from promoter.api.spec import Strategy
 from promoter.decision.actions import ApplyCanary
 from promoter.decision.copies import copy_of
 from promoter.decision.draft import Draft
-from promoter.decision.plan import EVERYONE, plan
+from promoter.decision.plan import EVERYONE, step_at
 from promoter.decision.replicas import pods_in_steps, pods_without_room
 
 # How long a promotion waits for more canary pods: less if its deadline is short, and not long if they are refused.
@@ -68,7 +69,10 @@ def give_room_back(draft: Draft) -> None:
 
 
 def _keep_share(draft: Draft, replicas: int) -> None:
-    step = plan(draft.spec)[draft.state.step_index]
+    step = step_at(draft.spec, draft.state.step_index)
     share = step.weight if step.mode != "shadow" else 0
+    if draft.spec.strategy == Strategy.BLUE_GREEN:
+        # Its pods are enough for everybody, whichever step it was promoted from.
+        share = EVERYONE
     ensure_canary(draft, replicas)
     draft.update(weight=min(draft.state.weight, share))

@@ -97,7 +97,8 @@ def _mean_pd(step: StepTotals) -> Measurement | None:
 
 
 def _psi(step: StepTotals) -> Measurement | None:
-    if step.scores:
+    paired = step.paired and bool(step.scores)
+    if paired:
         found, samples = stability.of_pairs(step.scores), sum(step.scores.values())
     else:
         champion, canary = histogram(step.buckets("stable", "score")), histogram(step.buckets("canary", "score"))
@@ -106,7 +107,7 @@ def _psi(step: StepTotals) -> Measurement | None:
         found, samples = stability.of_arms(champion, canary), count_of(step.buckets("canary", "score"))
     radius = normal_radius(found.variance, _PSI_SCALE, _CHANCE)
     return _measurement("score PSI", found.index, (max(0.0, found.index - radius), found.index + radius), samples,
-                        paired=bool(step.scores))  # fmt: skip
+                        paired=paired)  # fmt: skip
 
 
 def _error_rate(step: StepTotals) -> Measurement | None:

@@ -40,6 +40,11 @@ def plan(spec: Spec) -> list[PlannedStep]:
     return before + (_growing(spec.auto) if spec.auto else _listed(spec.steps))
 
 
+def step_at(spec: Spec, index: int) -> PlannedStep:
+    """Return a step; the last one if the spec has fewer by now."""
+    return plan(spec)[min(index, len(plan(spec)) - 1)]
+
+
 def shadow_of(spec: Spec) -> Shadow | None:
     """Return the shadow phase.
 

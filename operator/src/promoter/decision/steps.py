@@ -10,7 +10,7 @@ from promoter.api.status import Phase
 from promoter.decision import window
 from promoter.decision.draft import Draft
 from promoter.decision.experiment import describe, report_of
-from promoter.decision.plan import EVERYONE, plan
+from promoter.decision.plan import EVERYONE, plan, step_at
 from promoter.decision.totals import StepTotals
 
 
@@ -66,7 +66,7 @@ def _complete(draft: Draft) -> None:
 
 def ends_by_time(draft: Draft) -> bool:
     """Return whether the step ends with its time, whatever the verdict: an experiment, but not its shadow phase."""
-    last = draft.state.step_index == len(plan(draft.spec)) - 1
+    last = draft.state.step_index >= len(plan(draft.spec)) - 1
     return last and draft.spec.strategy == Strategy.EXPERIMENT
 
 
@@ -98,8 +98,8 @@ def promote(draft: Draft) -> None:
     """Start the rolling update of the stable pods to the canary's version; before that, it gets everybody."""
     version = draft.state.canary_version
     draft.add_event("Promoting", f"updating the stable pods from version {draft.state.stable_version} to {version}")
-    steps, index = plan(draft.spec), draft.state.step_index
-    live = draft.state.phase != Phase.STARTING and steps[index].mode != "shadow"
+    step = step_at(draft.spec, draft.state.step_index)
+    live = draft.state.phase != Phase.STARTING and step.mode != "shadow"
     draft.enter_phase(Phase.PROMOTING, f"updating the stable pods to version {version}", step="",
                       weight=draft.state.weight if live else 0)  # fmt: skip
 

@@ -9,7 +9,7 @@ those that are given.
 {{- $email := dict "host" "" "port" 587 "security" "starttls" "from" "" "to" list "existingSecret" "" "events" list }}
 {{- $_ := merge $email (dict "usernameKey" "username" "passwordKey" "password") }}
 {{- $links := dict "page" "" "mlflow" "" }}
-{{- $all := list "RolloutStarted" "Promoted" "RolledBack" "Stopped" "WaitingForPerson" "Degraded" "Recovered" }}
+{{- $all := list "RolloutStarted" "Promoted" "RolledBack" "Stopped" "Completed" "WaitingForPerson" "Degraded" "Recovered" }}
 {{- $defaults := dict "events" $all "cluster" "" "links" $links "slack" $slack "cloudEvents" $events "email" $email }}
 {{- toJson (merge (deepCopy $given) $defaults) }}
 {{- end }}

@@ -219,7 +219,7 @@ class TimelineState(StatusPart):
 
 
 NotificationKind = Literal[
-    "RolloutStarted", "Promoted", "RolledBack", "Stopped", "WaitingForPerson", "Degraded", "Recovered"
+    "RolloutStarted", "Promoted", "RolledBack", "Stopped", "Completed", "WaitingForPerson", "Degraded", "Recovered"
 ]
 
 

@@ -62,6 +62,7 @@ _TITLES: dict[NotificationKind, Callable[[Notification], str]] = {
     "Promoted": lambda it: f"version {it.version} was promoted: {it.message}",
     "RolledBack": _rolled_back,
     "Stopped": lambda it: f"the rollout of version {it.version} was stopped ({it.reason}): {it.message}",
+    "Completed": lambda it: f"the experiment with version {it.version} is completed: {it.message}",
     "WaitingForPerson": lambda it: f"the rollout of version {it.version} waits for a person: {it.message}",
     "Degraded": lambda it: f"needs attention ({it.reason}): {it.message}",
     "Recovered": lambda it: f"no longer needs attention: {it.message}",

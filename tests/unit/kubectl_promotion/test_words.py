@@ -9,11 +9,11 @@ import pytest
 
 from kubectl_promotion.cluster.promotions import ModelPromotion
 from kubectl_promotion.words.explanation import explain
-from kubectl_promotion.words.outlook import outlook
-from kubectl_promotion.words.reasons import PROBLEMS, ROLLBACKS, STOPS
-from kubectl_promotion.words.times import duration, in_words
 from promoter.api.rules import parse_spec
 from promoter.api.status import HistoryEntry, Phase, State, Verdict
+from promoter.words.outlook import outlook
+from promoter.words.reasons import PROBLEMS, ROLLBACKS, STOPS
+from promoter.words.times import duration, in_words
 from unit.kubectl_promotion.documents import (
     EXPERIMENT,
     SHIFT,

@@ -20,10 +20,10 @@ from kubectl_promotion.completion_sources import complete_versions
 from kubectl_promotion.errors import NOT_FOUND, REFUSED, USAGE, CommandError
 from kubectl_promotion.options import Name, Timeout, with_cluster
 from kubectl_promotion.views.output import write
-from kubectl_promotion.words.outlook import step_ends_at
 from promoter.api.spec import Strategy
 from promoter.api.status import INTERRUPTIBLE, Phase
 from promoter.decision.experiment import completed
+from promoter.words.outlook import step_ends_at
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the operator has handled it.")]
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")

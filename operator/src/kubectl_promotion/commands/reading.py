@@ -18,8 +18,8 @@ from kubectl_promotion.views.lines import LIST_COLUMNS, row
 from kubectl_promotion.views.output import Format, console, plain, table, write, write_document
 from kubectl_promotion.views.tree import picture
 from kubectl_promotion.words.explanation import explain as explained
-from kubectl_promotion.words.times import duration, local_time
 from promoter.api.rules import target_of
+from promoter.words.times import duration, local_time
 
 Watched = Annotated[bool, typer.Option("--watch", "-w", help="Stay, and show every change.")]
 HISTORY_COLUMNS = ("VERSION", "OUTCOME", "REASON", "ENDED", "AGO")

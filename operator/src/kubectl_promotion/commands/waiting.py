@@ -18,10 +18,10 @@ from kubectl_promotion.options import Name, Output, Timeout, with_cluster
 from kubectl_promotion.views.lines import progress_line
 from kubectl_promotion.views.output import Format, warn, write, write_document
 from kubectl_promotion.words.experiment import last_report
-from kubectl_promotion.words.outlook import step_ends_at
 from promoter.api.durations import seconds
 from promoter.api.status import RESTING, Phase, State
 from promoter.decision.experiment import describe
+from promoter.words.outlook import step_ends_at
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rich.text import Text
 from kubectl_promotion.cluster.promotions import ModelPromotion
 from kubectl_promotion.views import marks
 from kubectl_promotion.views.output import plain
-from kubectl_promotion.words.times import duration
+from promoter.words.times import duration
 
 LIST_COLUMNS = ("NAME", "PHASE", "STEP", "WEIGHT", "STABLE", "CANARY", "DESIRED", "READY", "AGE", "MESSAGE")
 

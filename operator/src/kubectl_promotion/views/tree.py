@@ -13,12 +13,12 @@ from kubectl_promotion.cluster.promotions import Check, ModelPromotion
 from kubectl_promotion.cluster.workloads import Pod, Workload, Workloads
 from kubectl_promotion.views import marks
 from kubectl_promotion.views.output import plain, table
-from kubectl_promotion.words.numbers import interval, number
-from kubectl_promotion.words.outlook import outlook, step_ends_at, step_text
-from kubectl_promotion.words.times import duration
 from promoter.api.spec import Spec
-from promoter.api.status import RESTING, AnalysisResult, Phase, State, Verdict
-from promoter.decision.plan import plan
+from promoter.api.status import AnalysisResult, State, Verdict
+from promoter.words.numbers import interval, number
+from promoter.words.outlook import outlook, step_ends_at
+from promoter.words.picture import live_share, shown_steps, weight_text
+from promoter.words.times import duration
 
 _CHECK_COLUMNS = ("CHECK", "VALUE", "LIMIT", "CONFIDENCE", "SAMPLES", "VERDICT")
 _MOST_PODS = 20
@@ -53,7 +53,7 @@ def _head(promotion: ModelPromotion, now: float) -> Table:
         kind, value = spec.model.pointer
         found.add_row("Model:", plain(f"{spec.model.name}, {kind} {value}"))
     found.add_row("Phase:", Text.assemble(marks.phase(state.phase), _position(spec, state, now)))
-    found.add_row("Weight:", _weight(state))
+    found.add_row("Weight:", weight_text(state))
     for kind, mark in (("Ready", "False"), ("Degraded", "True")):
         condition = state.condition(kind)
         if condition and condition.status == mark:
@@ -76,17 +76,10 @@ def _position(spec: Spec | None, state: State, now: float) -> str:
     return f"{position}{suspended}{since}"
 
 
-def _weight(state: State) -> str:
-    if state.route.mode == "shadow" and state.phase not in RESTING:
-        return f"shadow: copies of {state.weight} % of the applicants' requests"
-    verified = "" if state.verified_weight == state.weight else f" (every stable pod applies {state.verified_weight} %)"
-    return f"{state.weight} % of the applicants are answered by the canary{verified}"
-
-
 def _tree(promotion: ModelPromotion, workloads: Workloads, now: float) -> Tree:
     state = promotion.state
     root = Tree(Text(plain(promotion.name), style="bold"), guide_style="dim")
-    share = 0 if state.route.mode == "shadow" else state.weight
+    share = live_share(state)
     if state.stable_version or workloads.stable:
         _add_version(root, state.stable_version, "stable", 100 - share, workloads.stable, now)
     if state.canary_version or workloads.canary:
@@ -122,13 +115,11 @@ def _pod(pod: Pod, version: str | None, now: float) -> Text:
 
 
 def _steps(spec: Spec, state: State, now: float) -> Iterator[Text]:
-    in_steps = state.phase in {Phase.PROGRESSING, Phase.PAUSED}
-    passed = state.phase in {Phase.PROMOTING, Phase.FINISHING}
-    for index, step in enumerate(plan(spec)):
-        words = f"{index + 1}: {step_text(step)}"
-        if in_steps and index == state.step_index:
+    for step in shown_steps(spec, state):
+        words = f"{step.number}: {step.text}"
+        if step.place == "current":
             yield marks.mark("◌", "cyan", f"{words}{_progress(spec, state, now)}")
-        elif passed or (in_steps and index < state.step_index):
+        elif step.place == "passed":
             yield marks.mark("✔", "green", words)
         else:
             yield marks.mark("·", "dim", words)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kubectl_promotion.cluster.registry import ModelVersion
-from kubectl_promotion.words.times import local_time
 from promoter.decision.compatibility import Contract, ContractError, problems, read_contract
+from promoter.words.times import local_time
 
 # The four-fifths rule.
 LOWEST_ADVERSE_IMPACT_RATIO = 0.8

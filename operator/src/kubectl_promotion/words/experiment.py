@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubectl_promotion.words.numbers import number
-from kubectl_promotion.words.times import duration
 from promoter.api.status import Arm, ExperimentReport, HistoryEntry, Measurement, State
 from promoter.decision.experiment import in_words
+from promoter.words.numbers import number
+from promoter.words.times import duration
 
 NEXT = (
     "roll the version out by another strategy (spec.strategy: Canary or BlueGreen), repeat the experiment (kubectl "

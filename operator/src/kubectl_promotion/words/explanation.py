@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from kubectl_promotion.cluster.promotions import ModelPromotion
 from kubectl_promotion.errors import NOT_FOUND, CommandError
 from kubectl_promotion.words.experiment import last_report, points_of
-from kubectl_promotion.words.numbers import interval, number
-from kubectl_promotion.words.outlook import outlook
-from kubectl_promotion.words.reasons import PROBLEMS, ROLLBACKS, STOPS, Meaning
-from kubectl_promotion.words.times import duration, local_time
 from promoter.api.spec import Spec
 from promoter.api.status import RESTING, FailedVersion, HistoryEntry, Phase, State, Verdict
+from promoter.words.numbers import interval, number
+from promoter.words.outlook import outlook
+from promoter.words.reasons import PROBLEMS, ROLLBACKS, STOPS, Meaning
+from promoter.words.times import duration, local_time
 
 # During a rollback there is no harm to clients, and people ask that first.
 _CLIENTS = (

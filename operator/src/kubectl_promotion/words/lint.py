@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import yaml
 
-from kubectl_promotion.words.times import duration
 from promoter.api.crd import crd
 from promoter.api.durations import seconds
 from promoter.api.resource import API_VERSION, KIND
 from promoter.api.rules import InvalidSpecError, parse_spec
 from promoter.api.spec import MetricType, OnInsufficientData, Spec, Strategy
 from promoter.decision.plan import PlannedStep, plan, shadow_of
+from promoter.words.times import duration
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 # Without a known rate of requests, steps that need more than this are pointed out.

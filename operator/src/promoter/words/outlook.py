@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubectl_promotion.words.times import duration, in_words
 from promoter.api.durations import seconds
 from promoter.api.spec import OnInsufficientData, Spec, Strategy
 from promoter.api.status import Phase, State, Verdict
 from promoter.decision.experiment import completed
 from promoter.decision.plan import PlannedStep, plan
+from promoter.words.times import duration, in_words
 
 _RESUME = "kubectl promotion resume"
 

@@ -1,0 +1,1 @@
+"""What people read of a ModelPromotion, as pure functions: for the operator's page, and for kubectl promotion."""

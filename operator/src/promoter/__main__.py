@@ -25,6 +25,10 @@ from promoter.handlers import create_registry, create_settings, login
 from promoter.leftovers import Leftovers
 from promoter.notifications.delivery import Notifier
 from promoter.outbox import Outbox
+from promoter.page.access import KeyAccess, OpenAccess
+from promoter.page.app import create_page
+from promoter.page.board import Board
+from promoter.page.streams import Streams
 from promoter.poll import Poller
 from promoter.promotion import Adapters
 from promoter.reconcile import reconcile, report_fault
@@ -51,16 +55,23 @@ async def run(settings: Settings) -> None:
         telemetry = Telemetry()
         outbox = _outbox(session, settings, telemetry)
         notifier = await _notifier(stack, settings, telemetry)
-        adapters = Adapters(cluster, registry, HttpMetrics(session), poller, telemetry, time.time, outbox, notifier)
+        board = Board(time.time, settings.page_path) if settings.page_port is not None else None
+        adapters = Adapters(
+            cluster, registry, HttpMetrics(session), poller, telemetry, time.time, outbox, notifier, board
+        )
         scheduler = Scheduler(
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
         )
         stack.push_async_callback(scheduler.close)
         await _listen(stack, settings.port, create_app(settings, scheduler, poller, telemetry, ready))
+        if board:
+            await _listen(stack, settings.page_port or 0, _page(settings, board))
         if lease:
             await _hold(lease, stack, stop, ready)
         if stop.is_set():
             return
+        if board:
+            board.opened = True
         # Not while it stands by: it would know of no ModelPromotion, and take every autoscaler for a leftover.
         leftovers = Leftovers(cluster, settings.watched, scheduler.followed, time.monotonic)
         _in_background(stack, leftovers.run(settings.poll_seconds), "leftovers")
@@ -91,6 +102,11 @@ async def _notifier(stack: contextlib.AsyncExitStack, settings: Settings, teleme
     session = await stack.enter_async_context(create_session())
     found = subscriptions(session, settings.notifications)
     return Notifier(found, telemetry, time.time) if found else None
+
+
+def _page(settings: Settings, board: Board) -> web.Application:
+    access = OpenAccess() if settings.page_access == "none" else KeyAccess(settings.page_keys)
+    return create_page(board, access, Streams(settings.page_followers), time.time)
 
 
 def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -127,7 +143,8 @@ async def _hold(lease: Lease, stack: contextlib.AsyncExitStack, stop: asyncio.Ev
 
 
 async def _listen(stack: contextlib.AsyncExitStack, port: int, app: web.Application) -> None:
-    runner = web.AppRunner(app, access_log=None)
+    # A handler ends when its client has gone: one that sends events would learn that late.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, port=port).start()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from promoter.api.resource import ACTION_ANNOTATION, Owner
 from promoter.api.rules import target_of
 from promoter.api.status import State
+from promoter.decision.timeline import Turn
 from promoter.notifications.delivery import Notifier
 from promoter.outbox import Outbox
 from promoter.poll import Poller
-from promoter.ports import Cluster, Metrics, Registry
+from promoter.ports import Cluster, Metrics, Registry, Snapshot
 from promoter.telemetry import Telemetry
 
 Document = dict[str, Any]
@@ -73,6 +74,19 @@ class Promotion:
         return str(self.document["metadata"].get("creationTimestamp", "")), self.owner.name
 
 
+class Audience(Protocol):
+    """Who is shown what the operator does; none of these waits for anything."""
+
+    def turned(self, promotion: Promotion, before: State, turn: Turn, snapshot: Snapshot) -> None:
+        """Take what a turn observed and decided; `before` is the state before it."""
+
+    def show(self, promotion: Promotion) -> None:
+        """Take a promotion as it is now: a new one, one that was changed, or one after a turn."""
+
+    def forget(self, owner: Owner) -> None:
+        """Drop a deleted promotion."""
+
+
 @dataclass(frozen=True)
 class Adapters:
     """Everything outside the process that a turn needs."""
@@ -87,6 +101,8 @@ class Adapters:
     outbox: Outbox | None = None
     # None: nobody is told anything.
     notifier: Notifier | None = None
+    # None: no page.
+    audience: Audience | None = None
     # Held while a version's files are in memory: one at a time, however many promotions need a copy.
     copying: asyncio.Lock = field(default_factory=asyncio.Lock)
 

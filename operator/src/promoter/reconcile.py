@@ -53,6 +53,8 @@ async def reconcile(adapters: Adapters, promotion: Promotion) -> None:
         # What was refused before will most likely be refused again; without this the status would alternate.
         state = degraded(state, promotion.state, "Refused", promotion.refusal, now)
     await save(adapters, promotion, state)
+    if adapters.audience:
+        adapters.audience.turned(promotion, known, Turn(state, decision.judgment, decision.performed), snapshot)
     snapshot = with_outdated_pods(snapshot, observed, state.route.generation)
     try:
         await act(adapters, promotion, spec, snapshot, decision.actions)

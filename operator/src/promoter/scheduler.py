@@ -78,10 +78,12 @@ class Scheduler:
             self._adapters.telemetry.set_gauges(owner, loop.promotion.state)
             loop.task = asyncio.create_task(self._run(loop), name=f"promotion {owner}")
             loop.task.add_done_callback(_log_end)
+            self._show(loop.promotion)
             self._wake_namespace(owner.namespace)
             return
         before = (loop.promotion.generation, loop.promotion.action)
         loop.promotion.document = document
+        self._show(loop.promotion)
         if before != (loop.promotion.generation, loop.promotion.action):
             loop.wake.set()
 
@@ -125,9 +127,15 @@ class Scheduler:
         self._adapters.telemetry.remove(owner)
         if self._adapters.notifier:
             self._adapters.notifier.forget(owner)
+        if self._adapters.audience:
+            self._adapters.audience.forget(owner)
         if loop.task:
             loop.task.cancel()
         self._wake_namespace(owner.namespace)
+
+    def _show(self, promotion: Promotion) -> None:
+        if self._adapters.audience:
+            self._adapters.audience.show(promotion)
 
     def _wake_namespace(self, namespace: str) -> None:
         """Let promotions notice that another one took or released their target."""
@@ -152,6 +160,7 @@ class Scheduler:
                 log.warning("%s: %s; retrying", owner, error)
                 await self._report_fault(self._adapters, promotion, error)
             loop.busy_since = None
+            self._show(promotion)
             self._forget_unused_pointers()
             pause = self._pause(promotion, moved=promotion.state.phase != phase)
             try:

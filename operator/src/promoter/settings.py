@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,6 +41,16 @@ class Settings(BaseSettings):
 
     # Who is told what, as JSON. Without receivers there are no notifications.
     notifications: NotificationSettings = NotificationSettings()
+    # Port of the page of rollouts. None: no page.
+    page_port: int | None = Field(default=None, ge=0, le=65535)
+    # Path of the page, such as /promotions.
+    page_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    # none: the page is open to all who reach it.
+    page_access: Literal["apiKeys", "none"] = "apiKeys"
+    # Folder with the SHA-256 of clients' API keys, a file per client; without it, nobody is admitted.
+    page_keys: Path = Path("/etc/creditrisk/page")
+    # How many browsers may follow events at a time.
+    page_followers: int = Field(default=50, ge=1)
 
     @property
     def watched(self) -> tuple[str, ...]:

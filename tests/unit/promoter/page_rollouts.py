@@ -20,6 +20,7 @@ from promoter.api.timestamps import to_text
 from promoter.decision.observation import CanaryView, StableView
 from promoter.decision.timeline import Turn
 from promoter.page.board import Board
+from promoter.page.records import Record
 from promoter.ports import Pod, Snapshot
 from promoter.promotion import Promotion
 
@@ -138,3 +139,7 @@ def move(
     before, shown.state = shown.state, state
     board.turned(shown, before, Turn(state, found, performed), SNAPSHOT)
     board.show(shown)
+
+
+def record_of(board: Board, namespace: str, name: str) -> Record:
+    return board._shown[namespace, name].record

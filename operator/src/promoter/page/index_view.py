@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from promoter.api.resource import Owner
-from promoter.api.status import RESTING, State
+from promoter.api.status import RESTING, State, summarize
 from promoter.page.html import Content, Html, element, join
 from promoter.page.pieces import marked, table
 from promoter.page.records import Facts
@@ -46,7 +46,7 @@ def _row(owner: Owner, state: State, root: str) -> Sequence[Content]:
         marked(PHASES[state.phase], state.phase.value), state.step,
         f"{state.weight} %" if state.canary_version else None, state.stable_version, state.canary_version,
         [marked(VERDICTS[state.analysis.verdict], state.analysis.verdict.value) if state.analysis else None, " ",
-         degraded], state.message,
+         degraded], summarize(state.message),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from aiohttp import web
 from promoter.page.access import KeyAccess, OpenAccess
 from promoter.page.app import Access, create_page
 from promoter.page.board import Board
+from promoter.page.html import Html, text
 from promoter.page.streams import Streams, Topic, encoded
 from unit.promoter.page_rollouts import HOSTILE, Clock, move, progressing, promotion, resting
 
@@ -75,14 +76,14 @@ async def test_the_list_and_each_promotion_have_a_page_without_any_script() -> N
     async with page() as served:
         served.board.show(promotion("loans", progressing()))
         async with served.session.get("/promotions") as response:
-            text = await response.text()
+            shown = await response.text()
             assert (response.status, response.url.path) == (200, "/promotions/")
-        assert '<a href="/promotions/credit-risk/loans">credit-risk/loans</a>' in text
-        assert "1 ModelPromotion, 1 being rolled out" in text
+        assert '<a href="/promotions/credit-risk/loans">credit-risk/loans</a>' in shown
+        assert "1 ModelPromotion, 1 being rolled out" in shown
         async with served.session.get("/promotions/credit-risk/loans") as response:
-            text = await response.text()
-        assert "25 % of the applicants are answered by the canary" in text
-        assert '<script src="/promotions/-/page.js" defer></script>' in text
+            shown = await response.text()
+        assert "25 % of the applicants are answered by the canary" in shown
+        assert '<script src="/promotions/-/page.js" defer></script>' in shown
 
 
 async def test_every_answer_forbids_inline_code_other_hosts_frames_and_caches() -> None:
@@ -193,8 +194,13 @@ async def test_a_change_arrives_once_rendered_for_all_who_follow() -> None:
         served.board.show(shown)
         topic = served.board.topic("credit-risk", "loans")
         assert topic
-        render, rendered = topic._render, []
-        topic._render = lambda: rendered.append(1) or render()
+        draw, rendered = topic.picture, []
+
+        def counted() -> Html:
+            rendered.append(draw())
+            return rendered[-1]
+
+        topic.picture = counted
         path = "/promotions/credit-risk/loans/events"
         responses = [await served.session.get(path) for _ in range(10)]
         first = [await next_event(response) for response in responses]
@@ -219,7 +225,7 @@ async def test_nothing_is_rendered_while_nobody_follows() -> None:
         topic = served.board.topic("credit-risk", "loans")
         assert topic
         before = topic.number
-        topic._render = lambda: pytest.fail("rendered for nobody")
+        topic.picture = lambda: pytest.fail("rendered for nobody")
         move(served.board, shown, progressing(weight=30))
         await until(lambda: topic.number != before)
 
@@ -255,7 +261,7 @@ async def test_one_browser_too_many_is_asked_to_come_back() -> None:
 async def test_a_browser_that_does_not_read_is_dropped_and_does_not_hold_up_others() -> None:
     streams = Streams(2, heartbeat_seconds=60, slow_seconds=0.2)
     async with page(streams=streams) as served:
-        served.board.index._render = lambda: "x" * 20_000_000
+        served.board.index.picture = lambda: text("x" * 20_000_000)
         with socket.create_connection(("127.0.0.1", served.port)) as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.sendall(b"GET /promotions/-/events HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -289,5 +295,5 @@ async def test_the_operator_ends_although_browsers_follow() -> None:
 async def test_an_event_cannot_be_forged_by_what_it_shows() -> None:
     body = encoded("1", "a\n\nevent: gone\r\n\rb").decode()
     assert body == "id: 1\ndata: a\ndata: \ndata: event: gone\ndata: b\n\n"
-    topic = Topic(lambda: HOSTILE)
+    topic = Topic(lambda: text(HOSTILE))
     assert topic.newest() is topic.newest()

@@ -137,7 +137,7 @@ def emulate(browser: webdriver.Chrome, width: int, scheme: str) -> None:
 
 def screenshot(browser: webdriver.Chrome, file: Path) -> bytes:
     """Keep a picture of the whole page, and return it."""
-    width, height = browser.execute_script("return [innerWidth, document.documentElement.scrollHeight]")  # type: ignore[no-untyped-call]
+    width, height = browser.execute_script("return [innerWidth, document.documentElement.scrollHeight]")
     clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
     file.write_bytes(base64.b64decode(shot["data"]))
@@ -145,7 +145,7 @@ def screenshot(browser: webdriver.Chrome, file: Path) -> bytes:
 
 
 def script(browser: webdriver.Chrome, text: str) -> Any:
-    return browser.execute_script(text)  # type: ignore[no-untyped-call]
+    return browser.execute_script(text)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

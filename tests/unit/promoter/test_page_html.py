@@ -10,7 +10,7 @@ from promoter.api.status import Verdict
 from promoter.page.charts import check_chart
 from promoter.page.html import Html, element, join, text
 from promoter.page.pieces import clock, table, with_clocks
-from promoter.page.records import Point
+from promoter.page.series import Point
 from unit.promoter.page_rollouts import START
 
 

@@ -9,7 +9,8 @@ import time
 from promoter.api.status import Phase, State
 from promoter.page.board import Board
 from promoter.page.promotion_view import announcement, promotion_picture
-from promoter.page.records import POINTS_KEPT, Record, extended
+from promoter.page.records import Record
+from promoter.page.series import POINTS_KEPT, extended
 from promoter.reconcile import reconcile, report_fault
 from promoter.scheduler import Scheduler
 from unit.promoter.fakes import ROLLING_OUT, document, fakes_for, in_first_step
@@ -125,7 +126,7 @@ async def test_the_board_takes_what_the_scheduler_does() -> None:
             await changed.wait()
         record = record_of(board, "bank", "loans")
         assert record.facts.snapshot, "the turn observed the cluster"
-        assert record.facts.snapshot.stable_pods[0].name in board.markup(("bank", "loans"))
+        assert record.facts.snapshot.stable_pods[0].name in topic.picture()
         assert isinstance(record.facts.state, State)
         scheduler.remove(found)
         assert topic.deleted

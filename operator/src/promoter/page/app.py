@@ -11,9 +11,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from promoter.page.access import CHALLENGES
-from promoter.page.board import Board
 from promoter.page.document import document
-from promoter.page.html import Html, element, join
+from promoter.page.html import element, join
 from promoter.page.streams import EVENTS, GONE, Streams, Topic
 
 _STATIC = Path(__file__).parent / "static"
@@ -30,6 +29,28 @@ _HEADERS = {
 }
 
 
+class Pictures(Protocol):
+    """What there is to show; `promoter.page.board` keeps it."""
+
+    @property
+    def root(self) -> str:
+        """Return the path of the pages, without a slash at the end."""
+
+    @property
+    def opened(self) -> bool:
+        """Return whether the operator watches, and does not stand by."""
+
+    @property
+    def index(self) -> Topic:
+        """Return the topic of the list."""
+
+    def topic(self, namespace: str, name: str) -> Topic | None:
+        """Return the topic of a promotion, None if there is no such promotion."""
+
+    def close(self) -> None:
+        """Let all who follow go."""
+
+
 class Access(Protocol):
     """Decides who may see the page."""
 
@@ -37,21 +58,22 @@ class Access(Protocol):
         """Return whether a request with these headers may see it."""
 
 
-def create_page(board: Board, access: Access, streams: Streams, clock: Callable[[], float]) -> web.Application:
+def create_page(board: Pictures, access: Access, streams: Streams, clock: Callable[[], float]) -> web.Application:
     """Return the application; it only reads."""
     root = board.root
     app = web.Application(middlewares=[_guard(board, access)])
 
     async def index(_: web.Request) -> web.Response:
-        main, now = Html(board.index_markup()), clock()
+        main, now = board.index.picture(), clock()
         title = element("h1", "Model promotions")
         return _page(document("Model promotions", title, main, now, root=root, events=f"{root}/-/events"))
 
     async def promotion(request: web.Request) -> web.Response:
         namespace, name = _named(request)
-        if board.topic(namespace, name) is None:
+        topic = board.topic(namespace, name)
+        if topic is None:
             return _missing(root)
-        main, now = Html(board.markup((namespace, name))), clock()
+        main, now = topic.picture(), clock()
         back = element("nav", element("a", "All model promotions", href=f"{root}/"), aria_label="Pages")
         heading = join(back, element("h1", f"{namespace}/{name}"))
         events = f"{root}/{namespace}/{name}/events"
@@ -83,7 +105,7 @@ def create_page(board: Board, access: Access, streams: Streams, clock: Callable[
     return app
 
 
-def _guard(board: Board, access: Access) -> Middleware:
+def _guard(board: Pictures, access: Access) -> Middleware:
     """Return what answers those who may not see the page, and all while there is nothing to show."""
 
     @web.middleware

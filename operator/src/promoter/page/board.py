@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from promoter.api.resource import Owner
 from promoter.api.status import State
 from promoter.decision.timeline import Turn
 from promoter.page.document import picture
+from promoter.page.html import Html
 from promoter.page.index_view import index_picture, summary
 from promoter.page.promotion_view import announcement, promotion_picture
-from promoter.page.records import Record
+from promoter.page.records import Record, Subject
 from promoter.page.streams import Topic
 from promoter.ports import Snapshot
-from promoter.promotion import Promotion
 
 Key = tuple[str, str]
 
 
+@dataclass(frozen=True)
 class _Shown:
     """A ModelPromotion with its topic."""
 
-    def __init__(self, owner: Owner, record: Record, topic: Topic) -> None:
-        self.owner, self.record, self.topic = owner, record, topic
+    owner: Owner
+    record: Record
+    topic: Topic
 
 
 class Board:
@@ -33,22 +36,22 @@ class Board:
         """Take the time in seconds since 1970, and the path of the pages, without a slash at the end."""
         self._clock, self.root = clock, root
         self._shown: dict[Key, _Shown] = {}
-        self.index = Topic(self.index_markup)
+        self.index = Topic(self._index)
         # An operator that stands by watches nothing, so it has nothing to show.
         self.opened = False
 
-    def turned(self, promotion: Promotion, before: State, turn: Turn, snapshot: Snapshot) -> None:
+    def turned(self, promotion: Subject, before: State, turn: Turn, snapshot: Snapshot) -> None:
         """Take what a turn observed and decided; `before` is the state before it."""
         if shown := self._shown.get(_key(promotion.owner)):
             shown.record.take_turn(promotion, before, turn, snapshot, self._clock())
 
-    def show(self, promotion: Promotion) -> None:
+    def show(self, promotion: Subject) -> None:
         """Take a promotion as it is now; those who follow it are told if it looks different."""
         key = _key(promotion.owner)
         shown = self._shown.get(key)
         if shown is None:
-            topic = Topic(partial(self.markup, key))
-            self._shown[key] = _Shown(promotion.owner, Record(promotion), topic)
+            record = Record(promotion)
+            self._shown[key] = _Shown(promotion.owner, record, Topic(partial(self._picture, record)))
             self.index.touch()
             return
         if shown.record.update(promotion):
@@ -71,14 +74,12 @@ class Board:
         for topic in (self.index, *(shown.topic for shown in self._shown.values())):
             topic.end()
 
-    def index_markup(self) -> str:
-        """Return the picture of the list."""
+    def _index(self) -> Html:
         listed = [(shown.owner, shown.record.facts) for shown in self._shown.values()]
         return picture(index_picture(listed, self.root), self._clock(), summary(listed))
 
-    def markup(self, key: Key) -> str:
-        """Return the picture of one promotion."""
-        record, now = self._shown[key].record, self._clock()
+    def _picture(self, record: Record) -> Html:
+        now = self._clock()
         return picture(promotion_picture(record, now), now, announcement(record.facts))
 
 

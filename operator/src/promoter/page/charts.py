@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from promoter.page.html import Html, element
-from promoter.page.records import Point
+from promoter.page.series import Point
 from promoter.words.marks import VERDICTS
 from promoter.words.numbers import interval, number
 from promoter.words.times import duration

@@ -33,7 +33,7 @@ def promotion_picture(record: Record, now: float) -> Html:
         section("overview", "Now", _overview(shown, followed, now)),
         section("next", "What happens next", _next(shown, followed, now)),
         section("steps", "Steps", _steps(followed, shown.state, now)),
-        section("versions", "Versions and pods", versions(shown, now)),
+        section("versions", "Versions and pods", versions(shown.state, live_share(shown.state), shown.snapshot, now)),
         section("checks", "Checks", _checks(record, followed, now)),
         section("timeline", "Timeline", _timeline(record, now)),
         section("history", "History", _history(shown.state, now)),

@@ -6,40 +6,45 @@ Checks and events are kept in memory only, and begin anew when the operator star
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
+from promoter.api.resource import Owner
 from promoter.api.rules import InvalidSpecError, parse_spec
 from promoter.api.spec import Spec
 from promoter.api.status import (
     RESTING,
-    AnalysisResult,
-    MetricResult,
     State,
     TimelineEntry,
     TimelineState,
-    Verdict,
     Window,
 )
 from promoter.decision.timeline import Origin, Turn, note_changes
-from promoter.ports import Snapshot
-from promoter.promotion import Promotion
+from promoter.page.series import Point, extended
+from promoter.ports import Document, Snapshot
 
-# A point is 200 bytes; a rollout with eight checks then takes at most 200 KB.
-POINTS_KEPT = 120
 EVENTS_KEPT = 60
 
 
-class Point(NamedTuple):
-    """One result of a check: when (seconds since 1970), and its numbers, None where they are not known."""
+class Subject(Protocol):
+    """A ModelPromotion in the operator's memory; `promoter.promotion` has it."""
 
-    at: float
-    value: float | None
-    lower: float | None
-    upper: float | None
-    verdict: Verdict
+    @property
+    def owner(self) -> Owner:
+        """Return its identity."""
+
+    @property
+    def document(self) -> Document:
+        """Return the object as last seen."""
+
+    @property
+    def state(self) -> State:
+        """Return its state as last decided."""
+
+    @property
+    def action_by(self) -> str | None:
+        """Return who asked for the manual action, None if that is not recorded."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Facts:
     snapshot: Snapshot | None = None
 
     @classmethod
-    def of(cls, promotion: Promotion, snapshot: Snapshot | None = None) -> Facts:
+    def of(cls, promotion: Subject, snapshot: Snapshot | None = None) -> Facts:
         """Return what is shown of a promotion."""
         hidden = {"window": Window(), "timeline": TimelineState(), "pending_tags": {}, "pending_events": ()}
         return cls(promotion.document.get("spec"), promotion.state.model_copy(update=hidden), snapshot)
@@ -80,7 +85,7 @@ class Record:
         series: The results of each check since the rollout began, the newest last.
     """
 
-    def __init__(self, promotion: Promotion) -> None:
+    def __init__(self, promotion: Subject) -> None:
         """Take a promotion that the operator has just learned of."""
         self.facts = Facts.of(promotion)
         self.events: deque[TimelineEntry] = deque(maxlen=EVENTS_KEPT)
@@ -88,7 +93,7 @@ class Record:
         self._noted = TimelineState()
         self._snapshot: Snapshot | None = None
 
-    def take_turn(self, promotion: Promotion, before: State, turn: Turn, snapshot: Snapshot, now: float) -> None:
+    def take_turn(self, promotion: Subject, before: State, turn: Turn, snapshot: Snapshot, now: float) -> None:
         """Take what a turn observed and decided at a time, in seconds since 1970; `before` is the state before it."""
         # The Deployment is large, and not shown.
         self._snapshot = replace(snapshot, deployment={}, artifacts=frozenset(), route=None)
@@ -102,28 +107,10 @@ class Record:
         if turn.judgment:
             self.series = extended(self.series, turn.judgment)
 
-    def update(self, promotion: Promotion) -> bool:
+    def update(self, promotion: Subject) -> bool:
         """Take a promotion as it is after a turn or a change, and return whether it looks different.
 
         An event and an analysis never come without a change of the state.
         """
         before, self.facts = self.facts, Facts.of(promotion, self._snapshot)
         return before != self.facts
-
-
-def extended(series: Mapping[str, list[Point]], judgment: AnalysisResult) -> dict[str, list[Point]]:
-    """Return the series of all checks with the results of an analysis; long ones with every second point dropped."""
-    points = {result.name: _point(judgment.at, result) for result in judgment.results}
-    return {
-        name: _thinned([*series.get(name, ()), *([points[name]] if name in points else [])])
-        for name in dict.fromkeys([*series, *points])
-    }
-
-
-def _point(at: float, result: MetricResult) -> Point:
-    return Point(at, result.value, result.lower, result.upper, result.verdict)
-
-
-def _thinned(points: list[Point]) -> list[Point]:
-    """Return the points, every second one if there are too many; the first and the last stay."""
-    return points if len(points) <= POINTS_KEPT else [*points[:-1:2], points[-1]]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from promoter.page.html import Html
+
 # Changes within this time are one event.
 GATHER_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0
@@ -33,9 +35,9 @@ class Event:
 class Topic:
     """What a page follows. Only the newest state counts, so nothing is queued for anybody."""
 
-    def __init__(self, render: Callable[[], str], gather_seconds: float = GATHER_SECONDS) -> None:
-        """Take what renders the present state as markup without line breaks that matter."""
-        self._render, self._gather_seconds = render, gather_seconds
+    def __init__(self, picture: Callable[[], Html], gather_seconds: float = GATHER_SECONDS) -> None:
+        """Take what draws the present state, in markup without line breaks that matter."""
+        self.picture, self._gather_seconds = picture, gather_seconds
         self._start, self._count = secrets.token_hex(4), 1
         self._event: Event | None = None
         self._due: asyncio.TimerHandle | None = None
@@ -55,7 +57,7 @@ class Topic:
     def newest(self) -> Event:
         """Return the newest event; it is rendered if nobody has asked for it yet."""
         if self._event is None or self._event.number != self.number:
-            self._event = Event(self.number, encoded(self.number, self._render()))
+            self._event = Event(self.number, encoded(self.number, self.picture()))
         return self._event
 
     def touch(self) -> None:

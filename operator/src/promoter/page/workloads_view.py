@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from promoter.api.resource import canary_name
+from promoter.api.status import State
 from promoter.page.html import Content, Html, element
 from promoter.page.pieces import clock, marked
-from promoter.page.records import Facts
-from promoter.ports import Pod
+from promoter.ports import Pod, Snapshot
 from promoter.words.marks import Mark
-from promoter.words.picture import live_share
 
 _MOST_PODS = 20
 _READY, _WAITING = Mark("✔", "good"), Mark("◌", "waiting")
 
 
-def versions(shown: Facts, now: float) -> Content:
-    """Return the stable version and the canary with their pods."""
-    state, snapshot = shown.state, shown.snapshot
-    share, target = live_share(state), state.target or "scoring"
+def versions(state: State, share: int, snapshot: Snapshot | None, now: float) -> Content:
+    """Return the stable version and the canary with their pods.
+
+    Args:
+        state: The status.
+        share: The percentage of applicants that the canary answers.
+        snapshot: What was observed, None if nothing was yet.
+        now: Seconds since 1970.
+    """
+    target = state.target or "scoring"
     wanted = state.route.generation if state.route.canary_version else None
     found = []
     if snapshot is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 
 import pytest
@@ -172,3 +174,62 @@ def test_receivers_that_cannot_work_are_rejected(options: list[str], words: str)
     result = run_helm("template", "release", "operator", *(f"--set=notifications.{option}" for option in options))
     assert result.returncode != 0
     assert words in result.stderr
+
+
+def page_of(*options: str) -> tuple[dict[str, str], set[str], list[Document]]:
+    """Return the page's settings, the Secrets that the operator mounts, and everything that is rendered."""
+    documents = render(*options)
+    (deployment,) = of_kind(documents, "Deployment")
+    (container,) = pod_spec(deployment)["containers"]
+    settings = {name: value for name, value in environment(container).items() if name.startswith("PROMOTER_PAGE_")}
+    mounted = {volume["secret"]["secretName"] for volume in pod_spec(deployment)["volumes"] if "secret" in volume}
+    return settings, mounted, documents
+
+
+def test_there_is_no_page_unless_it_is_asked_for() -> None:
+    settings, mounted, documents = page_of()
+    assert (settings, mounted) == ({}, set())
+    assert not of_kind(documents, "Ingress")
+    assert not of_kind(documents, "Secret")
+    (service,) = of_kind(documents, "Service")
+    assert [port["name"] for port in service["spec"]["ports"]] == ["http"]
+
+
+def test_the_page_asks_for_a_key_of_which_the_operator_gets_the_hash_alone() -> None:
+    settings, mounted, documents = page_of("--set=page.enabled=true")
+    assert settings["PROMOTER_PAGE_ACCESS"] == "apiKeys"
+    assert mounted == {"operator-page-access"}
+    secrets = {secret["metadata"]["name"]: secret["data"] for secret in of_kind(documents, "Secret")}
+    key = base64.b64decode(secrets["operator-page-key"]["key"])
+    assert base64.b64decode(secrets["operator-page-access"]["default"]).decode() == hashlib.sha256(key).hexdigest()
+
+
+def test_the_page_takes_keys_of_another_secret_and_is_open_only_if_that_is_said() -> None:
+    _, mounted, documents = page_of("--set=page.enabled=true", "--set=page.access.secret=scoring-access")
+    assert mounted == {"scoring-access"}
+    assert not of_kind(documents, "Secret")
+    settings, mounted, documents = page_of("--set=page.enabled=true", "--set=page.access.mode=none")
+    assert (settings["PROMOTER_PAGE_ACCESS"], mounted) == ("none", set())
+    assert not of_kind(documents, "Secret")
+
+
+def test_the_ingress_leads_to_the_page_and_not_to_the_metrics() -> None:
+    settings, _, documents = page_of("--values", "operator/ci/page-values.yaml")
+    (ingress,) = of_kind(documents, "Ingress")
+    (rule,) = ingress["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    assert path["path"] == settings["PROMOTER_PAGE_PATH"] == "/lending/promotions"
+    assert path["backend"]["service"] == {"name": "operator", "port": {"name": "page"}}
+    (service,) = of_kind(documents, "Service")
+    ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
+    assert ports == {"http": 8080, "page": int(settings["PROMOTER_PAGE_PORT"])}
+    (policy,) = of_kind(documents, "NetworkPolicy")
+    (peers,) = [entry["from"] for entry in policy["spec"]["ingress"] if entry["ports"] == [{"port": "page"}]]
+    assert peers == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}]
+
+
+def test_a_path_of_the_scoring_service_is_refused_for_the_page() -> None:
+    for path in ("/v1/promotions", "/docs", "/", "promotions"):
+        result = run_helm("template", "release", "operator", "--set=page.enabled=true", f"--set=page.path={path}")
+        assert result.returncode != 0
+        assert "page.path" in result.stderr.replace("/page/path", "page.path")

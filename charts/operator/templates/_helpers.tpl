@@ -27,7 +27,32 @@
 {{- with include "operator.notifications" . }}
 - {name: PROMOTER_NOTIFICATIONS, value: {{ . | quote }}}
 {{- end }}
+{{- if include "operator.page" . }}
+- {name: PROMOTER_PAGE_PORT, value: "8081"}
+- {name: PROMOTER_PAGE_PATH, value: {{ .Values.page.path | quote }}}
+- {name: PROMOTER_PAGE_ACCESS, value: {{ .Values.page.access.mode }}}
+- {name: PROMOTER_PAGE_FOLLOWERS, value: {{ .Values.page.followers | quote }}}
+{{- end }}
 {{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR") }}
+{{- end }}
+
+{{/* "true" if the page is on. Earlier releases had none. */}}
+{{- define "operator.page" -}}
+{{- with .Values.page }}{{ if .enabled }}true{{ end }}{{ end }}
+{{- end }}
+
+{{/* "true" if a key for the page is generated. */}}
+{{- define "operator.generatesPageKey" -}}
+{{- if include "operator.page" . }}
+{{- if and (eq .Values.page.access.mode "apiKeys") (not .Values.page.access.secret) }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The Secret with the hashes of the keys for the page; empty if it asks for none. */}}
+{{- define "operator.pageSecret" -}}
+{{- if include "operator.page" . }}
+{{- if eq .Values.page.access.mode "apiKeys" }}{{ .Values.page.access.secret | default "operator-page-access" }}{{ end }}
+{{- end }}
 {{- end }}
 
 {{/* The URL of the decisions service; empty to report nothing. Releases before 0.2 had no timeline. */}}

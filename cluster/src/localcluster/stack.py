@@ -199,7 +199,7 @@ class Stack(Namespace):
 
     def _ingress_values(self) -> list[str]:
         allowed = f"mlflow.allowedHosts={{127.0.0.1:{self.cluster.ports.mlflow},localhost:{self.cluster.ports.mlflow}}}"
-        hosts = [f"--set={part}.ingress.host={self.host}" for part in ("api", "decisions")]
+        hosts = [f"--set={part}.ingress.host={self.host}" for part in ("api", "decisions", "operator.page")]
         host = [*hosts, "--set=mlflow.ingress.enabled=false"] if self.host else []
         return ["--set", allowed, *host]
 

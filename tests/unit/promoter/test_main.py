@@ -482,6 +482,42 @@ async def test_probes_answer_and_an_invalid_spec_is_reported_and_left_alone(
 
 
 @pytest.mark.slow
+async def test_the_page_shows_what_the_operator_has_in_memory(
+    backend: Backend, operator: Operator, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "on-call").write_text(hashlib.sha256(b"k-1").hexdigest())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = await operator.start(PROMOTER_PAGE_PORT=str(port), PROMOTER_PAGE_PATH="/promotions",
+                                   PROMOTER_PAGE_KEYS=str(tmp_path / "keys"))  # fmt: skip
+    await operator.until("paused", lambda t: t.status.get("phase") == "Paused")
+    headers = {"Authorization": "Bearer k-1"}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        for path, status in (("/promotions/", 401), ("/metrics", 401)):
+            async with session.get(path) as response:
+                assert response.status == status
+        async with session.get("/metrics", headers=headers) as response:
+            assert response.status == 404
+        async with session.get("/promotions/bank/loans", headers=headers) as response:
+            whole = await response.text()
+        for words in ("10 % of the applicants are answered by the canary", "ErrorRate", "RolloutStarted", "Paused"):
+            assert words in whole
+        async with session.get("/promotions/bank/loans/events", headers=headers) as followed:
+            seen = ""
+            async with asyncio.timeout(60):
+                while "Version 1" not in (seen := (await followed.content.readline()).decode()):
+                    pass
+                assert "Paused" in seen
+                backend.act("resume")
+                while "50 % of the applicants" not in (seen := (await followed.content.readline()).decode()):
+                    assert followed.status == 200
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 15) == 0
+
+
+@pytest.mark.slow
 async def test_the_status_of_an_older_operator_is_rewritten_by_the_first_write(
     backend: Backend, operator: Operator
 ) -> None:

@@ -121,8 +121,9 @@ bench-routing: $(STAMP) ## cost of canary routing, idle and per forwarded reques
 bench-registry: $(STAMP) ## MLflow with fifty clients at once, by how it reaches its database
 	$(PYTHON) benchmarks/tracking/parallel_clients.py
 
-bench-operator: $(STAMP) ## cost of the operator with ten idle ModelPromotions, and its reaction time
+bench-operator: $(STAMP) ## cost of the operator with idle ModelPromotions and with its page, and its reaction time
 	$(PYTHON) benchmarks/operator/idle.py
+	$(PYTHON) benchmarks/operator/page.py
 	$(PYTHON) benchmarks/operator/reaction.py
 	$(PYTHON) benchmarks/operator/chance.py
 

@@ -20,7 +20,9 @@ Content: TypeAlias = "str | int | Iterable[Content] | None"
 
 def text(value: object) -> Html:
     """Return a value as markup; signs that are not printed, such as those that reverse text, become visible."""
-    shown = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in str(value))
+    shown = str(value)
+    if not shown.isprintable():
+        shown = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in shown)
     return Html(html.escape(shown))
 
 

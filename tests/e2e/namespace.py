@@ -21,6 +21,8 @@ MODEL_PROMOTIONS = "/apis/creditrisk.io/v1alpha1/namespaces/{}/modelpromotions"
 # Nothing takes that long, except on a machine that is busy with other things.
 LONGEST_WAIT_SECONDS = 300.0
 OPERATOR_NAMESPACE = "promo-operator"
+# Where the shared operator's page is.
+PAGE_HOST = "promotions.credit-risk.test"
 # One operator watches the shared namespaces. The other one has its own operator, which scenarios kill.
 SHARED = ("promo-1", "promo-2", "promo-3")
 WITH_OWN_OPERATOR = ("promo-own",)
@@ -127,8 +129,7 @@ class ScenarioNamespace:
             self.kubectl("rollout", "status", f"deployment/{name}", f"--timeout={LONGEST_WAIT_SECONDS:g}s")
 
     def _ingress_values(self) -> list[str]:
-        values = yaml.safe_load(self.environment.stack.cluster.values.read_text())
-        annotations = ((values.get("api") or {}).get("ingress") or {}).get("annotations") or {}
+        annotations = ingress_annotations(self.environment)
         # Traefik sends requests that were lost with a killed pod to another one.
         annotations |= {"traefik.ingress.kubernetes.io/router.middlewares": "resend@file"}
         return [f"--set-json=ingress.annotations={json.dumps(annotations)}"]
@@ -214,9 +215,19 @@ class ScenarioNamespace:
             time.sleep(0.25)
 
 
+def ingress_annotations(environment: Environment) -> dict[str, str]:
+    """Return those that the cluster's ingress controller needs on the API's Ingress."""
+    values = yaml.safe_load(environment.stack.cluster.values.read_text())
+    found: dict[str, str] = ((values.get("api") or {}).get("ingress") or {}).get("annotations") or {}
+    return found
+
+
 def install_shared_operator(environment: Environment) -> None:
     """Install or upgrade the operator that watches the shared namespaces, all of which exist."""
+    annotations = json.dumps(ingress_annotations(environment))
     environment.helm_install("operator", OPERATOR_NAMESPACE, "--set=crd.install=false", "--set=pollSeconds=1",
+                             "--set=page.enabled=true", f"--set=page.ingress.host={PAGE_HOST}",
+                             f"--set-json=page.ingress.annotations={annotations}",
                              f"--set=namespaces={{{','.join(SHARED)}}}",
                              f"--set=targets={{{TARGET},{ABSENT_TARGET}}}")  # fmt: skip
     status = ["rollout", "status", "deployment/operator", f"--timeout={LONGEST_WAIT_SECONDS:g}s"]

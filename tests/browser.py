@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -46,6 +47,17 @@ def wait(browser: webdriver.Chrome, selector: str) -> WebElement:
     element = WebDriverWait(browser, 15).until(shown)
     assert element
     return element
+
+
+def wait_for_text(browser: webdriver.Chrome, selector: str, words: str, seconds: float = 15) -> None:
+    """Wait until an element contains these words, also if a script replaces the element meanwhile."""
+
+    def shown(_: object) -> bool:
+        return any(
+            words in (e.get_attribute("textContent") or "") for e in browser.find_elements(By.CSS_SELECTOR, selector)
+        )
+
+    WebDriverWait(browser, seconds, ignored_exceptions=[StaleElementReferenceException]).until(shown)
 
 
 def browser_errors(browser: webdriver.Chrome) -> list[str]:

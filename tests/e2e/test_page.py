@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from browser import browser_errors, chromium, wait
+from browser import browser_errors, chromium, wait, wait_for_text
 from e2e import model_versions as versions
 from e2e.namespace import OPERATOR_NAMESPACE, PAGE_HOST
 from e2e.parallel import promotion_scenario
@@ -51,20 +51,15 @@ def test_a_rollout_is_followed_in_a_browser_by_whoever_has_the_key(scenario: Sce
         browser.get(f"http://{address}/{name}/{promotion}")
         wait(browser, "#live[data-state=live]")
         version = scenario.roll_out(versions.good)
-        said = browser.find_element(By.ID, "announcer")
-        WebDriverWait(browser, PATIENCE_SECONDS).until(
-            lambda _: "30 % of the applicants are answered" in browser.find_element(By.ID, "overview").text
-        )
-        assert "weight 30 %" in (said.get_attribute("textContent") or "")
-        assert f"Version {version} canary, 30 %" in browser.find_element(By.ID, "versions").text
-        assert browser.find_elements(By.CSS_SELECTOR, "#versions .pods li")
+        wait_for_text(browser, "#overview", "30 % of the applicants are answered", PATIENCE_SECONDS)
+        wait_for_text(browser, "#announcer", "weight 30 %", PATIENCE_SECONDS)
+        wait_for_text(browser, "#versions h3", f"Version {version} canary, 30 %", PATIENCE_SECONDS)
+        wait_for_text(browser, "#versions .pods li", "Ready", PATIENCE_SECONDS)
         WebDriverWait(browser, PATIENCE_SECONDS).until(
             lambda _: browser.find_elements(By.CSS_SELECTOR, "#checks svg.chart")
         )
         scenario.promotion.act("abort")
-        WebDriverWait(browser, PATIENCE_SECONDS).until(
-            lambda _: "RolledBack" in browser.find_element(By.ID, "history").text
-        )
-        assert "action abort was performed" in browser.find_element(By.ID, "timeline").text
+        wait_for_text(browser, "#history", "RolledBack", PATIENCE_SECONDS)
+        wait_for_text(browser, "#timeline", "action abort was performed", PATIENCE_SECONDS)
         assert not browser_errors(browser)
     scenario.assert_rolled_back(version, "Aborted")

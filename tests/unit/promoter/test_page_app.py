@@ -33,6 +33,7 @@ class Page:
     board: Board
     streams: Streams
     port: int
+    peers: Callable[[], list[tuple[str, int]]]
 
 
 @asynccontextmanager
@@ -48,7 +49,10 @@ async def page(
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", cookie_jar=aiohttp.DummyCookieJar()) as session:
-        yield Page(session, board, following, port)
+        server = runner.server
+        assert server
+        yield Page(session, board, following, port, lambda: [
+            found.transport.get_extra_info("peername") for found in server.connections if found.transport])  # fmt: skip
     await runner.cleanup()
 
 
@@ -266,9 +270,11 @@ async def test_a_browser_that_does_not_read_is_dropped_and_does_not_hold_up_othe
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.sendall(b"GET /promotions/-/events HTTP/1.1\r\nHost: x\r\n\r\n")
             await until(lambda: streams.clients == 1)
+            assert slow.getsockname() in served.peers()
             async with served.session.get("/promotions/a/b") as other:
                 assert other.status == 404
             await until(lambda: streams.clients == 0)
+            await until(lambda: slow.getsockname() not in served.peers())
 
 
 async def test_who_follows_a_promotion_learns_that_it_was_deleted() -> None:

@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from browser import browser_errors, chromium, wait
+from browser import browser_errors, chromium, wait, wait_for_text
 from promoter.page.access import KeyAccess
 from promoter.page.streams import Streams
 from unit.promoter.page_rollouts import (
@@ -186,13 +186,33 @@ def test_a_change_arrives_without_a_reload_and_is_announced(
     state = progressing(clock.now, step_index=3, step="4/4", weight=50, verified_weight=50,
                         analysis=judgment(clock.now, 1, failed=True))  # fmt: skip
     service.do(move, service.board, shown, state)
-    WebDriverWait(browser, 10).until(lambda _: "50 % of" in browser.find_element(By.ID, "overview").text)
+    wait_for_text(browser, "#overview", "50 % of")
     assert "4: 50 % for 10m" in wait(browser, "[aria-current=step]").text
     said = browser.find_element(By.ID, "announcer")
     assert said.get_attribute("textContent") == "Progressing, step 4/4, weight 50 %, checks Failed"
     assert script(browser, "return window.kept.isConnected"), "what is the same stays"
     assert not script(browser, "return window.before.isConnected")
     assert not browser_errors(browser)
+
+
+def test_what_somebody_opened_stays_open_and_focused(
+    browser: webdriver.Chrome, service: PageService, clock: Clock
+) -> None:
+    shown = promotion("credit-risk", resting(clock.now))
+    service.do(roll_out, service.board, clock, shown)
+    for weight in range(30, 50):
+        service.do(move, service.board, shown, progressing(clock.now, weight=weight, verified_weight=weight))
+    emulate(browser, 1280, "light")
+    browser.get(f"{service.url}/credit-risk/credit-risk")
+    wait(browser, LIVE)
+    script(browser, "document.querySelector('#earlier summary').focus()")
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert wait(browser, "#earlier ol").is_displayed()
+    service.do(move, service.board, shown, progressing(clock.now, weight=50, verified_weight=50))
+    wait_for_text(browser, "#timeline", "answers 50 %")
+    assert browser.find_element(By.CSS_SELECTOR, "#earlier ol").is_displayed()
+    assert browser.switch_to.active_element.text == "13 earlier events"
+    assert script(browser, STRUCTURE) == []
 
 
 def test_clocks_move_on_between_changes(browser: webdriver.Chrome, service: PageService, clock: Clock) -> None:
@@ -221,7 +241,7 @@ def test_the_list_follows_new_and_deleted_promotions_and_keeps_the_focus(
     wait(browser, "#overview")
     wait(browser, LIVE)
     service.do(service.board.forget, loans.owner)
-    WebDriverWait(browser, 10).until(lambda _: browser.find_element(By.ID, "live").text == "Deleted")
+    wait_for_text(browser, "#live", "Deleted")
     assert browser.find_element(By.ID, "announcer").get_attribute("textContent") == "This ModelPromotion was deleted"
     assert not browser_errors(browser)
 

@@ -19,6 +19,7 @@ from promoter.words.picture import live_share, shown_steps, weight_text
 from promoter.words.reasons import PROBLEMS, ROLLBACKS
 
 _CHECK_COLUMNS = ("Check", "Value", "Limit", "Confidence", "Samples", "Verdict", "Over time")
+_EVENTS_SHOWN = 12
 _STEP_MARKS = {"passed": Mark("✔", "good"), "current": Mark("◌", "busy"), "ahead": UNKNOWN}
 # The condition, and its status that deserves attention.
 _TROUBLES = (("Ready", "False"), ("Degraded", "True"), ("RegistryReachable", "False"), ("ArtifactsKept", "False"))
@@ -112,7 +113,7 @@ def _steps(spec: Spec | None, state: State, now: float) -> Html:
     for step in shown_steps(spec, state):
         current = step.place == "current"
         left = [", ends ", clock(ends, now, "in")] if current and ends is not None else None
-        said = element("span", {"passed": " (passed)", "current": " (current)"}.get(step.place), class_="unseen")
+        said = None if step.place == "ahead" else element("span", f" ({step.place})", class_="unseen")
         items.append(element(
             "li", marked(_STEP_MARKS[step.place], f"{step.number}: {step.text}"), left, said,
             class_=step.place, aria_current="step" if current else None,
@@ -153,7 +154,10 @@ def _timeline(record: Record, now: float) -> Html:
                 element("p", event.message))
         for event in record.events
     ]  # fmt: skip
-    return element("ol", items, class_="timeline")
+    newest, earlier = items[:_EVENTS_SHOWN], items[_EVENTS_SHOWN:]
+    rest = element("details", element("summary", f"{len(earlier)} earlier events", id="earlier-summary"),
+                   element("ol", earlier, class_="timeline"), id="earlier")  # fmt: skip
+    return join(element("ol", newest, class_="timeline"), rest if earlier else None)
 
 
 def _by(who: str | None) -> str | None:

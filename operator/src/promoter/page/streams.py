@@ -122,24 +122,40 @@ class Streams:
 
     async def _send(self, request: web.Request, topic: Topic, admitted: Callable[[], bool]) -> web.StreamResponse:
         response = web.StreamResponse(headers=EVENTS)
-        await response.prepare(request)
-        _drop_dead_peers(request, self._slow_seconds)
-        sent = request.headers.get("Last-Event-ID", "")
-        with topic.followed() as changed, contextlib.suppress(ConnectionResetError, TimeoutError):
+        try:
+            await response.prepare(request)
+            _drop_dead_peers(request, self._slow_seconds)
+            await self._follow(response, topic, request.headers.get("Last-Event-ID", ""), admitted)
+        except (ConnectionResetError, TimeoutError):
+            # What was written waits for a client that does not take it: the end of the answer would wait, too.
+            if request.transport:
+                request.transport.abort()
+        return response
+
+    async def _follow(
+        self, response: web.StreamResponse, topic: Topic, sent: str, admitted: Callable[[], bool]
+    ) -> None:
+        """Write events and heartbeats; `sent` is the number of the event that the client has."""
+        with topic.followed() as changed:
             while not topic.ended and admitted():
                 changed.clear()
                 if topic.number != sent:
                     newest = topic.newest()
-                    await asyncio.wait_for(response.write(newest.body), self._slow_seconds)
+                    await self._write(response, newest.body)
                     sent = newest.number
-                    continue
-                try:
-                    await asyncio.wait_for(changed.wait(), self._heartbeat_seconds)
-                except TimeoutError:
-                    await asyncio.wait_for(response.write(b": still here\n\n"), self._slow_seconds)
+                elif not await _set_within(changed, self._heartbeat_seconds):
+                    await self._write(response, b": still here\n\n")
             if topic.deleted:
-                await asyncio.wait_for(response.write(GONE), self._slow_seconds)
-        return response
+                await self._write(response, GONE)
+
+    async def _write(self, response: web.StreamResponse, body: bytes) -> None:
+        await asyncio.wait_for(response.write(body), self._slow_seconds)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        return await asyncio.wait_for(event.wait(), seconds)
+    return False
 
 
 def _drop_dead_peers(request: web.Request, seconds: float) -> None:

@@ -19,6 +19,10 @@
     return new Map([...where.querySelectorAll("[data-part]")].map((part) => [part.id, part.outerHTML]));
   }
 
+  function identity(element) {
+    return element && (element.id || element.getAttribute("href"));
+  }
+
   // The two largest units, as promoter/words/times.py writes durations.
   function duration(seconds) {
     let left = Math.max(0, Math.floor(seconds));
@@ -48,7 +52,8 @@
     const found = new DOMParser().parseFromString(markup, "text/html");
     const fresh = picture(found);
     ahead = Date.now() - Number(fresh.dataset.now);
-    const focused = document.activeElement && document.activeElement.getAttribute("href");
+    const focused = identity(document.activeElement);
+    const open = [...document.querySelectorAll("details[open]")].map((part) => part.id);
     const known = parts;
     parts = markupOf(found);
     if ([...parts.keys()].join() === [...known.keys()].join() && parts.size) {
@@ -58,8 +63,10 @@
     } else {
       picture(document).replaceWith(fresh);
     }
+    // What somebody opened stays open, and the focus stays where it was.
+    for (const part of document.querySelectorAll("details")) part.open = open.includes(part.id);
     if (focused && document.activeElement === document.body) {
-      const again = [...document.querySelectorAll("main a")].find((link) => link.getAttribute("href") === focused);
+      const again = [...document.querySelectorAll("main a, main summary")].find((part) => identity(part) === focused);
       if (again) again.focus({ preventScroll: true });
     }
     moveClocks();

@@ -49,7 +49,7 @@ def test_the_decision_log_is_installed_with_its_mode_and_behind_the_same_host(
     stack.install({"decisions": "localhost/credit-risk/decisions:1"})
     words = calls.read_text().split()
     assert {f"--set=decisions.enabled={enabled}", f"--set=api.decisionLog.mode={mode}"} <= set(words)
-    for part in ("api", "decisions"):
+    for part in ("api", "decisions", "operator.page"):
         assert f"--set={part}.ingress.host=e2e.example.org" in words
     for image in ("decisions", "api.decisionLog"):
         assert f"--set={image}.image.repository=localhost/credit-risk/decisions" in words

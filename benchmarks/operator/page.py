@@ -106,31 +106,33 @@ async def measure(promotions: int, browsers: int, changes: float, seconds: float
     settings = {"PROMOTER_PAGE_PORT": str(page_port), "PROMOTER_PAGE_ACCESS": "none"} if page else {}
     with tempfile.TemporaryDirectory() as folder:
         process = await start_operator(url, Path(folder), PROMOTER_PORT=str(port), **settings)
-        await at_rest(port, promotions)
-        root, got = f"http://127.0.0.1:{page_port}", [0, 0]
-        paths = [path for n in range(browsers) for path in ("/-/events", f"/bank/m{n}/events")]
-        following = [asyncio.create_task(follow(root + path, got)) for path in paths]
-        await asyncio.sleep(2)
-        changing.per_second = changes
-        before, started, calls_before = cpu_seconds(process.pid), time.monotonic(), len(calls)
-        await asyncio.sleep(seconds)
-        took = time.monotonic() - started
-        share = (cpu_seconds(process.pid) - before) / took
-        if (found := await idle(port)) != promotions:
-            raise SystemExit(f"{found} of {promotions} promotions are idle: this measures something else")
-        if following and (got[0] < len(following) or any(task.done() for task in following)):
-            raise SystemExit(f"{got[0]} events for {len(following)} streams: not every browser follows")
-        row = (f"| {'on' if page else 'off'} | {browsers} | {changes:g} | {memory_mb(process.pid):.0f} | "
-               f"{share * 100:.1f} | {got[0] / took:.1f} | {(len(calls) - calls_before) / took:.1f} |")  # fmt: skip
-        stopped = time.monotonic()
-        process.terminate()
-        await process.wait()
-        stopped = time.monotonic() - stopped
-        for task in following:
-            task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
+        try:
+            await at_rest(port, promotions)
+            got = [0, 0]
+            paths = [path for n in range(browsers) for path in ("/-/events", f"/bank/m{n}/events")]
+            following = [asyncio.create_task(follow(f"http://127.0.0.1:{page_port}{path}", got)) for path in paths]
+            await asyncio.sleep(2)
+            changing.per_second = changes
+            before, started, calls_before = cpu_seconds(process.pid), time.monotonic(), len(calls)
+            await asyncio.sleep(seconds)
+            took = time.monotonic() - started
+            share = (cpu_seconds(process.pid) - before) / took
+            if (found := await idle(port)) != promotions:
+                raise SystemExit(f"{found} of {promotions} promotions are idle: this measures something else")
+            if following and (got[0] < len(following) or any(task.done() for task in following)):
+                raise SystemExit(f"{got[0]} events for {len(following)} streams: not every browser follows")
+            memory = memory_mb(process.pid)
+        finally:
+            stopped = time.monotonic()
+            process.terminate()
+            await process.wait()
+            stopped = time.monotonic() - stopped
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
     await runner.cleanup()
-    return f"{row} {stopped:.1f} |"
+    return (f"| {'on' if page else 'off'} | {browsers} | {changes:g} | {memory:.0f} | {share * 100:.1f} | "
+            f"{got[0] / took:.1f} | {(len(calls) - calls_before) / took:.1f} | {stopped:.1f} |")  # fmt: skip
 
 
 def fill(board: Any, number: int) -> None:

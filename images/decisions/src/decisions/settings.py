@@ -14,7 +14,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from decisions.errors import UsageError
 
 _URL = r"^https?://\S+$"
-Permission = Literal["decisions:read", "decisions:forget", "decisions:replay", "outcomes:write", "timeline:write"]
+Permission = Literal[
+    "decisions:read", "decisions:forget", "decisions:replay", "decisions:check", "outcomes:write", "timeline:write"
+]
+
+
+def _password(setting: str, file: Path) -> str:
+    try:
+        return file.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{setting}: cannot read {error}") from error
 
 
 class DatabaseSettings(BaseSettings):
@@ -44,10 +53,7 @@ class DatabaseSettings(BaseSettings):
         """
         if self.database_password_file is None:
             return self.database_url
-        try:
-            password = self.database_password_file.read_text("utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"DECISIONS_DATABASE_PASSWORD_FILE: cannot read {error}") from error
+        password = _password("DECISIONS_DATABASE_PASSWORD_FILE", self.database_password_file)
         return make_conninfo(self.database_url, password=password)
 
 
@@ -123,6 +129,10 @@ class ServeSettings(DatabaseSettings):
     database_connections: int = Field(default=8, ge=2, le=100)
     # How long a query may take; downloads of training data are not limited by it.
     query_seconds: int = Field(default=10, ge=1)
+    # How long a check may take; the operator waits five seconds.
+    check_seconds: int = Field(default=4, ge=1)
+    # A file with the password of the role decisions_checker, which runs the SQL of ModelPromotions. None: nobody does.
+    checker_password_file: Path | None = None
     max_body_bytes: int = Field(default=33554432, ge=1024)
     training_downloads: int = Field(default=2, ge=1)
     # Where the files of the versions are that decisions are replayed with: the archive's bucket, then MLflow. None: not
@@ -151,6 +161,17 @@ class ServeSettings(DatabaseSettings):
             # A token for any service of the issuer's would do otherwise.
             raise ValueError("must be set if DECISIONS_OIDC_ISSUER is, and only then")
         return audience
+
+    def checker_conninfo(self) -> str:
+        """Return what libpq connects with to run SQL of ModelPromotions; empty if nobody may.
+
+        Raises:
+            UsageError: The password's file cannot be read.
+        """
+        if self.checker_password_file is None:
+            return ""
+        password = _password("DECISIONS_CHECKER_PASSWORD_FILE", self.checker_password_file)
+        return make_conninfo(self.database_url, user="decisions_checker", password=password)
 
 
 class LoadOutcomesSettings(DatabaseSettings):

@@ -189,6 +189,31 @@ def test_the_service_deletes_inputs_and_never_decisions(database: Migrated, owne
                 service.execute(statement.encode())
 
 
+def test_the_checker_exists_where_it_has_a_password_and_reads_two_views(database: Migrated) -> None:
+    assert database.sql("SELECT 1 FROM pg_roles WHERE rolname = 'decisions_checker'") == []
+    (database.folder / "checker").write_text("check")
+    assert "created the role decisions_checker" in database.migrate()
+    with psycopg.connect(database.url("checker"), autocommit=True) as checker:
+        readable = checker.execute("""
+            SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE nspname = 'public' AND relkind IN ('r', 'p', 'v', 'm', 'S') AND has_table_privilege(
+                pg_class.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+        """).fetchall()
+        assert sorted(readable) == [("check_decisions",), ("check_outcomes",)]
+        assert checker.execute("SELECT count(*) FROM check_decisions").fetchone() == (0,)
+        for statement in (
+            "CREATE TABLE t ()",
+            "CREATE TEMP TABLE t ()",
+            "SET ROLE decisions_service",
+            "SELECT decisions_recorded('{}')",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                checker.execute(statement.encode())
+    assert database.sql("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'decisions_checker'") == [(4,)]
+    database.drop()
+    database.server.sql("DROP ROLE decisions_checker")
+
+
 def test_decisions_lie_in_their_months_partition(owner: psycopg.Connection) -> None:
     last_of_november = datetime(2026, 11, 30, 23, 59, 59, 999000, tzinfo=UTC)
     decide(owner, last_of_november, 1)

@@ -22,16 +22,17 @@ from sqlalchemy import create_engine
 
 from conftest import REPOSITORY
 from decisions.database.id_ranges import first_id
+from decisions.database.migrate import let_the_checker_read
 from decisions.service.app import create_app, create_service
 from decisions.service.endpoints.common import Service
 from decisions.settings import Permission, ServeSettings
 from postgres import Postgres
 
 MIGRATIONS = REPOSITORY / "images/decisions/src/decisions/database/migrations/versions"
-ROLES = ("decisions_owner", "decisions_writer", "decisions_reader", "decisions_service")
+ROLES = ("decisions_owner", "decisions_writer", "decisions_reader", "decisions_service", "decisions_checker")
 PASSWORD = "secret"
 ALL: tuple[Permission, ...] = (
-    "decisions:read", "decisions:forget", "decisions:replay", "outcomes:write", "timeline:write"
+    "decisions:read", "decisions:forget", "decisions:replay", "decisions:check", "outcomes:write", "timeline:write"
 )  # fmt: skip
 # All permissions, one each, and none.
 CLIENTS: dict[str, tuple[Permission, ...]] = {
@@ -40,7 +41,7 @@ CLIENTS: dict[str, tuple[Permission, ...]] = {
     "privacy": ("decisions:forget",),
     "validator": ("decisions:replay",),
     "servicer": ("outcomes:write",),
-    "operator": ("timeline:write",),
+    "operator": ("decisions:check", "timeline:write"),
     "stranger": (),
 }
 MONTHS = [datetime(year, month, 1, tzinfo=UTC) for year in (2025, 2026) for month in range(1, 13)]
@@ -81,6 +82,7 @@ def create_database(server: Postgres) -> None:
                 owner.execute(partition.encode())
         owner.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO decisions_reader, decisions_service")
         owner.execute("GRANT DELETE ON decision_inputs TO decisions_service")
+        let_the_checker_read(owner)
 
 
 def url_of(server: Postgres, role: str) -> str:
@@ -109,7 +111,10 @@ class Site:
     _versions: dict[str, UUID] = field(default_factory=dict)
 
     def settings(self, **changes: Any) -> ServeSettings:
-        values = {"database_url": url_of(self.server, "decisions_service"), **changes}
+        password = self.folder / "checker"
+        password.write_text(PASSWORD)
+        values = {"database_url": url_of(self.server, "decisions_service"), "checker_password_file": password,
+                  **changes}  # fmt: skip
         return settings_of(keys=self.folder / "keys", **values)
 
     def sql(self, statement: str, *parameters: object) -> list[Any]:
@@ -197,11 +202,11 @@ async def stop(running: Running) -> None:
 def environment(settings: ServeSettings) -> dict[str, str]:
     """Return the settings as a process gets them."""
     permissions = {name: sorted(clients) for name, clients in settings.permissions.items()}
-    optional = {"S3_BUCKET": settings.s3_bucket, "S3_ENDPOINT_URL": settings.s3_endpoint_url,
-                "MLFLOW_URL": settings.mlflow_url}  # fmt: skip
+    optional = {"CHECKER_PASSWORD_FILE": settings.checker_password_file, "S3_BUCKET": settings.s3_bucket,
+                "S3_ENDPOINT_URL": settings.s3_endpoint_url, "MLFLOW_URL": settings.mlflow_url}  # fmt: skip
     return {
         **os.environ,
-        **{f"DECISIONS_{name}": value for name, value in optional.items() if value},
+        **{f"DECISIONS_{name}": str(value) for name, value in optional.items() if value},
         "DECISIONS_DATABASE_URL": settings.database_url,
         "DECISIONS_ACCESS_DIR": str(settings.access_dir),
         "DECISIONS_PERMISSIONS": str(permissions).replace("'", '"'),

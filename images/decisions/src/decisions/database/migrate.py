@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import NullPool, create_engine
 
 from decisions.database.partitions import make_partitions
-from decisions.database.roles import LOCK, ROLES, create_database, read_passwords
+from decisions.database.roles import CHECKER, LOCK, ROLES, create_database, read_passwords
 from decisions.errors import DecisionsError, UsageError
 from decisions.settings import MigrateSettings
 
@@ -58,6 +58,7 @@ def migrate(settings: MigrateSettings, now: datetime) -> list[str]:
         _check_roles(connection)
         before, after = _upgrade(conninfo)
         done.append(f"migrated from {before} to {after}" if before != after else f"the schema is at {after}")
+        let_the_checker_read(connection)
         made = make_partitions(connection, now)
     return [*done, f"made {', '.join(made)}" if made else "all partitions are there"]
 
@@ -78,6 +79,13 @@ def _check_roles(connection: psycopg.Connection) -> None:
     rows = connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", [list(ROLES)]).fetchall()
     if missing := sorted(set(ROLES) - {name for (name,) in rows}):
         raise DecisionsError(f"the database has no role {', '.join(missing)}; create it, or set DECISIONS_ADMIN_URL")
+
+
+def let_the_checker_read(connection: psycopg.Connection) -> None:
+    """Grant what a role needs that may have been created after the migration that made the views."""
+    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [CHECKER]).fetchall():
+        connection.execute(f"GRANT SELECT ON check_decisions, check_outcomes TO {CHECKER}".encode())
+        connection.execute(f"GRANT EXECUTE ON FUNCTION check_first_id(timestamptz) TO {CHECKER}".encode())
 
 
 def _upgrade(conninfo: str) -> tuple[str, str]:

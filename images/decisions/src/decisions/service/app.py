@@ -9,11 +9,12 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp
 
+from decisions.checks.sql import Checker
 from decisions.replay.engine import ReplayEngine
 from decisions.service.access import Access, ApiKeys, TokenClients
 from decisions.service.boundary import Boundary, Metrics
 from decisions.service.database import Database
-from decisions.service.endpoints import applicants, decisions, outcomes, replay, timeline, training
+from decisions.service.endpoints import applicants, checks, decisions, outcomes, replay, timeline, training
 from decisions.service.endpoints.common import Service
 from decisions.service.problems import ProblemDocument, handle_problems
 from decisions.settings import ServeSettings
@@ -21,15 +22,21 @@ from decisions.settings import ServeSettings
 _DESCRIPTION = """What was decided about whom, when, by which model and why, and what became of the loan.
 
 Each request needs an API key or token of a client that has the permission: `decisions:read` to read,
-`decisions:replay` to score again, `decisions:forget` to delete an applicant's inputs, `outcomes:write` and
-`timeline:write` to report."""
+`decisions:replay` to score again, `decisions:check` to compare versions, `decisions:forget` to delete an applicant's
+inputs, `outcomes:write` and `timeline:write` to report."""
 
 
 def create_service(settings: ServeSettings) -> Service:
     """Return a service whose database is not opened yet."""
     access = Access(ApiKeys(settings.access_dir), settings.permissions, _tokens(settings))
     downloads = asyncio.Semaphore(settings.training_downloads)
-    return Service(settings, Database(settings), access, Metrics(), downloads, ReplayEngine(settings))
+    return Service(settings, Database(settings), access, Metrics(), downloads, ReplayEngine(settings),
+                   _checker(settings))  # fmt: skip
+
+
+def _checker(settings: ServeSettings) -> Checker | None:
+    conninfo = settings.checker_conninfo()
+    return Checker(conninfo, settings.check_seconds) if conninfo else None
 
 
 def _tokens(settings: ServeSettings) -> TokenClients | None:
@@ -46,7 +53,7 @@ def create_app(service: Service) -> ASGIApp:
     app = FastAPI(title="Credit-risk decisions", version="1", description=_DESCRIPTION, docs_url=None, redoc_url=None,
                   redirect_slashes=False)  # fmt: skip
     app.state.service = service
-    for module in (decisions, replay, outcomes, timeline, applicants, training):
+    for module in (decisions, replay, outcomes, timeline, checks, applicants, training):
         app.include_router(module.router)
     handle_problems(app)
     _describe_problems(app)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
+from decisions.checks.sql import Checker
 from decisions.replay.engine import ReplayEngine
 from decisions.service.access import Access
 from decisions.service.boundary import Metrics
@@ -29,6 +30,8 @@ class Service:
     metrics: Metrics
     downloads: asyncio.Semaphore
     replays: ReplayEngine
+    # None: no SQL of ModelPromotions.
+    checker: Checker | None = None
 
     async def close(self) -> None:
         """Give back connections, processes and files."""

@@ -30,6 +30,8 @@ GOLDEN = {
     "decision-record.json": "decision-record",
     "timeline-event.json": "timeline-event",
     "notification.json": "notification",
+    "check-request.json": "check-request",
+    "check-answer.json": "check-answer",
 }
 
 

@@ -14,6 +14,7 @@ import aiohttp
 import kopf
 from aiohttp import web
 
+from promoter.adapters.checks import HttpChecks
 from promoter.adapters.kubernetes import KubernetesCluster
 from promoter.adapters.lease import Lease, OwnPod
 from promoter.adapters.metrics import HttpMetrics
@@ -57,8 +58,9 @@ async def run(settings: Settings) -> None:
         notifier = await _notifier(stack, settings, telemetry)
         board = Board(time.time, settings.page_path) if settings.page_port is not None else None
         adapters = Adapters(
-            cluster, registry, HttpMetrics(session), poller, telemetry, time.time, outbox, notifier, board
-        )
+            cluster, registry, HttpMetrics(session), poller, telemetry, time.time,
+            outbox=outbox, notifier=notifier, audience=board, checks=_checks(session, settings),
+        )  # fmt: skip
         scheduler = Scheduler(
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
         )
@@ -107,6 +109,13 @@ async def _notifier(stack: contextlib.AsyncExitStack, settings: Settings, teleme
 def _page(settings: Settings, board: Board) -> web.Application:
     access = OpenAccess() if settings.page_access == "none" else KeyAccess(settings.page_keys)
     return create_page(board, access, Streams(settings.page_followers), time.time)
+
+
+def _checks(session: aiohttp.ClientSession, settings: Settings) -> HttpChecks | None:
+    """Return what asks the decisions service about a canary; None if there is none."""
+    if not settings.checks_url:
+        return None
+    return HttpChecks(session, settings.checks_url, settings.checks_key_file)
 
 
 def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from string import Template
 
-from promoter.api.spec import MetricType, Spec
+from promoter.api.spec import Spec
 from promoter.api.status import RESTING, Phase, State
-from promoter.decision.analysis import analysis_due
 from promoter.decision.compatibility import ContractError, describe, problems, read_contract
 from promoter.decision.observation import CanaryView, Observation
 from promoter.ports import Snapshot
 from promoter.promotion import Adapters, Promotion
 
 
-async def observe(adapters: Adapters, promotion: Promotion, spec: Spec, now: float) -> tuple[Snapshot, Observation]:
+async def observe(adapters: Adapters, promotion: Promotion, spec: Spec) -> tuple[Snapshot, Observation]:
     """Return what is there now; pods are read only during a rollout, or while some are unavailable.
 
     Raises:
@@ -37,7 +35,6 @@ async def observe(adapters: Adapters, promotion: Promotion, spec: Spec, now: flo
         canary=await _canary(adapters, state, snapshot),
         route=snapshot.route,
         pods=tuple(readings),
-        queries=await _queries(adapters, promotion, spec, now),
         action=promotion.action,
         artifacts=snapshot.artifacts,
         artifacts_error=snapshot.artifacts_error,
@@ -82,20 +79,3 @@ async def _compatible(adapters: Adapters, view: CanaryView, snapshot: Snapshot) 
     except ContractError as error:
         return dataclasses.replace(view, failure=f"invalid contract: the canary's /v1/model: {error}")
     return dataclasses.replace(view, failure=f"incompatible contract: {describe(found)}") if found else view
-
-
-async def _queries(adapters: Adapters, promotion: Promotion, spec: Spec, now: float) -> dict[str, float | str]:
-    state = promotion.state
-    metrics = [metric for metric in spec.metrics if metric.type == MetricType.QUERY and metric.query]
-    if not metrics or state.step_started_at is None or not analysis_due(spec, state, now):
-        return {}
-    window = max(1, int(now - state.step_started_at))
-    variables = {
-        "namespace": promotion.owner.namespace, "target": spec.target_ref.name, "stable": state.stable_version or "",
-        "canary": state.canary_version or "", "window": f"{window}s",
-    }  # fmt: skip
-    url = spec.analysis.prometheus_url or ""
-    answers = await asyncio.gather(*(
-        adapters.metrics.query(url, Template(metric.query or "").safe_substitute(variables)) for metric in metrics
-    ))  # fmt: skip
-    return {metric.display_name: answer for metric, answer in zip(metrics, answers, strict=True)}

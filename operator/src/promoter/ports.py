@@ -10,7 +10,7 @@ from promoter.api.route import Route
 from promoter.api.spec import ModelRef
 from promoter.api.status import Event
 from promoter.decision.actions import ApplyCanary, SetStableVersion
-from promoter.decision.observation import AutoscalerView, CanaryView, PodReading, StableView
+from promoter.decision.observation import AutoscalerView, CanaryView, CheckAnswer, PodReading, StableView
 from promoter.decision.readiness import Readiness
 
 Document = dict[str, Any]
@@ -162,3 +162,10 @@ class Metrics(Protocol):
 
     async def query(self, url: str, query: str) -> float | str:
         """Return the number of a PromQL query, or why there is none."""
+
+
+class Checks(Protocol):
+    """The decisions service, which measures in the decision log."""
+
+    async def check(self, request: Document) -> CheckAnswer | str:
+        """Return what it found, or why there is nothing; the request is as contracts/check-request.schema.json."""

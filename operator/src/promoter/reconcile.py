@@ -6,13 +6,14 @@ import contextlib
 import logging
 
 from promoter.act import act, record_events, save, with_outdated_pods
-from promoter.api.rules import InvalidSpecError, parse_spec
+from promoter.api.rules import InvalidSpecError, parse_spec, require_decision_log
 from promoter.api.spec import Spec
 from promoter.api.status import State
 from promoter.decision.conditions import StallReason, degraded, stalled
 from promoter.decision.decide import Decision, decide
 from promoter.decision.timeline import Origin, Turn, note_changes, pointer_moved
 from promoter.errors import PermanentError, RetryableError, TargetForbiddenError
+from promoter.measure import measured
 from promoter.observe import observe
 from promoter.promotion import Adapters, Promotion
 
@@ -35,6 +36,7 @@ async def reconcile(adapters: Adapters, promotion: Promotion) -> None:
         await save(adapters, promotion, promotion.state)
     try:
         spec = parse_spec(promotion.document.get("spec"), promotion.state.target)
+        require_decision_log(spec, available=adapters.checks is not None)
     except InvalidSpecError as error:
         await _stall(adapters, promotion, "InvalidSpec", str(error), now)
         return
@@ -42,7 +44,8 @@ async def reconcile(adapters: Adapters, promotion: Promotion) -> None:
         await _stall(adapters, promotion, "TargetTaken", _target_taken(promotion), now)
         return
     try:
-        snapshot, observed = await observe(adapters, promotion, spec, now)
+        snapshot, observed = await observe(adapters, promotion, spec)
+        observed = await measured(adapters, promotion, spec, observed, now)
     except PermanentError as error:
         reason: StallReason = "TargetForbidden" if isinstance(error, TargetForbiddenError) else "Blocked"
         await _stall(adapters, promotion, reason, str(error), now)

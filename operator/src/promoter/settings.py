@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     page_keys: Path = Path("/etc/creditrisk/page")
     # How many browsers may follow events at a time.
     page_followers: int = Field(default=50, ge=1)
+    # The decisions service, which measures in the decision log, and the file with the API key for it. Empty: no checks.
+    checks_url: str = ""
+    checks_key_file: Path | None = None
 
     @property
     def watched(self) -> tuple[str, ...]:

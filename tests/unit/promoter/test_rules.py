@@ -21,6 +21,7 @@ from promoter.api.rules import (
     AUTO_TAKES_ITS_TIME,
     BLUE_GREEN_BY_STRATEGY,
     COMPLETE_QUERIES,
+    COMPLETE_SQL,
     EXPERIMENT_BY_STRATEGY,
     EXPERIMENT_IS_ANALYZED,
     ONE_POINTER,
@@ -114,7 +115,7 @@ DURATION = st.sampled_from(["30s", "5m"])
 STEP = optional(weight=st.integers(1, 100), duration=DURATION, pause=optional(duration=DURATION))
 METRIC = st.builds(
     lambda kind, more: {"type": kind, **more},
-    st.sampled_from(["ErrorRate", "ShadowDisagreement", "Query"]),
+    st.sampled_from(["ErrorRate", "ShadowDisagreement", "Query", "SQL"]),
     optional(name=st.sampled_from(["a", "b"]), query=st.just("up"), limit=st.sampled_from([0.0, 1.0])),
 )
 MODEL = st.builds(
@@ -153,6 +154,7 @@ def test_the_api_server_and_the_operator_find_the_same_faults(spec: Document) ->
         ({"steps": [{"pause": {}}]}, SOME_WEIGHT),
         ({"steps": [{"weight": 9, "duration": "1m"}, {"weight": 5, "duration": "1m"}]}, WEIGHTS_DO_NOT_DECREASE),
         ({"analysis": {"metrics": [{"type": "Query", "name": "a", "query": "up"}]}}, COMPLETE_QUERIES),
+        ({"analysis": {"metrics": [{"type": "SQL", "name": "a", "query": "SELECT 1"}]}}, COMPLETE_SQL),
         ({"analysis": {"metrics": [{"type": "ErrorRate"}, {"type": "ShadowDisagreement"}]}}, SHADOW_FOR_DISAGREEMENT),
         ({"shadow": {}, "analysis": {"metrics": [{"type": "ShadowDisagreement"}]}}, SOME_LIVE_METRIC),
         ({"strategy": "BlueGreen", "steps": DEFAULTS[1:]}, STEPS_OF_A_CANARY),

@@ -10,7 +10,7 @@ import yaml
 
 from promoter.api import rules
 from promoter.api.rules import InvalidSpecError, parse_spec
-from promoter.api.spec import MetricType
+from promoter.api.spec import DECISION_LOG, MetricType
 from promoter.decision.plan import plan
 
 ROOT = Path(__file__).parents[3]
@@ -61,4 +61,5 @@ def test_the_default_pointer_is_the_alias_production() -> None:
 
 def test_the_default_metrics_are_all_that_need_no_configuration() -> None:
     plain = {metric.type for metric in parse_spec({"model": MODEL}).metrics}
-    assert plain == set(MetricType) - {MetricType.QUERY, MetricType.REASON_CHANGE, MetricType.SHADOW_DISAGREEMENT}
+    configured = {MetricType.QUERY, MetricType.REASON_CHANGE, MetricType.SHADOW_DISAGREEMENT, *DECISION_LOG}
+    assert plain == set(MetricType) - configured

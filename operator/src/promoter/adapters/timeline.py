@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 
+from promoter.adapters.api_key import authorization
 from promoter.errors import PermanentError, RetryableError
 
 # Invalid, too large, or in conflict with an event that has the same id.
@@ -31,7 +31,7 @@ class HttpTimeline:
             PermanentError: it refused this event.
         """
         url = f"{self._url}/v1/models/{quote(model, safe='')}/timeline"
-        headers = await asyncio.to_thread(self._headers)
+        headers = await authorization(self._url, self._key_file)
         try:
             # Not to another host, which would get the key.
             async with self._session.post(url, json=event, headers=headers, allow_redirects=False) as response:
@@ -41,14 +41,3 @@ class HttpTimeline:
         if response.status != 200:
             failure = PermanentError if response.status in _REFUSED else RetryableError
             raise failure(f"{url} answered {response.status}: {detail}")
-
-    def _headers(self) -> dict[str, str]:
-        if self._key_file is None:
-            return {}
-        try:
-            key = self._key_file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RetryableError(f"the API key for {self._url}: {error}") from error
-        if not key.isascii() or not key.isprintable():
-            raise RetryableError(f"{self._key_file} does not hold an API key: only printable ASCII is allowed")
-        return {"Authorization": f"Bearer {key}"}

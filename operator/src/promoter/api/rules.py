@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from promoter.api.durations import seconds
-from promoter.api.spec import DEFAULT_STEPS, Metric, MetricType, Spec, Step, Strategy
+from promoter.api.spec import DECISION_LOG, DEFAULT_STEPS, Metric, MetricType, Spec, Step, Strategy
 
 
 class InvalidSpecError(ValueError):
@@ -56,6 +56,11 @@ def _queries_are_complete(spec: Spec) -> bool:
         return bool(metric.name and metric.query and metric.limit is not None and spec.analysis.prometheus_url)
 
     return all(complete(metric) for metric in spec.analysis.metrics if metric.type == MetricType.QUERY)
+
+
+def _sql_is_complete(spec: Spec) -> bool:
+    wanted = [metric for metric in spec.analysis.metrics if metric.type == MetricType.SQL]
+    return all(metric.name and metric.query and metric.limit is not None for metric in wanted)
 
 
 def _other_than_disagreement(spec: Spec) -> list[Metric]:
@@ -105,6 +110,12 @@ COMPLETE_QUERIES = Rule(
     "(has(m.name) && has(m.query) && has(m.limit) && has(self.analysis.prometheusUrl)))",
     "analysis.metrics: a Query needs name, query, limit and analysis.prometheusUrl",
     _queries_are_complete,
+)
+COMPLETE_SQL = Rule(
+    "!has(self.analysis) || !has(self.analysis.metrics) || self.analysis.metrics.all(m, m.type != 'SQL' || "
+    "(has(m.name) && has(m.query) && has(m.limit)))",
+    "analysis.metrics: SQL needs name, query and limit",
+    _sql_is_complete,
 )
 SHADOW_FOR_DISAGREEMENT = Rule(
     "has(self.shadow) || !has(self.analysis) || !has(self.analysis.metrics) || "
@@ -160,8 +171,8 @@ EXPERIMENT_IS_ANALYZED = Rule(
 )
 RULES = (
     ONE_POINTER, WEIGHT_OR_PAUSE, WEIGHT_WITH_DURATION, SOME_WEIGHT, WEIGHTS_DO_NOT_DECREASE, COMPLETE_QUERIES,
-    SHADOW_FOR_DISAGREEMENT, SOME_LIVE_METRIC, UNIQUE_NAMES, AUTO_TAKES_ITS_TIME, STEPS_OF_A_CANARY, AUTO_OF_A_CANARY,
-    BLUE_GREEN_BY_STRATEGY, EXPERIMENT_BY_STRATEGY, EXPERIMENT_IS_ANALYZED,
+    COMPLETE_SQL, SHADOW_FOR_DISAGREEMENT, SOME_LIVE_METRIC, UNIQUE_NAMES, AUTO_TAKES_ITS_TIME, STEPS_OF_A_CANARY,
+    AUTO_OF_A_CANARY, BLUE_GREEN_BY_STRATEGY, EXPERIMENT_BY_STRATEGY, EXPERIMENT_IS_ANALYZED,
 )  # fmt: skip
 TARGET_IS_IMMUTABLE = TargetRule(
     "self.targetRef.name == oldSelf.targetRef.name",
@@ -192,6 +203,20 @@ def parse_spec(document: Any, target: str | None = None) -> Spec:  # noqa: ANN40
     if broken := broken_rules(spec, target):
         raise InvalidSpecError("; ".join(f"spec.{message}" for message in broken))
     return spec
+
+
+def require_decision_log(spec: Spec, *, available: bool) -> None:
+    """Refuse a spec whose metrics need the decision log if the operator reaches none.
+
+    Raises:
+        InvalidSpecError: names the metrics and what to change.
+    """
+    needing = sorted({metric.type.value for metric in spec.metrics if metric.type in DECISION_LOG})
+    if needing and not available:
+        raise InvalidSpecError(
+            f"spec.analysis.metrics: {', '.join(needing)} needs the decision log; switch it on (the values "
+            "decisions.enabled and operator.checks.enabled), or remove the metric"
+        )
 
 
 def target_of(document: Any) -> str:  # noqa: ANN401 - any JSON

@@ -30,6 +30,18 @@ class MetricType(StrEnum):
     REASON_CHANGE = "ReasonChange"
     SHADOW_DISAGREEMENT = "ShadowDisagreement"
     QUERY = "Query"
+    ESTIMATED_AUC = "EstimatedAUC"
+    GRADE_CALIBRATION = "GradeCalibration"
+    REASON_DRIFT = "ReasonDrift"
+    SQL = "SQL"
+
+
+# Measured in the decision log.
+DECISION_LOG = frozenset({
+    MetricType.ESTIMATED_AUC, MetricType.GRADE_CALIBRATION, MetricType.REASON_DRIFT, MetricType.SQL,
+})  # fmt: skip
+# One number of one moment, without bounds.
+UNBOUNDED = frozenset({MetricType.QUERY, MetricType.SQL})
 
 
 class Strategy(StrEnum):
@@ -143,11 +155,17 @@ class Metric(Base):
     limit: float | None = Field(default=None, ge=0, description=(
         "Values above the limit fail. Defaults: ErrorRate 0.02 (share), LatencyP99 2 (times the champion's), ScorePSI "
         "0.2, DecisionShift 0.05 (difference of decline rates), SegmentShift 0.1 (rise of a segment's decline rate), "
-        "ReasonChange 0.3 (share), ShadowDisagreement 0.1 (share). Required for Query."
+        "ReasonChange 0.3 (share), ShadowDisagreement 0.1 (share), EstimatedAUC 0.03 (lower than the champion's), "
+        "GradeCalibration 0.05 (default rate above the PD), ReasonDrift 0.2. Required for Query and SQL."
     ))  # fmt: skip
-    name: Name | None = Field(default=None, description="Name of a Query in results and messages.")
+    name: Name | None = Field(default=None, description="Name in results and messages. Required for Query and SQL.")
     query: str | None = Field(default=None, min_length=1, max_length=2000, description=(
-        "PromQL that returns one number. $namespace, $target, $stable and $canary (versions) and $window are replaced."
+        "PromQL that returns one number; $namespace, $target, $stable and $canary (versions) and $window are replaced. "
+        "Of SQL: a SELECT that returns one number, with the parameters :version (the canary's), :stable and :since."
+    ))  # fmt: skip
+    matured_days: int | None = Field(default=None, ge=0, le=3650, description=(
+        "Of GradeCalibration and EstimatedAUC: how old a decision must be for its outcome to count, in days. Default: "
+        "365."
     ))  # fmt: skip
 
     @property
@@ -170,6 +188,10 @@ DEFAULT_LIMITS = {
     MetricType.REASON_CHANGE: 0.3,
     MetricType.SHADOW_DISAGREEMENT: 0.1,
     MetricType.QUERY: 0.0,
+    MetricType.ESTIMATED_AUC: 0.03,
+    MetricType.GRADE_CALIBRATION: 0.05,
+    MetricType.REASON_DRIFT: 0.2,
+    MetricType.SQL: 0.0,
 }
 
 
@@ -185,8 +207,8 @@ class Analysis(Base):
     missed_regression: float = Field(default=0.01, ge=0.0001, le=0.2, description=(
         "The chance that a version at twice a limit is promoted."))  # fmt: skip
     failure_limit: int = Field(default=2, ge=1, le=100, description=(
-        "Number of Failed verdicts of ErrorRate, LatencyP99 or a Query, and of losses of all canary pods, in a rollout "
-        "that causes a rollback. All else is rolled back at its first Failed verdict."))  # fmt: skip
+        "Number of Failed verdicts of ErrorRate, LatencyP99, a Query or SQL, and of losses of all canary pods, in a "
+        "rollout that causes a rollback. All else is rolled back at its first Failed verdict."))  # fmt: skip
     error_limit: int = Field(default=5, ge=1, le=100, description=(
         "Number of consecutive Error verdicts (could not measure) that causes a rollback."))  # fmt: skip
     on_insufficient_data: OnInsufficientData = Field(default=OnInsufficientData.WAIT, description=(
@@ -195,10 +217,15 @@ class Analysis(Base):
     prometheus_url: str | None = Field(default=None, pattern=r"^https?://", max_length=500, description=(
         "Base URL of the Prometheus server for Query metrics."))  # fmt: skip
     metrics: tuple[Metric, ...] = Field(default=(), max_length=20, description=(
-        "What to measure. Defaults to every type except Query and ReasonChange, with the default limits."
+        "What to measure. By default ErrorRate, LatencyP99, ScorePSI, DecisionShift, SegmentShift and, with a shadow "
+        "phase, ShadowDisagreement, with the default limits."
     ))  # fmt: skip
 
 
+_DEFAULT_METRICS = (
+    MetricType.ERROR_RATE, MetricType.LATENCY_P99, MetricType.SCORE_PSI, MetricType.DECISION_SHIFT,
+    MetricType.SEGMENT_SHIFT,
+)  # fmt: skip
 # In BlueGreen, which needs one, if none is set.
 DEFAULT_SHADOW = Shadow(duration="1m")
 DEFAULT_STEPS = (
@@ -243,6 +270,5 @@ class Spec(Base):
         """Return what to measure: the listed metrics, or the defaults."""
         if self.analysis.metrics:
             return self.analysis.metrics
-        skipped = {MetricType.QUERY, MetricType.REASON_CHANGE}
-        skipped |= set() if self.shadow else {MetricType.SHADOW_DISAGREEMENT}
-        return tuple(Metric(type=kind) for kind in MetricType if kind not in skipped)
+        kinds = [*_DEFAULT_METRICS, *([MetricType.SHADOW_DISAGREEMENT] if self.shadow else [])]
+        return tuple(Metric(type=kind) for kind in kinds)

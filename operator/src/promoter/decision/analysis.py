@@ -13,7 +13,8 @@ from promoter.decision.plan import plan
 # What the model decides, rather than how fast and how reliably it does.
 DECIDED_BY_THE_MODEL = frozenset({
     MetricType.SCORE_PSI, MetricType.DECISION_SHIFT, MetricType.SEGMENT_SHIFT, MetricType.REASON_CHANGE,
-    MetricType.SHADOW_DISAGREEMENT,
+    MetricType.SHADOW_DISAGREEMENT, MetricType.ESTIMATED_AUC, MetricType.GRADE_CALIBRATION,
+    MetricType.REASON_DRIFT,
 })  # fmt: skip
 
 
@@ -46,7 +47,8 @@ def analyze(draft: Draft) -> bool:
     steps = plan(spec)
     step, windows = steps[state.step_index], sum(entry.mode != "pause" for entry in steps)
     verdict, results = judge(spec, counted.totals, shadowing=step.mode == "shadow", unreadable=unreadable,
-                             queries=draft.observed.queries, steps=windows, margin=step.margin)  # fmt: skip
+                             queries=draft.observed.queries, checks=draft.observed.checks, steps=windows,
+                             margin=step.margin)  # fmt: skip
     failures = state.failures + (verdict == Verdict.FAILED)
     errors = state.errors + 1 if verdict == Verdict.ERROR else 0
     analysis = AnalysisResult(verdict=verdict, at=draft.now, results=results)
@@ -62,7 +64,8 @@ def analyze(draft: Draft) -> bool:
 def _proven_worse(spec: Spec, analysis: AnalysisResult) -> bool:
     """Return whether what the model decides has Failed: one verdict is enough, for its bounds hold at all looks.
 
-    Errors and slow answers come in bursts, which no bound on independent requests allows for, and a Query has no bound.
+    Errors and slow answers come in bursts, which no bound on independent requests allows for, and a Query or SQL
+    has no bound.
     """
     types = {metric.display_name: metric.type for metric in spec.metrics}
     return any(

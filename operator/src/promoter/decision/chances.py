@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from promoter.api.spec import EQUIVALENCE, MetricType, Spec
+from promoter.api.spec import EQUIVALENCE, UNBOUNDED, Spec
 
 # The share of a metric's chance that is left for the comparison of the arms, where pairs are too few.
 _FALLBACK_SHARE = 0.2
@@ -32,9 +32,9 @@ class Chances:
 
     @classmethod
     def of(cls, spec: Spec, steps: int, margin: float = EQUIVALENCE) -> Self:
-        """Divide the chances of a spec by its counted metrics (a Query has no bounds) and a number of steps."""
+        """Divide the chances of a spec by its counted metrics (a Query or SQL has no bounds) and a number of steps."""
         analysis = spec.analysis
-        metric = analysis.false_rollback / max(1, sum(entry.type != MetricType.QUERY for entry in spec.metrics))
+        metric = analysis.false_rollback / max(1, sum(entry.type not in UNBOUNDED for entry in spec.metrics))
         early = margin > EQUIVALENCE
         return cls(
             by_pairs=metric * (1 - _FALLBACK_SHARE),

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
-from promoter.api.spec import EQUIVALENCE, Metric, MetricType, Spec
+from promoter.api.spec import DECISION_LOG, EQUIVALENCE, UNBOUNDED, Metric, MetricType, Spec
 from promoter.api.status import MetricResult, Verdict
 from promoter.decision import stability
 from promoter.decision.chances import Chances
 from promoter.decision.evidence import bets_against, lower_bound, normal_radius, share_variance, upper_bound
+from promoter.decision.observation import CheckAnswer
 from promoter.decision.results import Measured, graded, not_measured, of_query, too_few
 from promoter.decision.totals import Changes, StepTotals, Totals, count_above, count_of, histogram, quantile
 
@@ -38,6 +40,7 @@ def judge(
     shadowing: bool,
     unreadable: Sequence[str],
     queries: Mapping[str, float | str],
+    checks: Mapping[Metric, CheckAnswer | str] = MappingProxyType({}),
     steps: int = 1,
     margin: float = EQUIVALENCE,
 ) -> tuple[Verdict, tuple[MetricResult, ...]]:
@@ -48,15 +51,18 @@ def judge(
         totals: The sums of a window.
         shadowing: Whether the canary gets copies of requests; only then can there be a shadow disagreement.
         unreadable: Why pods could not be read; if any, every metric from the pods is an Error.
-        queries: By name of a Query its value, or why it has none.
+        queries: By name of a Query or of SQL its value, or why it has none.
+        checks: By metric what the decisions service found, or why it found nothing.
         steps: How many windows a rollout has, among which the chance of a false verdict is divided.
         margin: Below how many times its limit a metric's upper bound must be for the metric to be Successful.
     """
     step, chances = StepTotals(totals), Chances.of(spec, steps, margin)
     results = []
     for metric in spec.metrics:
-        if metric.type == MetricType.QUERY:
+        if metric.type in UNBOUNDED:
             results.append(_query(metric, queries, step, chances))
+        elif metric.type in DECISION_LOG:
+            results.append(_check(metric, checks, step, chances))
         elif unreadable:
             results.append(not_measured(metric, unreadable[0]))
         elif _applies(metric, spec, step, shadowing=shadowing):
@@ -236,6 +242,19 @@ _JUDGES: dict[MetricType, Judge] = {
     MetricType.REASON_CHANGE: _reason_change,
     MetricType.SHADOW_DISAGREEMENT: _disagreement,
 }
+
+
+def _check(metric: Metric, checks: Mapping[Metric, CheckAnswer | str], step: StepTotals, chances: Chances
+           ) -> MetricResult:  # fmt: skip
+    answer = checks.get(metric, "the decisions service was not asked")
+    if isinstance(answer, str):
+        return not_measured(metric, answer)
+    if answer.value is None or answer.lower is None or answer.upper is None:
+        return of_query(metric, Verdict.INCONCLUSIVE, None, answer.samples, answer.message)
+    return _graded(metric, chances, Measured(
+        answer.name, answer.value, answer.samples, step.answers, answer.lower, answer.upper,
+        more=f" ({answer.message})" if answer.message else "", unit=answer.unit,
+    ))  # fmt: skip
 
 
 def _query(metric: Metric, queries: Mapping[str, float | str], step: StepTotals, chances: Chances) -> MetricResult:

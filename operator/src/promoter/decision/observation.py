@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from promoter.api.route import Route
+from promoter.api.spec import Metric
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,22 @@ class PodReading:
 
 
 @dataclass(frozen=True)
+class CheckAnswer:
+    """What the decisions service found, as contracts/check-answer.schema.json has it.
+
+    `value` is None if the decision log does not say; `message` then says why. SQL has no bounds.
+    """
+
+    name: str
+    value: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    samples: int = 0
+    unit: str = "decisions"
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Observation:
     """Everything a decision depends on, apart from spec, state and time."""
 
@@ -96,6 +113,7 @@ class Observation:
     route: Route | None = None
     pods: tuple[PodReading, ...] = ()
     queries: Mapping[str, float | str] = field(default_factory=dict)
+    checks: Mapping[Metric, CheckAnswer | str] = field(default_factory=dict)
     action: str = ""
     # Those of the stable Deployment; the error if they could not be listed.
     autoscalers: tuple[AutoscalerView, ...] = ()

@@ -12,8 +12,8 @@ from promoter.api.status import MetricResult, Verdict
 class Measured:
     """A value with its bounds.
 
-    `samples` are the pairs or the answers behind it, `answers` those of the canary in this step. The bounds are those
-    of the value, unless they bound something else against `bounded`; `shown` is what the text then has as value.
+    `samples` are the pairs or the `unit` behind it, `answers` those of the canary in this step. The bounds are those of
+    the value, unless they bound something else against `bounded`; `shown` is what the text then has as value.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Measured:
     more: str = ""
     bounded: float | None = None
     shown: float | None = None
+    unit: str = "requests"
 
 
 def graded(metric: Metric, found: Measured, *, margin: float, min_samples: int) -> MetricResult:
@@ -42,7 +43,7 @@ def graded(metric: Metric, found: Measured, *, margin: float, min_samples: int) 
     # Nothing is below twice a limit of 0: there, nothing at all may have been found.
     passes_below = margin * bounded
     equivalent = found.upper < passes_below or (not bounded and not found.value)
-    text, over = _value(found), f"over {found.samples:.0f} {'pairs' if found.paired else 'requests'}{found.more}"
+    text, over = _value(found), f"over {found.samples:.0f} {'pairs' if found.paired else found.unit}{found.more}"
     if found.lower > bounded:
         return _result(metric, Verdict.FAILED, found, f"{text} > {limit:g} {over}")
     if found.value > limit:
@@ -71,7 +72,7 @@ def not_measured(metric: Metric, why: str) -> MetricResult:
 
 
 def of_query(metric: Metric, verdict: Verdict, value: float | None, samples: float, text: str) -> MetricResult:
-    """Return the result of a Query that was answered; it has no bounds."""
+    """Return the result of what was answered without bounds."""
     rounded = None if value is None else round(value, 4)
     return MetricResult(name=metric.display_name, verdict=verdict, value=rounded, limit=metric.effective_limit,
                         samples=int(samples), message=f"{metric.display_name}: {text}")  # fmt: skip

@@ -90,8 +90,8 @@ def test_one_password_per_role_is_generated_and_appears_only_in_its_secret() -> 
     documents = render("decisions/ci/default-values.yaml")
     secrets = {secret["metadata"]["name"]: secret for secret in of_kind(documents, "Secret")}
     database = secrets["decisions-database"]
-    assert set(database["data"]) == {"owner", "writer", "reader", "service"}
-    assert len({*database["data"].values()}) == 4
+    assert set(database["data"]) == {"owner", "writer", "reader", "service", "checker"}
+    assert len({*database["data"].values()}) == 5
     assert database["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     key = base64.b64decode(secrets["decisions-api-key"]["data"]["key"])
     hashed = base64.b64decode(secrets["decisions-access"]["data"]["default"]).decode()
@@ -149,7 +149,7 @@ def access(service: Document) -> list[str]:
     return [source["secret"]["name"] for source in volume["projected"]["sources"]]
 
 
-def test_the_operator_and_training_have_a_key_and_one_permission_each() -> None:
+def test_the_operator_and_training_have_a_key_and_their_permissions() -> None:
     documents = render("decisions/ci/default-values.yaml")
     secrets = {secret["metadata"]["name"]: secret["data"] for secret in of_kind(documents, "Secret")}
     keys = {part: base64.b64decode(secrets[f"decisions-{part}-key"]["key"]) for part in ("operator", "training")}
@@ -160,7 +160,7 @@ def test_the_operator_and_training_have_a_key_and_one_permission_each() -> None:
     assert access(service) == ["decisions-access", "decisions-parts"]
     permissions = json.loads(environment(named(service)["decisions"])["DECISIONS_PERMISSIONS"])
     granted = {part: [p for p, clients in permissions.items() if part in clients] for part in keys}
-    assert granted == {"operator": ["timeline:write"], "training": ["decisions:read"]}
+    assert granted == {"operator": ["decisions:check", "timeline:write"], "training": ["decisions:read"]}
     assert permissions["decisions:read"] == ["default", "training"]
     own = deployment("decisions/ci/default-values.yaml", "--set=access.parts=false")
     assert access(own) == ["decisions-access"]
@@ -210,6 +210,19 @@ def test_clients_may_do_what_the_values_say() -> None:
     assert permissions["decisions:read"] == ["auditor", "lending-app", "oidc:audit-portal", "training"]
     assert permissions["decisions:forget"] == ["privacy-desk"]
     assert permissions["timeline:write"] == ["operator"]
+    assert permissions["decisions:check"] == ["validation", "operator"]
+
+
+def test_only_where_sql_is_allowed_there_is_a_role_for_it() -> None:
+    plain, allowed = deployment("decisions/ci/default-values.yaml"), deployment("decisions/ci/external-values.yaml")
+    assert "DECISIONS_CHECKER_PASSWORD_FILE" not in environment(named(plain)["decisions"])
+    assert (passwords(plain, "decisions"), "checker" in passwords(plain, "migrate")) == ({"service"}, False)
+    file = environment(named(allowed)["decisions"])["DECISIONS_CHECKER_PASSWORD_FILE"]
+    assert file == f"{FOLDER}/checker"
+    assert passwords(allowed, "decisions") == {"service", "checker"}
+    assert "checker" in passwords(allowed, "migrate")
+    before = deployment("decisions/ci/default-values.yaml", "--set=checks=null")
+    assert passwords(before, "decisions") == {"service"}, "as a release that keeps its values has it"
 
 
 def test_replays_and_the_archive_reach_mlflow_and_s3_and_nobody_else_of_the_pods_does() -> None:

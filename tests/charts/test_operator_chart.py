@@ -66,20 +66,23 @@ def operator_of(scenario: str, *options: str) -> Document:
     return found
 
 
-def timeline(*options: str, scenario: str = "operator/ci/default-values.yaml") -> tuple[str | None, str | None]:
-    """Return the URL and the Secret that the operator reports to the timeline with."""
+def timeline(
+    *options: str, scenario: str = "operator/ci/default-values.yaml", purpose: str = "TIMELINE"
+) -> tuple[str | None, str | None]:
+    """Return the URL and the Secret with which the operator reports to the timeline, or asks for CHECKS."""
     deployment = operator_of(scenario, *options)
     (container,) = pod_spec(deployment)["containers"]
     variables = environment(container)
     volumes = {volume["name"]: volume for volume in pod_spec(deployment)["volumes"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert ("timeline" in mounts) == ("timeline" in volumes) == ("PROMOTER_TIMELINE_KEY_FILE" in variables)
-    if "timeline" not in volumes:
-        return variables.get("PROMOTER_TIMELINE_URL"), None
-    assert variables["PROMOTER_TIMELINE_KEY_FILE"] == f"{mounts['timeline']}/key"
-    secret = volumes["timeline"]["secret"]
+    assert ("decisions" in mounts) == ("decisions" in volumes) == any(
+        f"PROMOTER_{use}_KEY_FILE" in variables for use in ("TIMELINE", "CHECKS"))  # fmt: skip
+    if f"PROMOTER_{purpose}_KEY_FILE" not in variables:
+        return variables.get(f"PROMOTER_{purpose}_URL"), None
+    assert variables[f"PROMOTER_{purpose}_KEY_FILE"] == f"{mounts['decisions']}/key"
+    secret = volumes["decisions"]["secret"]
     assert secret["optional"], "an operator without a key still rolls out"
-    return variables.get("PROMOTER_TIMELINE_URL"), secret["secretName"]
+    return variables.get(f"PROMOTER_{purpose}_URL"), secret["secretName"]
 
 
 def test_the_timeline_is_off_unless_there_is_a_service_to_report_to() -> None:
@@ -233,3 +236,15 @@ def test_a_path_of_the_scoring_service_is_refused_for_the_page() -> None:
         result = run_helm("template", "release", "operator", "--set=page.enabled=true", f"--set=page.path={path}")
         assert result.returncode != 0
         assert "page.path" in result.stderr.replace("/page/path", "page.path")
+
+
+def test_checks_need_a_service_and_are_on_or_off_whatever_the_timeline_is() -> None:
+    decisions = "credit-risk/ci/decisions-values.yaml"
+    own = ("http://decisions:8080", "decisions-operator-key")
+    assert timeline(purpose="CHECKS") == (None, None)
+    assert timeline(scenario=decisions, purpose="CHECKS") == own
+    assert timeline("--set=operator.timeline.enabled=false", scenario=decisions, purpose="CHECKS") == own
+    off = "--set=operator.checks.enabled=false"
+    assert timeline(off, scenario=decisions, purpose="CHECKS") == (None, None)
+    assert timeline(off, scenario=decisions) == own
+    assert timeline("--set=operator.checks=null", scenario=decisions, purpose="CHECKS") == own, "values of 0.1"

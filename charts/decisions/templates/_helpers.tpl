@@ -15,11 +15,16 @@ creditrisk.io/component: {{ last . }}
 {{ .Values.access.secret | default "decisions-access" }}
 {{- end }}
 
-{{/* The permission of each part of the stack that is a client of its own, by the client's name, as JSON. */}}
+{{/* The permissions of each part of the stack that is a client of its own, by the client's name, as JSON. */}}
 {{- define "decisions.parts" -}}
 {{- /* Releases without them keep their values with `helm upgrade --reuse-values`. */}}
-{{- $wanted := ternary (dict "operator" "timeline:write" "training" "decisions:read") (dict) (ne (.Values.access.parts | toString) "false") }}
+{{- $wanted := ternary (dict "operator" (list "timeline:write" "decisions:check") "training" (list "decisions:read")) (dict) (ne (.Values.access.parts | toString) "false") }}
 {{- toJson $wanted }}
+{{- end }}
+
+{{/* The roles that the service connects as, beside its own, as JSON. Releases without checks keep their values. */}}
+{{- define "decisions.checker" -}}
+{{- ternary (list "checker") list (dig "sql" false (.Values.checks | default dict)) | toJson }}
 {{- end }}
 
 {{/* The Secret with the API key of a part of the stack. Call with (list $ PART). */}}
@@ -39,8 +44,10 @@ data:
 {{/* The clients of each permission, those of the stack included. */}}
 {{- define "decisions.permissions" -}}
 {{- $permissions := deepCopy .Values.access.permissions }}
-{{- range $client, $permission := include "decisions.parts" . | fromJson }}
+{{- range $client, $granted := include "decisions.parts" . | fromJson }}
+{{- range $permission := $granted }}
 {{- $_ := set $permissions $permission (append (index $permissions $permission | default list) $client | uniq) }}
+{{- end }}
 {{- end }}
 {{- toJson $permissions }}
 {{- end }}
@@ -74,6 +81,9 @@ data:
 - {name: DECISIONS_OIDC_SCOPE, value: {{ .scope | quote }}}
 - {name: DECISIONS_OIDC_CLIENT_CLAIM, value: {{ .clientClaim | quote }}}
 {{- end }}
+{{- end }}
+{{- range include "decisions.checker" . | fromJsonArray }}
+- {name: DECISIONS_CHECKER_PASSWORD_FILE, value: /etc/creditrisk/database/{{ . }}}
 {{- end }}
 {{- with .Values.replay }}
 - {name: DECISIONS_REPLAY_VERSIONS, value: {{ .versions | quote }}}

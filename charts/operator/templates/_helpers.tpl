@@ -21,7 +21,13 @@
 {{- with include "operator.timelineUrl" . }}
 - {name: PROMOTER_TIMELINE_URL, value: {{ . | quote }}}
 {{- if $.Values.timeline.secret }}
-- {name: PROMOTER_TIMELINE_KEY_FILE, value: /etc/creditrisk/timeline/key}
+- {name: PROMOTER_TIMELINE_KEY_FILE, value: /etc/creditrisk/decisions/key}
+{{- end }}
+{{- end }}
+{{- with include "operator.checksUrl" . }}
+- {name: PROMOTER_CHECKS_URL, value: {{ . | quote }}}
+{{- if $.Values.timeline.secret }}
+- {name: PROMOTER_CHECKS_KEY_FILE, value: /etc/creditrisk/decisions/key}
 {{- end }}
 {{- end }}
 {{- with include "operator.notifications" . }}
@@ -55,14 +61,22 @@
 {{- end }}
 {{- end }}
 
-{{/* The URL of the decisions service; empty to report nothing. Releases before 0.2 had no timeline. */}}
-{{- define "operator.timelineUrl" -}}
-{{- with .Values.timeline }}
-{{- if .enabled }}{{ .url | default .releaseUrl | default "" }}{{ end }}
-{{- end }}
+{{/* The URL of the decisions service; empty if there is none. Releases before 0.2 had no timeline. */}}
+{{- define "operator.decisionsUrl" -}}
+{{- with .Values.timeline }}{{ .url | default .releaseUrl | default "" }}{{ end }}
 {{- end }}
 
-{{/* The name of the Secret with the key for the timeline; empty if nothing is reported. */}}
-{{- define "operator.timelineSecret" -}}
-{{- if include "operator.timelineUrl" . }}{{ .Values.timeline.secret }}{{ end }}
+{{/* The URL to report the timeline to; empty to report nothing. */}}
+{{- define "operator.timelineUrl" -}}
+{{- if dig "enabled" false (.Values.timeline | default dict) }}{{ include "operator.decisionsUrl" . }}{{ end }}
+{{- end }}
+
+{{/* The URL to ask about canaries; empty to ask nobody. Releases before 0.2 had no checks. */}}
+{{- define "operator.checksUrl" -}}
+{{- if dig "enabled" true (.Values.checks | default dict) }}{{ include "operator.decisionsUrl" . }}{{ end }}
+{{- end }}
+
+{{/* The name of the Secret with the key for the decisions service; empty if it is not used. */}}
+{{- define "operator.decisionsSecret" -}}
+{{- if or (include "operator.timelineUrl" .) (include "operator.checksUrl" .) }}{{ .Values.timeline.secret }}{{ end }}
 {{- end }}

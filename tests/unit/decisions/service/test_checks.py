@@ -174,6 +174,12 @@ async def test_views_agree_with_what_decisions_say(site: Site, running: Running)
     assert found["value"] == 1
 
 
+def test_a_query_since_a_time_reads_no_earlier_month(site: Site) -> None:
+    plan = site.sql("EXPLAIN SELECT count(*) FROM check_decisions WHERE id >= check_first_id('2026-11-01 00:00Z')")
+    read = {word for (line,) in plan for word in line.split() if word.startswith("decisions_20")}
+    assert read == {"decisions_2026_11"}
+
+
 @pytest.mark.parametrize("query", ["SELECT NULL::int", "SELECT 1 WHERE false"])
 async def test_no_number_is_no_value(running: Running, query: str) -> None:
     found = await answer(running, "SQL", query=query)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from decisions.database.id_ranges import first_id
@@ -234,6 +235,15 @@ async def test_a_database_that_does_not_let_the_role_in_is_no_refusal(site: Site
     found = await ask(running, "SQL", query="SELECT 1")
     await stop(running)
     assert found.status_code == 503
+
+
+async def test_a_check_that_takes_too_long_is_ended(site: Site) -> None:
+    running = await start(site.settings(check_seconds=1))
+    with psycopg.connect(f"postgresql://mlflow:secret@127.0.0.1:{site.server.port}/decisions") as other:
+        other.execute("LOCK TABLE model_versions IN ACCESS EXCLUSIVE MODE")
+        found = await ask(running, "ReasonDrift")
+    await stop(running)
+    assert (found.status_code, found.json()["detail"]) == (503, "the check took longer than 1 s")
 
 
 @pytest.mark.parametrize("client", ["auditor", "stranger"])

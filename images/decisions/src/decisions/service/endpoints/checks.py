@@ -30,10 +30,15 @@ async def post_check(request: Request, _: CheckClient, wanted: CheckRequest) -> 
     service = service_of(request)
     if wanted.type == "SQL":
         return await _sql(request, wanted)
-    async with service.database.connection() as connection, connection.transaction():
-        # Whoever asks does so again before long, and waits no longer than this.
-        await connection.execute(f"SET LOCAL statement_timeout = {service.settings.check_seconds * 1000}".encode())
-        return await check(connection, wanted, datetime.now(UTC))
+    seconds = service.settings.check_seconds
+    async with service.database.connection() as connection:
+        try:
+            async with connection.transaction():
+                # Whoever asks does so again before long, and waits no longer than this.
+                await connection.execute(f"SET LOCAL statement_timeout = {seconds * 1000}".encode())
+                return await check(connection, wanted, datetime.now(UTC))
+        except psycopg.errors.QueryCanceled as error:
+            raise Problem(503, f"the check took longer than {seconds} s") from error
 
 
 async def _sql(request: Request, wanted: CheckRequest) -> CheckAnswer:

@@ -30,7 +30,12 @@ CONTRACTS = REPOSITORY / "contracts"
 REQUEST = Draft202012Validator(json.loads((CONTRACTS / "check-request.schema.json").read_text("utf-8")))
 GOLDEN = json.loads((CONTRACTS / "golden/check-answer.json").read_text("utf-8"))
 SQL = {"type": "SQL", "name": "declines", "limit": 0.1, "query": "SELECT 0.1"}
-ALL = [{"type": "EstimatedAUC"}, {"type": "GradeCalibration", "maturedDays": 30}, {"type": "ReasonDrift"}, SQL]
+ALL: list[dict[str, Any]] = [
+    {"type": "EstimatedAUC"},
+    {"type": "GradeCalibration", "maturedDays": 30},
+    {"type": "ReasonDrift"},
+    SQL,
+]
 
 
 def spec_with(*metrics: dict[str, Any], **more: Any) -> Spec:

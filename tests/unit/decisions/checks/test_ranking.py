@@ -21,7 +21,7 @@ def scores_of(pds: Numbers, defaulted: Numbers | None = None) -> Scores:
     values, places = np.unique(pds, return_inverse=True)
     outcomes = np.zeros(len(pds)) if defaulted is None else defaulted
     count = np.bincount(places).astype(float)
-    bad = np.bincount(places, outcomes)
+    bad = np.bincount(places, outcomes).astype(float)
     return Scores(values, count, bad, np.zeros_like(count) if defaulted is None else count - bad)
 
 

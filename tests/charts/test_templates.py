@@ -26,5 +26,6 @@ def test_only_the_rbac_of_the_operator_is_repeated_and_once_per_namespace() -> N
     }
     assert repeated == {
         "operator/templates/role.yaml": ["lending", "cards"],
+        "operator/templates/role-approver.yaml": ["lending", "cards"],
         "operator/templates/rolebinding.yaml": ["lending", "cards"],
     }

@@ -39,7 +39,40 @@
 - {name: PROMOTER_PAGE_ACCESS, value: {{ .Values.page.access.mode }}}
 - {name: PROMOTER_PAGE_FOLLOWERS, value: {{ .Values.page.followers | quote }}}
 {{- end }}
+{{- if include "operator.approvals" . }}
+- {name: PROMOTER_APPROVALS_CERTIFICATE, value: /etc/creditrisk/approvals}
+{{- end }}
 {{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR") }}
+{{- end }}
+
+{{/* "true" if pauses may ask for approvals. Releases before 0.2 had none. */}}
+{{- define "operator.approvals" -}}
+{{- with .Values.approvals }}
+{{- if .enabled }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The name of the Secret with the webhook's certificate. */}}
+{{- define "operator.approvalsSecret" -}}
+{{- .Values.approvals.certificate.secretName | default "operator-approvals" }}
+{{- end }}
+
+{{/*
+The webhook's certificate as the data of a Secret. An existing one is kept. Two templates need the same one, and each
+renders on its own, so a new one is remembered in .Values until the rendering ends.
+*/}}
+{{- define "operator.approvalsCertificate" -}}
+{{- if not (hasKey .Values "approvalsCertificate") }}
+{{- $data := (lookup "v1" "Secret" .Release.Namespace (include "operator.approvalsSecret" .)).data | default dict }}
+{{- if not (and (index $data "ca.crt") (index $data "tls.crt") (index $data "tls.key")) }}
+{{- $host := printf "operator.%s.svc" .Release.Namespace }}
+{{- $authority := genCA "approvals of model promotions" 3650 }}
+{{- $made := genSignedCert $host nil (list $host) 3650 $authority }}
+{{- $data = dict "ca.crt" (b64enc $authority.Cert) "tls.crt" (b64enc $made.Cert) "tls.key" (b64enc $made.Key) }}
+{{- end }}
+{{- $_ := set .Values "approvalsCertificate" (pick $data "ca.crt" "tls.crt" "tls.key") }}
+{{- end }}
+{{- toJson .Values.approvalsCertificate }}
 {{- end }}
 
 {{/* "true" if the page is on. Earlier releases had none. */}}

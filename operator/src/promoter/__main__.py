@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import ssl
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -14,6 +15,7 @@ import aiohttp
 import kopf
 from aiohttp import web
 
+from promoter.adapters.approvals import ApprovalObjects
 from promoter.adapters.checks import HttpChecks
 from promoter.adapters.kubernetes import KubernetesCluster
 from promoter.adapters.lease import Lease, OwnPod
@@ -22,6 +24,8 @@ from promoter.adapters.mlflow import MlflowRegistry
 from promoter.adapters.notification_receivers import create_session, subscriptions
 from promoter.adapters.rest import KubeClient
 from promoter.adapters.timeline import HttpTimeline
+from promoter.admission import create_admission_app
+from promoter.certificate import Certificate
 from promoter.handlers import create_registry, create_settings, login
 from promoter.leftovers import Leftovers
 from promoter.notifications.delivery import Notifier
@@ -60,6 +64,7 @@ async def run(settings: Settings) -> None:
         adapters = Adapters(
             cluster, registry, HttpMetrics(session), poller, telemetry, time.time,
             outbox=outbox, notifier=notifier, audience=board, checks=_checks(session, settings),
+            approvals=await _approvals(stack, settings),
         )  # fmt: skip
         scheduler = Scheduler(
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
@@ -151,12 +156,27 @@ async def _hold(lease: Lease, stack: contextlib.AsyncExitStack, stop: asyncio.Ev
     stack.callback(kept.cancel)
 
 
-async def _listen(stack: contextlib.AsyncExitStack, port: int, app: web.Application) -> None:
+async def _approvals(stack: contextlib.AsyncExitStack, settings: Settings) -> ApprovalObjects | None:
+    """Serve the webhook that checks approvals, also while standing by: it writes nothing. None without approvals."""
+    if settings.approvals_certificate is None:
+        return None
+    certificate = Certificate(settings.approvals_certificate)
+    _in_background(stack, certificate.keep_fresh(), "certificate")
+    kube = KubeClient(login, settings.request_timeout_seconds)
+    stack.push_async_callback(kube.close)
+    objects = ApprovalObjects(kube)
+    await _listen(stack, settings.approvals_port, create_admission_app(objects, settings.follows), certificate.context)
+    return objects
+
+
+async def _listen(
+    stack: contextlib.AsyncExitStack, port: int, app: web.Application, tls: ssl.SSLContext | None = None
+) -> None:
     # A handler ends when its client has gone: one that sends events would learn that late.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, port=port).start()
+    await web.TCPSite(runner, port=port, ssl_context=tls).start()
 
 
 def main() -> None:

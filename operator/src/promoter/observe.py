@@ -7,8 +7,10 @@ import dataclasses
 
 from promoter.api.spec import Spec
 from promoter.api.status import RESTING, Phase, State
+from promoter.decision.approvals import asked_now
 from promoter.decision.compatibility import ContractError, describe, problems, read_contract
-from promoter.decision.observation import CanaryView, Observation
+from promoter.decision.observation import ApprovalsView, CanaryView, Observation
+from promoter.errors import PermanentError, RetryableError
 from promoter.ports import Snapshot
 from promoter.promotion import Adapters, Promotion
 
@@ -38,9 +40,25 @@ async def observe(adapters: Adapters, promotion: Promotion, spec: Spec) -> tuple
         action=promotion.action,
         artifacts=snapshot.artifacts,
         artifacts_error=snapshot.artifacts_error,
+        approvals=await _approvals(adapters, promotion, spec),
         autoscalers=snapshot.autoscalers,
         autoscalers_error=snapshot.autoscalers_error,
     )
+
+
+async def _approvals(adapters: Adapters, promotion: Promotion, spec: Spec) -> ApprovalsView:
+    """Return the approvals of the version that waits for some, and who trained it; that is asked until it is known."""
+    state, version = promotion.state, promotion.state.canary_version or ""
+    if adapters.approvals is None or asked_now(spec, state) is None:
+        return ApprovalsView()
+    try:
+        found = await adapters.approvals.approvals(promotion.owner, version)
+        known = state.approvals.trained_by if state.approvals else None
+        trained_by = await adapters.registry.trained_by(spec.model.name, version) if known is None else known
+    except (RetryableError, PermanentError) as error:
+        # The canary is watched nevertheless.
+        return ApprovalsView(error=str(error))
+    return ApprovalsView(found, trained_by)
 
 
 async def _canary(adapters: Adapters, state: State, snapshot: Snapshot) -> CanaryView:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from promoter.api.approvals import ApprovalSpec
 from promoter.api.resource import Owner
 from promoter.api.route import Route
 from promoter.api.spec import ModelRef
@@ -123,6 +124,13 @@ class Cluster(Protocol):
         """Record an Event on the ModelPromotion; recording it again changes nothing."""
 
 
+class ApprovalReader(Protocol):
+    """PromotionApprovals, which the webhook has checked. Every method may raise RetryableError or PermanentError."""
+
+    async def approvals(self, owner: Owner, version: str) -> tuple[tuple[float, ApprovalSpec], ...]:
+        """Return the approvals of a version with the times at which they were created, in seconds since 1970."""
+
+
 class Registry(Protocol):
     """The model registry. Every method may raise RetryableError or PermanentError."""
 
@@ -134,6 +142,9 @@ class Registry(Protocol):
 
     async def moved_by(self, model: ModelRef, version: str | None) -> str | None:
         """Return who moved the pointer to a version, None if that is not recorded."""
+
+    async def trained_by(self, model: str, version: str) -> tuple[str, ...]:
+        """Return who trained a version and who registered it, as far as that is recorded."""
 
     async def download(self, model: str, version: str) -> VersionFiles:
         """Return a version's files, verified against its tags.

@@ -14,7 +14,7 @@ from promoter.decision.timeline import Turn
 from promoter.notifications.delivery import Notifier
 from promoter.outbox import Outbox
 from promoter.poll import Poller
-from promoter.ports import Checks, Cluster, Metrics, Registry, Snapshot
+from promoter.ports import ApprovalReader, Checks, Cluster, Metrics, Registry, Snapshot
 from promoter.telemetry import Telemetry
 
 Document = dict[str, Any]
@@ -105,6 +105,8 @@ class Adapters:
     audience: Audience | None = None
     # None: no decision log to judge by.
     checks: Checks | None = None
+    # None: nobody checks who approves, so nothing is approved.
+    approvals: ApprovalReader | None = None
     # Held while a version's files are in memory: one at a time, however many promotions need a copy.
     copying: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -9,6 +9,7 @@ from promoter.act import act, record_events, save, with_outdated_pods
 from promoter.api.rules import InvalidSpecError, parse_spec, require_decision_log
 from promoter.api.spec import Spec
 from promoter.api.status import State
+from promoter.decision.approvals import without_approvals
 from promoter.decision.conditions import StallReason, degraded, stalled
 from promoter.decision.decide import Decision, decide
 from promoter.decision.timeline import Origin, Turn, note_changes, pointer_moved
@@ -20,6 +21,10 @@ from promoter.promotion import Adapters, Promotion
 log = logging.getLogger(__name__)
 # A single failed turn is not worth reporting.
 _FAULTS_BEFORE_REPORT = 2
+_APPROVALS_DISABLED = (
+    "spec.steps: a pause asks for approvals, and the operator cannot check who approves; set `approvals.enabled` in "
+    "the values of its chart (`operator.approvals.enabled` in the stack's), or remove the approvals"
+)
 
 
 async def reconcile(adapters: Adapters, promotion: Promotion) -> None:
@@ -39,6 +44,10 @@ async def reconcile(adapters: Adapters, promotion: Promotion) -> None:
         require_decision_log(spec, available=adapters.checks is not None)
     except InvalidSpecError as error:
         await _stall(adapters, promotion, "InvalidSpec", str(error), now)
+        return
+    if spec.approvals and adapters.approvals is None:
+        await _stall(adapters, promotion, "ApprovalsDisabled", _APPROVALS_DISABLED, now,
+                     without_approvals(spec, promotion.state))  # fmt: skip
         return
     if promotion.target_holder:
         await _stall(adapters, promotion, "TargetTaken", _target_taken(promotion), now)
@@ -95,8 +104,10 @@ async def _with_timeline(
     return note_changes(known, Turn(decision.state, decision.judgment, decision.performed), origin, now)
 
 
-async def _stall(adapters: Adapters, promotion: Promotion, reason: StallReason, message: str, now: float) -> None:
-    await save(adapters, promotion, stalled(promotion.state, reason, message, promotion.generation, now))
+async def _stall(
+    adapters: Adapters, promotion: Promotion, reason: StallReason, message: str, now: float, state: State | None = None
+) -> None:
+    await save(adapters, promotion, stalled(state or promotion.state, reason, message, promotion.generation, now))
     await record_events(adapters, promotion)
 
 

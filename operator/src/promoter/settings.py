@@ -54,8 +54,15 @@ class Settings(BaseSettings):
     # The decisions service, which measures in the decision log, and the file with the API key for it. Empty: no checks.
     checks_url: str = ""
     checks_key_file: Path | None = None
+    # Folder with tls.crt and tls.key for the webhook that checks approvals. None: no approvals.
+    approvals_certificate: Path | None = None
+    approvals_port: int = Field(default=8443, ge=0, le=65535)
 
     @property
     def watched(self) -> tuple[str, ...]:
         """Return the watched namespaces; empty for all."""
         return tuple(name.strip() for name in self.namespaces.split(",") if name.strip())
+
+    def follows(self, namespace: str) -> bool:
+        """Return whether a namespace is watched."""
+        return not self.watched or namespace in self.watched

@@ -136,6 +136,11 @@ class Registry:
             raise self.fault
         return "training run 4f"
 
+    async def trained_by(self, model: str, version: str) -> tuple[str, ...]:
+        if self.fault:
+            raise self.fault
+        return ("trainer",)
+
     async def download(self, model: str, version: str) -> VersionFiles:
         self.downloads.append(version)
         if self.download_fault:

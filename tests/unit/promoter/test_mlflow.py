@@ -45,6 +45,8 @@ class Store:
         self.tags = {f"sha256.{name}": sha256(content).hexdigest() for name, content in FILES.items()}
         self.location = "mlflow-artifacts:/1/a b/model"
         self.paths: list[str] = []
+        self.user_id = ""
+        self.run: dict[str, object] = {}
 
     async def answer(self, request: web.Request) -> web.Response:
         self.paths.append(request.path)
@@ -55,8 +57,11 @@ class Store:
             return web.Response(body=FILES[last])
         if last == "get-download-uri":
             return web.json_response({"artifact_uri": self.location})
+        if request.path.endswith("runs/get"):
+            return web.json_response({"run": self.run})
         tags = [{"key": key, "value": value} for key, value in self.tags.items()]
-        return web.json_response({"model_version": {"version": "7", "run_id": "run", "tags": tags}})
+        return web.json_response({"model_version": {
+            "version": "7", "run_id": "run", "user_id": self.user_id, "tags": tags}})  # fmt: skip
 
 
 @pytest.fixture
@@ -228,3 +233,17 @@ async def test_nobody_is_known_to_have_moved_the_pointer_of_a_model_that_is_gone
     registry, _, answers = mlflow
     answers["next"] = web.json_response({"error_code": "RESOURCE_DOES_NOT_EXIST"}, status=404)
     assert await registry.moved_by(ModelRef(name="credit-risk"), "8") is None
+
+
+async def test_who_trained_and_who_registered_a_version_is_read_from_it_and_its_run(store: StoredVersion) -> None:
+    registry, server = store
+    server.user_id = "dave"
+    server.run = {"info": {"user_id": ""}, "data": {"tags": [{"key": "mlflow.user", "value": "carol@bank.example"}]}}
+    assert await registry.trained_by("credit-risk", "7") == ("dave", "carol@bank.example")
+    assert [path.rpartition("mlflow/")[2] for path in server.paths] == ["model-versions/get", "runs/get"]
+
+
+async def test_nobody_is_known_to_have_trained_a_version_that_is_gone(mlflow: Mlflow) -> None:
+    registry, _, answers = mlflow
+    answers["next"] = web.json_response({"error_code": "RESOURCE_DOES_NOT_EXIST"}, status=404)
+    assert await registry.trained_by("credit-risk", "7") == ()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from promoter.api.crd import crd
 from promoter.api.rules import (
+    APPROVALS_ARE_ASKED_FOR,
     AUTO_OF_A_CANARY,
     AUTO_TAKES_ITS_TIME,
     BLUE_GREEN_BY_STRATEGY,
@@ -63,9 +64,10 @@ def fill(message: descriptor_pb2.DescriptorProto, schema: Document) -> None:
             fill(nested, kind)
             field.type, field.type_name = Proto.TYPE_MESSAGE, nested.name
         else:
-            field.type, field.proto3_optional = SCALARS[kind["type"]], True
-            field.oneof_index = len(message.oneof_decl)
-            message.oneof_decl.add(name=f"_{name}")
+            field.type = SCALARS[kind["type"]]
+            if kind is part:
+                field.proto3_optional, field.oneof_index = True, len(message.oneof_decl)
+                message.oneof_decl.add(name=f"_{name}")
 
 
 class Server:
@@ -145,6 +147,9 @@ def test_the_api_server_and_the_operator_find_the_same_faults(spec: Document) ->
     assert SERVER.broken(spec) == broken_rules(Spec.model_validate(spec))
 
 
+APPROVED_STEPS = [{"weight": 5, "duration": "1m"}, {"pause": {"approvals": {"groups": ["officers"]}}}]
+
+
 @pytest.mark.parametrize(
     ("spec", "rule"),
     [
@@ -165,6 +170,8 @@ def test_the_api_server_and_the_operator_find_the_same_faults(spec: Document) ->
         ({"strategy": "BlueGreen", "experiment": {}}, EXPERIMENT_BY_STRATEGY),
         ({"strategy": "Experiment", "skipAnalysis": True}, EXPERIMENT_IS_ANALYZED),
         ({"auto": {"minDuration": "1h30m", "maxDuration": "85m"}}, AUTO_TAKES_ITS_TIME),
+        ({"auto": {}, "steps": APPROVED_STEPS}, APPROVALS_ARE_ASKED_FOR),
+        ({"skipAnalysis": True, "steps": APPROVED_STEPS}, APPROVALS_ARE_ASKED_FOR),
         ({"analysis": {"metrics": [
             {"type": "ErrorRate", "name": "a"}, {"type": "ScorePSI", "name": "a"}]}}, UNIQUE_NAMES),
     ],

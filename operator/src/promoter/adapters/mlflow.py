@@ -74,6 +74,22 @@ class MlflowRegistry:
         # Whoever moved the pointer on without writing the tag did not say who they are.
         return who or None if moved_to == version else None
 
+    async def trained_by(self, model: str, version: str) -> tuple[str, ...]:
+        """Return who trained a version (its run's tag `mlflow.user`) and who registered it, as far as that is recorded.
+
+        Raises:
+            RetryableError: the server did not answer.
+            PermanentError: the server refused the request.
+        """
+        key = {"name": model, "version": version}
+        found = (await self._call("GET", "model-versions/get", params=key)).get("model_version") or {}
+        run: dict[str, Any] = {}
+        if run_id := found.get("run_id"):
+            run = (await self._call("GET", "runs/get", params={"run_id": run_id})).get("run") or {}
+        tags = {tag["key"]: tag.get("value", "") for tag in run.get("data", {}).get("tags", [])}
+        names = (found.get("user_id"), run.get("info", {}).get("user_id"), tags.get("mlflow.user"))
+        return tuple(dict.fromkeys(str(name) for name in names if name))
+
     async def download(self, model: str, version: str) -> VersionFiles:
         """Return a version's files, verified against the digests in its tags.
 

@@ -169,10 +169,16 @@ EXPERIMENT_IS_ANALYZED = Rule(
     "skipAnalysis: an Experiment promotes nothing, so there is no promotion to hasten; remove it",
     lambda spec: spec.strategy != Strategy.EXPERIMENT or not spec.skip_analysis,
 )
+APPROVALS_ARE_ASKED_FOR = Rule(
+    "!has(self.steps) || (!has(self.auto) && (!has(self.skipAnalysis) || !self.skipAnalysis)) || "
+    "self.steps.all(s, !has(s.pause) || !has(s.pause.approvals))",
+    "steps: with auto or skipAnalysis there are no pauses, so nobody is asked for approvals; remove one or the other",
+    lambda spec: not spec.approvals or (spec.auto is None and not spec.skip_analysis),
+)
 RULES = (
     ONE_POINTER, WEIGHT_OR_PAUSE, WEIGHT_WITH_DURATION, SOME_WEIGHT, WEIGHTS_DO_NOT_DECREASE, COMPLETE_QUERIES,
     COMPLETE_SQL, SHADOW_FOR_DISAGREEMENT, SOME_LIVE_METRIC, UNIQUE_NAMES, AUTO_TAKES_ITS_TIME, STEPS_OF_A_CANARY,
-    AUTO_OF_A_CANARY, BLUE_GREEN_BY_STRATEGY, EXPERIMENT_BY_STRATEGY, EXPERIMENT_IS_ANALYZED,
+    AUTO_OF_A_CANARY, BLUE_GREEN_BY_STRATEGY, EXPERIMENT_BY_STRATEGY, EXPERIMENT_IS_ANALYZED, APPROVALS_ARE_ASKED_FOR,
 )  # fmt: skip
 TARGET_IS_IMMUTABLE = TargetRule(
     "self.targetRef.name == oldSelf.targetRef.name",

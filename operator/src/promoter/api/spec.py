@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from promoter.api import durations
+from promoter.api.approvals import Approvals
 from promoter.api.resource import Base
 
 Duration = Annotated[str, Field(pattern=durations.PATTERN, max_length=20)]
@@ -99,6 +100,9 @@ class Pause(Base):
 
     duration: Duration | None = Field(default=None, description=(
         "Length of the pause. Without one, the rollout waits for the action `resume`."))  # fmt: skip
+    approvals: Approvals | None = Field(default=None, description=(
+        "Wait until this many people have approved, instead of for `resume`; with a duration, at least that long."
+    ))  # fmt: skip
 
 
 class Step(Base):
@@ -264,6 +268,11 @@ class Spec(Base):
     suspend: bool = Field(default=False, description=(
         "Start no rollout and stay at the current step. A version that fails is still rolled back."))  # fmt: skip
     skip_analysis: bool = Field(default=False, description="Promote as soon as the canary is ready, without analysis.")
+
+    @property
+    def approvals(self) -> tuple[Approvals, ...]:
+        """Return what the pauses ask for, in order."""
+        return tuple(step.pause.approvals for step in self.steps if step.pause and step.pause.approvals)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from promoter.api.approvals import ApprovalsState
 from promoter.api.resource import ArtifactsReason, Base
 from promoter.api.timestamps import OptionalTimestamp, Timestamp
 
@@ -141,6 +142,7 @@ class HistoryEntry(StatusPart):
     reason: str
     at: Timestamp = Field(description="When it ended.")
     report: ExperimentReport | None = Field(default=None, description="What a completed experiment found.")
+    approved_by: tuple[str, ...] | None = Field(default=None, description="Who approved it; unset if nobody did.")
 
 
 class Event(StatusPart):
@@ -346,6 +348,8 @@ class State(StatusPart):
     window: Window = Field(default=Window(), description="What was counted since the step began.")
     route: RouteState = Field(default=RouteState(), description="The route that the stable pods should apply.")
     reason: str = Field(default="", description="Why the rollout is being rolled back or stopped.")
+    approvals: ApprovalsState | None = Field(default=None, description=(
+        "Approvals of the current or last rollout; unset if none were asked for."))  # fmt: skip
     failed_versions: tuple[FailedVersion, ...] = Field(default=(), description=(
         "Versions that are not tried again until requested (action `retry`)."))  # fmt: skip
     kept_version: str | None = Field(default=None, description=(

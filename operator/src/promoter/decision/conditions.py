@@ -10,7 +10,7 @@ from promoter.decision.copies import copy_of
 from promoter.decision.observation import Observation, StableView
 
 Status = Literal["True", "False", "Unknown"]
-StallReason = Literal["InvalidSpec", "TargetTaken", "TargetForbidden", "Blocked"]
+StallReason = Literal["InvalidSpec", "TargetTaken", "TargetForbidden", "Blocked", "ApprovalsDisabled"]
 TARGET_NOT_FOUND = "TargetNotFound"
 # Shorter than these, a pod that restarts or a registry that rolls is nothing to report.
 CAPACITY_GRACE_SECONDS, REGISTRY_GRACE_SECONDS = 15.0, 60.0

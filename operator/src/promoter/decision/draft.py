@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from promoter.api.approvals import ApprovalsState
 from promoter.api.route import LEAD_SECONDS
 from promoter.api.spec import Spec
 from promoter.api.status import (
@@ -101,6 +102,7 @@ class Draft:
             "steps_started_at": None, "failures": 0, "errors": 0,
             "paused_for_data": False, "analysis": None, "window": Window(), "reason": "", "step": "",
             "completed_version": None, "kept_version": None, "kept_until": None,
+            "approvals": ApprovalsState(asked=self.spec.approvals) if self.spec.approvals else None,
         }  # fmt: skip
         recent = self.state.stable_history[: self.spec.rollback_window]
         if self.state.stable_version is None:
@@ -151,8 +153,11 @@ class Draft:
                          stable_version=version, stable_history=former, failed_versions=failed, step="")  # fmt: skip
 
     def _add_history(self, outcome: Outcome, reason: str, report: ExperimentReport | None = None) -> None:
+        approvals = self.state.approvals
+        users = tuple(dict.fromkeys(approval.user for approval in approvals.given)) if approvals else ()
         version = self.state.canary_version or ""
-        entry = HistoryEntry(version=version, outcome=outcome, reason=reason, at=self.now, report=report)
+        entry = HistoryEntry(version=version, outcome=outcome, reason=reason, at=self.now, report=report,
+                             approved_by=users or None)  # fmt: skip
         self.update(history=(entry, *self.state.history)[:HISTORY_KEPT])
 
     def _tag(self, version: str, outcome: str, reason: str) -> None:

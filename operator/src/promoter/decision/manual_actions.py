@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from promoter.api.spec import Strategy
 from promoter.api.status import INTERRUPTIBLE, Phase
 from promoter.decision.actions import ClearAction
+from promoter.decision.approvals import bypassed
 from promoter.decision.draft import Draft
 from promoter.decision.experiment import completed
 
@@ -80,6 +81,9 @@ def handle_manual_action(draft: Draft, actions: Mapping[str, ManualAction]) -> N
     action = actions.get(name)
     if action is None:
         message = f"unknown action {name!r}; allowed are {', '.join(actions)}"
+        draft.add_event("ActionIgnored", message, "Warning")
+    elif why := bypassed(draft, name):
+        message = f"action {name} cannot take the place of approvals (kubectl promotion approve): {why}"
         draft.add_event("ActionIgnored", message, "Warning")
     elif action.applies(draft):
         draft.performed = name

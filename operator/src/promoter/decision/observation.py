@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from promoter.api.approvals import ApprovalSpec
 from promoter.api.route import Route
 from promoter.api.spec import Metric
 
@@ -104,6 +105,19 @@ class CheckAnswer:
 
 
 @dataclass(frozen=True)
+class ApprovalsView:
+    """What is known while a pause waits for approvals.
+
+    `found` are the PromotionApprovals for this version, by when they were created (seconds since 1970). `trained_by` is
+    None if the registry did not say. `error` is why one of the two could not be read.
+    """
+
+    found: tuple[tuple[float, ApprovalSpec], ...] = ()
+    trained_by: tuple[str, ...] | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Observation:
     """Everything a decision depends on, apart from spec, state and time."""
 
@@ -121,3 +135,4 @@ class Observation:
     # All ConfigMaps in the cluster that hold files of this promotion's versions; the error if they could not be listed.
     artifacts: frozenset[str] = frozenset()
     artifacts_error: str = ""
+    approvals: ApprovalsView = ApprovalsView()

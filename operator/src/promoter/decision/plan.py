@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from promoter.api.approvals import Approvals
 from promoter.api.durations import seconds
 from promoter.api.spec import DEFAULT_SHADOW, EQUIVALENCE, Auto, BlueGreen, Experiment, Shadow, Spec, Step, Strategy
 
@@ -20,12 +21,14 @@ class PlannedStep:
     """One step: mode, weight in percent, and duration in seconds (None: until resumed).
 
     `margin`: below how many times the limits the upper bounds must be for the step to pass.
+    `approvals`: what a pause waits for, instead of for being resumed.
     """
 
     mode: Literal["live", "shadow", "pause"]
     weight: int
     seconds: float | None
     margin: float = EQUIVALENCE
+    approvals: Approvals | None = None
 
 
 def plan(spec: Spec) -> list[PlannedStep]:
@@ -77,5 +80,6 @@ def _growing(auto: Auto) -> list[PlannedStep]:
 
 def _planned(step: Step, weight: int) -> PlannedStep:
     if step.pause is not None:
-        return PlannedStep("pause", weight, seconds(step.pause.duration) if step.pause.duration else None)
+        length = seconds(step.pause.duration) if step.pause.duration else None
+        return PlannedStep("pause", weight, length, approvals=step.pause.approvals)
     return PlannedStep("live", weight, seconds(step.duration or "0s"))

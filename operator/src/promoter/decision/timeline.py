@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from promoter.api.approvals import Approval
 from promoter.api.status import (
     RESTING,
     AnalysisResult,
@@ -21,6 +22,7 @@ from promoter.api.status import (
     TimelineState,
     Verdict,
 )
+from promoter.decision.approvals import describe_approval
 
 # A rollout has ten to thirty events of up to 2 KB; an object in etcd may take 1.5 MiB.
 PENDING_KEPT = 100
@@ -121,6 +123,9 @@ def _changes(before: State, turn: Turn, origin: Origin) -> Iterator[_Change]:
     if turn.performed:
         version = after.canary_version or before.canary_version or after.desired_version
         yield _Change("ActedManually", f"action {turn.performed} was performed", version, origin.acted_by)
+    for approval in _new_approvals(before, after):
+        version = after.canary_version
+        yield _Change("ActedManually", describe_approval(approval, version), version, approval.user)
     if before.phase in RESTING and after.phase in {Phase.STARTING, Phase.PROMOTING}:
         yield _Change("RolloutStarted", after.message, after.canary_version)
     ended = after.history[0] if after.history[:1] != before.history[:1] and after.history else None
@@ -132,6 +137,11 @@ def _changes(before: State, turn: Turn, origin: Origin) -> Iterator[_Change]:
     recorded = before.timeline.recorded or in_force
     if _share(recorded) != _share(in_force) and not ended:
         yield _Change("WeightChanged", _describe(in_force), after.canary_version)
+
+
+def _new_approvals(before: State, after: State) -> Iterator[Approval]:
+    known = before.approvals.given if before.approvals else ()
+    yield from (approval for approval in (after.approvals.given if after.approvals else ()) if approval not in known)
 
 
 def _ending(ended: HistoryEntry, turn: Turn) -> _Change:

@@ -61,7 +61,8 @@ class EndedRollout:
     @classmethod
     def read(cls, entry: Document) -> Self:
         """Read an entry of the status, whose time is RFC 3339."""
-        return cls(**{**entry, "at": datetime.fromisoformat(entry["at"]).timestamp()})
+        at = datetime.fromisoformat(entry["at"]).timestamp()
+        return cls(entry["version"], entry["outcome"], entry["reason"], at)
 
 
 @dataclass(frozen=True)

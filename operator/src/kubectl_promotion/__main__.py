@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from kubectl_promotion.commands import acting, files, models, reading, waiting
+from kubectl_promotion.commands import acting, approving, files, models, reading, waiting
 from kubectl_promotion.errors import EXIT_CODES, CommandError
 from kubectl_promotion.views.output import warn
 
@@ -24,8 +24,8 @@ app = typer.Typer(
 for _panel, _commands in {
     "Watch": {"get": reading.get, "list": reading.list_, "status": waiting.status, "history": reading.history,
               "explain": reading.explain, "diff": models.diff},
-    "Act": {"pause": acting.pause, "resume": acting.resume, "abort": acting.abort, "promote": acting.promote,
-            "retry": acting.retry, "undo": acting.undo, "follow": acting.follow},
+    "Act": {"approve": approving.approve, "pause": acting.pause, "resume": acting.resume, "abort": acting.abort,
+            "promote": acting.promote, "retry": acting.retry, "undo": acting.undo, "follow": acting.follow},
     "Before you apply": {"lint": files.lint},
 }.items():  # fmt: skip
     for _name, _command in _commands.items():

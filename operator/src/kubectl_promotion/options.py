@@ -33,10 +33,12 @@ def _options(
         help="Default: KUBECONFIG, or ~/.kube/config.", rich_help_panel=_PANEL)] = None,
     as_user: Annotated[str | None, typer.Option(
         "--as", help="Act as this user, if you may.", rich_help_panel=_PANEL)] = None,
+    as_group: Annotated[list[str] | None, typer.Option(
+        help="With --as: and as a member of this group. May be repeated.", rich_help_panel=_PANEL)] = None,
 ) -> Kubectl:  # fmt: skip
     given = {"kubeconfig": kubeconfig, "context": context, "as": as_user}
     flags = tuple(f"--{name}={value}" for name, value in given.items() if value is not None)
-    return Kubectl(flags, namespace)
+    return Kubectl((*flags, *(f"--as-group={group}" for group in as_group or ())), namespace)
 
 
 def with_cluster(command: Callable[..., None]) -> Callable[..., None]:

@@ -28,7 +28,7 @@ Document = dict[str, Any]
 PATH = "/approvals"
 # An AdmissionReview holds the object, and on an update the old one, too.
 _BODY_LIMIT = 1 << 20
-_FORBIDDEN, _INVALID, _UNAVAILABLE = (403, "Forbidden"), (422, "Invalid"), (503, "ServiceUnavailable")
+_FORBIDDEN, _INVALID, _UNAVAILABLE = (403, "Forbidden"), (400, "BadRequest"), (503, "ServiceUnavailable")
 
 
 class PromotionReader(Protocol):

@@ -47,6 +47,10 @@ class Store:
     changed: threading.Condition = field(default_factory=threading.Condition)
     # What the operator does about a patch.
     on_patch: Callable[[Document], None] | None = None
+    # What becomes of a new object, by the path of its collection.
+    on_create: dict[str, Callable[[Document], Document]] = field(default_factory=dict)
+    # As whom objects were created: user and groups.
+    impersonated: list[tuple[str, list[str]]] = field(default_factory=list)
     # What happens just before the next patch is applied.
     before_patch: Callable[[], object] | None = None
     # Answers every request, or those of one method, with this code.
@@ -115,6 +119,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PATCH(self) -> None:
         self._answer(self._patch)
+
+    def do_POST(self) -> None:
+        self._answer(self._create)
 
     def _answer(self, answer: Callable[[str, dict[str, str]], Document | None]) -> None:
         where = urlsplit(self.path)
@@ -214,6 +221,22 @@ class Handler(BaseHTTPRequestHandler):
         if self.store.on_patch:
             threading.Timer(0.05, self.store.on_patch, (patched,)).start()
         return patched
+
+    def _create(self, path: str, query: dict[str, str]) -> Document:
+        document = json.loads(b"".join(self._chunks()))
+        if user := self.headers["Impersonate-User"]:
+            self.store.impersonated.append((user, self.headers.get_all("Impersonate-Group") or []))
+        if path not in self.store.on_create:
+            raise Refusal(404, "the server could not find the requested resource")
+        return self.store.on_create[path](document)
+
+    def _chunks(self) -> Iterator[bytes]:
+        """Yield the body as kubectl streams it from its standard input."""
+        assert self.headers["Transfer-Encoding"] == "chunked"
+        while size := int(self.rfile.readline(), 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
 
     def _discovery(self, path: str) -> Document | None:
         if path == "/api":

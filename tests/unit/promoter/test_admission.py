@@ -154,10 +154,10 @@ async def test_what_the_client_writes_about_itself_is_not_trusted(ask: Ask) -> N
     ("found", "changes", "code", "words"),
     [
         (promotion(), {"object": approval(version="1")}, 403, "version 1 is not being rolled out"),
-        (promotion(), {"object": approval(promotion="cards")}, 422, "there is no ModelPromotion cards in"),
-        (promotion(), {"object": approval(comment="x" * 1001)}, 422, "spec.comment"),
-        (promotion(), {"object": approval(pausedAt="soon")}, 422, "spec.pausedAt"),
-        (promotion(), {"object": {}}, 422, "spec."),
+        (promotion(), {"object": approval(promotion="cards")}, 400, "there is no ModelPromotion cards in"),
+        (promotion(), {"object": approval(comment="x" * 1001)}, 400, "spec.comment"),
+        (promotion(), {"object": approval(pausedAt="soon")}, 400, "spec.pausedAt"),
+        (promotion(), {"object": {}}, 400, "spec."),
         (promotion(phase=Phase.IDLE), {}, 403, "nothing waits for approvals"),
         (promotion(approvals=ApprovalsState(asked=SPEC.approvals).model_dump(by_alias=True)
                    | {"given": [{"user": "alice", "groups": [OFFICERS], "at": to_text(1), "step": 1}]}), {}, 403,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import hashlib
 import json
@@ -16,8 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonpatch
 import pytest
 from aiohttp import web
+
+from promoter.admission import PATH
+from unit.promoter.test_admission import issued, post, review
+from unit.promoter.test_approvals import OFFICERS
 
 Document = dict[str, Any]
 PROMOTIONS = "/apis/creditrisk.io/v1alpha1/namespaces/bank/modelpromotions"
@@ -556,3 +562,37 @@ async def test_the_younger_promotion_of_a_target_waits_for_the_older_one_to_be_d
     assert ("loans", "TargetTaken") not in reasons
     process.terminate()
     await process.wait()
+
+
+def waiting_for_approval(backend: Backend) -> bool:
+    return bool(backend.status.get("phase") == "Paused" and "waiting for approvals" in backend.status["message"])
+
+
+@pytest.mark.slow
+async def test_an_approval_that_the_webhook_admitted_lets_the_rollout_go_on(
+    backend: Backend, operator: Operator, tmp_path: Path
+) -> None:
+    asked = {"approvals": {"groups": [OFFICERS]}}
+    backend.objects[MP]["spec"]["steps"] = [{"weight": 10, "duration": "200ms"}, {"pause": asked}]
+    carol = [{"key": "mlflow.user", "value": "carol"}]
+    backend.objects["/api/2.0/mlflow/runs/get"] = {"metadata": {}, "run": {"data": {"tags": carol}}}
+    given: Document = {"metadata": {}, "items": []}
+    backend.objects["/apis/creditrisk.io/v1alpha1/namespaces/bank/promotionapprovals"] = given
+    folder = issued(tmp_path / "certificate")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    await operator.start(PROMOTER_APPROVALS_CERTIFICATE=str(folder), PROMOTER_APPROVALS_PORT=str(port))
+    await operator.until("paused", waiting_for_approval)
+
+    for user in ("carol", "alice"):
+        status = backend.status
+        spec = {"promotion": "loans", "version": "2", "pausedAt": status["phaseStartedAt"]}
+        document = {"metadata": {"creationTimestamp": "2026-11-28T12:00:00Z"}, "spec": spec}
+        code, answer = await post(f"https://127.0.0.1:{port}{PATH}", folder, review(user, object=document))
+        assert (code, answer["response"]["allowed"]) == (200, True)
+        given["items"].append(jsonpatch.apply_patch(document, base64.b64decode(answer["response"]["patch"]).decode()))
+        await operator.until(f"approved by {user}", lambda t, user=user: user in json.dumps(t.status["approvals"]))
+        assert (user == "alice") or waiting_for_approval(backend), "the trainer alone is not enough"
+    await operator.until("idle", lambda t: t.status["phase"] == "Idle" and t.status["stableVersion"] == "2")
+    assert backend.status["history"][0]["approvedBy"] == ["carol", "alice"]

@@ -107,7 +107,18 @@ class Kubectl:
         found: Document = json.loads(text)
         return found
 
-    def run(self, *arguments: str) -> str:
+    def create(self, path: str, document: Document) -> Document:
+        """Create an object in a collection, given by its path of the API, and return it as it was stored.
+
+        Raises:
+            CommandError: as of `get`.
+        """
+        text = self.run("create", f"--raw={path}", "--filename=-", f"--request-timeout={REQUEST_SECONDS}s",
+                        stdin=json.dumps(document))  # fmt: skip
+        found: Document = json.loads(text)
+        return found
+
+    def run(self, *arguments: str, stdin: str = "") -> str:
         """Run a command to its end and return what it wrote to stdout.
 
         Raises:
@@ -116,7 +127,7 @@ class Kubectl:
         try:
             ended = subprocess.run(
                 self.command(*arguments), capture_output=True, text=True, encoding="utf-8", errors="replace",
-                env=_environment(), stdin=subprocess.DEVNULL, timeout=_STUCK_SECONDS,
+                env=_environment(), input=stdin, timeout=_STUCK_SECONDS,
             )  # fmt: skip
         except FileNotFoundError as error:
             raise _no_kubectl() from error

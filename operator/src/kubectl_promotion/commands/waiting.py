@@ -20,6 +20,7 @@ from kubectl_promotion.views.output import Format, warn, write, write_document
 from kubectl_promotion.words.experiment import last_report
 from promoter.api.durations import seconds
 from promoter.api.status import RESTING, Phase, State
+from promoter.decision.approvals import missing_now
 from promoter.decision.experiment import describe
 from promoter.words.outlook import step_ends_at
 
@@ -113,7 +114,8 @@ def _waits_for_a_person(promotion: ModelPromotion) -> bool:
     state, spec = promotion.state, promotion.spec
     if spec is None:
         return False
-    return spec.suspend or (state.phase == Phase.PAUSED and step_ends_at(spec, state) is None)
+    paused = state.phase == Phase.PAUSED and (step_ends_at(spec, state) is None or missing_now(spec, state) != "")
+    return spec.suspend or paused
 
 
 def _follow(

@@ -15,6 +15,7 @@ from kubectl_promotion.views import marks
 from kubectl_promotion.views.output import plain, table
 from promoter.api.spec import Spec
 from promoter.api.status import AnalysisResult, State, Verdict
+from promoter.words.approvals import approval_lines
 from promoter.words.numbers import interval, number
 from promoter.words.outlook import outlook, step_ends_at
 from promoter.words.picture import live_share, shown_steps, weight_text
@@ -54,6 +55,9 @@ def _head(promotion: ModelPromotion, now: float) -> Table:
         found.add_row("Model:", plain(f"{spec.model.name}, {kind} {value}"))
     found.add_row("Phase:", Text.assemble(marks.phase(state.phase), _position(spec, state, now)))
     found.add_row("Weight:", weight_text(state))
+    if state.phase not in RESTING:
+        for index, line in enumerate(approval_lines(spec, state, now)):
+            found.add_row("" if index else "Approvals:", plain(line))
     for kind, mark in (("Ready", "False"), ("Degraded", "True")):
         condition = state.condition(kind)
         if condition and condition.status == mark:

@@ -9,6 +9,7 @@ from kubectl_promotion.errors import NOT_FOUND, CommandError
 from kubectl_promotion.words.experiment import last_report, points_of
 from promoter.api.spec import Spec
 from promoter.api.status import RESTING, FailedVersion, HistoryEntry, Phase, State, Verdict
+from promoter.words.approvals import approval_lines
 from promoter.words.numbers import interval, number
 from promoter.words.outlook import outlook
 from promoter.words.reasons import PROBLEMS, ROLLBACKS, STOPS, Meaning
@@ -116,8 +117,10 @@ def _ended(state: State, ended: HistoryEntry, now: float) -> Explanation:
         summary = f"The experiment with version {ended.version} ended {_ago(ended.at, now)}; it promotes nothing."
         return Explanation(summary, tuple(points), ended.version)
     if ended.outcome == "Promoted":
+        approved = (("approved by", ", ".join(ended.approved_by)),) if ended.approved_by else ()
         stable = "it is stable" if ended.version == state.stable_version else f"version {state.stable_version} is now"
-        return Explanation(f"Version {ended.version} was promoted {_ago(ended.at, now)}; {stable}.", (), ended.version)
+        summary = f"Version {ended.version} was promoted {_ago(ended.at, now)}; {stable}."
+        return Explanation(summary, approved, ended.version)
     meaning = (STOPS | ROLLBACKS).get(ended.reason, Meaning(ended.reason, "see the Events"))
     outcome = "was stopped" if ended.outcome == "Stopped" else "ended in a rollback"
     advice = (("what to do", meaning.advice),)
@@ -128,6 +131,8 @@ def _ended(state: State, ended: HistoryEntry, now: float) -> Explanation:
 def _at_present(promotion: ModelPromotion, now: float) -> Explanation:
     state = promotion.state
     points = [("now", state.message or f"phase {state.phase}")]
+    if state.phase not in RESTING and (approvals := approval_lines(promotion.spec, state, now)):
+        points.append(("approvals", "; ".join(approvals)))
     degraded = state.condition("Degraded")
     if degraded and degraded.status == "True":
         meaning = PROBLEMS.get(degraded.reason) or ROLLBACKS.get(degraded.reason)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from promoter.api.durations import seconds
 from promoter.api.spec import OnInsufficientData, Spec, Strategy
 from promoter.api.status import Phase, State, Verdict
+from promoter.decision.approvals import missing_now
 from promoter.decision.experiment import completed
 from promoter.decision.plan import PlannedStep, plan
+from promoter.words.approvals import APPROVE, asked_text
 from promoter.words.times import duration, in_words
 
 _RESUME = "kubectl promotion resume"
@@ -39,6 +41,9 @@ def outlook(spec: Spec | None, state: State, now: float) -> list[str]:
 def step_text(step: PlannedStep) -> str:
     """Return a step in words."""
     length = "until resumed" if step.seconds is None else f"for {duration(step.seconds)}"
+    if step.approvals:
+        least = "" if step.seconds is None else f" {length} or longer,"
+        return f"pause at {step.weight} %{least} {asked_text(step.approvals)}"
     if step.mode == "pause":
         return f"pause at {step.weight} % {length}"
     return f"{'shadow ' if step.mode == 'shadow' else ''}{step.weight} % {length}"
@@ -136,6 +141,8 @@ def _paused(here: _Here) -> list[str]:
     following = _step_name(here.spec, here.state.step_index + 1)
     analysis = _analysis(here) if here.state.weight and here.state.step_started_at is not None else []
     ends = step_ends_at(here.spec, here.state)
+    if lacking := missing_now(here.spec, here.state):
+        return [f"{following}, once it has its approvals: {lacking}; to give one: {APPROVE}", *analysis]
     if ends is None:
         return [f"{following}, when a person resumes it: {_RESUME}", *analysis]
     return [_after_step(here, ends - here.now), *analysis]

@@ -60,6 +60,10 @@ STOPS = {
         "the pointer moved on to another version during its rollout",
         "nothing: the other version is rolled out instead; this one did not fail",
     ),
+    "ApprovalsChanged": Meaning(
+        "the spec was changed to ask for other approvals than when the rollout began",
+        "nothing: the rollout starts over and asks for them; see the spec's managedFields for what changed it",
+    ),
 }
 
 # What else may be wrong, by the reason of the condition Degraded.
@@ -67,6 +71,9 @@ PROBLEMS = {
     "InvalidSpec": Meaning(
         "the spec breaks a rule, so the operator does nothing", "mend the field that the message names; see "
         "kubectl promotion lint"),
+    "ApprovalsDisabled": Meaning(
+        "a pause asks for approvals, and the operator cannot check who approves",
+        "set approvals.enabled in the values of the operator's chart, or remove the approvals"),
     "TargetTaken": Meaning(
         "an older ModelPromotion has the same Deployment as its target", "delete one of the two"),
     "TargetNotFound": Meaning(

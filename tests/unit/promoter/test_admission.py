@@ -158,6 +158,7 @@ async def test_what_the_client_writes_about_itself_is_not_trusted(ask: Ask) -> N
         (promotion(), {"object": approval(comment="x" * 1001)}, 400, "spec.comment"),
         (promotion(), {"object": approval(pausedAt="soon")}, 400, "spec.pausedAt"),
         (promotion(), {"object": {}}, 400, "spec."),
+        (promotion(), {"object": approval(promotion="../secrets/s3-credentials")}, 400, "spec.promotion"),
         (promotion(phase=Phase.IDLE), {}, 403, "nothing waits for approvals"),
         (promotion(approvals=ApprovalsState(asked=SPEC.approvals).model_dump(by_alias=True)
                    | {"given": [{"user": "alice", "groups": [OFFICERS], "at": to_text(1), "step": 1}]}), {}, 403,

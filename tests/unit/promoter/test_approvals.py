@@ -169,6 +169,14 @@ def test_a_rollout_whose_spec_asks_for_other_approvals_starts_over(steps: list[d
     assert after(begun, observe(begun), spec).phase == Phase.PROGRESSING
 
 
+def test_a_pause_that_is_moved_behind_the_rollout_is_not_passed() -> None:
+    spec = spec_with(steps=[STEPS[1], STEPS[0], STEPS[2]])
+    state = rollout(Phase.PROGRESSING, step_index=2, step="3/3", weight=50,
+                    approvals=ApprovalsState(asked=SPEC.approvals))  # fmt: skip
+    found = after(state, observe(state, ok=500), spec)
+    assert (found.phase, found.history[0].reason) == (Phase.STOPPING, "ApprovalsChanged")
+
+
 def test_a_second_pause_asks_again() -> None:
     spec = spec_with(steps=[*STEPS, {"pause": {"approvals": ASKED}}])
     state = paused(step="2/4", approvals=ApprovalsState(asked=spec.approvals))

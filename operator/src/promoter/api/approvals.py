@@ -29,7 +29,10 @@ class Approvals(Base):
 class ApprovalSpec(Base):
     """A PromotionApproval: one person's consent to go on with a version from the pause at which it is now."""
 
-    promotion: str = Field(min_length=1, max_length=253, description="Name of the ModelPromotion.")
+    # It becomes part of a path of the API.
+    promotion: str = Field(
+        max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", description="Name of the ModelPromotion."
+    )
     version: str = Field(pattern=r"^[1-9][0-9]{0,8}$", description="The version that is approved.")
     paused_at: Timestamp = Field(description=(
         "When the pause began: `status.phaseStartedAt` of the ModelPromotion. An approval counts for no other pause."

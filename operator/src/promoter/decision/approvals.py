@@ -154,9 +154,15 @@ def bypassed(draft: Draft, action: str) -> str:
 
 
 def asked_otherwise(draft: Draft) -> bool:
-    """Return whether the spec asks for other approvals than it did when the rollout began."""
-    known = draft.state.approvals.asked if draft.state.approvals else ()
-    return draft.state.phase in _IN_STEPS and known != draft.spec.approvals
+    """Return whether the spec asks for other approvals than when the rollout began, or for one in a step that is over."""
+    spec, state = draft.spec, draft.state
+    if state.phase not in _IN_STEPS:
+        return False
+    known = state.approvals.asked if state.approvals else ()
+    passed = enumerate(plan(spec)[: state.step_index])
+    return known != spec.approvals or any(
+        step.approvals and missing(step.approvals, state.approvals, index) for index, step in passed
+    )
 
 
 def _is_one_of(user: str, others: tuple[str, ...]) -> bool:

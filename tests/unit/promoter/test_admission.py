@@ -199,7 +199,8 @@ async def test_namespaces_of_other_operators_are_left_to_them(ask: Ask) -> None:
 async def test_what_is_no_admission_review_is_a_bad_request(cluster: Cluster, tmp_path: Path) -> None:
     folder = issued(tmp_path / "certificate")
     async with serving(cluster, folder) as (url, _):
-        for body in ({}, [], {"request": {"operation": "CREATE"}}):
+        bodies: tuple[Any, ...] = ({}, [], {"request": {"operation": "CREATE"}})
+        for body in bodies:
             status, answer = await post(url, folder, body)
             assert (status, "not an AdmissionReview" in answer["detail"]) == (400, True)
 

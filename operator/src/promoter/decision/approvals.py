@@ -154,7 +154,7 @@ def bypassed(draft: Draft, action: str) -> str:
 
 
 def asked_otherwise(draft: Draft) -> bool:
-    """Return whether the spec asks for other approvals than when the rollout began, or for one in a step that is over."""
+    """Return whether the spec asks for other approvals than when the rollout began, or for some in the past."""
     spec, state = draft.spec, draft.state
     if state.phase not in _IN_STEPS:
         return False

@@ -169,6 +169,12 @@ def test_a_rollout_whose_spec_asks_for_other_approvals_starts_over(steps: list[d
     assert after(begun, observe(begun), spec).phase == Phase.PROGRESSING
 
 
+def test_a_rollout_that_began_without_approvals_starts_over_when_they_are_asked_for() -> None:
+    state = rollout(Phase.PAUSED)
+    found = after(state, observe(state, ok=500, approvals=view(wanted("alice"), wanted("bob"))), SPEC)
+    assert (found.phase, found.history[0].reason) == (Phase.STOPPING, "ApprovalsChanged")
+
+
 def test_a_pause_that_is_moved_behind_the_rollout_is_not_passed() -> None:
     spec = spec_with(steps=[STEPS[1], STEPS[0], STEPS[2]])
     state = rollout(Phase.PROGRESSING, step_index=2, step="3/3", weight=50,

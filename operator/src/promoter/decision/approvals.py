@@ -94,30 +94,24 @@ def groups_of(asked: Approvals, person: Person) -> tuple[str, ...]:
 
 def take_approvals(draft: Draft) -> None:
     """Count what was approved since the last turn, and note who trained the version."""
-    asked, view = asked_now(draft.spec, draft.state), draft.observed.approvals
-    if asked is None:
+    asked, known, view = asked_now(draft.spec, draft.state), draft.state.approvals, draft.observed.approvals
+    if asked is None or known is None:
         return
-    known = draft.state.approvals or ApprovalsState(asked=draft.spec.approvals)
     trained_by = known.trained_by if view.trained_by is None else view.trained_by
+    known = known.model_copy(update={"trained_by": trained_by})
     # Approvals name a pause by its beginning, which is unknown after a time in which nobody checked them.
-    draft.update(approvals=known.model_copy(update={"trained_by": trained_by}),
-                 phase_started_at=draft.state.phase_started_at or draft.now)  # fmt: skip
+    draft.update(approvals=known, phase_started_at=draft.state.phase_started_at or draft.now)
     for created_at, wanted in sorted(view.found, key=lambda entry: entry[0]):
         person = Person(wanted.user, wanted.groups)
-        if wanted.user and not refusal(draft.spec, draft.state, wanted, person):
-            _count(draft, asked, wanted, created_at)
-
-
-def _count(draft: Draft, asked: Approvals, wanted: ApprovalSpec, at: float) -> None:
-    state, person = draft.state, Person(wanted.user, wanted.groups)
-    approval = Approval(user=wanted.user, groups=groups_of(asked, person), comment=wanted.comment, at=at,
-                        step=state.step_index)  # fmt: skip
-    known = state.approvals or ApprovalsState(asked=draft.spec.approvals)
-    counted = known.model_copy(update={"given": (*known.given, approval)})
-    draft.update(approvals=counted)
-    number = len(approved_by(asked, counted, state.step_index))
-    draft.add_event("Approved", f"step {state.step}: {describe_approval(approval, state.canary_version)}, {number} of "
-                                f"{asked.needed}")  # fmt: skip
+        if not wanted.user or refusal(draft.spec, draft.state, wanted, person):
+            continue
+        approval = Approval(user=person.user, groups=groups_of(asked, person), comment=wanted.comment, at=created_at,
+                            step=draft.state.step_index)  # fmt: skip
+        known = known.model_copy(update={"given": (*known.given, approval)})
+        draft.update(approvals=known)
+        number = len(approved_by(asked, known, approval.step))
+        draft.add_event("Approved", f"step {draft.state.step}: {describe_approval(approval, wanted.version)}, {number} "
+                                    f"of {asked.needed}")  # fmt: skip
 
 
 def describe_approval(approval: Approval, version: str | None) -> str:

@@ -10,9 +10,8 @@ import pytest
 
 from kubectl_promotion.cluster.promotions import ModelPromotion
 from kubectl_promotion.words.explanation import explain
-from promoter.api.approvals import Approval, ApprovalsState
 from promoter.api.rules import parse_spec
-from promoter.api.status import HistoryEntry, Phase, State
+from promoter.api.status import Approval, ApprovalsState, HistoryEntry, Phase, State
 from promoter.api.timestamps import to_text
 from promoter.words.outlook import outlook
 from unit.kubectl_promotion.api_server import ApiServer, Document, Refusal

@@ -18,8 +18,7 @@ from aiohttp import web
 
 from charts.tls_servers import self_signed
 from promoter.admission import PATH, create_admission_app
-from promoter.api.approvals import ApprovalsState
-from promoter.api.status import Phase
+from promoter.api.status import ApprovalsState, Phase
 from promoter.api.timestamps import to_text
 from promoter.certificate import Certificate
 from promoter.errors import RetryableError

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from promoter.api.approvals import ApprovalSpec, ApprovalsState
-from promoter.api.status import Phase, State
+from promoter.api.approvals import ApprovalSpec
+from promoter.api.status import ApprovalsState, Phase, State
 from promoter.decision.approvals import Person, refusal
 from promoter.decision.decide import decide
 from promoter.decision.observation import ApprovalsView, CanaryView, RegistryView

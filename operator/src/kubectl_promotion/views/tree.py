@@ -14,7 +14,7 @@ from kubectl_promotion.cluster.workloads import Pod, Workload, Workloads
 from kubectl_promotion.views import marks
 from kubectl_promotion.views.output import plain, table
 from promoter.api.spec import Spec
-from promoter.api.status import AnalysisResult, State, Verdict
+from promoter.api.status import RESTING, AnalysisResult, State, Verdict
 from promoter.words.approvals import approval_lines
 from promoter.words.numbers import interval, number
 from promoter.words.outlook import outlook, step_ends_at

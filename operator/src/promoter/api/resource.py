@@ -1,11 +1,11 @@
-"""What every part of the API shares: group and kind, names and annotations of related objects, the base model."""
+"""What the parts of the API share: kind, names and annotations of related objects, the base model, approvals."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 GROUP, VERSION, PLURAL, KIND = "creditrisk.io", "v1alpha1", "modelpromotions", "ModelPromotion"
@@ -18,6 +18,9 @@ VERSION_ANNOTATION = f"{GROUP}/model-version"
 # Why the files of a version are not kept in the cluster.
 ArtifactsReason = Literal["TooLarge", "Rejected", "VersionNotFound", "RegistryUnavailable", "Refused"]
 
+# As long as the API server's users and groups usually are; longer ones cannot approve.
+Identity = Annotated[str, Field(min_length=1, max_length=250)]
+
 
 class Base(BaseModel):
     """A part of the resource: camelCase outside, snake_case inside, immutable."""
@@ -25,6 +28,15 @@ class Base(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", protected_namespaces=()
     )
+
+
+class Approvals(Base):
+    """What a pause waits for: different people of certain groups."""
+
+    needed: int = Field(default=1, ge=1, le=10, description=(
+        "How many different people have to approve. Whoever trained the version is not enough alone."))  # fmt: skip
+    groups: tuple[Identity, ...] = Field(min_length=1, max_length=20, description=(
+        "Groups, as the API server knows them, whose members may approve."))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from promoter.api import durations
-from promoter.api.approvals import Approvals
-from promoter.api.resource import Base
+from promoter.api.resource import Approvals, Base
 
 Duration = Annotated[str, Field(pattern=durations.PATTERN, max_length=20)]
 LongDuration = Annotated[str, Field(pattern=durations.PATTERN_WITH_DAYS, max_length=20)]

@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from promoter.api.approvals import ApprovalsState
-from promoter.api.resource import ArtifactsReason, Base
+from promoter.api.resource import Approvals, ArtifactsReason, Base
 from promoter.api.timestamps import OptionalTimestamp, Timestamp
 
 # `kubectl get mp` then fits in 120 columns with names of up to 17 characters.
@@ -272,6 +271,25 @@ class ArtifactsProblem(StatusPart):
     message: str
     since: Timestamp = Field(description="When this reason first occurred.")
     at: Timestamp = Field(description="When it was last tried.")
+
+
+class Approval(StatusPart):
+    """An approval that was counted."""
+
+    user: str = Field(description="Who approved, as the API server knows them.")
+    groups: tuple[str, ...] = Field(description="The groups by which they may.")
+    comment: str = ""
+    at: Timestamp = Field(description="When they approved.")
+    step: int = Field(description="Index of the pause, from 0.")
+
+
+class ApprovalsState(StatusPart):
+    """The approvals of one rollout."""
+
+    asked: tuple[Approvals, ...] = Field(description="What the pauses asked for when the rollout began.")
+    given: tuple[Approval, ...] = Field(default=(), description="Approvals, in the order in which they were counted.")
+    trained_by: tuple[str, ...] | None = Field(default=None, description=(
+        "Who trained the version, as the registry has recorded it; unset until it was asked."))  # fmt: skip
 
 
 class Window(StatusPart):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from promoter.api.approvals import Approval, Approvals, ApprovalSpec, ApprovalsState
+from promoter.api.approvals import ApprovalSpec
+from promoter.api.resource import Approvals
 from promoter.api.spec import Spec
-from promoter.api.status import Phase, State
+from promoter.api.status import Approval, ApprovalsState, Phase, State
 from promoter.api.timestamps import to_text
 from promoter.decision.draft import Draft
 from promoter.decision.plan import plan

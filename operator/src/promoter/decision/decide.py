@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 from promoter.api.spec import Spec
 from promoter.api.status import INTERRUPTIBLE, AnalysisResult, Phase, State, Verdict
+from promoter.decision import approvals
 from promoter.decision.actions import Action, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
 from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
-from promoter.decision.approvals import asked_now, asked_otherwise, missing_now, take_approvals, wait_for_approvals
 from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
 from promoter.decision.capacity import note_outages, scale_in_problem, settle_autoscalers
 from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
@@ -83,8 +83,8 @@ def decide(spec: Spec, generation: int, state: State, observed: Observation, now
     if not observed.stable.exists:
         _report_missing_target(draft)
     else:
-        take_approvals(draft)
-        handle_manual_action(draft, MANUAL_ACTIONS)
+        approvals.take_approvals(draft)
+        handle_manual_action(draft, MANUAL_ACTIONS, approvals.bypassed)
         if draft.state.phase not in INTERRUPTIBLE or not _interrupted(draft):
             PHASES[draft.state.phase](draft)
     _settle(draft)
@@ -139,7 +139,7 @@ def _interrupted(draft: Draft) -> bool:
     if canary.version == version and canary.failure:
         draft.roll_back("CanaryFailed", canary.failure)
         return True
-    if asked_otherwise(draft):
+    if approvals.asked_otherwise(draft):
         draft.stop("ApprovalsChanged", f"the spec asks for other approvals than when the rollout of version {version} "
                                        "began; it starts over")  # fmt: skip
         return True
@@ -269,9 +269,9 @@ def _paused(draft: Draft) -> None:
     if state.weight and (not step_verified(draft) or not analyze(draft)):
         return
     pause = plan(draft.spec)[state.step_index].seconds if not state.paused_for_data else None
-    if lacking := missing_now(draft.spec, state):
-        wait_for_approvals(draft, lacking)
-    elif pause is None and asked_now(draft.spec, state):
+    if lacking := approvals.missing_now(draft.spec, state):
+        approvals.wait_for_approvals(draft, lacking)
+    elif pause is None and approvals.asked_now(draft.spec, state):
         if draft.spec.suspend:
             draft.set_message(f"step {state.step} is approved; suspended")
         else:

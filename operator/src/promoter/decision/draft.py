@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from promoter.api.approvals import ApprovalsState
 from promoter.api.route import LEAD_SECONDS
 from promoter.api.spec import Spec
 from promoter.api.status import (
     AnalysisResult,
+    ApprovalsState,
     Event,
     ExperimentReport,
     FailedVersion,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from promoter.api.spec import Strategy
 from promoter.api.status import INTERRUPTIBLE, Phase
 from promoter.decision.actions import ClearAction
-from promoter.decision.approvals import bypassed
 from promoter.decision.draft import Draft
 from promoter.decision.experiment import completed
 
@@ -68,8 +67,16 @@ def manual_actions(
     }
 
 
-def handle_manual_action(draft: Draft, actions: Mapping[str, ManualAction]) -> None:
-    """Perform the requested action, unless that was done before."""
+def handle_manual_action(
+    draft: Draft, actions: Mapping[str, ManualAction], bypassed: Callable[[Draft, str], str]
+) -> None:
+    """Perform the requested action, unless that was done before.
+
+    Args:
+        draft: The decision in progress.
+        actions: The actions by their names.
+        bypassed: Returns which approvals an action would leave out, "" if none.
+    """
     name = draft.observed.action
     if not name:
         draft.update(handled_action="")

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from promoter.api.approvals import Approvals
 from promoter.api.durations import seconds
+from promoter.api.resource import Approvals
 from promoter.api.spec import DEFAULT_SHADOW, EQUIVALENCE, Auto, BlueGreen, Experiment, Shadow, Spec, Step, Strategy
 
 # With the default limit of a decision shift, 5 % are safe without any evidence.

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from promoter.api.approvals import Approval
 from promoter.api.status import (
     RESTING,
     AnalysisResult,
+    Approval,
     HistoryEntry,
     InForce,
     Phase,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from promoter.api.approvals import Approval, Approvals
+from promoter.api.resource import Approvals
 from promoter.api.spec import Spec
-from promoter.api.status import State
+from promoter.api.status import Approval, State
 from promoter.decision.approvals import missing_now
 from promoter.words.times import duration
 

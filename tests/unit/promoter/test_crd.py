@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from promoter.api.crd import COLUMNS, crd, render
 from promoter.api.resource import Owner
 from promoter.api.rules import InvalidSpecError, parse_spec
-from promoter.api.status import SUMMARY_LENGTH, AnalysisResult, Condition, Phase, State, Verdict, Window, summarize
+from promoter.api.status import AnalysisResult, Condition, Phase, State, Verdict, Window
+from promoter.api.summary import SUMMARY_LENGTH, summarize
 from promoter.decision.conditions import degraded, stalled
 
 Document = dict[str, Any]

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from promoter.api.readings import packed, unpacked
 from promoter.api.resource import Approvals, ArtifactsReason, Base
+from promoter.api.summary import SUMMARY_LENGTH, summarize
 from promoter.api.timestamps import OptionalTimestamp, Timestamp
-
-# `kubectl get mp` then fits in 120 columns with names of up to 17 characters.
-SUMMARY_LENGTH = 50
-# Shorter beginnings, as in "waiting for the canary: …", say less than the words after them.
-_SHORTEST_BEFORE_COLON = 30
 
 
 class Phase(StrEnum):
@@ -311,29 +305,14 @@ class Window(StatusPart):
     def _unpack(cls, document: Any) -> Any:  # noqa: ANN401 - any JSON
         if not isinstance(document, dict) or not document.get("readings"):
             return document
-        return {**document, "pods": _unpacked(document["readings"]), "readings": ""}
+        return {**document, "pods": unpacked(document["readings"]), "readings": ""}
 
     @model_serializer(mode="wrap")
     def _pack(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = serialize(self)
         if pods := document.pop("pods"):
-            document["readings"] = _packed(pods)
+            document["readings"] = packed(pods)
         return document
-
-
-def _packed(pods: dict[str, dict[str, float]]) -> str:
-    """Return readings as a table, in which the long names of the counters occur once."""
-    names = list(dict.fromkeys(name for counters in pods.values() for name in counters))
-    table = {"names": names, "pods": {pod: [counters.get(name) for name in names] for pod, counters in pods.items()}}
-    return base64.b64encode(zlib.compress(json.dumps(table, separators=(",", ":")).encode())).decode()
-
-
-def _unpacked(readings: str) -> dict[str, dict[str, float]]:
-    table = json.loads(zlib.decompress(base64.b64decode(readings)))
-    return {
-        pod: {name: value for name, value in zip(table["names"], values, strict=True) if value is not None}
-        for pod, values in table["pods"].items()
-    }
 
 
 class State(StatusPart):
@@ -408,15 +387,3 @@ class State(StatusPart):
         """Return the status as it is stored."""
         document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return document | {"summary": summarize(self.message)}
-
-
-def summarize(message: str) -> str:
-    """Return the beginning of a message for a column of `kubectl get`: its first clause or its first words."""
-    message = " ".join(message.split())
-    if len(message) <= SUMMARY_LENGTH:
-        return message
-    semicolon, colon = (message.rfind(mark, 0, SUMMARY_LENGTH + 2) for mark in ("; ", ": "))
-    if semicolon > 0 or colon >= _SHORTEST_BEFORE_COLON:
-        return message[: max(semicolon, colon if colon >= _SHORTEST_BEFORE_COLON else 0)]
-    words = message[: SUMMARY_LENGTH - 1].rpartition(" ")[0] or message[: SUMMARY_LENGTH - 1]
-    return f"{words}…"

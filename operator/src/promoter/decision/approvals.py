@@ -7,6 +7,7 @@ refuses what it refuses. What was admitted is checked once more here, because th
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from promoter.api.approvals import ApprovalSpec
@@ -148,7 +149,25 @@ def bypassed(draft: Draft, action: str) -> str:
     return f"approvals are asked for at step {', '.join(steps)}" if steps else ""
 
 
-def asked_otherwise(draft: Draft) -> bool:
+def leave_approved_pause(draft: Draft, next_step: Callable[[Draft], None]) -> None:
+    """Go on after a pause without a duration, which has its approvals."""
+    if draft.spec.suspend:
+        draft.set_message(f"step {draft.state.step} is approved; suspended")
+    else:
+        next_step(draft)
+
+
+def stopped_for_others(draft: Draft) -> bool:
+    """Stop a rollout for which the spec asks for other approvals now; return whether it does."""
+    if not _asked_otherwise(draft):
+        return False
+    version = draft.state.canary_version
+    draft.stop("ApprovalsChanged", f"the spec asks for other approvals than when the rollout of version {version} "
+                                   "began; it starts over")  # fmt: skip
+    return True
+
+
+def _asked_otherwise(draft: Draft) -> bool:
     """Return whether the spec asks for other approvals than when the rollout began, or for some in the past."""
     spec, state = draft.spec, draft.state
     if state.phase not in _IN_STEPS:

@@ -139,11 +139,7 @@ def _interrupted(draft: Draft) -> bool:
     if canary.version == version and canary.failure:
         draft.roll_back("CanaryFailed", canary.failure)
         return True
-    if approvals.asked_otherwise(draft):
-        draft.stop("ApprovalsChanged", f"the spec asks for other approvals than when the rollout of version {version} "
-                                       "began; it starts over")  # fmt: skip
-        return True
-    return False
+    return approvals.stopped_for_others(draft)
 
 
 # --- the phases ------------------------------------------------------------------------------------------------------
@@ -272,10 +268,7 @@ def _paused(draft: Draft) -> None:
     if lacking := approvals.missing_now(draft.spec, state):
         approvals.wait_for_approvals(draft, lacking)
     elif pause is None and approvals.asked_now(draft.spec, state):
-        if draft.spec.suspend:
-            draft.set_message(f"step {state.step} is approved; suspended")
-        else:
-            next_step(draft)
+        approvals.leave_approved_pause(draft, next_step)
     elif pause is None:
         why = f" because of insufficient data ({describe_analysis(draft)})" if state.paused_for_data else ""
         draft.set_message(f"step {state.step}: paused until resumed (creditrisk.io/action: resume){why}")

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from promoter.api.resource import Owner
-from promoter.api.status import RESTING, State, summarize
+from promoter.api.status import RESTING, State
+from promoter.api.summary import summarize
 from promoter.page.html import Content, Html, element, join
 from promoter.page.pieces import marked, table
 from promoter.page.records import Facts

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import pytest
 
+from promoter.api.resource import Owner
 from promoter.api.spec import Spec
 from promoter.api.status import (
     Condition,
@@ -23,11 +24,14 @@ from promoter.decision.notifications import (
     note_notifications,
     waits_for_person,
 )
+from promoter.notifications.text import Wording
 from unit.promoter.rollouts import Rollouts
 from unit.promoter.test_decide_simulated import spec_with
 
 ALL: Subscribers = dict.fromkeys(get_args(NotificationKind), ("slack", "email"))
 NOW = 1_767_225_600.0
+
+OFFICERS = {"groups": ["officers"]}
 
 
 class Announced(Rollouts):
@@ -109,6 +113,7 @@ def test_a_kind_that_nobody_wants_is_not_noted() -> None:
         ([{"weight": 5, "duration": "5m"}, {"pause": {}}], 1, False, True),
         ([{"weight": 5, "duration": "5m"}, {"pause": {"duration": "5m"}}], 1, False, False),
         ([{"weight": 5, "duration": "5m"}, {"pause": {"duration": "5m"}}], 0, True, True),
+        ([{"weight": 5, "duration": "5m"}, {"pause": {"duration": "5m", "approvals": OFFICERS}}], 1, False, True),
         ([{"weight": 5, "duration": "5m"}], 3, False, False),
     ],
 )
@@ -119,6 +124,19 @@ def test_a_timed_pause_waits_for_nobody(
     spec: Spec = spec_with(steps)
     assert waits_for_person(spec, state) == waits
     assert not waits_for_person(spec, state.model_copy(update={"phase": Phase.PROGRESSING}))
+
+
+def test_whoever_may_approve_is_told_that_approvals_are_missing_and_how_to_give_one() -> None:
+    spec = spec_with([{"weight": 5, "duration": "5m"}, {"pause": {"approvals": OFFICERS}}])
+    before = State(phase=Phase.PROGRESSING, canary_version="2", stable_version="1", step="1/2")
+    after = before.model_copy(update={"phase": Phase.PAUSED, "step_index": 1, "step": "2/2"})
+    subject = Subject("bank/loans/u-1", "credit-risk", spec)
+    told = note_notifications(before, after, subject, {"WaitingForPerson": ("slack",)}, NOW)
+    (entry,) = told.notifications.pending
+    assert entry.reason == "ApprovalsNeeded"
+    assert "step 2/2: waiting for approvals: 0 of 1 approvals by members of officers" in entry.message
+    details = Wording().text(Owner("bank", "loans", "u-1"), entry).details
+    assert "to go on: kubectl promotion approve loans -n bank" in details
 
 
 def degraded(

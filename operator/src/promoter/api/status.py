@@ -276,6 +276,11 @@ class Approval(StatusPart):
     at: Timestamp = Field(description="When they approved.")
     step: int = Field(description="Index of the pause, from 0.")
 
+    def describe(self, version: str | None) -> str:
+        """Return who approved which version, and the comment."""
+        said = f' ("{self.comment}")' if self.comment else ""
+        return f"{self.user} approved version {version}{said}"
+
 
 class ApprovalsState(StatusPart):
     """The approvals of one rollout."""

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 
 from promoter.api.spec import Spec
 from promoter.api.status import INTERRUPTIBLE, AnalysisResult, Phase, State, Verdict
-from promoter.decision import approvals
+from promoter.decision import approving
 from promoter.decision.actions import Action, ApplyRoute, DeleteCanary, SetStableVersion, TagVersion
 from promoter.decision.analysis import analyze, describe_analysis, step_elapsed
+from promoter.decision.approvals import asked_now, missing_now
 from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
 from promoter.decision.capacity import note_outages, scale_in_problem, settle_autoscalers
 from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
@@ -83,8 +84,8 @@ def decide(spec: Spec, generation: int, state: State, observed: Observation, now
     if not observed.stable.exists:
         _report_missing_target(draft)
     else:
-        approvals.take_approvals(draft)
-        handle_manual_action(draft, MANUAL_ACTIONS, approvals.bypassed)
+        approving.take_approvals(draft)
+        handle_manual_action(draft, MANUAL_ACTIONS, approving.bypassed)
         if draft.state.phase not in INTERRUPTIBLE or not _interrupted(draft):
             PHASES[draft.state.phase](draft)
     _settle(draft)
@@ -139,7 +140,7 @@ def _interrupted(draft: Draft) -> bool:
     if canary.version == version and canary.failure:
         draft.roll_back("CanaryFailed", canary.failure)
         return True
-    return approvals.stopped_for_others(draft)
+    return approving.stopped_for_others(draft)
 
 
 # --- the phases ------------------------------------------------------------------------------------------------------
@@ -265,10 +266,10 @@ def _paused(draft: Draft) -> None:
     if state.weight and (not step_verified(draft) or not analyze(draft)):
         return
     pause = plan(draft.spec)[state.step_index].seconds if not state.paused_for_data else None
-    if lacking := approvals.missing_now(draft.spec, state):
-        approvals.wait_for_approvals(draft, lacking)
-    elif pause is None and approvals.asked_now(draft.spec, state):
-        approvals.leave_approved_pause(draft, next_step)
+    if lacking := missing_now(draft.spec, state):
+        approving.wait_for_approvals(draft, lacking)
+    elif pause is None and asked_now(draft.spec, state):
+        approving.leave_approved_pause(draft, next_step)
     elif pause is None:
         why = f" because of insufficient data ({describe_analysis(draft)})" if state.paused_for_data else ""
         draft.set_message(f"step {state.step}: paused until resumed (creditrisk.io/action: resume){why}")

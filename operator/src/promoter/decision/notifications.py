@@ -23,6 +23,7 @@ from promoter.api.status import (
     Phase,
     State,
 )
+from promoter.decision.approvals import missing_now
 from promoter.decision.plan import plan
 
 # A rollout has three or four of up to 3 KB; an object in etcd may take 1.5 MiB.
@@ -89,7 +90,9 @@ def waits_for_person(spec: Spec, state: State) -> bool:
     if state.phase != Phase.PAUSED:
         return False
     steps = plan(spec)
-    return state.paused_for_data or (state.step_index < len(steps) and steps[state.step_index].seconds is None)
+    if state.paused_for_data or state.step_index >= len(steps):
+        return state.paused_for_data
+    return steps[state.step_index].seconds is None or bool(missing_now(spec, state))
 
 
 def _of_rollout(before: State, after: State, spec: Spec | None) -> Iterator[_News]:
@@ -98,9 +101,17 @@ def _of_rollout(before: State, after: State, spec: Spec | None) -> Iterator[_New
     if after.history[:1] != before.history[:1] and after.history:
         yield _ending(before, after)
     if spec and _pause(before) != _pause(after) and waits_for_person(spec, after):
-        message = after.message if after.paused_for_data else f"step {after.step}: paused until resumed"
-        reason = "InsufficientData" if after.paused_for_data else "Paused"
+        reason, message = _wait(spec, after)
         yield _News("WaitingForPerson", message, after.canary_version, reason, after.analysis)
+
+
+def _wait(spec: Spec, state: State) -> tuple[str, str]:
+    """Return why a rollout waits for a person, as a reason and as a message."""
+    if state.paused_for_data:
+        return "InsufficientData", state.message
+    if lacking := missing_now(spec, state):
+        return "ApprovalsNeeded", f"step {state.step}: waiting for approvals: {lacking}"
+    return "Paused", f"step {state.step}: paused until resumed"
 
 
 def _pause(state: State) -> tuple[Phase, int, bool]:

@@ -22,7 +22,6 @@ from promoter.api.status import (
     TimelineState,
     Verdict,
 )
-from promoter.decision.approvals import describe_approval
 
 # A rollout has ten to thirty events of up to 2 KB; an object in etcd may take 1.5 MiB.
 PENDING_KEPT = 100
@@ -125,7 +124,7 @@ def _changes(before: State, turn: Turn, origin: Origin) -> Iterator[_Change]:
         yield _Change("ActedManually", f"action {turn.performed} was performed", version, origin.acted_by)
     for approval in _new_approvals(before, after):
         version = after.canary_version
-        yield _Change("ActedManually", describe_approval(approval, version), version, approval.user)
+        yield _Change("ActedManually", approval.describe(version), version, approval.user)
     if before.phase in RESTING and after.phase in {Phase.STARTING, Phase.PROMOTING}:
         yield _Change("RolloutStarted", after.message, after.canary_version)
     ended = after.history[0] if after.history[:1] != before.history[:1] and after.history else None

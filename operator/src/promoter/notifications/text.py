@@ -74,7 +74,8 @@ def _details(owner: Owner, notification: Notification) -> Iterator[str]:
         yield f"{result.verdict}: {result.message}"
     promotion = f"{owner.name} -n {owner.namespace}"
     if notification.kind == "WaitingForPerson":
-        yield f"to go on: kubectl promotion resume {promotion}"
+        action = "approve" if notification.reason == "ApprovalsNeeded" else "resume"
+        yield f"to go on: kubectl promotion {action} {promotion}"
         yield f"to roll back: kubectl promotion abort {promotion}"
     elif notification.kind == "RolledBack":
         yield f"why, and what to do: kubectl promotion explain {promotion}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from promoter.api.rules import InvalidSpecError
 from promoter.api.spec import Spec
-from promoter.api.status import MetricResult, State, Verdict
+from promoter.api.status import RESTING, MetricResult, State, Verdict
 from promoter.page.charts import check_chart, share_bar
 from promoter.page.html import Content, Html, element, join
 from promoter.page.pieces import clock, facts, marked, section, table, with_clocks
@@ -77,6 +77,8 @@ def _facts(shown: Facts, spec: Spec | None) -> Iterator[tuple[str, Content]]:
     yield "Stable", _version(state.stable_version)
     yield "Canary", _version(state.canary_version)
     yield "Pointer names", _version(state.desired_version)
+    if state.approvals and state.approvals.given and state.phase not in RESTING:
+        yield "Approved by", ", ".join(dict.fromkeys(approval.user for approval in state.approvals.given))
 
 
 def _version(version: str | None) -> str:

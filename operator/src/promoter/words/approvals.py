@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from promoter.api.resource import Approvals
 from promoter.api.spec import Spec
 from promoter.api.status import Approval, State
 from promoter.decision.approvals import missing_now
 from promoter.words.times import duration
-
-APPROVE = "kubectl promotion approve"
-
-
-def asked_text(asked: Approvals) -> str:
-    """Return what a pause waits for."""
-    people = "1 member" if asked.needed == 1 else f"{asked.needed} members"
-    return f"until {people} of {', '.join(asked.groups)} approve{'s' if asked.needed == 1 else ''}"
 
 
 def approval_lines(spec: Spec | None, state: State, now: float) -> list[str]:

@@ -9,9 +9,9 @@ from promoter.api.spec import OnInsufficientData, Spec, Strategy
 from promoter.api.status import Phase, State, Verdict
 from promoter.decision.approvals import missing_now
 from promoter.decision.experiment import completed
-from promoter.decision.plan import PlannedStep, plan
-from promoter.words.approvals import APPROVE, asked_text
-from promoter.words.times import duration, in_words
+from promoter.decision.plan import plan
+from promoter.words.picture import step_text
+from promoter.words.times import in_words
 
 _RESUME = "kubectl promotion resume"
 
@@ -36,17 +36,6 @@ def outlook(spec: Spec | None, state: State, now: float) -> list[str]:
     if spec is None:
         return ["nothing: the spec is invalid, and the stable version keeps serving until it is mended"]
     return _BY_PHASE[state.phase](_Here(spec, state, now))
-
-
-def step_text(step: PlannedStep) -> str:
-    """Return a step in words."""
-    length = "until resumed" if step.seconds is None else f"for {duration(step.seconds)}"
-    if step.approvals:
-        least = "" if step.seconds is None else f" {length} or longer,"
-        return f"pause at {step.weight} %{least} {asked_text(step.approvals)}"
-    if step.mode == "pause":
-        return f"pause at {step.weight} % {length}"
-    return f"{'shadow ' if step.mode == 'shadow' else ''}{step.weight} % {length}"
 
 
 def step_ends_at(spec: Spec, state: State) -> float | None:
@@ -142,7 +131,7 @@ def _paused(here: _Here) -> list[str]:
     analysis = _analysis(here) if here.state.weight and here.state.step_started_at is not None else []
     ends = step_ends_at(here.spec, here.state)
     if lacking := missing_now(here.spec, here.state):
-        return [f"{following}, once it has its approvals: {lacking}; to give one: {APPROVE}", *analysis]
+        return [f"{following}, once it has its approvals: {lacking}; to give one: kubectl promotion approve", *analysis]
     if ends is None:
         return [f"{following}, when a person resumes it: {_RESUME}", *analysis]
     return [_after_step(here, ends - here.now), *analysis]

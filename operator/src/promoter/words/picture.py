@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from promoter.api.resource import Approvals
 from promoter.api.spec import Spec
 from promoter.api.status import RESTING, Phase, State
-from promoter.decision.plan import plan
-from promoter.words.outlook import step_text
+from promoter.decision.plan import PlannedStep, plan
+from promoter.words.times import duration
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,23 @@ def shown_steps(spec: Spec, state: State) -> Iterator[ShownStep]:
         elif passed or (in_steps and index < state.step_index):
             place = "passed"
         yield ShownStep(index + 1, step_text(step), place)
+
+
+def step_text(step: PlannedStep) -> str:
+    """Return a step in words."""
+    length = "until resumed" if step.seconds is None else f"for {duration(step.seconds)}"
+    if step.approvals:
+        least = "" if step.seconds is None else f" {length} or longer,"
+        return f"pause at {step.weight} %{least} {asked_text(step.approvals)}"
+    if step.mode == "pause":
+        return f"pause at {step.weight} % {length}"
+    return f"{'shadow ' if step.mode == 'shadow' else ''}{step.weight} % {length}"
+
+
+def asked_text(asked: Approvals) -> str:
+    """Return what a pause waits for."""
+    people = "1 member" if asked.needed == 1 else f"{asked.needed} members"
+    return f"until {people} of {', '.join(asked.groups)} approve{'s' if asked.needed == 1 else ''}"
 
 
 def weight_text(state: State) -> str:

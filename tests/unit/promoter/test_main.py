@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -568,6 +569,10 @@ def waiting_for_approval(backend: Backend) -> bool:
     return bool(backend.status.get("phase") == "Paused" and "waiting for approvals" in backend.status["message"])
 
 
+def approved_by(user: str, backend: Backend) -> bool:
+    return user in json.dumps(backend.status["approvals"])
+
+
 @pytest.mark.slow
 async def test_an_approval_that_the_webhook_admitted_lets_the_rollout_go_on(
     backend: Backend, operator: Operator, tmp_path: Path
@@ -592,7 +597,7 @@ async def test_an_approval_that_the_webhook_admitted_lets_the_rollout_go_on(
         code, answer = await post(f"https://127.0.0.1:{port}{PATH}", folder, review(user, object=document))
         assert (code, answer["response"]["allowed"]) == (200, True)
         given["items"].append(jsonpatch.apply_patch(document, base64.b64decode(answer["response"]["patch"]).decode()))
-        await operator.until(f"approved by {user}", lambda t, user=user: user in json.dumps(t.status["approvals"]))
+        await operator.until(f"approved by {user}", partial(approved_by, user))
         assert (user == "alice") or waiting_for_approval(backend), "the trainer alone is not enough"
     await operator.until("idle", lambda t: t.status["phase"] == "Idle" and t.status["stableVersion"] == "2")
     assert backend.status["history"][0]["approvedBy"] == ["carol", "alice"]

@@ -53,18 +53,13 @@ def scenario(environment: Environment) -> Iterator[Scenario]:
             yield found
     finally:
         # Not in the namespace, so it does not go with it.
-        left = (
-            "delete",
-            "mutatingwebhookconfiguration",
-            f"model-promotion-approvals-{NAMESPACE}",
-            "--ignore-not-found",
-        )
-        environment.kubectl("default", *left)
+        webhook = f"mutatingwebhookconfiguration/model-promotion-approvals-{NAMESPACE}"
+        environment.kubectl("default", "delete", webhook, "--ignore-not-found")
 
 
 def create(scenario: Scenario, person: tuple[str, ...], **spec: object) -> tuple[int, str]:
     """Create a PromotionApproval as somebody writes it by hand; return kubectl's exit code and what it wrote."""
-    stack = scenario.namespace.environment.stack
+    stack = scenario.namespace.environment.stack_in(NAMESPACE)
     status = scenario.promotion.status()
     content = {"promotion": scenario.promotion.name, "version": status["canaryVersion"],
                "pausedAt": status["phaseStartedAt"], **spec}  # fmt: skip

@@ -27,8 +27,10 @@ def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
     data = folder / "data"
     data.mkdir()
+    # Each bucket takes seven volumes, which are as large as what is in them. By default, their number is what would fit
+    # on the disk if they were full.
     command = [str(weed), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
-               "-master.volumeSizeLimitMB=64", "-volume.max=0", "-master.telemetry=false",
+               "-master.volumeSizeLimitMB=64", "-volume.max=4096", "-master.telemetry=false",
                "-s3.port.iceberg=0", "-s3.port.lance=0",
                *options]  # fmt: skip
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"

@@ -37,6 +37,14 @@ SLOWEST = 20
 SHOWN = pytest.StashKey[set[str]]()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put scenarios one after the other: all run from the first one on, beside whatever would be between them."""
+    scenarios = {item for item in items if isinstance(item, pytest.Function) and hasattr(item.function, "scenario")}
+    last = max((index for index, item in enumerate(items) if item in scenarios), default=0)
+    before, after = ([item for item in part if item not in scenarios] for part in (items[:last], items[last:]))
+    items[:] = [*before, *(item for item in items if item in scenarios), *after]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

@@ -84,8 +84,9 @@ def users(status: Document) -> list[str]:
 def stopped_operator(scenario: Scenario) -> Iterator[None]:
     namespace = scenario.namespace
     namespace.kubectl("scale", "deployment/operator", "--replicas=0")
-    selector = "app.kubernetes.io/name=operator"
-    namespace.wait_until("the operator is gone", lambda: not namespace.pods(selector))
+    # One that is being deleted still answers.
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/name=operator"
+    namespace.wait_until("the operator is gone", lambda: not namespace.environment.api.get(pods)["items"])
     try:
         yield
     finally:

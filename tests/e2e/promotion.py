@@ -62,7 +62,7 @@ class EndedRollout:
     def read(cls, entry: Document) -> Self:
         """Read an entry of the status, whose time is RFC 3339."""
         at = datetime.fromisoformat(entry["at"]).timestamp()
-        return cls(entry["version"], entry["outcome"], entry["reason"], at)
+        return cls(entry["version"], entry["outcome"], entry["reason"], at, entry.get("report", {}))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -163,10 +164,10 @@ class Scheduler:
             self._show(promotion)
             self._forget_unused_pointers()
             pause = self._pause(promotion, moved=promotion.state.phase != phase)
-            try:
-                await asyncio.wait_for(loop.wake.wait(), pause)
-            except TimeoutError:
-                continue
+            # Not wait_for: until Python 3.12, it loses a cancellation that comes together with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await loop.wake.wait()
 
     def _older_with_same_target(self, promotion: Promotion) -> str:
         others = (loop.promotion for loop in self._loops.values())

@@ -93,6 +93,22 @@ async def test_a_loop_that_ended_or_is_stuck_is_hung(caplog: pytest.LogCaptureFi
     await scheduler.close()
 
 
+async def test_an_object_that_is_changed_and_deleted_at_the_same_moment_has_no_loop_left() -> None:
+    adapters, cluster, *_ = fakes_for()
+    scheduler = scheduler_for(adapters, poll_seconds=60, tick_seconds=60)
+    stored = document()
+    scheduler.upsert(stored)
+    (loop,) = (task for task in asyncio.all_tasks() if task.get_name().startswith("promotion "))
+    await until(lambda: cluster.saved and cluster.saved[-1]["phase"] == "Idle")
+    # It waits for the next poll.
+    await asyncio.sleep(0.2)
+    changed = stored | {"metadata": {**stored["metadata"], "generation": 99}}
+    scheduler.upsert(changed)
+    scheduler.remove(changed)
+    await until(loop.done)
+    assert loop.cancelled()
+
+
 async def test_gauges_exist_from_the_start_until_the_object_is_deleted() -> None:
     adapters, *_ = fakes_for()
     scheduler, registry = scheduler_for(adapters, poll_seconds=1, tick_seconds=1), adapters.telemetry.registry

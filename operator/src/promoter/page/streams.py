@@ -149,12 +149,15 @@ class Streams:
                 await self._write(response, GONE)
 
     async def _write(self, response: web.StreamResponse, body: bytes) -> None:
-        await asyncio.wait_for(response.write(body), self._slow_seconds)
+        async with asyncio.timeout(self._slow_seconds):
+            await response.write(body)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    # Not wait_for: until Python 3.12, it loses a cancellation that comes together with the event.
     with contextlib.suppress(TimeoutError):
-        return await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            return await event.wait()
     return False
 
 

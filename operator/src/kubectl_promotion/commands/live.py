@@ -69,13 +69,7 @@ def changes(updates: Updates, name: str, *, deadline: float | None = None) -> It
     Raises:
         CommandError: it was deleted, or may not be read any more.
     """
-    while True:
-        update = _next(updates, deadline)
-        if update is None:
-            return
-        if isinstance(update, Lost):
-            warn(f"connection lost, trying again: {update.reason}")
-            continue
+    for update in _lists(updates, deadline):
         yield _only(update, name)
 
 
@@ -92,13 +86,7 @@ def _lines(updates: Updates, name: str) -> None:
 def _list_lines(updates: Updates, form: Format) -> None:
     """Write every ModelPromotion that has changed."""
     shown: dict[tuple[str, str], str] = {}
-    while True:
-        update = _next(updates, None)
-        if update is None:
-            continue
-        if isinstance(update, Lost):
-            warn(f"connection lost, trying again: {update.reason}")
-            continue
+    for update in _lists(updates, None):
         found = {(promotion.namespace, promotion.name): promotion for promotion in sorted_promotions(update)}
         for namespace, name in shown.keys() - found.keys():
             del shown[namespace, name]
@@ -138,6 +126,15 @@ def _animate_list(updates: Updates, everywhere: bool, live: Live) -> None:
         shown = table(columns, (row(promotion, now, with_namespace=everywhere) for promotion in found))
         shown.caption = lost if isinstance(lost, Text) else None
         live.update(shown, refresh=True)
+
+
+def _lists(updates: Updates, deadline: float | None) -> Iterator[Sequence[Document]]:
+    """Yield what there is whenever it changes, until the deadline, and say when the connection is lost."""
+    while (update := _next(updates, deadline)) is not None:
+        if isinstance(update, Lost):
+            warn(f"connection lost, trying again: {update.reason}")
+        else:
+            yield update
 
 
 def _next(updates: Updates, deadline: float | None) -> Update | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,41 +16,11 @@ import pytest
 
 from conftest import REPOSITORY
 from creditrisk.__main__ import main
+from shell import Shell
 from unit.decisions.service.process import Process, running_process
 from unit.decisions.service.site import Site, key_of
 
 JANUARY = datetime(2026, 1, 10, 12, tzinfo=UTC)
-
-
-@dataclass
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@dataclass
-class Shell:
-    """Runs commands as a shell does, in this process."""
-
-    patch: pytest.MonkeyPatch
-    capture: pytest.CaptureFixture[str]
-
-    def __call__(self, *arguments: str) -> Ended:
-        self.patch.setattr(sys, "argv", ["creditrisk", *arguments])
-        self.capture.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = self.capture.readouterr()
-        assert "Traceback" not in err
-        return Ended(int(ended.value.code or 0), out, err)
-
-    def json(self, *arguments: str) -> dict:  # type: ignore[type-arg]
-        ended = self(*arguments, "--json")
-        assert ended.code == 0, ended.err
-        return json.loads(ended.out)  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -65,7 +33,7 @@ def process(site: Site) -> Iterator[Process]:
 def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     for name in ("CREDITRISK_URL", "CREDITRISK_KEY_FILE"):
         monkeypatch.delenv(name, raising=False)
-    return Shell(monkeypatch, capsys)
+    return Shell(monkeypatch, capsys, "creditrisk", main, ("--json",))
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from promoter.api.status import Event, Phase, State
+from shell import Shell
 from unit.kubectl_promotion.api_server import ApiServer, Document
-from unit.kubectl_promotion.conftest import Shell
 from unit.kubectl_promotion.documents import EXPERIMENT, completed_state, document, failed_state, state_in
 
 ACTION = "creditrisk.io/action"

@@ -14,8 +14,8 @@ from promoter.api.rules import parse_spec
 from promoter.api.status import Approval, ApprovalsState, HistoryEntry, Phase, State
 from promoter.api.timestamps import to_text
 from promoter.words.outlook import outlook
+from shell import Shell
 from unit.kubectl_promotion.api_server import ApiServer, Document, Refusal
-from unit.kubectl_promotion.conftest import Shell
 from unit.kubectl_promotion.documents import SPEC, document, state_in
 
 COLLECTION = "/apis/creditrisk.io/v1alpha1/namespaces/bank/promotionapprovals"

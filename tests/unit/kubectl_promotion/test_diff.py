@@ -11,8 +11,8 @@ from conftest import REPOSITORY
 from kubectl_promotion.cluster.registry import ModelVersion
 from kubectl_promotion.words.comparison import Section, compare
 from promoter.api.status import Phase
+from shell import Shell
 from unit.kubectl_promotion.api_server import ApiServer
-from unit.kubectl_promotion.conftest import Shell
 from unit.kubectl_promotion.documents import document, state_in
 
 CONTRACT = json.loads((REPOSITORY / "contracts/golden/model-contract-4.json").read_text())

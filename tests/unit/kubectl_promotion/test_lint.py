@@ -13,7 +13,7 @@ import yaml
 from conftest import REPOSITORY
 from kubectl_promotion.words.lint import Finding, lint
 from promoter.api.rules import RULES
-from unit.kubectl_promotion.conftest import Shell
+from shell import Shell
 
 STEPS = [{"weight": 5, "duration": "1h"}, {"weight": 25, "duration": "30m"}, {"weight": 50, "duration": "30m"}]
 Change = Callable[[dict[str, Any]], object]

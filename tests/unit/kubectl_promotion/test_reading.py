@@ -12,8 +12,8 @@ import yaml
 from kubectl_promotion.__main__ import COMPLETION_VARIABLE
 from kubectl_promotion.completion import main
 from promoter.api.status import Phase, Verdict
+from shell import Shell
 from unit.kubectl_promotion.api_server import ApiServer
-from unit.kubectl_promotion.conftest import Shell
 from unit.kubectl_promotion.documents import (
     ERRORS,
     SHIFT,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from promoter.api.status import HistoryEntry, Phase, State
+from shell import Shell
 from unit.kubectl_promotion.api_server import ApiServer
-from unit.kubectl_promotion.conftest import Shell
 from unit.kubectl_promotion.documents import completed_state, document, failed_state, state_in
 
 STABLE = {"stable_version": "8", "canary_version": None}

@@ -15,6 +15,7 @@ from promoter.errors import BusyError, PermanentError, RetryableError
 from promoter.notifications.delivery import EXPIRES_AFTER_SECONDS, OUTCOMES, Notifier, Subscription
 from promoter.notifications.settings import KINDS
 from promoter.telemetry import Telemetry
+from unit.promoter.background import run_until
 from unit.promoter.fakes import OWNER
 from unit.promoter.receivers import notification, stored
 
@@ -58,14 +59,7 @@ class Site:
         return state
 
     async def run_until(self, holds: Callable[[], bool]) -> None:
-        task = asyncio.create_task(self.notifier.run())
-        try:
-            async with asyncio.timeout(10):
-                while not holds():
-                    await asyncio.sleep(0.001)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await run_until(holds, self.notifier.run())
 
     async def deliver(self) -> None:
         await self.run_until(lambda: not self.notifier.waiting)

@@ -17,6 +17,7 @@ from promoter.api.status import State, TimelineEntry, TimelineState
 from promoter.errors import PermanentError, RetryableError
 from promoter.outbox import Outbox, document_of
 from promoter.telemetry import Telemetry
+from unit.promoter.background import run_until
 from unit.promoter.fakes import OWNER
 from unit.promoter.rollouts import Rollouts
 from unit.promoter.timelines import Receiver, receiving
@@ -49,14 +50,7 @@ def ids(state: State) -> list[str]:
 
 async def delivered(outbox: Outbox, holds: Callable[[], bool]) -> None:
     """Run an outbox until something holds."""
-    task = asyncio.create_task(outbox.run())
-    try:
-        async with asyncio.timeout(10):
-            while not holds():
-                await asyncio.sleep(0.005)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    await run_until(holds, outbox.run())
 
 
 def outbox_for(service: HttpTimeline) -> tuple[Outbox, Telemetry, list[float]]:

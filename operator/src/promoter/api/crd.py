@@ -13,13 +13,14 @@ from promoter.api.spec import Spec
 from promoter.api.status import RouteState, State, StatusPart
 
 Schema = dict[str, Any]
+# Name, type, path and priority; those with priority 1 are shown by `-o wide` alone.
+Column = tuple[str, str, str, int]
 _KEPT = {
     "type", "description", "default", "enum", "pattern", "format", "minimum", "maximum", "minLength", "maxLength",
     "minItems", "maxItems", "required", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
 }  # fmt: skip
-# Name, type, path and priority; those with priority 1 are shown by `-o wide` alone. The message goes last: it may be
-# longer than its header.
-COLUMNS = (
+# The message goes last: it may be longer than its header.
+COLUMNS: tuple[Column, ...] = (
     ("Phase", "string", ".status.phase", 0),
     ("Stable", "string", ".status.stableVersion", 0),
     ("Canary", "string", ".status.canaryVersion", 0),
@@ -37,49 +38,56 @@ COLUMNS = (
 
 def crd() -> Schema:
     """Return the whole definition."""
+    spec = structural(Spec.model_json_schema(by_alias=True))
+    # In one place, so that the chart can leave them out for clusters older than 1.25.
+    rules = (*RULES, TARGET_IS_IMMUTABLE)
+    spec["x-kubernetes-validations"] = [{"rule": rule.cel, "message": rule.message} for rule in rules]
+    return definition(
+        KIND, PLURAL, COLUMNS,
+        "Rolls out new versions of a registered model as canaries, and rolls back versions that fail.",
+        {"spec": spec, "status": _status_schema()},
+        {"shortNames": ["mp"], "categories": ["all"]},
+    )  # fmt: skip
+
+
+def definition(
+    kind: str, plural: str, columns: tuple[Column, ...], description: str, parts: Schema, names: Schema | None = None
+) -> Schema:
+    """Return a CustomResourceDefinition of this group; `parts` are the schemas of `spec` and perhaps `status`."""
+    status: Schema = {"subresources": {"status": {}}} if "status" in parts else {}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": KIND, "listKind": f"{KIND}List", "plural": PLURAL, "singular": KIND.lower(),
-                "shortNames": ["mp"], "categories": ["all"],
+                "kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower(), **(names or {}),
             },
             "versions": [{
                 "name": VERSION,
                 "served": True,
                 "storage": True,
-                "subresources": {"status": {}},
+                **status,
                 "additionalPrinterColumns": [
-                    {"name": name, "type": kind, "jsonPath": path, **({"priority": rank} if rank else {})}
-                    for name, kind, path, rank in COLUMNS
+                    {"name": name, "type": of, "jsonPath": path, **({"priority": rank} if rank else {})}
+                    for name, of, path, rank in columns
                 ],
-                "schema": {"openAPIV3Schema": _root_schema()},
+                "schema": {"openAPIV3Schema": {
+                    "type": "object",
+                    "description": description,
+                    "required": ["spec"],
+                    "properties": {
+                        "apiVersion": {"type": "string"},
+                        "kind": {"type": "string"},
+                        "metadata": {"type": "object"},
+                        **parts,
+                    },
+                }},
             }],
         },
     }  # fmt: skip
-
-
-def _root_schema() -> Schema:
-    spec = structural(Spec.model_json_schema(by_alias=True))
-    # In one place, so that the chart can leave them out for clusters older than 1.25.
-    rules = (*RULES, TARGET_IS_IMMUTABLE)
-    spec["x-kubernetes-validations"] = [{"rule": rule.cel, "message": rule.message} for rule in rules]
-    return {
-        "type": "object",
-        "description": "Rolls out new versions of a registered model as canaries, and rolls back versions that fail.",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec,
-            "status": _status_schema(),
-        },
-    }
 
 
 def _status_schema() -> Schema:
@@ -130,8 +138,12 @@ def _drop_null(document: Schema) -> Schema:
 
 def render() -> str:
     """Return the definition as YAML."""
-    head = "# Rendered by `python -m promoter.api.crd`.\n"
-    return head + str(yaml.safe_dump(crd(), sort_keys=False, width=110))
+    return to_yaml(crd(), "promoter.api.crd")
+
+
+def to_yaml(document: Schema, module: str) -> str:
+    """Return a definition as YAML that says which module it is from."""
+    return f"# Rendered by `python -m {module}`.\n" + str(yaml.safe_dump(document, sort_keys=False, width=110))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
+from promoter.adapters.secret_files import read_secret
 from promoter.errors import RetryableError
 
 
@@ -14,14 +14,9 @@ async def authorization(url: str, file: Path | None) -> dict[str, str]:
     Raises:
         RetryableError: the file does not hold a key; it may soon.
     """
-    return {} if file is None else await asyncio.to_thread(_read, url, file)
-
-
-def _read(url: str, file: Path) -> dict[str, str]:
-    try:
-        key = file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RetryableError(f"the API key for {url}: {error}") from error
-    if not key.isascii() or not key.isprintable():
+    if file is None:
+        return {}
+    key = await read_secret(file, f"the API key for {url}")
+    if not key.isascii():
         raise RetryableError(f"{file} does not hold an API key: only printable ASCII is allowed")
     return {"Authorization": f"Bearer {key}"}

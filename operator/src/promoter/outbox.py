@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from promoter.api.resource import Owner
 from promoter.api.status import State, TimelineEntry
+from promoter.backoff import backoff, spread
 from promoter.errors import PermanentError, RetryableError
 from promoter.telemetry import Telemetry
 
@@ -88,8 +88,7 @@ class Outbox:
                 log.warning("%s: %d events of the timeline stay pending: %s", owner, self.waiting, error)
                 # One that always fails must not hold up the others.
                 self._waiting[entry.id] = self._waiting.pop(entry.id)
-                pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(faults - 1, 10), _MAX_PAUSE_SECONDS)
-                await self._sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+                await self._sleep(spread(backoff(faults, _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)))
                 continue
             except PermanentError as error:
                 log.error("%s: event %s of the timeline was refused, and is dropped: %s", owner, entry.id, error)  # noqa: TRY400

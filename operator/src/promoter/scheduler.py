@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from promoter.api.resource import Owner
 from promoter.api.rules import InvalidSpecError, parse_spec
 from promoter.api.status import RESTING, State
+from promoter.backoff import backoff
 from promoter.errors import PermanentError, RetryableError
 from promoter.poll import Query
 from promoter.promotion import Adapters, Promotion
@@ -182,7 +183,7 @@ class Scheduler:
 
     def _pause(self, promotion: Promotion, *, moved: bool) -> float:
         if faults := promotion.faults:
-            return min(self._tick_seconds * 2.0 ** min(faults - 1, 10), _MAX_PAUSE_SECONDS)
+            return backoff(faults, self._tick_seconds, _MAX_PAUSE_SECONDS)
         if moved:
             return 0.05
         state = promotion.state

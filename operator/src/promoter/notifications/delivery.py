@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from promoter.api.resource import Owner
 from promoter.api.status import Event, Notification, NotificationKind, State
+from promoter.backoff import backoff, spread
 from promoter.errors import BusyError, PermanentError, RetryableError
 from promoter.telemetry import Telemetry
 
@@ -206,8 +206,7 @@ class _Queue:
     async def _pause(self, owner: Owner, error: RetryableError, failures: int) -> None:
         self._telemetry.notification_failures.labels(self.name).inc()
         log.warning("%s: %d notifications to %s are waiting: %s", owner, len(self.waiting), self.name, error)
-        pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), _MAX_PAUSE_SECONDS)
-        pause *= random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        pause = spread(backoff(failures, _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS))
         if isinstance(error, BusyError):
             pause = max(pause, min(error.retry_after, _MAX_RETRY_AFTER_SECONDS))
         await self._sleep(pause)

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import time
 
-from promoter.api.status import Phase, State
+from promoter.api.status import NotificationsState, Phase, State
 from promoter.page.board import Board
 from promoter.page.promotion_view import announcement, promotion_picture
 from promoter.page.records import Record
@@ -58,7 +58,9 @@ def test_only_what_is_shown_counts_as_a_change() -> None:
     shown = promotion("loans", progressing())
     record = Record(shown)
     before = shown.state
-    shown.state = before.model_copy(update={"window": before.window.model_copy(update={"totals": {"n": 1.0}})})
+    told = NotificationsState(number=1)
+    window = before.window.model_copy(update={"totals": {"n": 1.0}})
+    shown.state = before.model_copy(update={"window": window, "notifications": told})
     shown.document = {**shown.document, "metadata": {**shown.document["metadata"], "resourceVersion": "2"}}
     assert not record.update(shown)
     shown.state = before.model_copy(update={"weight": 50})

@@ -15,6 +15,7 @@ from promoter.api.rules import InvalidSpecError, parse_spec
 from promoter.api.spec import Spec
 from promoter.api.status import (
     RESTING,
+    NotificationsState,
     State,
     TimelineEntry,
     TimelineState,
@@ -64,7 +65,8 @@ class Facts:
     @classmethod
     def of(cls, promotion: Subject, snapshot: Snapshot | None = None) -> Facts:
         """Return what is shown of a promotion."""
-        hidden = {"window": Window(), "timeline": TimelineState(), "pending_tags": {}, "pending_events": ()}
+        hidden = {"window": Window(), "timeline": TimelineState(), "notifications": NotificationsState(),
+                  "pending_tags": {}, "pending_events": ()}  # fmt: skip
         return cls(promotion.document.get("spec"), promotion.state.model_copy(update=hidden), snapshot)
 
     @cached_property

@@ -55,6 +55,9 @@ test: lint test-all ## lint and all tests, the end-to-end ones on a cluster (LOA
 
 # Nothing runs beside the end-to-end tests, whose pods have small shares of the processor. Applying Terraform takes one
 # core for minutes, and shares what it applied in one process.
+#
+# A machine that stands still for seconds fails what it likes among thousands of tests: a failed one runs once more,
+# and the report prints what it failed with at first.
 .PHONY: test-all
 test-all: $(STAMP) tools
 	$(MAKE) --no-print-directory --jobs=2 test-local test-terraform
@@ -62,7 +65,7 @@ test-all: $(STAMP) tools
 
 .PHONY: test-local test-terraform
 test-local: $(STAMP)
-	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --hypothesis-profile thorough
+	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --reruns 1 --hypothesis-profile thorough
 
 test-terraform: $(STAMP)
 	$(PYTHON) -m pytest -m "terraform and not soak" --quiet
@@ -70,8 +73,6 @@ test-terraform: $(STAMP)
 test-fast: lint ## lint and the tests that need no cluster and take no minutes
 	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --hypothesis-profile quick
 
-# Four rollouts at a time share the machine, and one that stands still for seconds fails what it likes: a failed test runs
-# once more. The report lists it under RERUN, and what it failed with is printed at once.
 test-e2e: $(STAMP) tools ## only the end-to-end tests
 	$(PYTHON) -m pytest -m "e2e and not soak" --reruns 1 --maxfail 8 --durations 20
 

@@ -41,6 +41,13 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"LOANS={REAL_LOANS}: no such file; unset it to test with generated loans")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests failed with that were run once more (Makefile)."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.write_sep("_", f"first run of {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 def pytest_unconfigure() -> None:
     """Skip the scan for cycles at exit, too."""
     gc.freeze()

@@ -494,6 +494,9 @@ async def test_the_page_shows_what_the_operator_has_in_memory(
 ) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "on-call").write_text(hashlib.sha256(b"k-1").hexdigest())
+    # The second weight lasts: on a busy machine, the page might never draw one that is over in a second.
+    steps = [{"weight": 10, "duration": "1s"}, {"pause": {}}, {"weight": 50, "duration": "1s"}, {"pause": {}}]
+    backend.objects[MP]["spec"]["steps"] = steps
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -11,8 +11,9 @@ compile() {
         --output-file "requirements/$out.txt" "$@"
     echo "requirements/$out.txt: $(grep -c == "requirements/$out.txt") packages"
 }
-compile dev --extra api --extra training --extra mlflow --extra operator --extra decisions --extra cli \
+compile dev --extra api --extra tracing --extra training --extra mlflow --extra operator --extra decisions --extra cli \
     --extra dev "$@"
-for extra in build api training mlflow operator decisions; do
+compile api --extra api --extra tracing --constraint requirements/dev.txt
+for extra in build training mlflow operator decisions; do
     compile "$extra" --extra "$extra" --constraint requirements/dev.txt
 done

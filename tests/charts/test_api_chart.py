@@ -68,6 +68,28 @@ def test_the_service_accepts_the_settings_that_the_chart_passes(monkeypatch: pyt
     assert named <= {f"SCORER_{name.upper()}" for name in ScorerSettings.model_fields}
 
 
+def test_traces_are_exported_if_the_values_name_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec,) = map(pod_spec, of_kind(render("api/ci/tracing-values.yaml"), "Deployment"))
+    variables = {variable["name"]: variable for variable in spec["containers"][0]["env"]}
+    for name, variable in variables.items():
+        if name.startswith("SCORER_TRACING_"):
+            monkeypatch.setenv(name, variable["value"])
+    settings = ScorerSettings()
+    assert (settings.tracing_endpoint, settings.tracing_ratio) == ("https://collector.example.org/v1/traces", 0.1)
+    # As the exporter's library reads them.
+    headers = variables["OTEL_EXPORTER_OTLP_TRACES_HEADERS"]["valueFrom"]
+    assert headers == {"secretKeyRef": {"name": "collector", "key": "headers"}}
+    assert variables["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"]["value"] == "/etc/creditrisk/ca/ca.crt"
+
+
+def test_without_an_endpoint_the_pods_know_nothing_of_traces() -> None:
+    # With a bundle of certificates, which traces would need, too.
+    for scenario in ("default", "pod-settings"):
+        (spec,) = map(pod_spec, of_kind(render(f"api/ci/{scenario}-values.yaml"), "Deployment"))
+        names = [variable["name"] for variable in spec["containers"][0]["env"]]
+        assert not [name for name in names if "TRACING" in name or "OTEL" in name]
+
+
 def test_a_pod_may_take_as_long_to_stop_as_its_service_does_at_most() -> None:
     (spec,) = map(pod_spec, of_kind(render("api/ci/default-values.yaml"), "Deployment"))
     _, pause = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]

@@ -30,19 +30,19 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def registry(folder: Path) -> AsyncIterator[str]:
-    """Serve a folder's model as version 7 of credit-risk, the way MLflow would."""
+async def registry(folder: Path, number: str = "7") -> AsyncIterator[str]:
+    """Serve a folder's model as a version of credit-risk, the way MLflow would."""
     tags = [
         {"key": f"sha256.{name}", "value": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
         for name in ("model.onnx", "contract.json")
     ]
-    version = {"name": "credit-risk", "version": "7", "run_id": "run", "tags": tags}
+    version = {"name": "credit-risk", "version": number, "run_id": "run", "tags": tags}
 
     async def alias(_: web.Request) -> web.Response:
         return web.json_response({"model_version": version})
 
     async def uri(_: web.Request) -> web.Response:
-        return web.json_response({"artifact_uri": "mlflow-artifacts:/7"})
+        return web.json_response({"artifact_uri": f"mlflow-artifacts:/{number}"})
 
     async def file(request: web.Request) -> web.FileResponse:
         return web.FileResponse(folder / request.match_info["name"])
@@ -51,7 +51,7 @@ async def registry(folder: Path) -> AsyncIterator[str]:
     api = "/api/2.0/mlflow"
     app.router.add_get(f"{api}/registered-models/alias", alias)
     app.router.add_get(f"{api}/model-versions/get-download-uri", uri)
-    app.router.add_get(f"{api}-artifacts/artifacts/7/{{name}}", file)
+    app.router.add_get(f"{api}-artifacts/artifacts/{number}/{{name}}", file)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port := free_port())
@@ -64,11 +64,11 @@ async def registry(folder: Path) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def service(
-    model_folder: Path, work: Path, log: Path | None = None, **settings: object
+    model_folder: Path, work: Path, log: Path | None = None, version: str = "7", **settings: object
 ) -> AsyncIterator[Service]:
     """Run `python -m scorer` with its output in `log` until it is ready; stop it at the end if it still runs."""
     port, management = free_port(), free_port()
-    async with registry(model_folder) as registry_url:
+    async with registry(model_folder, version) as registry_url:
         own = {"registry_url": registry_url, "cache_dir": work / "cache", "host": "127.0.0.1", "port": port,
                "management_port": management, "pod_name": "pod-1", **settings}  # fmt: skip
         environment = {**os.environ, **{f"SCORER_{name.upper()}": str(value) for name, value in own.items()}}

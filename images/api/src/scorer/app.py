@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import sys
-from typing import Any
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import msgspec
 from fastapi import FastAPI, Response
@@ -32,6 +34,7 @@ from scorer.problems import Problem
 from scorer.scoring.audit_log import AuditLog
 from scorer.scoring.batch import BatchScorer
 from scorer.scoring.context import ScoringContext
+from scorer.scoring.interface import BatchScoring, ScoreOne
 from scorer.scoring.single import SingleScorer
 from scorer.settings import Settings
 
@@ -40,6 +43,23 @@ MAX_LARGEST_BODIES = 4
 
 # Open to all clients: pages without data, the API's description, and the protocols' health checks.
 OPEN_PATHS = frozenset({*PAGES, "/openapi.json", *mlflow.OPEN_PATHS, *open_inference.OPEN_PATHS})
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Makes the application's parts. Tracing has parts of its own, so that these need not ask whether it is on.
+
+    Attributes:
+        single: Makes what scores single applications.
+        batches: Makes what scores batches.
+        audit_log: Makes the audit log.
+        requests: Returns what takes the requests for an application that has these paths beside the framework's.
+    """
+
+    single: Callable[[ScoringContext], ScoreOne] = lambda context: SingleScorer(context).score
+    batches: Callable[[ScoringContext], BatchScoring] = BatchScorer
+    audit_log: Callable[[BinaryIO], AuditLog] = AuditLog
+    requests: Callable[[App, Collection[str]], App] = lambda app, own_paths: app  # noqa: ARG005
 
 
 class _Routes(FastAPI):
@@ -57,6 +77,7 @@ def create_app(
     router: Router | None = None,
     admission: Admission | None = None,
     decisions: DecisionLog | None = None,
+    parts: Parts | None = None,
 ) -> App:
     """Return the public application: scoring, the model's description, and the documentation.
 
@@ -67,12 +88,14 @@ def create_app(
         router: Routes applications to a canary; without one, everything is answered here.
         admission: Access control; without it, all clients are admitted.
         decisions: Keeps decisions; None if they are not to be logged.
+        parts: Makes what it consists of; None for the plain parts.
     """
+    parts = parts or Parts()
     scorecard = Scorecard(settings.base_points, settings.base_odds, settings.pdo)
-    audit = AuditLog(sys.stdout.buffer) if settings.audit_log else None
+    audit = parts.audit_log(sys.stdout.buffer) if settings.audit_log else None
     context = ScoringContext(slot, scorecard, settings.pod_name, metrics, audit, decisions)
-    batches = BatchScorer(context)
-    score_one = score.ScoreEndpoint(context, SingleScorer(context).score, router, settings.max_body_bytes)
+    batches = parts.batches(context)
+    score_one = score.ScoreEndpoint(context, parts.single(context), router, settings.max_body_bytes)
     score_batch = batch.BatchEndpoint(context, batches, StreamLimits(settings.max_body_bytes, settings.max_batch_bytes))
 
     app = _Routes(title="Credit-risk scoring", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -86,7 +109,8 @@ def create_app(
     _complete_openapi(app, slot, settings.root_path)
     direct = DirectRoute("POST", score.PATH, score_one, metrics.answered)
     budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_batch_bytes, metrics.load.bodies.inc)
-    return _published(Dispatcher(app, direct, admission, budget, CodedBodies(settings.max_batch_bytes)), settings)
+    dispatcher = Dispatcher(app, direct, admission, budget, CodedBodies(settings.max_batch_bytes))
+    return _published(parts.requests(dispatcher, (score.PATH, batch.PATH)), settings)
 
 
 def _published(app: App, settings: Settings) -> App:

@@ -8,22 +8,24 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 
 import aiohttp
 import msgspec
 import uvicorn
 import uvloop
 
-from scorer.app import OPEN_PATHS, create_app, create_management_app
+from scorer.app import OPEN_PATHS, Parts, create_app, create_management_app
 from scorer.auth.access_control import AccessControl
 from scorer.auth.api_keys import ApiKeys
 from scorer.canary.arm_metrics import ArmMetrics
+from scorer.canary.client import CanaryClient
 from scorer.canary.pair_metrics import PairMetrics
 from scorer.canary.pairing import Pairing
 from scorer.canary.route import read_route, watch_route
 from scorer.canary.router import Router
-from scorer.decision_log.log import DecisionLog
+from scorer.decision_log.log import DecisionLog, Mode
 from scorer.decision_log.metrics import LogMetrics
 from scorer.decision_log.writer import SegmentWriter
 from scorer.http.connection_limits import ConnectionLimits, Limits
@@ -65,20 +67,35 @@ def _server(app: object, settings: Settings, port: int, limits: ConnectionLimits
     )
 
 
+async def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class _Traces:
+    """The parts that tracing has its own of, as they are without it, and what ends it."""
+
+    parts: Parts | None = None
+    canary_client: Callable[[aiohttp.ClientSession, str], CanaryClient] = CanaryClient
+    decision_log: Callable[[SegmentWriter, Mode, LogMetrics], DecisionLog] = DecisionLog
+    close: Callable[[], Awaitable[None]] = _nothing
+
+
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish."""
     slot, metrics = ModelSlot(), Metrics()
     settings = _with_stable_version(settings)
-    decisions = _decision_log(settings, metrics)
+    traces = _traces(settings, metrics)
+    decisions = _decision_log(settings, metrics, traces)
     management = _server(create_management_app(slot, metrics, decisions), settings, settings.management_port)
 
     timeout = aiohttp.ClientTimeout(total=settings.registry_timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         pairing = Pairing(slot, PairMetrics(metrics.registry), enabled=settings.pairing)
-        router = Router(session, ArmMetrics(metrics.registry), pairing, settings.pod_name)
+        router = Router(session, ArmMetrics(metrics.registry), pairing, settings.pod_name, traces.canary_client)
         limits = ConnectionLimits(Limits.of(settings), metrics.load)
         access, refresh_access = _access_control(settings, session, metrics)
-        app = create_app(settings, slot, metrics, router, access, decisions)
+        app = create_app(settings, slot, metrics, router, access, decisions, traces.parts)
         public = _server(app, settings, settings.port, limits)
         management_task = asyncio.create_task(management.serve())
         background = [
@@ -96,9 +113,8 @@ async def serve(settings: Settings) -> None:
         if decisions:
             decisions.start()
         await public.serve()
-        if decisions:
-            # What was answered until now is written, while /metrics still tells what could not be.
-            await decisions.close()
+        # What was answered until now is written and sent, while /metrics still tells what could not be.
+        await asyncio.gather(traces.close(), *([decisions.close()] if decisions else []))
         management.should_exit = True
         await management_task
         for task in background:
@@ -135,12 +151,25 @@ def _access_control(
     return None, asyncio.sleep(0)
 
 
-def _decision_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
+def _traces(settings: Settings, metrics: Metrics) -> _Traces:
+    if not settings.tracing_endpoint:
+        return _Traces()
+    # Imported here, because without an endpoint nothing of it should be loaded.
+    try:
+        from scorer.tracing.parts import Traced  # noqa: PLC0415
+    except ImportError as error:
+        sys.exit(f"SCORER_TRACING_ENDPOINT is set, but the packages of the extra `tracing` are incomplete: {error}")
+    traced = Traced.of(settings, metrics)
+    parts = Parts(traced.single, traced.batches, traced.audit_log, traced.requests)
+    return _Traces(parts, traced.canary_client, traced.decision_log, traced.close)
+
+
+def _decision_log(settings: Settings, metrics: Metrics, traces: _Traces) -> DecisionLog | None:
     if settings.decision_log == "off":
         return None
     pod = settings.pod_name or socket.gethostname()
     writer = SegmentWriter(settings.decision_log_dir, pod, settings.decision_log_max_bytes)
-    return DecisionLog(writer, settings.decision_log, LogMetrics(metrics.registry))
+    return traces.decision_log(writer, settings.decision_log, LogMetrics(metrics.registry))
 
 
 def _with_stable_version(settings: Settings) -> Settings:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_ENDPOINT = r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$"
 _ORIGIN = r"^(\*|[a-z][a-z0-9+.-]*://[^/?#\s]+)$"
 
 
@@ -74,6 +75,10 @@ class Settings(BaseSettings):
     decision_log_dir: Path = Path("/var/lib/decisions")
     # All segments of this pod together: an hour at 500 decisions per second needs a third of the default.
     decision_log_max_bytes: int = Field(default=1_073_741_824, ge=16_777_216)
+    # Where OTLP over HTTP takes traces, such as http://collector:4318/v1/traces; empty for no tracing.
+    tracing_endpoint: str = Field(default="", pattern=_ENDPOINT)
+    # The share of the requests that are traced, of those that do not continue a client's trace.
+    tracing_ratio: float = Field(default=0.01, ge=0, le=1)
     max_body_bytes: int = Field(default=65536, ge=1024)
     # 10,000 rows as JSON records are 3.3 MB.
     max_batch_bytes: int = Field(default=8_388_608, ge=1024)

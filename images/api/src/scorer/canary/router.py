@@ -32,9 +32,19 @@ _decode_applicant = msgspec.json.Decoder(_Applicant).decode
 class Router:
     """Routes single applications to the canary or to this pod, as the operator's route says."""
 
-    def __init__(self, session: aiohttp.ClientSession, metrics: ArmMetrics, pairs: Pairs, pod: str) -> None:
-        """Take a session that keeps connections alive, both arms' metrics, where pairs go, and this pod's name."""
-        self._client, self._metrics, self._pairs = CanaryClient(session, pod), metrics, pairs
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        metrics: ArmMetrics,
+        pairs: Pairs,
+        pod: str,
+        client: Callable[[aiohttp.ClientSession, str], CanaryClient] = CanaryClient,
+    ) -> None:
+        """Take a session that keeps connections alive, both arms' metrics, where pairs go, and this pod's name.
+
+        `client` makes what sends requests to the canary.
+        """
+        self._client, self._metrics, self._pairs = client(session, pod), metrics, pairs
         self._shadows = ShadowQueue(self._client, metrics, pairs)
         self._salt = ""
         # None while nothing is routed: then a request pays for one attribute lookup.

@@ -31,6 +31,11 @@ class MicroBatcher(Generic[Answer]):
         self._codes: list[CodeRows] = []
         self._answers: list[asyncio.Future[Answer]] = []
 
+    @property
+    def gathering(self) -> Sequence[asyncio.Future[Answer]]:
+        """The answers that the next call will give; it has them all once one of them is there."""
+        return self._answers
+
     async def submit(self, numeric: FloatRows, codes: CodeRows) -> Answer:
         """Return the function's answer to one row, of [1, numeric] and [1, categorical] features.
 

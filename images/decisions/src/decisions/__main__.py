@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "decisions.archive.export_command",
     "serve": "decisions.service.process",
     "load-outcomes": "decisions.outcomes.command",
+    "drift": "decisions.drift.command",
     "ship": "decisions.shipping.command",
 }
 

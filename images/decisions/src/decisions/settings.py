@@ -106,6 +106,13 @@ class ArchiveSettings(StoreSettings):
     mlflow_url: str | None = Field(default=None, pattern=_URL)
 
 
+class DriftSettings(StoreSettings):
+    """Settings of `drift`; the URL's user may read, and insert reports."""
+
+    # Of MLflow, which has the versions' training references, and gets a run for each report. None: neither.
+    mlflow_url: str | None = Field(default=None, pattern=_URL)
+
+
 class ServeSettings(DatabaseSettings):
     """Settings of `serve`."""
 

@@ -1,0 +1,1 @@
+def publish(c, s, r): pass

@@ -41,8 +41,9 @@ def generate(folder, decisions):
 def report(folder):
     from decisions.__main__ import main
 
-    arguments = ["--decisions", folder, "--outcomes", folder / "outcomes.parquet", "--contract", folder / "contract.json",
-                 "--reference", folder / "training-reference.json", "--output", folder / "report.html",
+    arguments = ["--decisions", folder, "--outcomes", folder / "outcomes.parquet",
+                 "--contract", folder / "contract.json", "--reference", folder / "training-reference.json",
+                 "--output", folder / "report.html",
                  "--days", 7, "--compare-days", DAYS - 7, "--exit-zero"]  # fmt: skip
     assert main(["drift", *map(str, arguments)]) == 0
 

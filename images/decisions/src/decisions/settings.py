@@ -15,7 +15,13 @@ from decisions.errors import UsageError
 
 _URL = r"^https?://\S+$"
 Permission = Literal[
-    "decisions:read", "decisions:forget", "decisions:replay", "decisions:check", "outcomes:write", "timeline:write"
+    "decisions:read",
+    "decisions:forget",
+    "decisions:replay",
+    "decisions:check",
+    "drift:read",
+    "outcomes:write",
+    "timeline:write",
 ]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-VERSION = UUID("00000000-0000-8000-8000-000000000007")
+VERSION = UUID("7c1e33d0-0000-8000-8000-000000000007")
 THRESHOLD = 0.31
 GENDERS = ("Female", "Male")
 PURPOSES = ("Car", "Home", "Other")
@@ -75,7 +75,7 @@ class Portfolio:
         for number in range(self.days):
             self._write_day(connection, folder, self.first + timedelta(days=number), random)
         connection.execute(
-            f"COPY (SELECT * FROM read_parquet('{folder}/outcomes/*.parquet')) TO '{folder}/outcomes.parquet' (FORMAT parquet)"
+            f"COPY (FROM read_parquet('{folder}/outcomes/*.parquet')) TO '{folder}/outcomes.parquet' (FORMAT parquet)"
         )
         connection.close()
 
@@ -94,7 +94,8 @@ class Portfolio:
             "score_histogram": {"edges": _EDGES, "counts": score.tolist()}, "decision_threshold": THRESHOLD,
             "probability_limits": {"floor": 0.0008, "ceiling": 0.992},
             "decision_rule": {"method": "fixed"}, "default_rate": None, "training_data_sha256": "0" * 64,
-            "grades": [{"name": name, "upper_probability": end, "expected_default_rate": end / 2} for name, end in GRADES],
+            "grades": [{"name": name, "upper_probability": end, "expected_default_rate": end / 2}
+                       for name, end in GRADES],
         }  # fmt: skip
 
     def reference(self, training: dict[str, Array]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ MIGRATIONS = REPOSITORY / "images/decisions/src/decisions/database/migrations/ve
 ROLES = ("decisions_owner", "decisions_writer", "decisions_reader", "decisions_service", "decisions_checker")
 PASSWORD = "secret"
 ALL: tuple[Permission, ...] = (
-    "decisions:read", "decisions:forget", "decisions:replay", "decisions:check", "outcomes:write", "timeline:write"
+    "decisions:read", "decisions:forget", "decisions:replay", "decisions:check", "drift:read", "outcomes:write",
+    "timeline:write",
 )  # fmt: skip
 # All permissions, one each, and none.
 CLIENTS: dict[str, tuple[Permission, ...]] = {
@@ -40,6 +41,7 @@ CLIENTS: dict[str, tuple[Permission, ...]] = {
     "auditor": ("decisions:read",),
     "privacy": ("decisions:forget",),
     "validator": ("decisions:replay",),
+    "monitor": ("drift:read",),
     "servicer": ("outcomes:write",),
     "operator": ("decisions:check", "timeline:write"),
     "stranger": (),
@@ -133,7 +135,9 @@ class Site:
             time.sleep(0.02)
 
     def clear(self) -> None:
-        self.sql("TRUNCATE decisions, decision_inputs, outcomes, timeline_events, forgettings, model_versions")
+        self.sql(
+            "TRUNCATE decisions, decision_inputs, outcomes, timeline_events, forgettings, model_versions, drift_reports"
+        )
         self._versions.clear()
 
     def version(self, number: str, contract: bytes = CONTRACT) -> UUID:

@@ -22,6 +22,8 @@ REQUESTS = [
     ("decisions:read", "GET", f"/v1/decisions/{UUID(int=5)}/outcomes"),
     ("decisions:read", "GET", "/v1/models/m/timeline"),
     ("decisions:read", "GET", "/v1/training-data"),
+    ("drift:read", "GET", "/v1/models/m/drift"),
+    ("drift:read", "GET", "/v1/models/m/drift/report"),
     ("decisions:replay", "POST", f"/v1/decisions/{UUID(int=5)}/replay"),
     ("decisions:forget", "DELETE", "/v1/applicants/a-9/inputs"),
     ("outcomes:write", "POST", "/v1/outcomes"),

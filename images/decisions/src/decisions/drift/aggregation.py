@@ -1,8 +1,9 @@
 """Counts of decisions, made by DuckDB in one pass over the inputs of each part of the data.
 
-A part is a view `decisions` of (id, made, version, role, client, probability, decision, grade, reasons, inputs) and a view
-`outcomes` of (id, outcome, observed_at); times are in UTC and without a zone, which DuckDB has only by an extension. Its counts are added to those of the other parts, so that memory is that of one
-part: the tables of counts have some thousand rows for each day.
+A part is a view `decisions` of (id, made, version, role, client, probability, decision, grade, reasons, inputs) and a
+view `outcomes` of (id, outcome, observed_at); times are in UTC and without a zone, which DuckDB only has by an
+extension. Its counts are added to those of the other parts, so that memory is that of one part: the tables of counts
+have some thousand rows for each day.
 """
 
 from __future__ import annotations
@@ -89,9 +90,10 @@ def count(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> None:
 def quantile_edges(connection: duckdb.DuckDBPyConnection, feature: Numeric, period: Period, parts: int) -> list[float]:
     """Return the values of a number that divide the decisions of the view into equal parts; none if there are none."""
     steps = [n / parts for n in range(1, parts)]
+    parsed = f"from_json(inputs, {_shape([feature])})"
     row = connection.execute(
-        f"SELECT quantile_disc(value, {steps}) FROM (SELECT {_field('from_json(inputs, ' + _shape([feature]) + ')', feature)} "
-        f"AS value FROM decisions WHERE role <> 'shadow' AND {period.sql('made')}) WHERE value IS NOT NULL"
+        f"SELECT quantile_disc(value, {steps}) FROM (SELECT {_field(parsed, feature)} AS value FROM decisions "
+        f" WHERE role <> 'shadow' AND {period.sql('made')}) WHERE value IS NOT NULL"
     ).fetchone()
     return list(row[0]) if row and row[0] else []
 

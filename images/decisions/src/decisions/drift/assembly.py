@@ -13,6 +13,7 @@ from decisions.drift import performance
 from decisions.drift.aggregation import CLIENT
 from decisions.drift.bins import Bins
 from decisions.drift.contract import DriftContract
+from decisions.drift.days import Days
 from decisions.drift.document import (
     Characteristic,
     DriftReport,
@@ -32,7 +33,7 @@ from decisions.drift.judgment import (
     worst,
 )
 from decisions.drift.reference import TrainingReference
-from decisions.drift.tally import Days, GroupCounts, Tally, total
+from decisions.drift.tally import GroupCounts, Tally, total
 
 SCORE, REASONS = "score", "reasons"
 
@@ -102,7 +103,7 @@ def assemble(tally: Tally, question: Question) -> DriftReport:
     verdict = worst([*(of.verdict for of in judged),
                      *(group.verdict for segment in drift.segments for group in segment.groups)])  # fmt: skip
     decided = tally.decisions(question.window)
-    found = find(judged, drift.segments, versions, months)
+    limits = Limits(psi=question.psi, share=question.share, confidence=question.confidence, tests=drift.tests)
     return DriftReport(
         model=question.contract.model_name,
         version=question.numbers.get(question.version, question.version),
@@ -112,12 +113,12 @@ def assemble(tally: Tally, question: Question) -> DriftReport:
         verdict=verdict,
         drifted=_drifted(judged, drift.segments),
         headline=headline(verdict, sum(decided.values()), question.window, judged, drift.segments),
-        findings=found,
+        findings=find(limits, judged, drift.segments, versions, months),
         decisions=sum(decided.values()),
         forgotten=tally.forgotten(question.window),
         versions=[VersionShare(version=question.numbers.get(version, version), decisions=count)
                   for version, count in decided.items()],
-        limits=Limits(psi=question.psi, share=question.share, confidence=question.confidence, tests=drift.tests),
+        limits=limits,
         feature_reference="training" if question.reference else "decisions",
         compared_since=_midnight(question.earlier.since) if tally.decisions(question.earlier) else None,
         score=drift.score, features=drift.features, reasons=drift.reasons, named_reasons=named, segments=drift.segments,
@@ -215,5 +216,3 @@ def _each_day(days: Days) -> list[date]:
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
-
-

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from decisions.drift.contract import Categorical, DriftContract, Feature, Numeric
+from decisions.drift.contract import Categorical, DriftContract, Feature
 from decisions.drift.reference import CategoricalReference, NumericReference, TrainingReference
 
 Counts = npt.NDArray[np.float64]
@@ -81,7 +81,9 @@ class FeatureBins:
     def sql(self, value: str) -> str:
         """Return the expression of a value's bin."""
         if isinstance(self.feature, Categorical):
-            whens = " ".join(f"WHEN {literal(name)} THEN {_FIRST + n}" for n, name in enumerate(self.feature.categories))
+            whens = " ".join(
+                f"WHEN {literal(name)} THEN {_FIRST + n}" for n, name in enumerate(self.feature.categories)
+            )
             return f"CASE {value} {whens} ELSE CASE WHEN {value} IS NULL THEN {MISSING} ELSE {OUTSIDE} END END"
         low, high = self.feature.range
         # Inputs are float32, and the limits are not: the nearest float32 is still inside.

@@ -1,11 +1,12 @@
 """How far two distributions over the same bins are from each other, and how sure that is.
 
-Two distances: the population stability index (PSI), and the Jensen-Shannon divergence in bits, which is between 0 and 1.
-Both are computed from counts with half a row added to each bin, so that an empty bin is finite.
+Two distances: the population stability index (PSI), and the Jensen-Shannon divergence in bits, which is from 0 to 1.
+An empty bin is finite: each bin of each sample gets half a row more, or what it would have of both samples taken
+together if that is less. So a bin that is rare in both says nothing, and one that is empty in both is not there.
 
 A sample's distance from its own distribution is not 0 but about (bins - 1) / rows. Its lower bound takes that into
-account: the bootstrap says how much larger than the truth a distance comes out in samples of these sizes, and by how much
-it scatters ("basic" bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 5.2).
+account: the bootstrap says how much larger than the truth a distance comes out in samples of these sizes, and by how
+much it scatters ("basic" bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 5.2).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.float64]
 _ADDED = 0.5
+_NOTHING = 1e-12
 _SAMPLES = 20_000
 # The same report from the same decisions.
 _SEED = 20260721
@@ -53,13 +55,13 @@ class ShareChange:
 
 def psi(counts: Counts, reference: Counts) -> Floats:
     """Return the population stability index of counts, [..., bins], against those of a reference, [..., bins]."""
-    ours, theirs = _shares(counts), _shares(reference)
+    ours, theirs = _shares(counts, reference)
     return np.asarray(((ours - theirs) * np.log(ours / theirs)).sum(-1))
 
 
 def jensen_shannon(counts: Counts, reference: Counts) -> Floats:
     """Return the Jensen-Shannon divergence, in bits, of counts, [..., bins], from those of a reference, [..., bins]."""
-    ours, theirs = _shares(counts), _shares(reference)
+    ours, theirs = _shares(counts, reference)
     middle = (ours + theirs) / 2
     return np.asarray(((ours * np.log2(ours / middle)).sum(-1) + (theirs * np.log2(theirs / middle)).sum(-1)) / 2)
 
@@ -85,7 +87,9 @@ def expected_by_chance(counts: Counts, reference: Counts) -> float:
     return (bins - 1) * (1 / float(counts.sum()) + 1 / float(reference.sum()))
 
 
-def share_change(count: float, rows: float, reference_count: float, reference_rows: float, confidence: float) -> ShareChange:
+def share_change(
+    count: float, rows: float, reference_count: float, reference_rows: float, confidence: float
+) -> ShareChange:
     """Return a share, another, and bounds of their difference (Newcombe, Statistics in Medicine 17, 1998, method 10).
 
     Args:
@@ -121,9 +125,17 @@ def _bounded(value: float, again: Floats, confidence: float) -> Distance:
     return Distance(value, max(0.0, 2 * value - float(high)), max(0.0, 2 * value - float(low)))
 
 
-def _shares(counts: Counts) -> Floats:
-    added = counts + _ADDED
-    return np.asarray(added / added.sum(-1, keepdims=True))
+def _shares(counts: Counts, reference: Counts) -> tuple[Floats, Floats]:
+    both = counts + reference
+    pooled = both / both.sum(-1, keepdims=True)
+
+    def filled(own: Counts) -> Floats:
+        added = own + np.minimum(_ADDED, own.sum(-1, keepdims=True) * pooled) + _NOTHING
+        return np.asarray(added / added.sum(-1, keepdims=True))
+
+    ours, theirs = filled(counts), filled(reference)
+    # Equal where both are empty.
+    return ours, np.where(both > 0, theirs, ours)
 
 
 def _resampled(counts: Counts, random: np.random.Generator) -> Counts:

@@ -1,4 +1,4 @@
-"""A drift report as it is stored, answered and shown (contracts/drift-report.schema.json)."""
+"""A drift report as it is stored, answered and shown."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class Group(_Part):
         rows: How many decisions.
         share: Of all decisions.
         approval_rate: Of its decisions.
-        impact_ratio: Its approval rate over that of the group of the segment that is approved most; None if that is not a
-            protected attribute or has too few decisions.
+        impact_ratio: Its approval rate over that of the segment's group that is approved most; None if the segment is
+            no protected attribute, or there are too few decisions.
         reference_rows: How many there were in the period of comparison.
         reference_approval_rate: Of those.
         scores: The distance between its scores then and now; None with too few then or now.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from decisions.drift.document import Characteristic, Finding, Month, Segment, Verdict, VersionPerformance
+from decisions.drift.days import Days
+from decisions.drift.document import Characteristic, Finding, Limits, Month, Segment, Verdict, VersionPerformance
 from decisions.drift.ranking import Interval, Performance
-from decisions.drift.tally import Days
 
 # The usual reading of PSI (Siddiqi, "Credit Risk Scorecards", 2006): from here on a shift is moderate, and large.
 MODERATE_PSI, LARGE_PSI = 0.1, 0.25
@@ -39,18 +39,19 @@ def headline(
 
 
 def find(
+    limits: Limits,
     judged: Sequence[Characteristic],
     segments: Sequence[Segment],
     versions: Sequence[VersionPerformance],
     months: Sequence[Month],
 ) -> list[Finding]:
     """Return what people should know, warnings first."""
-    found = [*_of_distributions(judged), *_of_groups(segments), *_of_impact(segments), *_of_performance(versions),
-             *_of_months(months)]  # fmt: skip
+    found = [*_of_distributions(judged, limits), *_of_groups(segments), *_of_impact(segments),
+             *_of_performance(versions), *_of_months(months)]  # fmt: skip
     return sorted(found, key=lambda finding: finding.severity != "warning")
 
 
-def _of_distributions(judged: Sequence[Characteristic]) -> Iterator[Finding]:
+def _of_distributions(judged: Sequence[Characteristic], limits: Limits) -> Iterator[Finding]:
     for of in judged:
         if of.verdict != "drifted":
             continue
@@ -61,14 +62,21 @@ def _of_distributions(judged: Sequence[Characteristic]) -> Iterator[Finding]:
         ]
         yield Finding(
             severity="warning", subject=of.name, what="; ".join([_what_changed(of), *shares]), since=of.since,
-            how_bad=f"PSI {of.distance.psi.value:.2f}, {of.distance.psi.lower:.2f} at least: {_strength(of)}",
+            how_bad=_how_bad(of, limits),
             what_to_do=_remedy(of),
         )  # fmt: skip
 
 
-def _strength(of: Characteristic) -> str:
-    value = of.distance.psi.value
-    return "a large shift" if value >= LARGE_PSI else "a moderate shift" if value >= MODERATE_PSI else "a small shift"
+def _how_bad(of: Characteristic, limits: Limits) -> str:
+    distance = of.distance.psi
+    if distance.lower <= limits.psi:
+        changes = [change for change in (of.missing, of.outside) if change and change.lower > limits.share]
+        rises = ", ".join(
+            f"{change.share - change.reference:.1%} of all, {change.lower:.1%} at least" for change in changes
+        )
+        return f"{rises}; PSI {distance.value:.2f}"
+    strength = "large" if distance.value >= LARGE_PSI else "moderate" if distance.value >= MODERATE_PSI else "small"
+    return f"PSI {distance.value:.2f}, {distance.lower:.2f} at least: a {strength} shift"
 
 
 def _what_changed(of: Characteristic) -> str:
@@ -86,8 +94,8 @@ def _remedy(of: Characteristic) -> str:
     if of.name == "reasons":
         return "See which features moved; applicants are now declined for other reasons than before."
     if of.name == "score":
-        return ("See which features moved. If applicants really changed, train on recent decisions; compare expected and "
-                "realized default rates below first.")  # fmt: skip
+        return ("See which features moved. If applicants really changed, train on recent decisions; but first compare "
+                "expected and realized default rates.")  # fmt: skip
     if of.missing and of.missing.lower > 0:
         return "Ask who delivers the field: a value that is suddenly missing is mostly a fault of a source or a form."
     if of.outside and of.outside.lower > 0:
@@ -115,11 +123,11 @@ def _of_impact(segments: Sequence[Segment]) -> Iterator[Finding]:
             if group.impact_ratio is not None and group.impact_ratio < LEAST_IMPACT_RATIO:
                 yield Finding(
                     severity="warning", subject=f"{segment.name} {group.value}",
-                    what=f"Approved in {_percent(group.approval_rate)} of cases, {group.impact_ratio:.2f} times as often "
-                         "as the group that is approved most",
+                    what=f"Approved in {_percent(group.approval_rate)} of cases, {group.impact_ratio:.2f} times as "
+                         "often as the group that is approved most",
                     since=None, how_bad=f"below the four-fifths rule ({LEAST_IMPACT_RATIO})",
-                    what_to_do="Have it reviewed: is there a business reason, and is there a model that is as good with "
-                               "less of a difference?",
+                    what_to_do="Have it reviewed: is there a business reason, and is there a model that is as good "
+                               "with less of a difference?",
                 )  # fmt: skip
 
 
@@ -135,8 +143,8 @@ def _of_performance(versions: Sequence[VersionPerformance]) -> Iterator[Finding]
                     f"{grade.grade} ({_percent(grade.realized)} instead of {_percent(grade.assessed)})" for grade in red
                 ),
                 how_bad="red: chance alone would do that in less than 1 case of 100",
-                what_to_do="Calibrate again on matured loans (train), and price new loans with the realized rates until "
-                           "then.",
+                what_to_do="Calibrate again on matured loans (train), and price new loans with the realized rates "
+                           "until then.",
             )  # fmt: skip
 
 
@@ -163,8 +171,8 @@ def _of_months(months: Sequence[Month]) -> Iterator[Finding]:
     if months and not any(month.realized for month in months):
         yield Finding(
             severity="notice", subject="outcomes", since=None,
-            what="No loan with an outcome has matured: only expectations are shown, which hold if the probabilities are "
-                 "right and approved applicants stay alike",
+            what="No loan with an outcome has matured: only expectations are shown, which hold if the probabilities "
+                 "are right and approved applicants stay alike",
             how_bad="not known", what_to_do="Report outcomes as they become known (docs/decisions.md).",
         )  # fmt: skip
 

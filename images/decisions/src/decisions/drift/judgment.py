@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from decisions.drift.bins import FeatureBins
 from decisions.drift.contract import Categorical, Numeric
+from decisions.drift.days import Days
 from decisions.drift.distance import Comparison, ShareChange, compare, expected_by_chance, psi, share_change
 from decisions.drift.document import Bin, Characteristic, Day, Group, Segment, Verdict
-from decisions.drift.tally import Days, GroupCounts, total
+from decisions.drift.tally import GroupCounts, total
 
 Counts = npt.NDArray[np.float64]
 # Fewer than that say nothing about a group.

@@ -14,12 +14,13 @@ from decisions.drift.aggregation import CLIENT, Period, Wanted, count, database,
 from decisions.drift.assembly import Question, assemble, default_segments
 from decisions.drift.bins import Bins, FeatureBins, inner_edges
 from decisions.drift.contract import DriftContract, Numeric
+from decisions.drift.days import Days
 from decisions.drift.document import DriftReport
 from decisions.drift.options import Options
 from decisions.drift.performance import Maturity
 from decisions.drift.reference import TrainingReference
 from decisions.drift.sources import Source
-from decisions.drift.tally import Days, Tally
+from decisions.drift.tally import Tally
 from decisions.errors import DecisionsError, UsageError
 
 logger = logging.getLogger(__name__)

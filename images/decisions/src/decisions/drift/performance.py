@@ -9,9 +9,10 @@ from itertools import accumulate, pairwise
 
 from decisions.drift.bins import literal
 from decisions.drift.calibration import calibrate
+from decisions.drift.days import Days
 from decisions.drift.document import Month, VersionPerformance
 from decisions.drift.ranking import expected, realized
-from decisions.drift.tally import Days, Tally
+from decisions.drift.tally import Tally
 
 # Of versions without a master scale.
 _BANDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
@@ -31,9 +32,7 @@ class Maturity:
         return cls(months, date(whole // 12, whole % 12 + 1, 1))
 
 
-def of_versions(
-    tally: Tally, window: Days, maturity: Maturity, numbers: Mapping[str, str]
-) -> list[VersionPerformance]:
+def of_versions(tally: Tally, window: Days, maturity: Maturity, numbers: Mapping[str, str]) -> list[VersionPerformance]:
     """Return the performance of each version.
 
     Args:
@@ -88,6 +87,7 @@ def _age(month: date, now: date) -> int:
 
 def _band_sql() -> str:
     whens = " ".join(
-        f"WHEN probabilities / rows < {high} THEN {literal(f'{low:.0%} - {high:.0%}')}" for low, high in pairwise(_BANDS)
+        f"WHEN probabilities / rows < {high} THEN {literal(f'{low:.0%} - {high:.0%}')}"
+        for low, high in pairwise(_BANDS)
     )
     return f"CASE {whens} ELSE {literal(f'{_BANDS[-2]:.0%} - 100%')} END"

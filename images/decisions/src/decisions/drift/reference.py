@@ -56,7 +56,9 @@ def read_reference(document: bytes, contract: DriftContract) -> TrainingReferenc
     if reference.format_version != 1:
         raise DamagedError(f"the training reference has format version {reference.format_version}; known is 1")
     if reference.training_data_sha256 != contract.training_data_sha256:
-        raise DamagedError("the training reference is of other data than the contract: their training_data_sha256 differ")
+        raise DamagedError(
+            "the training reference is of other data than the contract: their training_data_sha256 differ"
+        )
     for feature in contract.features:
         if problem := _problem(feature, reference.features.get(feature.name)):
             raise DamagedError(f"the training reference, feature {feature.name}: {problem}")

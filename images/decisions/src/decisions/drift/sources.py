@@ -28,7 +28,8 @@ _OF_DATABASE = """
 COPY (
     SELECT d.id, to_timestamp(('x0000' || left(replace(d.id::text, '-', ''), 12))::bit(64)::bigint / 1000.0)
                AT TIME ZONE 'UTC' AS made,
-           model_version AS version, role, client, probability, decision, grade, array_to_json(reasons) AS reasons, inputs
+           model_version AS version, role, client, probability, decision, grade, array_to_json(reasons) AS reasons,
+           inputs
     FROM decisions d LEFT JOIN decision_inputs i ON i.id = d.id AND i.id >= {first} AND i.id < {end}
     WHERE d.id >= {first} AND d.id < {end}
 ) TO STDOUT (FORMAT csv)
@@ -86,7 +87,9 @@ class Files:
         for several in _gathered([day for day in days if (folder / decisions_key(day)).exists()], folder):
             self._show_outcomes(connection, several)
             inputs = [folder / inputs_key(day) for day in several if day in with_inputs]
-            _day_view(connection, [folder / decisions_key(day) for day in several], [of for of in inputs if of.exists()])
+            _day_view(
+                connection, [folder / decisions_key(day) for day in several], [of for of in inputs if of.exists()]
+            )
             yield several[-1]
 
     def _show_outcomes(self, connection: duckdb.DuckDBPyConnection, days: Sequence[date] = ()) -> None:
@@ -95,7 +98,9 @@ class Files:
             _view(connection, "outcomes", _NO_OUTCOMES)
             return
         first, end = (_ids(days[0])[0], _ids(days[-1])[1]) if days else (literal(""), literal("~"))
-        _view(connection, "outcomes", f"SELECT * FROM ({_outcomes_of(self.outcomes)}) WHERE id >= {first} AND id < {end}")
+        _view(
+            connection, "outcomes", f"SELECT * FROM ({_outcomes_of(self.outcomes)}) WHERE id >= {first} AND id < {end}"
+        )
 
     def last_day(self, connection: duckdb.DuckDBPyConnection) -> date:
         """Return the day of the newest decision.
@@ -117,8 +122,8 @@ class Files:
             UsageError: There are none.
         """
         row = connection.execute(
-            f"SELECT model_version FROM (SELECT model_version, {_MADE} FROM {_read(self._files())} WHERE role <> 'shadow') "
-            "WHERE made >= ? AND made < ? GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1", [since, until],
+            f"SELECT model_version FROM (SELECT *, {_MADE} FROM {_read(self._files())}) WHERE role <> 'shadow' "
+            "AND made >= ? AND made < ? GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1", [since, until],
         ).fetchone()  # fmt: skip
         if row is None:
             raise UsageError(f"--decisions: there are no decisions from {since} to {until}")
@@ -133,7 +138,9 @@ class Files:
         """Return the folder if the decisions are a copy of the archive."""
         folder = self.paths[0] if len(self.paths) == 1 and self.paths[0].is_dir() else None
         if folder and not (folder / DECISIONS).is_dir():
-            raise UsageError(f"--decisions {folder}: a folder must have {DECISIONS} and {INPUTS} in it, as the archive has")
+            raise UsageError(
+                f"--decisions {folder}: a folder must have {DECISIONS} and {INPUTS} in it, as the archive has"
+            )
         return folder
 
     def _files(self) -> list[Path]:
@@ -185,7 +192,9 @@ class Store:
         if not rows.stat().st_size:
             return False
         columns = _COLUMNS.replace("reasons", """from_json(reasons, '["VARCHAR"]') AS reasons""")
-        _view(connection, "decisions", f"SELECT {columns} FROM ({_csv_view(rows, _CSV_TYPES)}) WHERE {self._only_ours()}")
+        _view(
+            connection, "decisions", f"SELECT {columns} FROM ({_csv_view(rows, _CSV_TYPES)}) WHERE {self._only_ours()}"
+        )
         return True
 
     def _copy(self, query: str, day: date, file: Path) -> Path:
@@ -220,9 +229,11 @@ def _day_view(
 ) -> None:
     """Show files of the archive; decisions without inputs are as if those were forgotten."""
     columns = f"d.* EXCLUDE (time, model_version), {_MADE}, model_version AS version"
-    joined, given = (f"LEFT JOIN {_read(inputs)} i USING (id)", "i.inputs") if inputs else ("", "NULL::VARCHAR AS inputs")
-    _view(connection, "decisions", f"SELECT {_COLUMNS} FROM (SELECT {columns}, {given} FROM {_read(records)} d {joined}) "
-          f"WHERE {condition}")  # fmt: skip
+    joined, given = (
+        (f"LEFT JOIN {_read(inputs)} i USING (id)", "i.inputs") if inputs else ("", "NULL::VARCHAR AS inputs")
+    )
+    query = f"SELECT {columns}, {given} FROM {_read(records)} d {joined}"
+    _view(connection, "decisions", f"SELECT {_COLUMNS} FROM ({query}) WHERE {condition}")
 
 
 def _read(files: Sequence[Path]) -> str:
@@ -245,15 +256,16 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
 def _csv_view(file: Path, types: dict[str, str]) -> str:
     columns = ", ".join(f"{literal(name)}: {literal(of)}" for name, of in types.items())
     # An empty text is quoted, and so is not NULL.
-    return f"SELECT * FROM read_csv({literal(str(file))}, header = false, auto_detect = false, delim = ',', quote = '\"', " \
-           f"escape = '\"', nullstr = '', allow_quoted_nulls = false, columns = {{{columns}}})"  # fmt: skip
+    form = """header = false, auto_detect = false, delim = ',', quote = '"', escape = '"', nullstr = ''"""
+    return f"SELECT * FROM read_csv({literal(str(file))}, {form}, allow_quoted_nulls = false, columns = {{{columns}}})"
 
 
 def _outcomes_of(file: Path) -> str:
     """Return the outcomes of a file that count: the one observed last; of those observed together, the worst."""
     read = "read_csv" if file.suffix == ".csv" else "read_parquet"
     return (
-        f"SELECT decision_id::VARCHAR AS id, outcome, observed_at::TIMESTAMP AS observed_at FROM {read}({literal(str(file))}) "
+        "SELECT decision_id::VARCHAR AS id, outcome, observed_at::TIMESTAMP AS observed_at "
+        f"FROM {read}({literal(str(file))}) "
         "QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY observed_at DESC, "
         "CASE outcome WHEN 'defaulted' THEN 0 WHEN 'repaid' THEN 1 ELSE 2 END) = 1"
     )

@@ -53,7 +53,8 @@ def subject_of_files(source: Files, options: Options, contract_file: Path) -> tu
         today = source.last_day(connection) + timedelta(days=1)
         dates = Dates.of(options, today)
         version = source.deciding_version(connection, dates.window.since, dates.window.until)
-        numbers = {name: name for name in source.versions(connection)}
+        # What decisions name a version by is a digest.
+        numbers = {name: name[:8] for name in source.versions(connection)}
         connection.close()
     return Subject(contract, reference, version, numbers), dates
 
@@ -96,7 +97,9 @@ def _numbers(connection: psycopg.Connection, name: str) -> dict[str, str]:
     return {str(id_): version for id_, version in rows}
 
 
-def _registered_reference(registry: Registry | None, of: _Deciding, contract: DriftContract) -> TrainingReference | None:
+def _registered_reference(
+    registry: Registry | None, of: _Deciding, contract: DriftContract
+) -> TrainingReference | None:
     if registry is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -108,8 +111,8 @@ def _registered_reference(registry: Registry | None, of: _Deciding, contract: Dr
                 return None
             return read_reference(file.read_bytes(), contract)
         except (RegistryError, DamagedError) as error:
-            logger.warning("features are compared with earlier decisions, because %s of version %s of %s cannot be had: "
-                           "%s", FILE, of.number, of.name, error)  # fmt: skip
+            logger.warning("features are compared with earlier decisions, because %s of version %s of %s cannot be "
+                           "had: %s", FILE, of.number, of.name, error)  # fmt: skip
             return None
 
 

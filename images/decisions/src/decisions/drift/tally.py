@@ -11,21 +11,10 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from decisions.drift.days import Days
 from decisions.drift.ranking import Loans
 
 Counts = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Days:
-    """Whole days from one to another, which is not part of it."""
-
-    since: date
-    until: date
-
-    def __contains__(self, day: date) -> bool:
-        """Return whether a day is one of them."""
-        return self.since <= day < self.until
 
 
 @dataclass(frozen=True)
@@ -93,8 +82,8 @@ class Tally:
     def approved(self, version: str, days: Days) -> Loans | None:
         """Return the loans that a version approved, by narrow bins of the probability; None if there are none."""
         return _loans(self._rows(
-            "SELECT sum(rows)::DOUBLE, sum(probabilities), NULL FROM counted WHERE part = 'probability' AND version = ? "
-            "AND decision = 'approve' AND {days} GROUP BY bin ORDER BY bin", days, version,
+            "SELECT sum(rows)::DOUBLE, sum(probabilities), NULL FROM counted WHERE part = 'probability' "
+            "AND version = ? AND decision = 'approve' AND {days} GROUP BY bin ORDER BY bin", days, version,
         ))  # fmt: skip
 
     def months(self) -> list[date]:
@@ -131,8 +120,8 @@ class Tally:
 
     def defaults_by_age(self, month: date) -> dict[int, int]:
         """Return how many of a month's loans defaulted at which age in months."""
-        return dict(self._rows("SELECT age, sum(rows)::BIGINT FROM loans WHERE month = ? AND age IS NOT NULL GROUP BY 1",
-                               None, month))  # fmt: skip
+        return dict(self._rows("SELECT age, sum(rows)::BIGINT FROM loans WHERE month = ? AND age IS NOT NULL "
+                               "GROUP BY 1", None, month))  # fmt: skip
 
     def _by_day(self, part: str, name: str, days: Days, bins: int, version: str | None) -> dict[date, Counts]:
         found: dict[date, Counts] = {}
@@ -158,5 +147,7 @@ def total(by_day: Mapping[date, Counts], days: Days, bins: int) -> Counts:
 def _loans(rows: Sequence[tuple[float, float, float | None]]) -> Loans | None:
     if not rows:
         return None
-    loans, probabilities, defaults = (np.array([value or 0.0 for value in column]) for column in zip(*rows, strict=True))
+    loans, probabilities, defaults = (
+        np.array([value or 0.0 for value in column]) for column in zip(*rows, strict=True)
+    )
     return Loans(np.clip(probabilities / loans, 0, 1), loans, defaults)

@@ -153,6 +153,7 @@ def permitted(permission: Permission) -> Callable[..., Awaitable[str]]:
 
 Reader = Annotated[str, Security(permitted("decisions:read"))]
 ReplayClient = Annotated[str, Security(permitted("decisions:replay"))]
+DriftReader = Annotated[str, Security(permitted("drift:read"))]
 Forgetter = Annotated[str, Security(permitted("decisions:forget"))]
 OutcomeReporter = Annotated[str, Security(permitted("outcomes:write"))]
 CheckClient = Annotated[str, Security(permitted("decisions:check"))]

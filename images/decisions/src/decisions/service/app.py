@@ -14,24 +14,26 @@ from decisions.replay.engine import ReplayEngine
 from decisions.service.access import Access, ApiKeys, TokenClients
 from decisions.service.boundary import Boundary, Metrics
 from decisions.service.database import Database
-from decisions.service.endpoints import applicants, checks, decisions, outcomes, replay, timeline, training
+from decisions.service.drift_metrics import DriftMetrics
+from decisions.service.endpoints import applicants, checks, decisions, drift, outcomes, replay, timeline, training
 from decisions.service.endpoints.common import Service
 from decisions.service.problems import ProblemDocument, handle_problems
 from decisions.settings import ServeSettings
 
 _DESCRIPTION = """What was decided about whom, when, by which model and why, and what became of the loan.
 
-Each request needs an API key or token of a client that has the permission: `decisions:read` to read,
-`decisions:replay` to score again, `decisions:check` to compare versions, `decisions:forget` to delete an applicant's
-inputs, `outcomes:write` and `timeline:write` to report."""
+Each request needs an API key or token of a client that has the permission: `decisions:read` to read, `drift:read` to
+read what drifted, `decisions:replay` to score again, `decisions:check` to compare versions, `decisions:forget` to
+delete an applicant's inputs, `outcomes:write` and `timeline:write` to report."""
 
 
 def create_service(settings: ServeSettings) -> Service:
     """Return a service whose database is not opened yet."""
     access = Access(ApiKeys(settings.access_dir), settings.permissions, _tokens(settings))
     downloads = asyncio.Semaphore(settings.training_downloads)
-    return Service(settings, Database(settings), access, Metrics(), downloads, ReplayEngine(settings),
-                   _checker(settings))  # fmt: skip
+    metrics = Metrics()
+    return Service(settings, Database(settings), access, metrics, downloads, ReplayEngine(settings),
+                   DriftMetrics(metrics.registry), _checker(settings))  # fmt: skip
 
 
 def _checker(settings: ServeSettings) -> Checker | None:
@@ -53,7 +55,7 @@ def create_app(service: Service) -> ASGIApp:
     app = FastAPI(title="Credit-risk decisions", version="1", description=_DESCRIPTION, docs_url=None, redoc_url=None,
                   redirect_slashes=False)  # fmt: skip
     app.state.service = service
-    for module in (decisions, replay, outcomes, timeline, checks, applicants, training):
+    for module in (decisions, replay, outcomes, timeline, checks, drift, applicants, training):
         app.include_router(module.router)
     handle_problems(app)
     _describe_problems(app)
@@ -75,6 +77,7 @@ def create_management_app(service: Service) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> Response:
+        await service.drift.refresh(service.database)
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app

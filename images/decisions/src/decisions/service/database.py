@@ -19,6 +19,7 @@ _RETRY_AFTER = {"Retry-After": "5"}
 _SECONDS_FOR_A_CONNECTION = 5.0
 _WAITING = 100
 _SECONDS_FOR_READINESS = 2.0
+_READY = "SELECT 1 FROM decisions, outcomes, timeline_events, sealed_logs, drift_reports LIMIT 0"
 
 
 class Database:
@@ -78,7 +79,7 @@ class Database:
         """Return why the service cannot answer from the database; empty if it can."""
         try:
             async with self._pool.connection(timeout=_SECONDS_FOR_READINESS) as connection:
-                await connection.execute("SELECT 1 FROM decisions, outcomes, timeline_events, sealed_logs LIMIT 0")
+                await connection.execute(_READY)
         except errors.UndefinedTable as error:
             return f"the database's schema is older than this version: {error.diag.message_primary}; run `migrate`"
         except errors.InsufficientPrivilege as error:

@@ -47,6 +47,7 @@ from trainer.export.contract import (
     score_histogram,
 )
 from trainer.export.onnx_graph import export_onnx
+from trainer.export.reference import write_reference
 from trainer.export.served.credit_risk_model import CreditRiskModel
 from trainer.learning.fitting import Fitted
 from trainer.learning.network import CalibratedNetwork
@@ -152,6 +153,7 @@ def evaluate(
     probability = predict(served, test).astype(np.float64)
     contract = contract.model_copy(update={"score_histogram": score_histogram(probability, test.weight)})
     _write(contract, folder)
+    write_reference(contract, training, folder)
     target = test.target.astype(np.float64)
     before_shift = calibrated.before_shift(probability)
     metrics = measure(target, before_shift, test.weight)

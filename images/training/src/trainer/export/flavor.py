@@ -12,6 +12,7 @@ from mlflow import pyfunc
 from mlflow.models import Model
 
 from trainer.export.contract import CONTRACT_FILE, MODEL_FILE
+from trainer.export.reference import REFERENCE_FILE
 from trainer.export.served import credit_risk_model
 
 FLAVOR_NAME = "onnx"
@@ -24,12 +25,12 @@ def save_model(path: str, mlflow_model: Model, *, folder: Path) -> None:
     Args:
         path: Folder to create.
         mlflow_model: The model to add the flavors to.
-        folder: Folder with `model.onnx` and `contract.json`.
+        folder: Folder with `model.onnx`, `contract.json` and `training-reference.json`.
     """
     target = Path(path)
     code = target / "code"
     code.mkdir(parents=True)
-    for name in (MODEL_FILE, CONTRACT_FILE):
+    for name in (MODEL_FILE, CONTRACT_FILE, REFERENCE_FILE):
         shutil.copyfile(folder / name, target / name)
     module = Path(credit_risk_model.__file__)
     shutil.copyfile(module, code / module.name)

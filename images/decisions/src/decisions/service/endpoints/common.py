@@ -15,6 +15,7 @@ from decisions.replay.engine import ReplayEngine
 from decisions.service.access import Access
 from decisions.service.boundary import Metrics
 from decisions.service.database import Database
+from decisions.service.drift_metrics import DriftMetrics
 from decisions.service.problems import MEDIA_TYPE, ProblemDocument
 from decisions.settings import ServeSettings
 from decisions.times import utc_time
@@ -30,6 +31,7 @@ class Service:
     metrics: Metrics
     downloads: asyncio.Semaphore
     replays: ReplayEngine
+    drift: DriftMetrics
     # None: no SQL of ModelPromotions.
     checker: Checker | None = None
 

@@ -1,1 +1,0 @@
-def page(r): return ""

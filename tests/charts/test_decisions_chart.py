@@ -21,6 +21,7 @@ from charts.rendering import (
     render_chart,
     run_helm,
 )
+from decisions.drift.options import parse
 from promoter.adapters.canary_manifests import canary_deployment, canary_service, scoring_container
 from promoter.api.resource import Owner
 from promoter.decision.actions import ApplyCanary
@@ -272,6 +273,7 @@ def test_the_archive_runs_daily_and_a_verification_when_asked(version: str, api:
     jobs = {job["metadata"]["name"]: job for job in of_kind(documents, "CronJob")}
     assert {name: job["spec"]["suspend"] for name, job in jobs.items()} == {
         "decisions-archive": False,
+        "decisions-drift": False,
         "decisions-verify": True,
         "decisions-load-outcomes": True,
     }
@@ -286,7 +288,25 @@ def test_the_archive_runs_daily_and_a_verification_when_asked(version: str, api:
 
 def test_without_a_schedule_no_cron_job_starts_by_itself() -> None:
     jobs = of_kind(render("decisions/ci/plain-values.yaml"), "CronJob")
-    assert [job["spec"]["suspend"] for job in jobs] == [True, True, True]
+    assert [job["spec"]["suspend"] for job in jobs] == [True, True, True, True]
+
+
+def test_a_drift_report_gets_its_values_as_arguments() -> None:
+    def arguments(scenario: str) -> list[str]:
+        (job,) = [job for job in of_kind(render(scenario), "CronJob") if job["metadata"]["name"] == "decisions-drift"]
+        (container,) = named(job).values()
+        assert passwords(job, "drift") == {"service"}
+        return list(container["args"])
+
+    common = ["drift", "--publish", "--exit-zero"]
+    assert arguments("decisions/ci/default-values.yaml") == [
+        *common, "--compare-days", "28", "--confidence", "0.99", "--days", "7", "--matured-months", "12",
+        "--memory-mebibytes", "384", "--psi-limit", "0.1", "--share-limit", "0.02",
+    ]  # fmt: skip
+    external = arguments("decisions/ci/external-values.yaml")
+    assert external[-6:] == ["--model", "lending", "--segment", "loan_purpose", "--segment", "client"]
+    for used in (arguments("decisions/ci/default-values.yaml"), external):
+        assert parse(used[1:]).publish, "the command takes them"
 
 
 def test_a_file_of_outcomes_is_loaded_on_its_schedule_and_a_schedule_needs_a_file() -> None:

@@ -124,6 +124,32 @@ data:
 {{ include "common.decisionsStoreEnvironment" . }}
 {{- end }}
 
+{{/* The environment of the drift report. */}}
+{{- define "decisions.driftEnv" -}}
+{{ include "common.decisionsDatabaseEnvironment" (list . "service") }}
+{{ include "common.decisionsStoreEnvironment" . }}
+- {name: DECISIONS_MLFLOW_URL, value: {{ .Values.mlflowUrl | quote }}}
+{{- end }}
+
+{{/* The arguments of the drift report, as JSON. Something that drifted is a result, and no failure of the Job. */}}
+{{- define "decisions.driftArguments" -}}
+{{- /* Releases without them keep their values with `helm upgrade --reuse-values`; the command has the same defaults. */}}
+{{- $drift := .Values.drift | default dict }}
+{{- $arguments := list "--publish" "--exit-zero" }}
+{{- range $key, $option := dict "days" "days" "compareDays" "compare-days" "psiLimit" "psi-limit" "shareLimit" "share-limit" "confidence" "confidence" "maturedMonths" "matured-months" "memoryMebibytes" "memory-mebibytes" }}
+{{- if hasKey $drift $key }}
+{{- $arguments = concat $arguments (list (printf "--%s" $option) (get $drift $key | toString)) }}
+{{- end }}
+{{- end }}
+{{- if $drift.model }}
+{{- $arguments = concat $arguments (list "--model" $drift.model) }}
+{{- end }}
+{{- range $drift.segments }}
+{{- $arguments = concat $arguments (list "--segment" .) }}
+{{- end }}
+{{- toJson $arguments }}
+{{- end }}
+
 {{/*
 A CronJob. Call with a dict:
   root: the chart's root context

@@ -1,8 +1,8 @@
-"""`creditrisk`: decisions, outcomes, timelines and training data, from the command line.
+"""`creditrisk`: decisions, outcomes, timelines, drift and training data, from the command line.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not found; 4 refused: the request, for lack of a permission, or rows of a
-file; 5 the service cannot be reached or failed. `decisions verify` and `decisions replay` have 3 for a
-difference, and 4 for a decision that is not there.
+file; 5 the service cannot be reached or failed. `decisions verify`, `decisions replay` and `drift` have 3 for a
+difference, and 4 for what is not there.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from typing import Annotated
 
 import typer
 
-from creditrisk import decisions, models, outcomes
+from creditrisk import decisions, drift, models, outcomes
 from creditrisk.errors import CommandError
 from creditrisk.output import warn
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found (decisions verify and replay: a difference), "
-           "4 refused, 5 unreachable.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found (decisions verify and replay: a difference; drift "
+           "show and run: something drifted), 4 refused, 5 unreachable.",
 )  # fmt: skip
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(outcomes.app, name="outcomes")
+app.add_typer(drift.app, name="drift")
 app.command(name="timeline")(models.timeline)
 app.command(name="training-data")(models.training_data)
 

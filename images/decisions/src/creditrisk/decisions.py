@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -15,15 +12,13 @@ import typer
 
 from creditrisk.client import Client
 from creditrisk.errors import DIFFERENT, NOT_FOUND, REFUSED, USAGE, CommandError
+from creditrisk.installed import PASSED_ON, run_where_installed
 from creditrisk.options import Json, Since, Until, client_of
 from creditrisk.output import local_time, write, write_fields, write_json, write_table
 from creditrisk.proof import ProofError, check_proof
 
 app = typer.Typer(no_args_is_help=True, help="Read and replay decisions, forget applicants, verify and export the log.")
 _PAGE = 1000
-# What `python -m decisions` needs beside this program.
-_DATABASE_PACKAGES = ("decisions", "psycopg", "boto3", "pyarrow", "alembic")
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
 @app.command()
@@ -104,7 +99,7 @@ def proof(context: typer.Context, decision_id: UUID) -> None:
     write_json(client_of(context).request("GET", f"/v1/decisions/{decision_id}/proof"))
 
 
-@app.command(context_settings=_PASSED_ON)
+@app.command(context_settings=PASSED_ON)
 def verify(
     context: typer.Context,
     decision_id: Annotated[UUID | None, typer.Option("--id", help="Only this decision, by its proof.")] = None,
@@ -120,7 +115,7 @@ def verify(
     if decision_id is None and proof_file is None:
         if seal or seal_sha256:
             raise CommandError("--seal and --seal-sha256 are of one decision: name it by --id or --proof", USAGE)
-        raise typer.Exit(_run_where_installed("verify", [*context.args, *(["--json"] if as_json else [])]))
+        raise typer.Exit(run_where_installed("verify", [*context.args, *(["--json"] if as_json else [])]))
     if context.args or (decision_id and proof_file):
         raise CommandError("--id or --proof names one decision, and takes no other arguments of the log's", USAGE)
     url = f"/v1/decisions/{decision_id}/proof"
@@ -132,10 +127,10 @@ def verify(
     write_json(shown) if as_json else write_fields(list(shown.items()))
 
 
-@app.command(context_settings=_PASSED_ON)
+@app.command(context_settings=PASSED_ON)
 def export(context: typer.Context) -> None:
     """Export a range to a Parquet file on disk or in S3. Needs access to the database and S3."""
-    raise typer.Exit(_run_where_installed("export", context.args))
+    raise typer.Exit(run_where_installed("export", context.args))
 
 
 def _content(file: Path) -> bytes:
@@ -242,14 +237,3 @@ def _listed(value: object) -> object:
 
 def _value(value: object) -> object:
     return "missing" if value is None else "(other)" if isinstance(value, dict) else value
-
-
-def _run_where_installed(command: str, arguments: list[str]) -> int:
-    missing = [name for name in _DATABASE_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise CommandError(
-            f"this works where the database is, and needs packages that are not installed: {', '.join(missing)}; "
-            "pip install 'credit-risk-platform[decisions]', or run it in a pod of the image `decisions`",
-            USAGE,
-        )
-    return subprocess.run([sys.executable, "-m", "decisions", command, *arguments]).returncode

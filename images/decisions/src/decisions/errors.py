@@ -19,5 +19,9 @@ class DifferenceError(DecisionsError):
     exit_code = 3
 
 
+class NothingError(DecisionsError):
+    """There is nothing that could be judged, such as decisions of a log that has just been switched on."""
+
+
 class DamagedError(DecisionsError):
     """A part of a segment that cannot be read as what it should be; the message says which and why."""

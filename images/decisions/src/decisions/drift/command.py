@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,9 +19,10 @@ from decisions.drift.page import page
 from decisions.drift.publishing import publish
 from decisions.drift.sources import Files, Store
 from decisions.drift.subjects import subject_of_files, subject_of_log
-from decisions.errors import DecisionsError, DifferenceError
+from decisions.errors import DecisionsError, DifferenceError, NothingError
 from decisions.settings import DriftSettings
 
+logger = logging.getLogger(__name__)
 _DRIFTED = DifferenceError.exit_code
 
 
@@ -28,7 +30,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code: 3 if something drifted."""
     options = parse(arguments)
     now = datetime.now(UTC)
-    report = _of_files(options, now) if options.decisions else _of_log(options, now)
+    try:
+        report = _of_files(options, now) if options.decisions else _of_log(options, now)
+    except NothingError as error:
+        if not options.exit_zero:
+            raise
+        logger.info("no report: %s", error)
+        return 0
     if options.output:
         try:
             options.output.write_text(page(report), "utf-8")

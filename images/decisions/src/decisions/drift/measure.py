@@ -21,7 +21,7 @@ from decisions.drift.performance import Maturity
 from decisions.drift.reference import TrainingReference
 from decisions.drift.sources import Source
 from decisions.drift.tally import Tally
-from decisions.errors import DecisionsError, UsageError
+from decisions.errors import DecisionsError, NothingError, UsageError
 
 logger = logging.getLogger(__name__)
 # Bins of numbers, if training left no edges.
@@ -78,7 +78,8 @@ def measure(source: Source, subject: Subject, dates: Dates, options: Options, no
 
     Raises:
         UsageError: A segment is none of the contract's.
-        DecisionsError: Decisions cannot be read, or there are none.
+        NothingError: There are no decisions.
+        DecisionsError: Decisions cannot be read.
     """
     segments = _segments(options.segments, subject.contract)
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +95,7 @@ def measure(source: Source, subject: Subject, dates: Dates, options: Options, no
                     logger.debug("counted %s", day)
             tally = Tally(connection)
             if not tally.decisions(dates.window):
-                raise DecisionsError(f"there are no decisions from {dates.window.since} to {dates.window.until}")
+                raise NothingError(f"there are no decisions from {dates.window.since} to {dates.window.until}")
             return assemble(tally, Question(
                 bins, subject.reference, dates.window, dates.earlier, subject.version, subject.numbers, segments,
                 options.psi_limit, options.share_limit, options.confidence, options.matured_months, now,

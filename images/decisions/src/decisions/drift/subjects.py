@@ -19,7 +19,7 @@ from decisions.drift.measure import Dates, Subject
 from decisions.drift.options import Options
 from decisions.drift.reference import FILE, TrainingReference, read_reference
 from decisions.drift.sources import Files
-from decisions.errors import DamagedError, DecisionsError, UsageError
+from decisions.errors import DamagedError, NothingError, UsageError
 
 logger = logging.getLogger(__name__)
 _MOST_BYTES = 16 << 20
@@ -71,7 +71,8 @@ def subject_of_log(
         window: The first day, and the one after the last.
 
     Raises:
-        DecisionsError: There are no decisions, or its contract is damaged.
+        NothingError: There are no decisions.
+        DamagedError: Its contract is damaged.
         UsageError: Several models decided, and none is named.
     """
     first, end = (first_id(datetime.combine(day, time(), UTC)) for day in window)
@@ -79,7 +80,7 @@ def subject_of_log(
     deciding = [_Deciding(*row) for row in rows]
     if not deciding:
         which = f" by the model {options.model}" if options.model else ""
-        raise DecisionsError(f"there are no decisions{which} from {window[0]} to {window[1]}")
+        raise NothingError(f"there are no decisions{which} from {window[0]} to {window[1]}")
     names = sorted({of.name for of in deciding})
     if len(names) > 1:
         raise UsageError(f"--model is needed, because several models decided: {', '.join(names)}")

@@ -105,11 +105,13 @@ WAYS = {"report": report, "scan": scan, "rows": rows, "frames": frames}
 
 
 def measured(way, folder):
-    """Return seconds and MB at most of a way in a process of its own."""
+    """Return seconds, those of processors, and MB at most of a way in a process of its own."""
     started = time.perf_counter()
     command = [sys.executable, __file__, "--way", way, "--folder", str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return time.perf_counter() - started, int(done.stdout.rsplit("\n", 2)[-2]) / 1024
+    seconds = time.perf_counter() - started
+    busy, kilobytes = map(float, done.stdout.rsplit("\n", 2)[-2].split())
+    return seconds, busy, kilobytes / 1024
 
 
 def main():
@@ -120,7 +122,8 @@ def main():
     options = parser.parse_args()
     if options.way:
         WAYS[options.way](options.folder)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(used.ru_utime + used.ru_stime, used.ru_maxrss)
         return
     for decisions in options.decisions:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -128,8 +131,9 @@ def main():
             generate(folder, decisions)
             ways = WAYS if decisions <= MOST_OF_SLOW else ("report", "scan")
             for way in ways:
-                seconds, megabytes = measured(way, folder)
-                print(f"{decisions:>11,} {way:8} {seconds:7.1f} s {megabytes:7.0f} MB", flush=True)
+                seconds, busy, megabytes = measured(way, folder)
+                print(f"{decisions:>11,} {way:8} {seconds:7.1f} s, {busy:7.1f} s of processors, {megabytes:5.0f} MB",
+                      flush=True)  # fmt: skip
             shutil.rmtree(folder)
 
 

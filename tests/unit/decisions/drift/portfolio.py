@@ -129,8 +129,8 @@ class Portfolio:
         connection.register("applicants", rows)
         connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE made AS
-            SELECT *, {midnight} + n * {step} AS ms, lpad(to_hex({midnight} + n * {step}), 12, '0') AS head,
-                   head[1:8] || '-' || head[9:12] || '-7000-8000-' || lpad(to_hex(n), 12, '0') AS id,
+            SELECT *, {midnight} + n * {step} AS ms, lower(lpad(to_hex({midnight} + n * {step}), 12, '0')) AS head,
+                   head[1:8] || '-' || head[9:12] || '-7000-8000-' || lower(lpad(to_hex(n), 12, '0')) AS id,
                    to_json({{income: income, bureau_score: CASE WHEN isfinite(bureau_score) THEN bureau_score END,
                              purpose: CASE WHEN purpose = '' THEN '{{"other":true}}'::JSON ELSE to_json(purpose) END,
                              gender: gender{extra}}})::VARCHAR AS inputs

@@ -63,8 +63,13 @@ def test_the_log_and_its_files_give_the_same_report(
     of_files = json.loads(capsys.readouterr().out)
     assert of_log["version"] == "7"
     assert "income" in of_log["drifted"]
-    for name in ("decisions", "features", "reasons", "segments", "months", "drifted", "limits"):
+    for name in ("decisions", "features", "reasons", "segments", "drifted", "limits"):
         assert of_log[name] == of_files[name], name
+    # Sums of probabilities depend on the order of the rows.
+    (ours,), (theirs,) = of_log["months"], of_files["months"]
+    for name in ("month", "loans", "cumulative"):
+        assert ours[name] == theirs[name], name
+    assert ours["expected"]["auc"]["value"] == pytest.approx(theirs["expected"]["auc"]["value"])
     ((model, verdict, document),) = site.database.sql("SELECT model, verdict, document::text FROM drift_reports")
     assert (model, verdict, json.loads(document)) == ("credit-risk", "drifted", of_log)
 
@@ -78,7 +83,7 @@ def test_a_log_without_decisions_is_no_failure_of_the_daily_job(filled: Path, ca
 
 def test_several_models_need_a_name(filled: Path, site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.database.sql("INSERT INTO model_versions SELECT gen_random_uuid(), 'other', '1', digests, contract "
-                      "FROM model_versions LIMIT 1")  # fmt: skip
+                      "FROM model_versions WHERE id = %s", VERSION)  # fmt: skip
     site.database.sql("UPDATE decisions SET model_version = (SELECT id FROM model_versions WHERE name = 'other') "
                       "WHERE sequence % 2 = 0")  # fmt: skip
     period = ["--from", "2026-05-11", "--to", "2026-05-14"]

@@ -72,7 +72,8 @@ def _how_bad(of: Characteristic, limits: Limits) -> str:
     if distance.lower <= limits.psi:
         changes = [change for change in (of.missing, of.outside) if change and change.lower > limits.share]
         rises = ", ".join(
-            f"{change.share - change.reference:.1%} of all, {change.lower:.1%} at least" for change in changes
+            f"{100 * (change.share - change.reference):.1f} percentage points more, {100 * change.lower:.1f} at least"
+            for change in changes
         )
         return f"{rises}; PSI {distance.value:.2f}"
     strength = "large" if distance.value >= LARGE_PSI else "moderate" if distance.value >= MODERATE_PSI else "small"

@@ -63,7 +63,8 @@ def vintages(report: DriftReport) -> str:
 def _by_month(
     report: DriftReport, title: str, figure: Callable[[Performance], Interval | None], *, percent: bool
 ) -> str:
-    expected, realized = [], []
+    expected: list[plots.Point] = []
+    realized: list[plots.Point] = []
     for place, month in enumerate(report.months):
         for points, of in ((expected, month.expected), (realized, month.realized)):
             if of and (found := figure(of)):

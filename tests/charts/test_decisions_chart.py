@@ -301,7 +301,7 @@ def test_a_drift_report_gets_its_values_as_arguments() -> None:
     common = ["drift", "--publish", "--exit-zero"]
     assert arguments("decisions/ci/default-values.yaml") == [
         *common, "--compare-days", "28", "--confidence", "0.99", "--days", "7", "--matured-months", "12",
-        "--memory-mebibytes", "384", "--psi-limit", "0.1", "--share-limit", "0.02",
+        "--memory-mebibytes", "256", "--psi-limit", "0.1", "--share-limit", "0.02",
     ]  # fmt: skip
     external = arguments("decisions/ci/external-values.yaml")
     assert external[-6:] == ["--model", "lending", "--segment", "loan_purpose", "--segment", "client"]

@@ -177,6 +177,24 @@ def test_a_range_is_exported_to_s3_by_a_job(logged: Stack, sender: Sender, appli
     assert report["decisions"] > 0
 
 
+def test_a_job_reports_drift_which_the_service_shows(
+    logged: Stack, sender: Sender, applications: list[Document]
+) -> None:
+    # All alike, as training's rows were not.
+    rows = applications[:1] * 300
+    request_id = sender.score("/v1/score/batch", json.dumps(rows).encode(), "application/json")
+    model = arrived(sender, len(rows), request_id=request_id, limit=1000)[0]["model"]["name"]
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).date()
+    run_job(logged, "decisions-drift", "drift", "--to", str(tomorrow), "--days", "2", "--publish", "--exit-zero")
+    key = f"Bearer {logged.decisions_key}"
+    status = json.loads(sender.send("GET", f"/v1/models/{model}/drift", Authorization=key))
+    assert status["verdict"] == "drifted"
+    assert "score" in status["drifted"]
+    assert status["decisions"] >= len(rows)
+    page = sender.send("GET", f"/v1/models/{model}/drift/report", Authorization=key).decode()
+    assert status["headline"] in page
+
+
 def arrived(sender: Sender, expected: int, **query: str | int) -> list[Document]:
     """Return the decisions that a query finds, once there are as many as expected."""
 

@@ -49,4 +49,4 @@ def test_a_report_is_one_run_of_its_day_under_the_training_run(
 
 def test_a_version_that_the_registry_does_not_have_is_named(client: MlflowClient, report: DriftReport) -> None:
     with pytest.raises(MlflowError, match="answered 404"):
-        log_report(mlflow.get_tracking_uri(), report.model_copy(update={"model": "unknown"}))
+        log_report(mlflow.get_tracking_uri(), report.model_copy(update={"model": "unknown", "version": "1"}))

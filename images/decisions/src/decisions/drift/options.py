@@ -135,9 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--memory-mebibytes",
         type=_whole(128),
-        default=384,
+        default=256,
         metavar="N",
-        help="how much memory aggregation may take (384)",
+        help="how much memory aggregation may take (256)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the report as one HTML file")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

@@ -181,24 +181,20 @@ class VersionShare(_Part):
     decisions: int
 
 
-class DriftReport(_Part):
-    """All that one run found about one version of a model.
+class DriftStatus(_Part):
+    """A report in short (contracts/drift-status.schema.json).
 
     Attributes:
         model: The registered model.
         version: The number of the version that the report is about: the one that decided most.
-        since: The beginning of the period.
-        until: Its end, which is not part of it.
+        since: The beginning of the days that are judged.
+        until: Their end, which is not part of them.
         verdict: The worst of all.
         drifted: The names of what drifted.
         headline: All of it in one sentence.
-        feature_reference: What features are compared with: `training`, or the decisions of a period.
-        compared_since: The beginning of the period before that reasons and segments are compared with; None without.
-        forgotten: How many decisions have no inputs any more.
-        default_rate: The through-the-cycle default rate of the version's probabilities, if they were calibrated to one.
+        decisions: How many were judged.
     """
 
-    format_version: Literal[1] = 1
     model: str
     version: str
     since: datetime
@@ -209,6 +205,19 @@ class DriftReport(_Part):
     headline: str
     findings: list[Finding]
     decisions: int
+
+
+class DriftReport(DriftStatus):
+    """All that one run found about one version of a model.
+
+    Attributes:
+        feature_reference: What features are compared with: `training`, or the decisions of a period.
+        compared_since: The beginning of the period before that reasons and segments are compared with; None without.
+        forgotten: How many decisions have no inputs any more.
+        default_rate: The through-the-cycle default rate of the version's probabilities, if they were calibrated to one.
+    """
+
+    format_version: Literal[1] = 1
     forgotten: int
     versions: list[VersionShare]
     limits: Limits
@@ -223,3 +232,8 @@ class DriftReport(_Part):
     months: list[Month]
     matured_months: int
     default_rate: float | None
+
+    @property
+    def status(self) -> DriftStatus:
+        """The report in short."""
+        return DriftStatus(**{name: getattr(self, name) for name in DriftStatus.model_fields})

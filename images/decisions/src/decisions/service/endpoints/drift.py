@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request
 from fastapi import Query as InQuery
 from fastapi.responses import HTMLResponse, Response
-from pydantic import BaseModel
 
-from decisions.drift.document import DriftReport, Finding, Verdict
+from decisions.drift.document import DriftReport, DriftStatus
 from decisions.drift.kept import newest
 from decisions.drift.page import page
 from decisions.service.access import DriftReader
@@ -19,26 +17,6 @@ from decisions.service.problems import Problem
 
 router = APIRouter(prefix="/v1/models/{name}/drift", tags=["drift"])
 ModelName = Annotated[Text, Path(description="Of the registered model")]
-
-
-class DriftStatus(BaseModel):
-    """A report in short (contracts/drift-status.schema.json)."""
-
-    model: str
-    version: str
-    since: datetime
-    until: datetime
-    created_at: datetime
-    verdict: Verdict
-    drifted: list[str]
-    headline: str
-    findings: list[Finding]
-    decisions: int
-
-    @classmethod
-    def of(cls, report: DriftReport) -> DriftStatus:
-        """Return the status of a report."""
-        return cls.model_validate(report.model_dump(include=set(cls.model_fields)))
 
 
 class ReportQuery(Query):
@@ -50,7 +28,7 @@ class ReportQuery(Query):
 @router.get("", responses=problems(404), operation_id="getDrift")
 async def get_drift(request: Request, _: DriftReader, name: ModelName) -> DriftStatus:
     """Return what the newest report found: whether something drifted, what, since when, and what to do."""
-    return DriftStatus.of(await _newest(request, name))
+    return (await _newest(request, name)).status
 
 
 @router.get(

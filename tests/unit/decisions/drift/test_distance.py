@@ -8,18 +8,12 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import beta
 
-from decisions.drift import distance
 from decisions.drift.calibration import calibrate
 from decisions.drift.distance import compare, jensen_shannon, psi, share_change, wilson
 from decisions.drift.incomplete_beta import beta_cdf
 
 REFERENCE = np.full(10, 2000.0)
 LIMIT = 0.1
-
-
-@pytest.fixture(autouse=True)
-def _few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distance, "_SAMPLES", 1000)
 
 
 def tilted(strength: float) -> npt.NDArray[np.float64]:

@@ -67,7 +67,8 @@ def every_program() -> dict[str, tuple[Document, str]]:
 
 
 def test_each_program_connects_in_a_role_of_its_own_and_can_read_no_other_password() -> None:
-    roles = {"ship": "writer", "serve": "service", "archive": "owner", "verify": "reader", "load-outcomes": "service"}
+    roles = {"ship": "writer", "serve": "service", "archive": "owner", "verify": "reader", "load-outcomes": "service",
+             "drift": "service"}  # fmt: skip
     programs = every_program()
     assert set(programs) == {*roles, "migrate"}
     for command, role in roles.items():
@@ -226,13 +227,13 @@ def test_only_where_sql_is_allowed_there_is_a_role_for_it() -> None:
     assert passwords(before, "decisions") == {"service"}, "as a release that keeps its values has it"
 
 
-def test_replays_and_the_archive_reach_mlflow_and_s3_and_nobody_else_of_the_pods_does() -> None:
+def test_replays_the_archive_and_drift_reach_mlflow_and_s3_and_nobody_else_of_the_pods_does() -> None:
     reached = {"DECISIONS_MLFLOW_URL", "DECISIONS_S3_BUCKET"}
     found = {command: reached & set(environment(named(document)[name])) for command, (document, name) in
              every_program().items()}  # fmt: skip
     assert found == {
         "serve": reached, "archive": reached, "verify": {"DECISIONS_S3_BUCKET"}, "ship": {"DECISIONS_S3_BUCKET"},
-        "load-outcomes": {"DECISIONS_S3_BUCKET"}, "migrate": set(),
+        "load-outcomes": {"DECISIONS_S3_BUCKET"}, "migrate": set(), "drift": reached,
     }  # fmt: skip
     options = ("--set=mlflowUrl=https://mlflow.example.org", "--set=replay.versions=9",
                "--set=replay.memoryMebibytes=300",

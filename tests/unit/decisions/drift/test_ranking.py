@@ -22,7 +22,9 @@ def binned(probability: Array, bins: npt.NDArray[np.int64], defaulted: npt.NDArr
     counts = np.bincount(bins)
     filled = counts > 0
     mean = np.bincount(bins, probability)[filled] / counts[filled]
-    defaults = None if defaulted is None else np.bincount(bins, defaulted.astype(np.float64), len(counts))[filled]
+    if defaulted is None:
+        return Loans(mean, counts[filled].astype(np.float64))
+    defaults = np.bincount(bins[defaulted], minlength=len(counts))[filled].astype(np.float64)
     return Loans(mean, counts[filled].astype(np.float64), defaults)
 
 

@@ -17,7 +17,8 @@ from unit.decisions.service.site import Site, key_of
 PATHS = {
     "/v1/decisions", "/v1/decisions/{decision_id}", "/v1/decisions/{decision_id}/outcomes",
     "/v1/decisions/{decision_id}/proof", "/v1/decisions/{decision_id}/replay", "/v1/outcomes",
-    "/v1/models/{name}/timeline", "/v1/models/{name}/drift", "/v1/models/{name}/drift/report", "/v1/applicants/{applicant_id}/inputs", "/v1/training-data", "/v1/checks",
+    "/v1/models/{name}/timeline", "/v1/models/{name}/drift", "/v1/models/{name}/drift/report",
+    "/v1/applicants/{applicant_id}/inputs", "/v1/training-data", "/v1/checks",
 }  # fmt: skip
 KINDS = ["application/json", "application/x-ndjson", "text/csv", "text/csv; charset=utf-16", "x", ""]
 

@@ -19,7 +19,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode, format_span_id, format_trace_id
 from pydantic import ValidationError
 
 from scorer.app import Parts, create_app
@@ -99,9 +99,15 @@ async def pod(
     await traced.close()
 
 
+def context_of(span: ReadableSpan) -> SpanContext:
+    context = span.get_span_context()
+    assert context
+    return context
+
+
 def tree(spans: Sequence[ReadableSpan]) -> dict[str, str | None]:
     """Return the name of each span's parent, by name; the header's is `client`."""
-    names = {format_span_id(span.get_span_context().span_id): span.name for span in spans if span.get_span_context()}
+    names = {format_span_id(context_of(span).span_id): span.name for span in spans}
     names[PARENT] = "client"
     return {span.name: names[format_span_id(span.parent.span_id)] if span.parent else None for span in spans}
 
@@ -122,7 +128,7 @@ async def test_a_request_is_one_span_with_its_decoding_scoring_and_logging_below
             "decision log": "POST /v1/score",
         }  # fmt: skip
         request = running.span("POST /v1/score")
-    assert {format_trace_id(span.get_span_context().trace_id) for span in running.spans} == {TRACE}
+    assert {format_trace_id(context_of(span).trace_id) for span in running.spans} == {TRACE}
     assert request.kind is SpanKind.SERVER
     assert attributes(request) == {
         "http.request.method": "POST", "url.scheme": "http", "network.protocol.version": "1.1",
@@ -142,7 +148,7 @@ async def test_applications_that_are_scored_together_say_how_many_they_were(
         sizes = [attributes(span)["creditrisk.batch.size"] for span in running.spans if span.name == "score"]
         assert len(sizes) == 3
         assert max(sizes) > 1
-        assert len({span.get_span_context().trace_id for span in running.spans}) == 3
+        assert len({context_of(span).trace_id for span in running.spans}) == 3
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -180,7 +186,7 @@ async def test_a_malformed_parent_is_ignored(model: Model, applicant: dict[str, 
         found = await running.http.post(
             "/v1/score",
             json=applicant,
-            headers={"traceparent": header.encode("latin-1")},  # type: ignore[dict-item]
+            headers=[(b"traceparent", header.encode("latin-1"))],
         )
         assert found.status_code == 200
         assert running.span("POST /v1/score").parent is None

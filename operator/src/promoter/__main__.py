@@ -41,6 +41,7 @@ from promoter.scheduler import Scheduler
 from promoter.server import create_app
 from promoter.settings import Settings
 from promoter.telemetry import Telemetry
+from promoter.training_runs import TrainingRuns
 
 
 async def run(settings: Settings) -> None:
@@ -82,6 +83,8 @@ async def run(settings: Settings) -> None:
         # Not while it stands by: it would know of no ModelPromotion, and take every autoscaler for a leftover.
         leftovers = Leftovers(cluster, settings.watched, scheduler.followed, time.monotonic)
         _in_background(stack, leftovers.run(settings.poll_seconds), "leftovers")
+        training = TrainingRuns(registry, lambda: poller.models, telemetry)
+        _in_background(stack, training.run(settings.poll_max_seconds), "training runs")
         if outbox:
             _in_background(stack, outbox.run(), "outbox")
         if notifier:

@@ -73,6 +73,11 @@ class Poller:
         """Return the seconds since the registry's last answer, for the pointer with the oldest one; 0 if none."""
         return max((self._clock() - pointer.answered_at for pointer in self._pointers.values()), default=0.0)
 
+    @property
+    def models(self) -> frozenset[str]:
+        """Return the registered models that are asked for."""
+        return frozenset(model.name for model, _ in self._pointers)
+
     async def _poll(self, query: Query, last: _Pointer | None) -> _Pointer:
         faults, answered_at = (last.faults, last.answered_at) if last else (0, self._clock())
         try:

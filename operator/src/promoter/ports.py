@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from promoter.api.approvals import ApprovalSpec
 from promoter.api.resource import Owner
@@ -27,6 +27,10 @@ class Pod:
     ready: bool
     started_at: float
     route_generation: int | None
+
+
+# How a training run ended: refused is one whose model did not pass a gate.
+RunStatus = Literal["finished", "failed", "refused", "running"]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,16 @@ class Telemetry:
             "promoter_verified_weight_percent", "Percentage of applicants the canary answers, as every stable pod "
             "reports it", labels, registry=self.registry,
         )  # fmt: skip
+        self.desired_weight = Gauge(
+            "promoter_weight_percent", "Percentage of applicants that the canary should answer", labels,
+            registry=self.registry,
+        )  # fmt: skip
+        self.condition = Gauge(
+            "promoter_condition", "1 for the current status and reason of each of a ModelPromotion's conditions",
+            [*labels, "type", "status", "reason"], registry=self.registry,
+        )  # fmt: skip
+        # By promotion: the labels that are reported.
+        self._conditions: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
         self.verdicts = Counter(
             "promoter_verdicts_total", "Analyses by verdict", [*labels, "verdict"], registry=self.registry
         )
@@ -36,7 +46,10 @@ class Telemetry:
             "promoter_poll_age_seconds", "Seconds since the registry's last answer, for the pointer with the oldest "
             "one", registry=self.registry,
         )  # fmt: skip
-
+        self.training_runs = Gauge(
+            "promoter_training_run_timestamp_seconds", "When a model's newest training run with this status ended, or "
+            "began if it is running; 0 if there is none", ["model", "status"], registry=self.registry,
+        )  # fmt: skip
         self.timeline_pending = Gauge(
             "promoter_timeline_pending_events", "Events for the timeline that are not delivered yet", labels,
             registry=self.registry,
@@ -69,6 +82,8 @@ class Telemetry:
         for phase in Phase:
             self.phase.labels(*key, phase.value).set(phase == state.phase)
         self.weight.labels(*key).set(state.verified_weight)
+        self.desired_weight.labels(*key).set(state.weight)
+        self._set_conditions(key, {(found.type, found.status, found.reason) for found in state.conditions})
         self.timeline_pending.labels(*key).set(len(state.timeline.pending))
 
     def record_change(self, owner: Owner, before: State, after: State) -> None:
@@ -87,7 +102,16 @@ class Telemetry:
         for phase in Phase:
             self._drop(self.phase, owner.namespace, owner.name, phase.value)
         self._drop(self.weight, owner.namespace, owner.name)
+        self._drop(self.desired_weight, owner.namespace, owner.name)
+        self._set_conditions((owner.namespace, owner.name), set())
         self._drop(self.timeline_pending, owner.namespace, owner.name)
+
+    def _set_conditions(self, key: tuple[str, str], current: set[tuple[str, str, str]]) -> None:
+        for labels in self._conditions.get(key, set()) - current:
+            self.condition.remove(*key, *labels)
+        for labels in current:
+            self.condition.labels(*key, *labels).set(1)
+        self._conditions[key] = current
 
     @staticmethod
     def _drop(gauge: Gauge, *labels: str) -> None:

@@ -247,3 +247,9 @@ async def test_nobody_is_known_to_have_trained_a_version_that_is_gone(mlflow: Ml
     registry, _, answers = mlflow
     answers["next"] = web.json_response({"error_code": "RESOURCE_DOES_NOT_EXIST"}, status=404)
     assert await registry.trained_by("credit-risk", "7") == ()
+
+
+async def test_without_an_experiment_there_are_no_training_runs(mlflow: Mlflow) -> None:
+    registry, _, answers = mlflow
+    answers["next"] = web.json_response({"error_code": "RESOURCE_DOES_NOT_EXIST"}, status=404)
+    assert set((await registry.last_runs("credit-risk")).values()) == {0.0}

@@ -99,3 +99,14 @@ async def test_liveness_is_not_readiness_and_reports_hung_loops(served: Served) 
     assert await status("/readyz") == 200
     promotions.stuck = ["bank/loans"]
     assert await status("/healthz") == 503
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [("application/openmetrics-text;version=1.0.0", "application/openmetrics-text"), ("*/*", "text/plain")],
+)
+async def test_metrics_are_openmetrics_where_they_are_asked_for(served: Served, accept: str, kind: str) -> None:
+    session, _, _ = served
+    async with session.get("/metrics", headers={"Accept": accept}) as response:
+        assert response.content_type == kind
+        assert (await response.text()).endswith("# EOF\n") is (kind != "text/plain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import httpx
 import pytest
 import schemathesis.openapi
 from hypothesis import HealthCheck, given, settings
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -146,6 +148,41 @@ async def test_scores_are_counted_in_the_metrics(slot: ModelSlot, applicant: dic
     assert slot.model
     held_out = float(sum(slot.model.contract.score_histogram.counts))
     assert f"scorer_reference_probability_of_default_count {held_out}" in text
+
+
+async def test_openmetrics_have_the_last_request_of_each_bucket_as_an_exemplar(
+    slot: ModelSlot, applicant: dict[str, Any]
+) -> None:
+    metrics = Metrics()
+    public = httpx.ASGITransport(create_app(Settings(), slot, metrics))
+    management = httpx.ASGITransport(create_management_app(slot, metrics))
+    async with httpx.AsyncClient(transport=public, base_url="http://a") as http:
+        await http.post("/v1/score", json=applicant, headers={"X-Request-Id": "slow-one"})
+    asked = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
+    async with httpx.AsyncClient(transport=management, base_url="http://b") as http:
+        answer, plain = await http.get("/metrics", headers=asked), await http.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    exemplars = [sample.exemplar for sample in families["scorer_request_seconds"].samples if sample.exemplar]
+    assert [exemplar.labels for exemplar in exemplars] == [{"request_id": "slow-one"}]
+    assert "slow-one" not in plain.text
+
+
+async def test_a_request_id_that_openmetrics_has_no_room_for_is_no_exemplar() -> None:
+    metrics = Metrics()
+    metrics.answered(200, time.perf_counter(), "x" * 128)
+    samples = [sample for family in metrics.latency.collect() for sample in family.samples]
+    assert samples
+    assert not [sample for sample in samples if sample.exemplar]
+
+
+async def test_whether_the_pod_is_ready_is_a_metric(slot: ModelSlot) -> None:
+    metrics = Metrics()
+    for tested, ready in ((slot, 1), (ModelSlot(), 0)):
+        transport = httpx.ASGITransport(create_management_app(tested, metrics))
+        async with httpx.AsyncClient(transport=transport, base_url="http://b") as http:
+            assert f"scorer_ready {ready}.0" in (await http.get("/metrics")).text
+            assert (await http.get("/readyz")).is_success is bool(ready)
 
 
 def test_the_service_conforms_to_its_openapi_document(slot: ModelSlot) -> None:

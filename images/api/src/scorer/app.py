@@ -6,12 +6,12 @@ import copy
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import msgspec
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Header, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -131,10 +131,12 @@ def create_management_app(slot: ModelSlot, metrics: Metrics, decisions: Decision
     _add_model(app, slot)
 
     @app.get("/metrics")
-    async def read_metrics() -> Response:
+    async def read_metrics(accept: Annotated[str, Header()] = "") -> Response:
+        metrics.ready.set(not slot.not_ready)
         if model := slot.model:
             metrics.serving(model.identity.name, model.identity.version, model.contract.score_histogram)
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        encode, media_type = choose_encoder(accept)
+        return Response(encode(metrics.registry), media_type=media_type)
 
     return Dispatcher(app)
 

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from scorer.contract import Histogram
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SCORE_BUCKETS = tuple(edge / 20 for edge in range(1, 20))
+# OpenMetrics allows an exemplar 128 characters; a client may choose a longer id.
+MAX_EXEMPLAR_ID = 100
 
 
 class Distribution(Collector):
@@ -30,12 +32,17 @@ class Distribution(Collector):
         """Take the increasing upper edges of the buckets; a last bucket holds everything above them."""
         self._name, self._about, self._edges = name, about, list(edges)
         self._counts, self._sum = [0] * (len(edges) + 1), 0.0
+        # By bucket: the last value with its request, and when that was.
+        self._examples: list[tuple[str, float, float] | None] = [None] * (len(edges) + 1)
         registry.register(self)
 
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._edges, value)] += 1
+    def observe(self, value: float, request_id: str = "") -> None:
+        """Count one value; the id of its request, if given, becomes the bucket's exemplar."""
+        bucket = bisect_left(self._edges, value)
+        self._counts[bucket] += 1
         self._sum += value
+        if request_id:
+            self._examples[bucket] = (request_id, value, time.time())
 
     def observe_many(self, values: npt.NDArray[np.float32]) -> None:
         """Count values, [N]."""
@@ -46,7 +53,11 @@ class Distribution(Collector):
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Report the histogram."""
         cumulative = list(itertools.accumulate(map(float, self._counts)))
-        yield HistogramMetricFamily(self._name, self._about, _buckets(self._edges, cumulative), self._sum)
+        buckets = [
+            (edge, count, _exemplar(example))
+            for (edge, count), example in zip(_buckets(self._edges, cumulative), self._examples, strict=True)
+        ]
+        yield HistogramMetricFamily(self._name, self._about, buckets, self._sum)
 
 
 class ReferenceDistribution(Collector):
@@ -163,15 +174,19 @@ class Metrics:
             ["field", "code"], registry=self.registry,
         )  # fmt: skip
         self.load = LoadMetrics(self.registry)
+        self.ready = Gauge(
+            "scorer_ready", "1 if the pod is ready: its model is loaded and it is not shutting down; else 0",
+            registry=self.registry,
+        )  # fmt: skip
         self.model = Gauge("scorer_model_info", "1 for the version that is served", ["name", "version"],
                            registry=self.registry)  # fmt: skip
         # Reported from the start, so that the first answer already gives them a rate.
         self.requests.counts["200"] = self.decisions.counts["approve"] = self.decisions.counts["decline"] = 0
 
-    def answered(self, status: int, started: float) -> None:
+    def answered(self, status: int, started: float, request_id: str = "") -> None:
         """Count an answer; `started` is the perf_counter when the body was complete, 0 if it never was."""
         if started:
-            self.latency.observe(time.perf_counter() - started)
+            self.latency.observe(time.perf_counter() - started, request_id)
         self.requests.counts["200" if status == 200 else str(status)] += 1
 
     def scored(self, probability: float, decision: str) -> None:
@@ -196,6 +211,12 @@ class Metrics:
         """Report the served version and its score histogram from training."""
         self.model.labels(name, version).set(1)
         self.reference_scores.show(histogram)
+
+
+def _exemplar(example: tuple[str, float, float] | None) -> Exemplar | None:
+    if example is None or len(example[0]) > MAX_EXEMPLAR_ID:
+        return None
+    return Exemplar({"request_id": example[0]}, *example[1:])
 
 
 def _buckets(edges: Sequence[float], cumulative: Sequence[float]) -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""`python -m backup store|fetch|verify|list`: what the containers of the Jobs `backup` and `restore` run."""
+"""`python -m backup store|fetch|verify|list|metrics`: what the containers of backup and restore run."""
 
 import argparse
 import logging
@@ -79,6 +79,14 @@ def list_backups(_: argparse.Namespace, environment: Mapping[str, str]) -> None:
         )
 
 
+def metrics(_: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Serve metrics of the complete backups."""
+    from backup.metrics import serve  # noqa: PLC0415 - the other commands serve nothing
+
+    settings = Settings.from_environment(environment)
+    serve(Repository(backup_bucket(settings), settings.prefix).ids)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="backup", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -90,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("store", store)
     command("list", list_backups)
+    command("metrics", metrics)
     command("fetch", fetch).add_argument("--from", dest="source", help="a backup's id, or latest; else BACKUP_FROM")
     command("verify", verify).add_argument("--json", action="store_true", help="report as one line of JSON")
     return parser

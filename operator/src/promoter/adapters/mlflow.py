@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 
 from promoter.api.spec import ModelRef
 from promoter.errors import ArtifactsError, PermanentError, RetryableError
-from promoter.ports import VersionFiles
+from promoter.ports import RunStatus, VersionFiles
 
 FILES = ("model.onnx", "contract.json")
 # Three versions are kept per promotion; etcd's default quota for everything is 2 GiB.
@@ -20,6 +20,10 @@ MAX_BYTES = 8 << 20
 _TOO_LARGE = f"the files take more than {MAX_BYTES >> 20} MiB, the most that is kept in the cluster"
 # On the registered model: which version the pointer was moved to, and by whom. The trainer writes it.
 POINTER_TAG = "creditrisk.io.pointer"
+_LAST_RUNS = 20
+# The trainer tags its runs with the commit, and leaves the trials of a search without that tag.
+_NO_TRIALS = "tags.`git.revision` LIKE '%'"
+_STATUSES: dict[str, RunStatus] = {"FINISHED": "finished", "RUNNING": "running"}
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
@@ -89,6 +93,28 @@ class MlflowRegistry:
         tags = {tag["key"]: tag.get("value", "") for tag in run.get("data", {}).get("tags", [])}
         names = (found.get("user_id"), run.get("info", {}).get("user_id"), tags.get("mlflow.user"))
         return tuple(dict.fromkeys(str(name) for name in names if name))
+
+    async def last_runs(self, model: str) -> dict[RunStatus, float]:
+        """Return when the newest training run of a model with each status ended, or began if it is running.
+
+        In seconds since 1970, 0 if there is none among the model's last runs. Trials of a search do not count.
+
+        Raises:
+            RetryableError: the server did not answer.
+            PermanentError: the server refused the request.
+        """
+        # The trainer's experiment has the model's name.
+        found = await self._call("GET", "experiments/get-by-name", params={"experiment_name": model})
+        newest: dict[RunStatus, float] = dict.fromkeys(get_args(RunStatus), 0.0)
+        if not (experiment := found.get("experiment")):
+            return newest
+        body = {"experiment_ids": [experiment["experiment_id"]], "filter": _NO_TRIALS, "max_results": _LAST_RUNS,
+                "order_by": ["attributes.start_time DESC"]}  # fmt: skip
+        for run in (await self._call("POST", "runs/search", json=body)).get("runs", []):
+            info, tags = run["info"], {tag["key"] for tag in run["data"].get("tags", [])}
+            if status := _run_status(info["status"], tags):
+                newest[status] = max(newest[status], int(info.get("end_time") or info["start_time"]) / 1000)
+        return newest
 
     async def download(self, model: str, version: str) -> VersionFiles:
         """Return a version's files, verified against the digests in its tags.
@@ -167,6 +193,14 @@ class MlflowRegistry:
             raise RetryableError(f"{url} did not answer with a JSON object")
         failure = RetryableError if response.status >= 500 or response.status == 429 else PermanentError
         raise failure(f"{url} answered {response.status}")
+
+
+def _run_status(status: str, tags: set[str]) -> RunStatus | None:
+    """Return a run's status, as metrics name it; None for one that somebody ended on purpose."""
+    if status == "FAILED":
+        # The trainer's tag: a gate refused the model.
+        return "refused" if "refused" in tags else "failed"
+    return _STATUSES.get(status)
 
 
 def _metrics(tags: dict[str, str]) -> dict[str, float]:

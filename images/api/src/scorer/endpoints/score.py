@@ -62,7 +62,7 @@ class ScoreEndpoint:
         )
         score = await self._score(origin, body, query, asked)
         encoded = score if isinstance(score, bytes) else _encode(score)
-        self._metrics.answered(200, started)
+        self._metrics.answered(200, started, origin.request_id)
         await send_answer(send, encoded)
 
     async def _score(self, origin: Origin, body: bytes, query: bytes, asked: Query) -> Score | bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Header
 from fastapi.responses import PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from starlette.types import ASGIApp
 
 from decisions.checks.sql import Checker
@@ -76,9 +77,10 @@ def create_management_app(service: Service) -> FastAPI:
         return PlainTextResponse(problem or "ready", 503 if problem else 200)
 
     @app.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         await service.drift.refresh(service.database)
-        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        encode, media_type = choose_encoder(accept)
+        return Response(encode(service.metrics.registry), media_type=media_type)
 
     return app
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from decisions.errors import DecisionsError
 from decisions.shipping.metrics import Health
@@ -34,7 +34,8 @@ def management_port(port: int, health: Health, registry: CollectorRegistry) -> I
             elif path == "/readyz":
                 status, text = health.ready()
             elif path == "/metrics":
-                status, text, kind = 200, generate_latest(registry).decode(), CONTENT_TYPE_LATEST
+                encode, kind = choose_encoder(self.headers.get("Accept", ""))
+                status, text = 200, encode(registry).decode()
             body = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", kind)

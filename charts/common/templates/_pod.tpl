@@ -66,6 +66,19 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{/*
+The annotations by which a Prometheus without PodMonitors finds a port with metrics, as JSON. Where the cluster has the
+kind, the chart monitoring makes PodMonitors, and a Prometheus that follows both must not count everything twice. Call
+with (list $ PORT).
+*/}}
+{{- define "common.scrapeAnnotations" -}}
+{{- if (first .).Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor" }}
+{{- dict "prometheus.io/scrape" "false" | toJson }}
+{{- else }}
+{{- dict "prometheus.io/scrape" "true" "prometheus.io/port" (last .) | toJson }}
+{{- end }}
+{{- end }}
+
+{{/*
 The environment of a container with its key, or nothing if it is empty: the chart's variables, then extraEnv. A variable
 in extraEnv replaces the chart's of the same name, because a list with duplicate names fails a server-side apply. Call
 with (list $ VARIABLES NAMES...), where VARIABLES is a YAML list and NAMES are variables that must not be replaced.

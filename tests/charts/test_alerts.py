@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from charts.alert_cases import CASES, Case
+from charts.alert_cases import CASES, SHORTER, Case
 from charts.rendering import Document, of_kind, render
 from conftest import REPOSITORY
 from prometheus import program
@@ -56,7 +56,7 @@ def test_promtool_accepts_configuration_and_rules(scenario: str, tmp_path: Path)
 
 
 def test_every_alert_fires_on_its_fault_and_is_quiet_without_it(tmp_path: Path) -> None:
-    (tmp_path / "rules.yaml").write_text(configuration()["rules.yaml"])
+    (tmp_path / "rules.yaml").write_text(configuration(DEFAULT, *SHORTER)["rules.yaml"])
     tests = [
         test
         for name, cases in CASES.items()

@@ -41,9 +41,8 @@ def test_every_pod_is_hardened_and_declares_its_resources(scenario: str) -> None
         assert context["runAsNonRoot"] is True, name
         assert context["runAsUser"] > 0, name
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        # Only the operator and Prometheus talk to the API server.
-        asks = name in {"Deployment/operator", "StatefulSet/prometheus"}
-        assert spec["automountServiceAccountToken"] is asks, name
+        # Only the operator talks to the API server.
+        assert spec["automountServiceAccountToken"] is (name == "Deployment/operator"), name
         for container in containers(template):
             own = container["securityContext"]
             assert own["allowPrivilegeEscalation"] is False, name

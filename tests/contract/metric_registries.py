@@ -14,6 +14,7 @@ from promoter.telemetry import Telemetry
 from scorer.auth.access_control import AccessControl
 from scorer.canary.arm_metrics import ArmMetrics
 from scorer.canary.pair_metrics import PairMetrics
+from scorer.contract import Histogram
 from scorer.decision_log.metrics import LogMetrics
 from scorer.metrics import Metrics
 
@@ -29,7 +30,10 @@ class Metric:
 
 def scorer() -> CollectorRegistry:
     """Return the registry of a scoring pod with everything on."""
-    registry = Metrics().registry
+    metrics = Metrics()
+    registry = metrics.registry
+    # Reported with a model only.
+    metrics.serving("m", "1", Histogram((0.0, 1.0), (1,)))
     ArmMetrics(registry)
     PairMetrics(registry)
     LogMetrics(registry)

@@ -16,22 +16,21 @@ alerting:
   alertmanagers:
     - static_configs: [{targets: ["127.0.0.1:9093"]}]
 scrape_configs:
-  - job_name: pods
+  {{- range $chart, $ports := include "monitoring.targets" . | fromJson }}
+  {{- range $name, $port := $ports }}
+  - job_name: {{ $chart }}-{{ $name }}
     # The operator's metrics name the namespace that they are about.
     honor_labels: true
-    kubernetes_sd_configs:
-      - role: pod
-        namespaces: {own_namespace: true}
+    dns_sd_configs:
+      # A headless Service has addresses of one family.
+      {{- range $family := list "A" "AAAA" }}
+      - {names: [{{ $chart }}-metrics.{{ $.Release.Namespace }}.svc], type: {{ $family }}, port: {{ $port }}}
+      {{- end }}
     relabel_configs:
-      - {action: drop, source_labels: [__meta_kubernetes_pod_phase], regex: Failed|Succeeded}
-      - {action: keep, source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_instance], regex: {{ .Release.Name | quote }}}
-      - action: keep
-        source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_name, __meta_kubernetes_pod_container_port_name]
-        regex: {{ include "monitoring.portPattern" . }}
-      - {source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_name], target_label: job}
-      - {source_labels: [__meta_kubernetes_namespace], target_label: namespace}
-      - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}
-      - {source_labels: [__meta_kubernetes_pod_container_name], target_label: container}
+      - {target_label: job, replacement: {{ $chart }}}
+      - {target_label: namespace, replacement: {{ $.Release.Namespace | quote }}}
+  {{- end }}
+  {{- end }}
   - job_name: monitoring
     static_configs:
       - targets: ["127.0.0.1:9090", "127.0.0.1:9093"]
@@ -49,15 +48,6 @@ scrape_configs:
       - {source_labels: [__param_target], target_label: instance}
       - {target_label: __address__, replacement: "127.0.0.1:9115"}
   {{- end }}
-{{- end }}
-
-{{/* A pattern for `chart;port` of all ports with metrics. */}}
-{{- define "monitoring.portPattern" -}}
-{{- $patterns := list }}
-{{- range $chart, $ports := include "monitoring.targets" . | fromJson }}
-{{- $patterns = append $patterns (printf "%s;(%s)" $chart (join "|" $ports)) }}
-{{- end }}
-{{- join "|" $patterns }}
 {{- end }}
 
 {{/* The configuration of the prober: any answer will do, because what is asked is whether there is one, and over which certificate. */}}

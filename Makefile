@@ -16,14 +16,14 @@ help: ## list all targets
 
 ##@ stack
 .PHONY: up kind-up embedded-up train backup backups restore down status env images
-up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv FEATURES=features.json: train on your own data; DECISIONS=log: keep decisions)
-	@$(LOCAL) up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)"
+up: $(STAMP) ## cluster, stack, first model and first score (DATA=loans.csv FEATURES=features.json: train on your own data; DECISIONS=log: keep decisions; MONITORING=1: run a Prometheus)
+	@$(LOCAL) up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)" --monitoring "$(MONITORING)"
 
 kind-up: $(STAMP) ## the same on kind (needs Docker)
-	@$(LOCAL) --cluster kind up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)"
+	@$(LOCAL) --cluster kind up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)" --monitoring "$(MONITORING)"
 
 embedded-up: $(STAMP) ## the same on the embedded cluster (needs root on Debian 12)
-	@$(LOCAL) --cluster embedded up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)"
+	@$(LOCAL) --cluster embedded up --data "$(DATA)" --features "$(FEATURES)" --decisions "$(DECISIONS)" --monitoring "$(MONITORING)"
 
 train: $(STAMP) ## train another model and follow its log (DATA=loans.csv FEATURES=features.json ARGS="--epochs 12"; DATA=decisions: from the decision log)
 	@$(LOCAL) train --data "$(DATA)" --features "$(FEATURES)" --args="$(ARGS)"
@@ -46,8 +46,8 @@ status: $(STAMP) ## show what is running
 env: $(STAMP) ## print environment variables for your shell: eval "$$(make -s env)"
 	@$(LOCAL) env
 
-images: $(STAMP) ## build changed images and load them into the running cluster (DECISIONS=log: that of the decision log too)
-	@$(LOCAL) images --decisions "$(DECISIONS)"
+images: $(STAMP) ## build changed images and load them into the running cluster (DECISIONS=log, MONITORING=1: those of decision log and Prometheus too)
+	@$(LOCAL) images --decisions "$(DECISIONS)" --monitoring "$(MONITORING)"
 
 ##@ checks
 .PHONY: test test-fast test-e2e test-soak scan lint format

@@ -73,7 +73,7 @@ modules:
 - name: {{ $name }}
   image: {{ include "common.image" (index . 2) }}
   imagePullPolicy: {{ (index . 2).pullPolicy }}
-  command: [/bin/{{ $name }}]
+  command: [{{ $name }}]
   args: {{- index . 3 | toYaml | nindent 4 }}
   securityContext: {{- include "common.containerSecurityContext" $root | nindent 4 }}
   {{- include "common.env" (list $root (include "monitoring.env" $root)) | nindent 2 }}

@@ -46,10 +46,10 @@ def up(cluster: Cluster, arguments: argparse.Namespace) -> None:
     data, features = _file("DATA", arguments.data), _file("FEATURES", arguments.features)
     if features and not data:
         raise ClusterError("FEATURES needs DATA: the generated loans have the built-in features")
-    mode = _decision_log(arguments)
+    mode, monitoring = _decision_log(arguments), _monitoring(arguments)
     say(f"Bringing up the stack on the {cluster.name} cluster; logs are in {cluster.paths.logs}")
     cluster.up()
-    stack = Stack(cluster, decision_log=mode)
+    stack = Stack(cluster, decision_log=mode, monitoring=monitoring)
     install(stack, data, features)
     report(stack, stack.score_reference())
 
@@ -95,6 +95,13 @@ def _decision_log(arguments: argparse.Namespace) -> str:
     if mode not in DECISION_LOG_MODES:
         raise ClusterError(f"DECISIONS={mode}: must be one of {', '.join(DECISION_LOG_MODES)}")
     return mode
+
+
+def _monitoring(arguments: argparse.Namespace) -> bool:
+    wanted: str = arguments.monitoring
+    if wanted not in {"", "0", "1"}:
+        raise ClusterError(f"MONITORING={wanted}: must be 1 or 0")
+    return wanted == "1"
 
 
 def train(cluster: Cluster, arguments: argparse.Namespace) -> None:
@@ -169,8 +176,9 @@ def env(cluster: Cluster, _: argparse.Namespace) -> None:
 
 
 def images(cluster: Cluster, arguments: argparse.Namespace) -> None:
-    """Build changed images and load them into the cluster; that of the decision log only if it is asked for."""
-    for reference in Stack(cluster, decision_log=_decision_log(arguments)).images().values():
+    """Build changed images and load them into the cluster; of decision log and monitoring only if they are asked for."""
+    stack = Stack(cluster, decision_log=_decision_log(arguments), monitoring=_monitoring(arguments))
+    for reference in stack.images().values():
         say(reference)
 
 
@@ -190,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--data", default="", help="CSV file to train on instead of generated loans")
         if command in {up, images}:
             sub.add_argument("--decisions", default="", help="mode of the decision log: off (default), log or require")
+            sub.add_argument("--monitoring", default="", help="1 to run a Prometheus; default: 0")
         if command is train:
             sub.add_argument(
                 "--data", default="", help="file, URL, synthetic or decisions; default: the release's data"

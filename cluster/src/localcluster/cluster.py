@@ -35,6 +35,11 @@ class Cluster(Protocol):
         ...
 
     @property
+    def monitoring_images(self) -> tuple[Image, ...]:
+        """Images of the chart monitoring that must be built, because this kind of cluster pulls none."""
+        ...
+
+    @property
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
         ...

@@ -27,6 +27,7 @@ _IMAGE_VALUES = {
         f"{name}.image": name
         for name in ("api", "training", "mlflow", "operator", "decisions", "postgres", "seaweedfs")
     },
+    **{f"monitoring.{name}.image": "prometheus" for name in ("prometheus", "alertmanager", "probes")},
     "backup.image": "mlflow",
     "backup.postgresImage": "postgres",
     "api.decisionLog.image": "decisions",
@@ -40,11 +41,13 @@ class Stack(Namespace):
     Attributes:
         host: Host name of the ingress; empty for any.
         decision_log: Mode of the decision log, one of DECISION_LOG_MODES.
+        monitoring: Whether it has a Prometheus.
     """
 
     namespace: str = RELEASE
     host: str = ""
     decision_log: str = "off"
+    monitoring: bool = False
 
     @property
     def url(self) -> str:
@@ -70,7 +73,8 @@ class Stack(Namespace):
 
     def images(self) -> dict[str, str]:
         """Build and load the images that this release needs, and return each image's reference by its name."""
-        return self.cluster.images(STACK if self.decision_log == "off" else ALL)
+        wanted = STACK if self.decision_log == "off" else ALL
+        return self.cluster.images((*wanted, *(self.cluster.monitoring_images if self.monitoring else ())))
 
     def install(self, images: Mapping[str, str], extra: Sequence[str] = (), *, train: bool = True) -> None:
         """Install or upgrade the charts.
@@ -91,7 +95,8 @@ class Stack(Namespace):
             "upgrade", "--install", RELEASE, str(CHART), "--namespace", self.namespace, "--create-namespace",
             "--values", str(self.cluster.values), f"--set=training.enabled={str(train).lower()}",
             "--set=operator.crd.install=false",
-            *_image_values(images), *self._ingress_values(), *self._decision_log_values(), *extra,
+            *_image_values(images), *self._ingress_values(), *self._decision_log_values(), *self._monitoring_values(),
+            *extra,
         )  # fmt: skip
 
     def build_charts(self) -> None:
@@ -206,6 +211,10 @@ class Stack(Namespace):
     def _decision_log_values(self) -> list[str]:
         enabled = str(self.decision_log != "off").lower()
         return [f"--set=decisions.enabled={enabled}", f"--set=api.decisionLog.mode={self.decision_log}"]
+
+    def _monitoring_values(self) -> list[str]:
+        enabled = str(self.monitoring).lower()
+        return [f"--set=monitoring.prometheus.enabled={enabled}", f"--set=backup.metrics.enabled={enabled}"]
 
 
 def _image_values(images: Mapping[str, str]) -> list[str]:

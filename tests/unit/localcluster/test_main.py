@@ -39,6 +39,7 @@ def test_either_can_be_forced(programs: Path) -> None:
         (["--data", "loans.csv", "--features", "none.json"], "FEATURES=none.json: no such file"),
         (["--features", "features.json"], "FEATURES needs DATA"),
         (["--decisions", "always"], "DECISIONS=always: must be one of off, log, require"),
+        (["--monitoring", "yes"], "MONITORING=yes: must be 1 or 0"),
     ],
 )
 def test_up_refuses_files_that_it_cannot_use_before_it_starts_anything(

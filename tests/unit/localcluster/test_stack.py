@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 from localcluster import images
 from localcluster.__main__ import choose
 from localcluster.console import ClusterError
+from localcluster.embedded import builder
+from localcluster.embedded.cluster import EmbeddedCluster
+from localcluster.paths import Paths
+from localcluster.ports import Ports
 from localcluster.stack import Stack
 from unit.localcluster.fakes import Cluster, put
 
@@ -59,6 +64,38 @@ def test_the_decision_log_is_waited_for_only_if_it_is_on(cluster: Cluster) -> No
     cluster.stack.wait_for_decisions()
     with pytest.raises(ClusterError, match="rollout status deployment/decisions"):
         replace(cluster.stack, decision_log="log").wait_for_decisions()
+
+
+@pytest.mark.parametrize("monitoring", [True, False])
+def test_a_prometheus_is_installed_only_if_it_is_asked_for(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitoring: bool
+) -> None:
+    calls = tmp_path / "calls"
+    put(cluster.stack.cluster.paths.tools, "helm", f'echo "$@" >> {calls}')
+    put(cluster.stack.cluster.paths.tools, "kubectl", "exit 0")
+    monkeypatch.setattr(Stack, "build_charts", lambda _: None)
+    replace(cluster.stack, monitoring=monitoring).install({"prometheus": "localhost/credit-risk/prometheus:1"})
+    words = set(calls.read_text().split())
+    for part in ("monitoring.prometheus", "backup.metrics"):
+        assert f"--set={part}.enabled={str(monitoring).lower()}" in words
+    for part in ("prometheus", "alertmanager", "probes"):
+        assert f"--set=monitoring.{part}.image.repository=localhost/credit-risk/prometheus" in words
+
+
+@pytest.mark.parametrize(("monitoring", "built"), [(False, set()), (True, {builder.PROMETHEUS})])
+def test_the_embedded_cluster_builds_prometheus_only_for_a_release_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitoring: bool, built: set[images.Image]
+) -> None:
+    asked: list[images.Image] = []
+
+    def images_of(_: EmbeddedCluster, wanted: Sequence[images.Image]) -> dict[str, str]:
+        asked.extend(wanted)
+        return {}
+
+    monkeypatch.setattr(EmbeddedCluster, "images", images_of)
+    embedded = EmbeddedCluster(Paths(cache=tmp_path, state=tmp_path), Ports())
+    Stack(embedded, monitoring=monitoring).images()
+    assert set(asked) - set(images.STACK) == built
 
 
 @pytest.mark.parametrize(("mode", "built"), [("off", images.STACK), ("log", images.ALL), ("require", images.ALL)])

@@ -19,9 +19,12 @@ from localcluster.paths import REPOSITORY, Paths
 
 PYTHON_PACKAGES = "ca-certificates,python3,python3-venv,tini"
 POSTGRES_PACKAGES = "ca-certificates,tini,postgresql-15"
+PROMETHEUS_PACKAGES = "ca-certificates,tini,prometheus,prometheus-alertmanager,prometheus-blackbox-exporter"
 OWN = REPOSITORY / "cluster" / "embedded" / "images"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 POSTGRES = Image("postgres", "cluster/embedded/images/postgres/Dockerfile", ("cluster/embedded/images/postgres",))
+# Only for releases with a Prometheus.
+PROMETHEUS = Image("prometheus", "cluster/embedded/images/prometheus/Dockerfile", ())
 SEAWEEDFS = Image("seaweedfs", "cluster/embedded/images/seaweedfs/Dockerfile", ())
 # The newest image of a name is in use; the previous one serves a rollback or another working copy.
 KEPT_IMAGES = 2
@@ -71,7 +74,7 @@ class Builder:
 
     def _recipes(self, images: Sequence[Image]) -> list[_Recipe]:
         return [
-            *(_Recipe(image, PYTHON_PACKAGES) for image in images),
+            *(_Recipe(image, PROMETHEUS_PACKAGES if image is PROMETHEUS else PYTHON_PACKAGES) for image in images),
             _Recipe(SEAWEEDFS, PYTHON_PACKAGES, fill=self._weed, salt=packages.SEAWEEDFS.sha256),
             _Recipe(POSTGRES, POSTGRES_PACKAGES),
             _Recipe(PAUSE, PYTHON_PACKAGES),

@@ -19,7 +19,7 @@ from pathlib import Path
 from localcluster import packages
 from localcluster.console import ClusterError, output, run, step, wait_for
 from localcluster.embedded import binaries, config, stores
-from localcluster.embedded.builder import Builder, Built
+from localcluster.embedded.builder import PROMETHEUS, Builder, Built
 from localcluster.embedded.node import Plan
 from localcluster.images import ALL, STACK, Image
 from localcluster.paths import REPOSITORY, Paths
@@ -42,6 +42,7 @@ class EmbeddedCluster:
     ports: Ports
     name: str = "embedded"
     values: Path = REPOSITORY / "cluster" / "embedded" / "values.yaml"
+    monitoring_images: tuple[Image, ...] = (PROMETHEUS,)
 
     @property
     def kubeconfig(self) -> Path:
@@ -244,7 +245,9 @@ class EmbeddedCluster:
 
     def _remove_stale_images(self) -> None:
         """Remove old versions of the stack's images; called right after the start, when no pod uses them."""
-        stale = stores.stale(output([*self._ctr(), "images", "list"]), Builder(self.paths).references(ALL))
+        stale = stores.stale(
+            output([*self._ctr(), "images", "list"]), Builder(self.paths).references((*ALL, PROMETHEUS))
+        )
         if stale:
             run([*self._ctr(), "images", "remove", *stale], self.paths.logs / "images.log")
 

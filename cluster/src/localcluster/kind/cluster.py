@@ -45,6 +45,7 @@ class KindCluster:
     ports: Ports
     name: str = "kind"
     values: Path = REPOSITORY / "cluster" / "kind" / "values.yaml"
+    monitoring_images: tuple[Image, ...] = ()
 
     @property
     def kubeconfig(self) -> Path:

@@ -1,4 +1,4 @@
-"""Monitoring on a cluster: the chart's own Prometheus sees each part, and a real fault of each group fires and clears."""
+"""Monitoring on a cluster: the own Prometheus reads each part, and a real fault of each group fires and clears."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from localcluster.stack import Stack
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 NAMESPACE = "monitoring"
 PATIENCE_SECONDS = 240.0
-QUICK_TRAINING = ["--synthetic-rows", "3000", "--epochs", "2"]
+# No gate refuses it unless it is told to, whatever the Production version is.
+QUICK_TRAINING = [
+    "--synthetic-rows=3000", "--hidden=16", "--bins=8", "--batch-rows=64", "--epochs=2", "--maximum-ece=1",
+    "--minimum-air=0", "--margin=0.9",
+]  # fmt: skip
 # Windows of seconds instead of hours, and an objective that no service meets while it is asked something.
 SETTINGS: dict[str, Any] = {
     "scrapeInterval": "5s",
@@ -158,12 +162,11 @@ def test_backups_there_is_none_yet(watched: Stack, prometheus: str) -> None:
 
 def test_training_a_gate_refuses_the_model(watched: Stack, prometheus: str) -> None:
     def train(*arguments: str) -> None:
-        job = training.start(watched, "synthetic", [*QUICK_TRAINING, *arguments])
-        watched.kubectl("wait", "--for=condition=Ready", "pod", f"--selector=job-name={job}", "--timeout=120s")
+        training.start(watched, "synthetic", [*QUICK_TRAINING, *arguments])
 
-    train("--minimum-auc", "0.999")
+    train("--minimum-auc=0.999")
     await_alert(prometheus, "TrainingFailed", fires=True)
-    train("--minimum-auc", "0.5", "--seed", "2")
+    train("--minimum-auc=0", "--seed=2")
     await_alert(prometheus, "TrainingFailed", fires=False)
 
 

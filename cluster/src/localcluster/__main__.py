@@ -176,7 +176,7 @@ def env(cluster: Cluster, _: argparse.Namespace) -> None:
 
 
 def images(cluster: Cluster, arguments: argparse.Namespace) -> None:
-    """Build changed images and load them into the cluster; of decision log and monitoring only if they are asked for."""
+    """Build changed images and load them into the cluster; those of optional parts only if they are asked for."""
     stack = Stack(cluster, decision_log=_decision_log(arguments), monitoring=_monitoring(arguments))
     for reference in stack.images().values():
         say(reference)

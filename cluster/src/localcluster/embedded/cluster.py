@@ -245,9 +245,8 @@ class EmbeddedCluster:
 
     def _remove_stale_images(self) -> None:
         """Remove old versions of the stack's images; called right after the start, when no pod uses them."""
-        stale = stores.stale(
-            output([*self._ctr(), "images", "list"]), Builder(self.paths).references((*ALL, PROMETHEUS))
-        )
+        current = Builder(self.paths).references((*ALL, PROMETHEUS))
+        stale = stores.stale(output([*self._ctr(), "images", "list"]), current)
         if stale:
             run([*self._ctr(), "images", "remove", *stale], self.paths.logs / "images.log")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 from prometheus_client import generate_latest
 
 from contract.metric_registries import REGISTRIES, Metric, metrics_of
 from contract.metrics_page import BEGIN, PAGE, contract, tables
+from prometheus import program
 
 # A part's metrics begin with its program's name.
 PREFIXES = {
@@ -48,6 +50,13 @@ def test_every_metric_has_a_help_text() -> None:
     for part, registry in REGISTRIES.items():
         text = generate_latest(registry()).decode()
         assert not re.findall(r"^# HELP \w+ ?$", text, re.MULTILINE), part
+
+
+@pytest.mark.parametrize("part", REGISTRIES)
+def test_promtool_finds_nothing_to_improve(part: str) -> None:
+    text = generate_latest(REGISTRIES[part]())
+    checked = subprocess.run([program("promtool"), "check", "metrics"], input=text, capture_output=True)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
 def test_the_page_has_the_tables_of_the_contract() -> None:

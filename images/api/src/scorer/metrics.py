@@ -54,7 +54,7 @@ class Distribution(Collector):
         """Report the histogram."""
         cumulative = list(itertools.accumulate(map(float, self._counts)))
         buckets = [
-            (edge, count, _exemplar(example))
+            _with_example(edge, count, example)
             for (edge, count), example in zip(_buckets(self._edges, cumulative), self._examples, strict=True)
         ]
         yield HistogramMetricFamily(self._name, self._about, buckets, self._sum)
@@ -213,10 +213,13 @@ class Metrics:
         self.reference_scores.show(histogram)
 
 
-def _exemplar(example: tuple[str, float, float] | None) -> Exemplar | None:
+def _with_example(
+    edge: str, count: float, example: tuple[str, float, float] | None
+) -> tuple[str, float] | tuple[str, float, Exemplar]:
+    """Return a bucket as the client library takes it; the example is a request's id, its value and its time."""
     if example is None or len(example[0]) > MAX_EXEMPLAR_ID:
-        return None
-    return Exemplar({"request_id": example[0]}, *example[1:])
+        return edge, count
+    return edge, count, Exemplar({"request_id": example[0]}, *example[1:])
 
 
 def _buckets(edges: Sequence[float], cumulative: Sequence[float]) -> list[tuple[str, float]]:

@@ -33,5 +33,7 @@ def report(stack: Stack, scored: Mapping[str, Any]) -> None:
     if stack.decision_log != "off":
         say(f"  curl -s -H 'Authorization: Bearer {stack.decisions_key}' '{stack.url}/v1/decisions?limit=10'")
     say('  eval "$(make -s env)" && kubectl get pods')
+    if stack.monitoring:
+        say("  kubectl port-forward service/prometheus 9090   # then http://127.0.0.1:9090/alerts")
     say('  make train ARGS="--seed 1"   # train another model and watch the operator roll it out')
     say("  make status")

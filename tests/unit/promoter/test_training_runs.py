@@ -37,7 +37,10 @@ class Tracked:
 @pytest.mark.parametrize("fault", [None, RetryableError("no answer")])
 async def test_the_last_answer_stays_while_the_registry_does_not_answer(fault: Exception | None) -> None:
     telemetry = Telemetry()
-    answers = [NONE | {"finished": 50.0, "refused": 100.0}, *([fault] if fault else [])]
+    answers: list[dict[RunStatus, float] | Exception] = [
+        NONE | {"finished": 50.0, "refused": 100.0},
+        *([fault] if fault else []),
+    ]
     tracked = Tracked(*answers)
     with contextlib.suppress(asyncio.CancelledError):
         await TrainingRuns(tracked, lambda: ["credit-risk"], telemetry, tracked.sleep).run(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,26 +22,23 @@ from localcluster.stack import Stack
 # A release of its own with everything on, whose parts are stopped one after the other. It takes long.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 NAMESPACE = "monitoring"
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 420.0
 # No gate refuses it unless it is told to, whatever the Production version is.
 QUICK_TRAINING = [
     "--synthetic-rows=3000", "--hidden=16", "--bins=8", "--batch-rows=64", "--epochs=2", "--maximum-ece=1",
     "--minimum-air=0", "--margin=0.9",
 ]  # fmt: skip
-# Windows of seconds instead of hours, and an objective that no service meets while it is asked something.
+# Windows of seconds instead of hours, and an objective that clients can miss at will.
 SETTINGS: dict[str, Any] = {
     "scrapeInterval": "5s",
     "burnRates": [{"long": "60s", "short": "30s", "factor": 1, "severity": "critical"}],
     "slos": [
         {
-            "name": "instant",
+            "name": "accepted",
             "objective": 99,
-            "description": "of single applications, 99 % are answered within a millisecond.",
-            "errors": (
-                "sum(rate(scorer_request_seconds_count{NAMESPACE}[WINDOW]))"
-                ' - sum(rate(scorer_request_seconds_bucket{NAMESPACE, le="0.001"}[WINDOW]))'
-            ),
-            "total": "sum(rate(scorer_request_seconds_count{NAMESPACE}[WINDOW]))",
+            "description": "of single applications, 99 % have no invalid field.",
+            "errors": 'sum(rate(scorer_requests_total{NAMESPACE, status="422"}[WINDOW]))',
+            "total": "sum(rate(scorer_requests_total{NAMESPACE}[WINDOW]))",
         }
     ],
     "alerts": {
@@ -105,7 +103,11 @@ def await_alert(url: str, name: str, *, fires: bool, meanwhile: Callable[[], obj
 
     def problem() -> str | None:
         meanwhile()
-        found = firing(url)
+        try:
+            found = firing(url)
+        except OSError as error:
+            # The port-forward starts again.
+            return str(error)
         return None if (name in found) is fires else f"these fire: {sorted(found)}"
 
     wait_for(f"{name} to {'fire' if fires else 'clear'}", problem, timeout_seconds=PATIENCE_SECONDS)
@@ -171,23 +173,13 @@ def test_training_a_gate_refuses_the_model(watched: Stack, prometheus: str) -> N
 
 
 def test_slos_the_error_budget_burns(watched: Stack, prometheus: str) -> None:
-    application = watched.get("/v1/model")["contract"]["reference_applicant"]
-
-    def requests() -> None:
+    def invalid() -> None:
         for _ in range(5):
-            watched.post("/v1/score", application)
+            with pytest.raises(urllib.error.HTTPError, match="422"):
+                watched.post("/v1/score", {})
 
-    await_alert(prometheus, "SloBurnRate", fires=True, meanwhile=requests)
+    await_alert(prometheus, "SloBurnRate", fires=True, meanwhile=invalid)
     await_alert(prometheus, "SloBurnRate", fires=False)
-
-
-def test_platform_a_certificate_ends_before_it_should(watched: Stack, prometheus: str, folder: Path) -> None:
-    await_alert(prometheus, "CertificateExpiresSoon", fires=True)
-    renewed = {**SETTINGS, "alerts": {**SETTINGS["alerts"], "CertificateExpiresSoon": {"for": "5s", "threshold": 60}}}
-    watched.install(watched.images(), values(folder, renewed), train=False)
-    watched.kubectl("rollout", "status", "statefulset/prometheus", "--timeout=240s")
-    with PortForward(watched.kubectl_command(), "service/prometheus", 9090, watched.environment()) as url:
-        await_alert(url, "CertificateExpiresSoon", fires=False)
 
 
 def test_a_person_is_shown_the_alert_by_alertmanager(watched: Stack, prometheus: str) -> None:
@@ -203,3 +195,12 @@ def test_a_person_is_shown_the_alert_by_alertmanager(watched: Stack, prometheus:
             return None if "NoReadyScorer" in shown else f"Alertmanager shows {sorted(shown)}"
 
         wait_for("Alertmanager", problem, timeout_seconds=PATIENCE_SECONDS)
+
+
+def test_platform_a_certificate_ends_before_it_should(watched: Stack, prometheus: str, folder: Path) -> None:
+    await_alert(prometheus, "CertificateExpiresSoon", fires=True)
+    renewed = {**SETTINGS, "alerts": {**SETTINGS["alerts"], "CertificateExpiresSoon": {"for": "5s", "threshold": 60}}}
+    watched.install(watched.images(), values(folder, renewed), train=False)
+    watched.kubectl("rollout", "status", "statefulset/prometheus", "--timeout=240s")
+    with PortForward(watched.kubectl_command(), "service/prometheus", 9090, watched.environment()) as url:
+        await_alert(url, "CertificateExpiresSoon", fires=False)

@@ -24,7 +24,7 @@ scrape_configs:
     dns_sd_configs:
       # A headless Service has addresses of one family.
       {{- range $family := list "A" "AAAA" }}
-      - {names: [{{ $chart }}-metrics.{{ $.Release.Namespace }}.svc], type: {{ $family }}, port: {{ $port }}}
+      - {names: [{{ $chart }}-metrics.{{ $.Release.Namespace }}.svc], type: {{ $family }}, port: {{ $port }}, refresh_interval: {{ $.Values.scrapeInterval }}}
       {{- end }}
     relabel_configs:
       - {target_label: job, replacement: {{ $chart }}}

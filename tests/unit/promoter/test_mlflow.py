@@ -22,7 +22,8 @@ async def mlflow() -> AsyncIterator[tuple[MlflowRegistry, list[tuple[str, dict[s
     async def answer(request: web.Request) -> web.Response:
         body = await request.json() if request.method == "POST" else {}
         calls.append((request.path.removeprefix("/api/2.0/mlflow/"), {**request.query, **body}))
-        return answers["next"]
+        last = request.path.rpartition("/")[2]
+        return answers[last if last in answers else "next"]
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
@@ -253,3 +254,11 @@ async def test_without_an_experiment_there_are_no_training_runs(mlflow: Mlflow) 
     registry, _, answers = mlflow
     answers["next"] = web.json_response({"error_code": "RESOURCE_DOES_NOT_EXIST"}, status=404)
     assert set((await registry.last_runs("credit-risk")).values()) == {0.0}
+
+
+async def test_runs_that_lack_something_are_no_answer(mlflow: Mlflow) -> None:
+    registry, _, answers = mlflow
+    answers["get-by-name"] = web.json_response({"experiment": {"experiment_id": "1"}})
+    answers["search"] = web.json_response({"runs": [{"info": {}}]})
+    with pytest.raises(RetryableError, match="lack something"):
+        await registry.last_runs("credit-risk")

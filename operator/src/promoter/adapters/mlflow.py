@@ -100,7 +100,7 @@ class MlflowRegistry:
         In seconds since 1970, 0 if there is none among the model's last runs. Trials of a search do not count.
 
         Raises:
-            RetryableError: the server did not answer.
+            RetryableError: the server did not answer, or not with what MLflow returns.
             PermanentError: the server refused the request.
         """
         # The trainer's experiment has the model's name.
@@ -108,12 +108,16 @@ class MlflowRegistry:
         newest: dict[RunStatus, float] = dict.fromkeys(get_args(RunStatus), 0.0)
         if not (experiment := found.get("experiment")):
             return newest
-        body = {"experiment_ids": [experiment["experiment_id"]], "filter": _NO_TRIALS, "max_results": _LAST_RUNS,
+        body = {"experiment_ids": [experiment.get("experiment_id")], "filter": _NO_TRIALS, "max_results": _LAST_RUNS,
                 "order_by": ["attributes.start_time DESC"]}  # fmt: skip
-        for run in (await self._call("POST", "runs/search", json=body)).get("runs", []):
-            info, tags = run["info"], {tag["key"] for tag in run["data"].get("tags", [])}
-            if status := _run_status(info["status"], tags):
-                newest[status] = max(newest[status], int(info.get("end_time") or info["start_time"]) / 1000)
+        answer = await self._call("POST", "runs/search", json=body)
+        try:
+            for run in answer.get("runs", []):
+                info, tags = run["info"], {tag["key"] for tag in run["data"].get("tags", [])}
+                if status := _run_status(info["status"], tags):
+                    newest[status] = max(newest[status], int(info.get("end_time") or info["start_time"]) / 1000)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RetryableError(f"{self._url} answered with runs that lack something: {error!r}") from error
         return newest
 
     async def download(self, model: str, version: str) -> VersionFiles:

@@ -55,14 +55,10 @@ def test_promtool_accepts_configuration_and_rules(scenario: str, tmp_path: Path)
     promtool("check", "rules", "--lint=all", "--lint-fatal", str(tmp_path / "rules.yaml"))
 
 
-def test_every_alert_fires_on_its_fault_and_is_quiet_without_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_an_alert_fires_on_its_fault_and_is_quiet_without_it(name: str, tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(configuration(DEFAULT, *SHORTER)["rules.yaml"])
-    tests = [
-        test
-        for name, cases in CASES.items()
-        for case in cases
-        for test in (_promtool_test(name, case, fires=True), _promtool_test(name, case, fires=False))
-    ]
+    tests = [_promtool_test(name, case, fires=fires) for case in CASES[name] for fires in (True, False)]
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": "5m", "tests": tests}
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump(document))
     promtool("test", "rules", str(tmp_path / "tests.yaml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ def scorer() -> CollectorRegistry:
     return registry
 
 
-REGISTRIES = {
+REGISTRIES: dict[str, Callable[[], CollectorRegistry]] = {
     "scorer": scorer,
     "operator": lambda: Telemetry().registry,
     "shipper": lambda: ShipperMetrics().registry,

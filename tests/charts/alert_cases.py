@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 # A minute between samples; four hours of them.
 _LONG = "x240"
 # Helm's: a day and a half of evaluations takes longer than a test should.
-SHORTER = ("--set=alerts.BackupOld.threshold=3600", "--set=alerts.TrainingStuck.threshold=3600")
+SHORTER = (
+    "--set=alerts.BackupOld.threshold=3600",
+    "--set=alerts.TrainingStuck.threshold=3600",
+    "--set=alerts.DriftReportOld.threshold=3600",
+)
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,21 @@ CASES: dict[str, list[Case]] = {
         Case(
             {_runs("running"): f"1{_LONG}"}, {_runs("running"): f"0{_LONG}"},
             {"model": "loans", "status": "running"}, after="2h",
+        )
+    ],
+    "Drifted": [
+        Case(
+            {f'decisions_drift_drifted{{{NS}, model="loans", version="3"}}': f"1{_LONG}"},
+            {f'decisions_drift_drifted{{{NS}, model="loans", version="3"}}': f"0{_LONG}"},
+            {"model": "loans", "version": "3"},
+        )
+    ],
+    "DriftReportOld": [
+        Case(
+            {f'decisions_drift_report_timestamp_seconds{{{NS}, model="loans"}}': f"1{_LONG}"},
+            {f'decisions_drift_report_timestamp_seconds{{{NS}, model="loans"}}': f"5400{_LONG}"},
+            {"model": "loans"},
+            after="2h",
         )
     ],
     "CertificateExpiresSoon": [

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from backup.metrics import BackupMetrics
 from decisions.service.boundary import Metrics as ServiceMetrics
+from decisions.service.drift_metrics import DriftMetrics
 from decisions.shipping.metrics import ShipperMetrics
 from promoter.telemetry import Telemetry
 from scorer.auth.access_control import AccessControl
@@ -42,11 +43,18 @@ def scorer() -> CollectorRegistry:
     return registry
 
 
+def decisions() -> CollectorRegistry:
+    """Return the registry of the decisions service."""
+    registry = ServiceMetrics().registry
+    DriftMetrics(registry)
+    return registry
+
+
 REGISTRIES: dict[str, Callable[[], CollectorRegistry]] = {
     "scorer": scorer,
     "operator": lambda: Telemetry().registry,
     "shipper": lambda: ShipperMetrics().registry,
-    "decisions": lambda: ServiceMetrics().registry,
+    "decisions": decisions,
     "backup": lambda: BackupMetrics().registry,
 }
 

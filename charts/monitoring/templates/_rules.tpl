@@ -6,7 +6,7 @@ chart's own Prometheus take them from here.
 {{- $namespace := printf "namespace=%q" .Release.Namespace }}
 {{- $operator := printf "namespace=%q" (.Values.operatorNamespace | default .Release.Namespace) }}
 {{- $groups := list }}
-{{- range $name := list "service" "rollouts" "decisions" "backups" "training" "platform" }}
+{{- range $name := list "service" "rollouts" "decisions" "backups" "training" "drift" "platform" }}
 {{- $rules := list }}
 {{- range $.Files.Get "files/alerts.yaml" | fromYamlArray }}
 {{- $settings := index $.Values.alerts .alert | default dict }}

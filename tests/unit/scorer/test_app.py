@@ -162,7 +162,7 @@ async def test_openmetrics_have_the_last_request_of_each_bucket_as_an_exemplar(
     async with httpx.AsyncClient(transport=management, base_url="http://b") as http:
         answer, plain = await http.get("/metrics", headers=asked), await http.get("/metrics")
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
-    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}  # type: ignore[no-untyped-call]
     exemplars = [sample.exemplar for sample in families["scorer_request_seconds"].samples if sample.exemplar]
     assert [exemplar.labels for exemplar in exemplars] == [{"request_id": "slow-one"}]
     assert "slow-one" not in plain.text

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
-from scorer.applications.rows import CodeRows, Column, FloatRows
+from scorer.applications.rows import CodeRows, Column, FloatRows, Repeated
 from scorer.contract import CategoricalFeature, Contract, Feature, NumericFeature
 from scorer.problems import FieldProblem
 
@@ -116,6 +116,9 @@ class CategoryReader:
 
     def read_many(self, values: Column) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return the model's codes for values as `read` takes them, int64 [N], and which are refused, bool [N]."""
+        if isinstance(values, Repeated):
+            codes, refused = self.read_many(values.values)
+            return codes[values.places], refused[values.places]
         # Texts are looked up without a function call for each.
         values = values.tolist() if isinstance(values, np.ndarray) else values
         code = self._codes.__getitem__ if self._TEXTS.issuperset(map(type, values)) else self._code

@@ -37,10 +37,10 @@ from scorer.http.asgi import (
     send_answer,
 )
 from scorer.http.media_types import CSV, JSON, NDJSON, TABLES
-from scorer.model.bundle import Model
+from scorer.model.bundle import Model, ScoredRows
 from scorer.problems import Problem
 from scorer.scoring.context import ScoringContext
-from scorer.scoring.interface import BatchScoring, ScoredRows
+from scorer.scoring.interface import BatchScoring
 
 PATH = "/v1/score/batch"
 _TYPES = (JSON, NDJSON, CSV, *TABLES)

@@ -27,10 +27,10 @@ from scorer.endpoints.tensors import (
 )
 from scorer.http.asgi import RequestIds, media_type, read_body, request_id_header
 from scorer.http.media_types import JSON, OCTET_STREAM
-from scorer.model.bundle import Model, ModelSlot
+from scorer.model.bundle import Model, ModelSlot, ScoredRows
 from scorer.problems import FieldProblem, Problem
 from scorer.scoring.context import ScoringContext
-from scorer.scoring.interface import BatchScoring, ScoredRows
+from scorer.scoring.interface import BatchScoring
 
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
 _OUTPUTS: dict[str, Datatype] = {"probability_of_default": "FP32", "score_points": "INT32", "decision": "BYTES"}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from scorer.answers import ModelReference
+import numpy as np
+import numpy.typing as npt
+
+from scorer.answers import Decision, ModelReference
 from scorer.applications.decoder import ApplicationDecoder
 from scorer.applications.features import PROBES, encode, probes_of
-from scorer.applications.tables import TableReader
-from scorer.applications.unusual import UnusualValues
+from scorer.applications.tables import Rows, TableReader
+from scorer.applications.unusual import UnusualRows, UnusualValues
 from scorer.contract import Contract, ContractError, read_contract
 from scorer.model.identity import Identity
 from scorer.model.microbatch import MicroBatcher
 from scorer.model.network import Network
 from scorer.model.readiness import ModelError, ReadinessCode
 from scorer.model.reasons import Explainer, Explanation
-from scorer.model.scorecard import MasterScale
+from scorer.model.scorecard import MasterScale, Scorecard
 from scorer.problems import Problem
 
 
@@ -58,6 +62,47 @@ class Model:
     def scale(self) -> MasterScale | None:
         """The contract's grades; None if it has none."""
         return MasterScale(self.contract.grades) if self.contract.grades else None
+
+    def score_rows(self, rows: Rows, scorecard: Scorecard) -> ScoredRows:
+        """Score a batch; rows with a problem get numbers that mean nothing."""
+        probabilities = self.network.score_many(rows.numeric, rows.codes)
+        declined = probabilities.astype(np.float64) >= self.contract.decision_threshold
+        points = scorecard.points_of(probabilities)
+        unusual = self.unusual.find(rows.numeric, rows.codes, rows.problems)
+        grades = self.scale.grades_of(probabilities) if self.scale else None
+        return ScoredRows(self, probabilities, points, declined, grades, rows.problems, unusual)
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """A scored batch.
+
+    Attributes:
+        model: The model that scored it.
+        probabilities: float32 [N]; meaningless for rows with a problem.
+        points: int32 [N], likewise.
+        declined: bool [N], likewise.
+        grades: The rows' grades, likewise; None if the model has none.
+        problems: What is wrong, by row.
+        unusual: Values unlike those of training.
+    """
+
+    model: Model
+    probabilities: npt.NDArray[np.float32]
+    points: npt.NDArray[np.int32]
+    declined: npt.NDArray[np.bool_]
+    grades: list[str] | None
+    problems: Mapping[int, Problem]
+    unusual: UnusualRows
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.probabilities)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """The rows' decisions."""
+        return ["decline" if declined else "approve" for declined in self.declined.tolist()]
 
 
 @dataclass

@@ -132,8 +132,11 @@ class Explainer:
 
     def principal(self, explanation: Explanation) -> str | None:
         """Return the code of the most harmful reason, None if no feature raised the risk."""
-        harmful = self._harmful(explanation)
-        return self._contract.features[harmful[0]].reason_code if harmful else None
+        return next(iter(self.codes(explanation, 1)), None)
+
+    def codes(self, explanation: Explanation, most: int) -> list[str]:
+        """Return the codes of what `reasons` returns."""
+        return [self._contract.features[index].reason_code for index in self._harmful(explanation)[:most]]
 
     def _harmful(self, explanation: Explanation) -> list[int]:
         """Return the features that raised the risk, most harmful first."""

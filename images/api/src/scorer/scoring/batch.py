@@ -12,9 +12,8 @@ import numpy as np
 from scorer.applications.tables import Rows, refuse_invalid_rows
 from scorer.decision_log.events import DecidedRows
 from scorer.decision_log.origin import Origin
-from scorer.model.bundle import Model
+from scorer.model.bundle import Model, ScoredRows
 from scorer.scoring.context import ScoringContext
-from scorer.scoring.interface import ScoredRows
 
 Result = TypeVar("Result")
 
@@ -54,16 +53,11 @@ class BatchScorer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _score(self, model: Model, rows: Rows, origin: Origin, first_row: int) -> tuple[ScoredRows, DecidedRows | None]:
-        probabilities = model.network.score_many(rows.numeric, rows.codes)
-        declined = probabilities.astype(np.float64) >= model.contract.decision_threshold
-        points = self._context.scorecard.points_of(probabilities)
-        unusual = model.unusual.find(rows.numeric, rows.codes, rows.problems)
-        grades = model.scale.grades_of(probabilities) if model.scale else None
-        decided = None
+        scored, decided = model.score_rows(rows, self._context.scorecard), None
         if self._context.decisions:
-            columns = (rows.numeric, rows.codes, probabilities, points, declined)
+            columns = (rows.numeric, rows.codes, scored.probabilities, scored.points, scored.declined)
             decided = DecidedRows.of(origin, rows.applicant_ids, columns, list(rows.problems), first_row)
-        return ScoredRows(model, probabilities, points, declined, grades, rows.problems, unusual), decided
+        return scored, decided
 
     def _record(self, origin: Origin, rows: ScoredRows) -> None:
         """Count the rows and log the batch."""

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from scorer.answers import Decision, Score
+from scorer.answers import Score
 from scorer.applications.tables import Rows
-from scorer.applications.unusual import UnusualRows
 from scorer.decision_log.origin import Origin
-from scorer.model.bundle import Model
-from scorer.problems import Problem
+from scorer.model.bundle import Model, ScoredRows
 
 Result = TypeVar("Result")
 
@@ -30,38 +24,6 @@ class ScoreOne(Protocol):
                 application is invalid.
         """
         ...
-
-
-@dataclass(frozen=True)
-class ScoredRows:
-    """A scored batch.
-
-    Attributes:
-        model: The model that scored it.
-        probabilities: float32 [N]; meaningless for rows with a problem.
-        points: int32 [N], likewise.
-        declined: bool [N], likewise.
-        grades: The rows' grades, likewise; None if the model has none.
-        problems: What is wrong, by row.
-        unusual: Values unlike those of training.
-    """
-
-    model: Model
-    probabilities: npt.NDArray[np.float32]
-    points: npt.NDArray[np.int32]
-    declined: npt.NDArray[np.bool_]
-    grades: list[str] | None
-    problems: Mapping[int, Problem]
-    unusual: UnusualRows
-
-    def __len__(self) -> int:
-        """Return N."""
-        return len(self.probabilities)
-
-    @property
-    def decisions(self) -> list[Decision]:
-        """The rows' decisions."""
-        return ["decline" if declined else "approve" for declined in self.declined.tolist()]
 
 
 class BatchScoring(Protocol):

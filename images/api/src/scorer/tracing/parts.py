@@ -29,12 +29,12 @@ from scorer.decision_log.origin import Origin
 from scorer.decision_log.writer import SegmentWriter
 from scorer.http.asgi import App
 from scorer.metrics import Metrics
-from scorer.model.bundle import Model, ModelSlot
+from scorer.model.bundle import Model, ModelSlot, ScoredRows
 from scorer.model.microbatch import Answer, MicroBatcher
 from scorer.scoring.audit_log import AuditLog
 from scorer.scoring.batch import BatchScorer
 from scorer.scoring.context import ScoringContext
-from scorer.scoring.interface import ScoredRows, ScoreOne
+from scorer.scoring.interface import ScoreOne
 from scorer.scoring.single import SingleScorer
 from scorer.settings import Settings
 from scorer.tracing import spans

@@ -86,7 +86,7 @@ lint: $(STAMP) ## ruff, mypy, import-linter, hadolint, shellcheck, actionlint
 	ruff check .
 	ruff format --check .
 	mypy
-	PYTHONPATH=images/api/src:images/training/src:images/mlflow/src:images/decisions/src:operator/src:cluster/src lint-imports --no-cache
+	PYTHONPATH=images/api/src:images/training/src:images/mlflow/src:images/decisions/src:images/scoring/src:operator/src:cluster/src lint-imports --no-cache
 	hadolint $$(git ls-files '*Dockerfile')
 	shellcheck $$(git ls-files '*.sh') .ci/run
 	actionlint

@@ -11,8 +11,8 @@ compile() {
         --output-file "requirements/$out.txt" "$@"
     echo "requirements/$out.txt: $(grep -c == "requirements/$out.txt") packages"
 }
-compile dev --extra api --extra tracing --extra training --extra mlflow --extra operator --extra decisions --extra cli \
-    --extra dev "$@"
+compile dev --extra api --extra tracing --extra training --extra mlflow --extra operator --extra decisions --extra bulk \
+    --extra cli --extra dev "$@"
 compile api --extra api --extra tracing --constraint requirements/dev.txt
 for extra in build training mlflow operator decisions; do
     compile "$extra" --extra "$extra" --constraint requirements/dev.txt

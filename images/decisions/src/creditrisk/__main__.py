@@ -1,7 +1,7 @@
-"""`creditrisk`: decisions, outcomes, timelines, drift and training data, from the command line.
+"""`creditrisk`: decisions, outcomes, timelines, drift, training data and bulk scoring, from the command line.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not found; 4 refused: the request, for lack of a permission, or rows of a
-file; 5 the service cannot be reached or failed. `decisions verify`, `decisions replay` and `drift` have 3 for a
+file; 5 the service cannot be reached or failed. `bulk score` has 0 to 2 alone. `decisions verify`, `decisions replay` and `drift` have 3 for a
 difference, and 4 for what is not there.
 """
 
@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from creditrisk import decisions, drift, models, outcomes
+from creditrisk import bulk, decisions, drift, models, outcomes
 from creditrisk.errors import CommandError
 from creditrisk.output import warn
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(drift.app, name="drift")
+app.add_typer(bulk.app, name="bulk")
 app.command(name="timeline")(models.timeline)
 app.command(name="training-data")(models.training_data)
 

@@ -12,7 +12,7 @@ import typer
 
 from creditrisk.client import Client
 from creditrisk.errors import DIFFERENT, NOT_FOUND, REFUSED, USAGE, CommandError
-from creditrisk.installed import PASSED_ON, run_where_installed
+from creditrisk.installed import DECISIONS, PASSED_ON, run_where_installed
 from creditrisk.options import Json, Since, Until, client_of
 from creditrisk.output import local_time, write, write_fields, write_json, write_table
 from creditrisk.proof import ProofError, check_proof
@@ -115,7 +115,7 @@ def verify(
     if decision_id is None and proof_file is None:
         if seal or seal_sha256:
             raise CommandError("--seal and --seal-sha256 are of one decision: name it by --id or --proof", USAGE)
-        raise typer.Exit(run_where_installed("verify", [*context.args, *(["--json"] if as_json else [])]))
+        raise typer.Exit(run_where_installed(DECISIONS, "verify", [*context.args, *(["--json"] if as_json else [])]))
     if context.args or (decision_id and proof_file):
         raise CommandError("--id or --proof names one decision, and takes no other arguments of the log's", USAGE)
     url = f"/v1/decisions/{decision_id}/proof"
@@ -130,7 +130,7 @@ def verify(
 @app.command(context_settings=PASSED_ON)
 def export(context: typer.Context) -> None:
     """Export a range to a Parquet file on disk or in S3. Needs access to the database and S3."""
-    raise typer.Exit(run_where_installed("export", context.args))
+    raise typer.Exit(run_where_installed(DECISIONS, "export", context.args))
 
 
 def _content(file: Path) -> bytes:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import typer
 
 from creditrisk.errors import DIFFERENT, NOT_FOUND, REFUSED, CommandError
-from creditrisk.installed import PASSED_ON, run_where_installed
+from creditrisk.installed import DECISIONS, PASSED_ON, run_where_installed
 from creditrisk.options import Json, client_of
 from creditrisk.output import local_time, write, write_fields, write_json
 
@@ -54,7 +54,7 @@ def report(
 @app.command(context_settings=PASSED_ON)
 def run(context: typer.Context) -> None:
     """Make a report of the decision log or of Parquet files; see --help. Exit code 3 if something drifted."""
-    raise typer.Exit(run_where_installed("drift", context.args))
+    raise typer.Exit(run_where_installed(DECISIONS, "drift", context.args))
 
 
 def _write(found: dict[str, Any]) -> None:

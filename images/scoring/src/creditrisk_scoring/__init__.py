@@ -1,0 +1,1 @@
+"""Bulk scoring: tables of any size to tables of probabilities of default."""

@@ -1,0 +1,170 @@
+"""What a run does, listed once: a rerun does what is left of the same list, whatever has become of the folder since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import pyarrow as pa
+
+from creditrisk_scoring.conditions import refuse_condition
+from creditrisk_scoring.errors import UsageError
+from creditrisk_scoring.folders import Folder, state_of
+from creditrisk_scoring.scoring import Version, check_schema
+from creditrisk_scoring.sources import RESERVED, open_source
+
+MANIFEST = "_bulk/manifest.json"
+_FORMATS = (".parquet", ".csv")
+_FORMAT_VERSION = 1
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all results of one output folder have in common.
+
+    Attributes:
+        input: The folder.
+        digests: The SHA-256 of the version's files.
+        scorecard: The scale of score points: base points, base odds, points to double the odds.
+        reasons: How many reason codes.
+        where: A condition in SQL; empty for none.
+        keep: The input's columns that results keep; None for all that are no features.
+        shard_rows: About how many rows a shard has.
+    """
+
+    input: str
+    digests: dict[str, str]
+    scorecard: tuple[float, float, float]
+    reasons: int
+    where: str
+    keep: tuple[str, ...] | None
+    shard_rows: int
+
+
+class InputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the input, as it was when it was listed.
+
+    Attributes:
+        name: Its path within the folder.
+        size: In bytes.
+        modified: Nanoseconds since 1970.
+    """
+
+    name: str
+    size: int
+    modified: int
+
+
+class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a file that is scored, and whose results are published, as one.
+
+    Attributes:
+        number: Its results are called by it.
+        file: The file's place in the manifest.
+        row_groups: The first, and the one after the last; None for a whole file that has no row groups.
+        first_row: The number of its first row in the file.
+        rows: How many it has; None if only reading the file can tell.
+    """
+
+    number: int
+    file: int
+    row_groups: tuple[int, int] | None
+    first_row: int
+    rows: int | None
+
+    @property
+    def name(self) -> str:
+        """What its results are called."""
+        return f"part-{self.number:05d}"
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run."""
+
+    request: Request
+    files: tuple[InputFile, ...]
+    shards: tuple[Shard, ...]
+    format_version: Annotated[int, msgspec.Meta(ge=_FORMAT_VERSION, le=_FORMAT_VERSION)] = _FORMAT_VERSION
+
+
+def read_or_make(source: Folder, target: Folder, request: Request, version: Version) -> Manifest:
+    """Return the run that an output folder has, or begin one there.
+
+    Raises:
+        UsageError: The folder has the results of another request, or the input cannot be scored.
+    """
+    document = target.read(MANIFEST)
+    if document is None:
+        manifest = _make(source, request, version)
+        target.write(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        return manifest
+    try:
+        manifest = msgspec.json.decode(document, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"{target.url}/{MANIFEST} is not a manifest of this program: {error}") from error
+    _refuse_differences(target, manifest.request, request)
+    return manifest
+
+
+def _refuse_differences(target: Folder, found: Request, asked: Request) -> None:
+    for name in Request.__struct_fields__:
+        before, now = getattr(found, name), getattr(asked, name)
+        if before != now:
+            raise UsageError(
+                f"{target.url} has results of another run: {name} was {before!r} and is {now!r}; allowed: the same, or "
+                "another output folder"
+            )
+
+
+def _make(source: Folder, request: Request, version: Version) -> Manifest:
+    infos = [info for info in source.files() if _is_input(source.name_of(info))]
+    if not infos:
+        raise UsageError(f"{source.url} has no file whose name ends in {' or '.join(_FORMATS)}")
+    files = [InputFile(source.name_of(info), *state_of(info)) for info in infos]
+    shards: list[Shard] = []
+    for place, file in enumerate(files):
+        with open_source(source, file.name, version.contract) as opened:
+            _check(file.name, opened.schema, request, version)
+            for groups, first_row, rows in _split(opened.group_rows, request.shard_rows):
+                shards.append(Shard(len(shards), place, groups, first_row, rows))
+    return Manifest(request, tuple(files), tuple(shards))
+
+
+def _is_input(name: str) -> bool:
+    """Say whether a file is data: names that begin with _ or . are other programs' notes."""
+    return name.endswith(_FORMATS) and not any(part.startswith(("_", ".")) for part in name.split("/"))
+
+
+def _check(name: str, schema: pa.Schema, request: Request, version: Version) -> None:
+    try:
+        check_schema(schema, version)
+        _refuse_names(schema, request.keep or ())
+        if request.where:
+            refuse_condition(schema, request.where)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _refuse_names(schema: pa.Schema, keep: Sequence[str]) -> None:
+    if taken := sorted(set(schema.names) & RESERVED):
+        raise UsageError(f"the columns {', '.join(taken)} are called as those of the results; allowed: other names")
+    if len(set(schema.names)) < len(schema.names):
+        twice = next(name for name in schema.names if schema.names.count(name) > 1)
+        raise UsageError(f"the column {twice} appears twice; allowed: once")
+    if absent := sorted(set(keep) - set(schema.names)):
+        raise UsageError(f"--keep {', '.join(absent)}: no such column; allowed: {', '.join(schema.names)}")
+
+
+def _split(group_rows: Sequence[int] | None, most: int) -> list[tuple[tuple[int, int] | None, int, int | None]]:
+    """Return row groups, gathered up to about so many rows: which, the first row's number, and how many rows."""
+    if group_rows is None:
+        return [(None, 0, None)]
+    shards: list[tuple[tuple[int, int] | None, int, int | None]] = []
+    start, first_row, rows = 0, 0, 0
+    for group, count in enumerate(group_rows):
+        if rows and rows + count > most:
+            shards.append(((start, group), first_row, rows))
+            start, first_row, rows = group, first_row + rows, 0
+        rows += count
+    # A file without rows has a shard, too: its results are a table without rows.
+    return [*shards, ((start, len(group_rows)), first_row, rows)]

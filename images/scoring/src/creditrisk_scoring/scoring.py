@@ -1,0 +1,173 @@
+"""A version of a model, and the function from a batch of applications to their results."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from creditrisk_scoring.columns import column_of
+from creditrisk_scoring.errors import UsageError
+from scorer.answers import RowProblem
+from scorer.applications.rows import CodeRows, FloatRows
+from scorer.contract import Contract
+from scorer.model.bundle import Model, ScoredRows, load_model
+from scorer.model.identity import Identity
+from scorer.model.readiness import LoadingError
+from scorer.model.scorecard import Scorecard
+from scorer.problems import Problem
+
+FILES = ("model.onnx", "contract.json")
+PROBLEM = "problem"
+PROBABILITY = "probability_of_default"
+# At most as many as the service takes in one batch, so that its code can be used as it is.
+BATCH_ROWS = 8192
+# Each has about twenty mixtures, which are scored at once.
+_EXPLAINED_ROWS = 256
+_DECISIONS = pa.array(["approve", "decline"])
+
+
+@dataclass(frozen=True)
+class Version:
+    """A loaded version, and what makes its results the same everywhere.
+
+    Attributes:
+        model: Scores and explains.
+        digests: The SHA-256, in hex, of each of the version's files.
+        scorecard: The scale of score points.
+    """
+
+    model: Model
+    digests: Mapping[str, str]
+    scorecard: Scorecard
+
+    @property
+    def contract(self) -> Contract:
+        """What the version needs of an application."""
+        return self.model.contract
+
+
+def load_version(folder: Path, scorecard: Scorecard, version: str = "") -> Version:
+    """Load the version in a folder.
+
+    Args:
+        folder: Has model.onnx and contract.json.
+        scorecard: The scale of score points.
+        version: Its number in the registry, if it is known.
+
+    Raises:
+        UsageError: There is no such version, or it cannot be served.
+    """
+    try:
+        digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+        model = load_model(folder, Identity("", version, "", digests, {}))
+    except OSError as error:
+        raise UsageError(f"{folder} holds no version: {error}; needed: {' and '.join(FILES)}") from error
+    except LoadingError as error:
+        raise UsageError(f"the version in {folder} cannot be served: {error}") from error
+    return Version(model, digests, scorecard)
+
+
+def result_schema(contract: Contract, reasons: int = 0) -> pa.Schema:
+    """Return the columns of `score`."""
+    return pa.schema([
+        (PROBABILITY, pa.float32()),
+        ("score_points", pa.int32()),
+        ("decision", pa.string()),
+        *([("grade", pa.string())] if contract.grades else []),
+        *([("reasons", pa.list_(pa.string()))] if reasons else []),
+        (PROBLEM, pa.string()),
+    ])  # fmt: skip
+
+
+def check_schema(schema: pa.Schema, version: Version) -> None:
+    """Refuse tables that no row of could be scored.
+
+    Raises:
+        UsageError: A column is missing, appears twice, or has a type that cannot be read.
+    """
+    score(pa.RecordBatch.from_pylist([], schema=schema), version)
+
+
+def score(batch: pa.RecordBatch, version: Version, *, reasons: int = 0) -> pa.RecordBatch:
+    """Return the results of applications, in their order.
+
+    Args:
+        batch: A column for each feature, by its name; others are ignored. Of any number of rows.
+        version: Scores them.
+        reasons: How many reason codes to find, at most; 0 for none, and for no column of them.
+
+    Returns:
+        As many rows, with the columns of `result_schema`. An invalid application has a `problem`, as JSON, and null
+        everywhere else; any other one has null there.
+
+    Raises:
+        UsageError: What `check_schema` raises.
+    """
+    _refuse_duplicates(batch.schema, version.contract)
+    parts = [
+        _score_part(batch.slice(at, BATCH_ROWS), version, reasons)
+        for at in range(0, max(batch.num_rows, 1), BATCH_ROWS)
+    ]
+    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+
+def _score_part(batch: pa.RecordBatch, version: Version, reasons: int) -> pa.RecordBatch:
+    contract, model = version.contract, version.model
+    numeric = {feature.name for feature in contract.numeric}
+    columns = {
+        feature.name: column_of(feature.name, batch.column(feature.name), numeric=feature.name in numeric)
+        for feature in contract.features
+        if feature.name in batch.schema.names
+    }
+    try:
+        rows = model.tables.from_columns(columns, lenient=True)
+    except Problem as problem:
+        wrong = "; ".join(f"{error.field} {error.problem}, needed: {error.allowed}" for error in problem.errors)
+        raise UsageError(wrong or problem.detail) from problem
+    scored = model.score_rows(rows, version.scorecard)
+    valid = np.ones(len(rows), dtype=bool)
+    valid[list(rows.problems)] = False
+    codes = _reason_codes(model, rows.numeric, rows.codes, valid, reasons) if reasons else None
+    return pa.RecordBatch.from_arrays(
+        _results(scored, ~valid, codes), schema=result_schema(contract, reasons)
+    )  # fmt: skip
+
+
+def _results(scored: ScoredRows, invalid: np.ndarray, codes: Sequence[list[str] | None] | None) -> list[pa.Array]:
+    problems: list[str | None] = [None] * len(scored)
+    for row, problem in scored.problems.items():
+        problems[row] = msgspec.json.encode(RowProblem.of(problem)).decode()
+    declined = pa.array(scored.declined.astype(np.int8), mask=invalid)
+    grades = [] if scored.grades is None else [pa.array(np.array(scored.grades, object), pa.string(), mask=invalid)]
+    return [
+        pa.array(scored.probabilities, mask=invalid),
+        pa.array(scored.points, mask=invalid),
+        pa.DictionaryArray.from_arrays(declined, _DECISIONS).dictionary_decode(),
+        *grades,
+        *([] if codes is None else [pa.array(codes, pa.list_(pa.string()))]),
+        pa.array(problems, pa.string()),
+    ]  # fmt: skip
+
+
+def _reason_codes(
+    model: Model, numeric: FloatRows, codes: CodeRows, valid: np.ndarray, most: int
+) -> list[list[str] | None]:
+    found: list[list[str] | None] = [None] * len(valid)
+    rows = np.flatnonzero(valid)
+    for at in range(0, len(rows), _EXPLAINED_ROWS):
+        part = rows[at : at + _EXPLAINED_ROWS]
+        for row, explanation in zip(part.tolist(), model.explainer.explain(numeric[part], codes[part]), strict=True):
+            found[row] = model.explainer.codes(explanation, most)
+    return found
+
+
+def _refuse_duplicates(schema: pa.Schema, contract: Contract) -> None:
+    for feature in contract.features:
+        if schema.names.count(feature.name) > 1:
+            raise UsageError(f"the column {feature.name} appears twice; allowed: once")

@@ -1,0 +1,157 @@
+"""One shard: read, scored, and its results published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from creditrisk_scoring.conditions import selected
+from creditrisk_scoring.errors import BulkError
+from creditrisk_scoring.folders import Folder
+from creditrisk_scoring.manifest import Manifest, Shard
+from creditrisk_scoring.results import Counts, Tally
+from creditrisk_scoring.scoring import PROBLEM, Version, result_schema, score
+from creditrisk_scoring.sources import SOURCE_FILE, SOURCE_ROW, Source, numbered, open_source
+
+DONE = "_bulk/done"
+# Of a row group of the results: what is held until it is written.
+_GROUP_ROWS = 1 << 17
+_GROUP_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, and what it needs.
+
+    Attributes:
+        manifest: What is to be done.
+        source: The input folder.
+        target: The output folder.
+        version: Scores.
+    """
+
+    manifest: Manifest
+    source: Folder
+    target: Folder
+    version: Version
+
+
+def score_shard(run: Run, shard: Shard, progress: Callable[[int], None]) -> Counts:
+    """Score a shard and publish its results: two tables, then the note that they are there.
+
+    Whoever is killed before the note leaves a shard that is not done; whoever does it again publishes the same.
+
+    Args:
+        run: What the shard is of.
+        shard: Which one.
+        progress: Is told of rows that were read, after each batch.
+
+    Raises:
+        BulkError: The input has changed or is corrupt, or a folder cannot be used.
+    """
+    file = run.manifest.files[shard.file]
+    if run.source.state(file.name) != (file.size, file.modified):
+        raise BulkError(f"{file.name} has changed since it was listed; allowed: another output folder")
+    tally = Tally(run.version.contract)
+    with open_source(run.source, file.name, run.version.contract) as opened, ExitStack() as tables:
+        _score_all(run, shard, opened, tally, tables, progress)
+    counts = tally.counts()
+    run.target.write(f"{DONE}/{shard.name}.json", msgspec.json.encode(counts))
+    return counts
+
+
+def _score_all(
+    run: Run, shard: Shard, opened: Source, tally: Tally, tables: ExitStack, progress: Callable[[int], None]
+) -> None:
+    request, contract = run.manifest.request, run.version.contract
+    kept = _kept(run, opened.schema)
+    places = [opened.schema.field(name) for name in kept] + [pa.field(SOURCE_ROW, pa.int64()),
+              pa.field(SOURCE_FILE, pa.string())]  # fmt: skip
+    results = result_schema(contract, request.reasons)
+    answers = [field for field in results if field.name != PROBLEM]
+    scores = tables.enter_context(_table(run, f"scores/{shard.name}.parquet", pa.schema([*places, *answers])))
+    rejected: _Table | None = None
+    for batch in _rows(run, shard, opened, kept, tally, progress):
+        found = score(batch, run.version, reasons=request.reasons)
+        valid = pc.is_null(found.column(PROBLEM))
+        whence = [*(batch.column(name) for name in (*kept, SOURCE_ROW)), pa.repeat(opened.name, batch.num_rows)]
+        whole = pa.RecordBatch.from_arrays([*whence, *found.columns], schema=pa.schema([*places, *results]))
+        fine = whole.filter(valid) if found.column(PROBLEM).null_count < batch.num_rows else whole
+        tally.add_scored(fine)
+        scores.write(fine.select(scores.schema.names))
+        if fine.num_rows < batch.num_rows:
+            if rejected is None:
+                schema = pa.schema([*places, results.field(PROBLEM)])
+                rejected = tables.enter_context(_table(run, f"rejected/{shard.name}.parquet", schema))
+            refused = whole.filter(pc.invert(valid)).select(rejected.schema.names)
+            tally.add_rejected(refused)
+            rejected.write(refused)
+
+
+def _kept(run: Run, schema: pa.Schema) -> Sequence[str]:
+    """Return the columns that results keep."""
+    if run.manifest.request.keep is not None:
+        return run.manifest.request.keep
+    contract = run.version.contract
+    known = {*contract.ignored, *(feature.name for feature in contract.features)}
+    return [name for name in schema.names if name not in known]
+
+
+def _rows(
+    run: Run, shard: Shard, opened: Source, kept: Sequence[str], tally: Tally, progress: Callable[[int], None]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows to score, with their numbers."""
+    where, features = run.manifest.request.where, {feature.name for feature in run.version.contract.features}
+    # A condition may be about any column.
+    columns = None if where else [name for name in opened.schema.names if name in features or name in kept]
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        for batch in opened.batches(shard.row_groups, columns):
+            tally.read += batch.num_rows
+            yield batch
+            progress(batch.num_rows)
+
+    schema = opened.schema.append(pa.field(SOURCE_ROW, pa.int64()))
+    return selected(schema, numbered(counted(), shard.first_row), where)
+
+
+class _Table:
+    """A table that is being written: row groups of a size that readers like, from small batches."""
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+        """Take what writes row groups."""
+        self.schema = schema
+        self._writer, self._held = writer, list[pa.RecordBatch]()
+        self._rows = self._bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        self._held.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are held."""
+        if self._rows:
+            self._writer.write_table(pa.Table.from_batches(self._held, self.schema), row_group_size=self._rows)
+        self._held, self._rows, self._bytes = [], 0, 0
+
+
+@contextmanager
+def _table(run: Run, name: str, schema: pa.Schema) -> Iterator[_Table]:
+    """Give a table of the output, which is there when the block ends."""
+    described = schema.with_metadata({
+        f"sha256.{file}": digest for file, digest in sorted(run.version.digests.items())
+    })  # fmt: skip
+    with run.target.staged(name) as stream, pq.ParquetWriter(stream, described, compression="zstd") as writer:
+        table = _Table(writer, described)
+        yield table
+        table.flush()

@@ -1,0 +1,133 @@
+"""Input files as streams of batches, whose memory does not depend on how large a file or a row group is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+
+from creditrisk_scoring.errors import BulkError, UsageError
+from creditrisk_scoring.folders import Folder
+from creditrisk_scoring.scoring import BATCH_ROWS, PROBLEM
+from scorer.applications.missing import CSV_MISSING
+from scorer.contract import CategoricalFeature, Contract
+
+SOURCE_FILE, SOURCE_ROW = "source_file", "source_row"
+# What no column of the input may be called.
+RESERVED = frozenset({
+    SOURCE_FILE, SOURCE_ROW, PROBLEM, "probability_of_default", "score_points", "decision", "grade", "reasons",
+})  # fmt: skip
+_BUFFER_BYTES = 1 << 20
+_DELIMITERS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open file.
+
+    Attributes:
+        name: Its path within the input folder.
+        schema: Its columns.
+        group_rows: How many rows each of its row groups has; None if the format has no row groups.
+        reader: Of pyarrow: a ParquetFile, or a reader of CSV.
+        contract: Says which texts of a CSV mean missing.
+    """
+
+    name: str
+    schema: pa.Schema
+    group_rows: Sequence[int] | None
+    reader: Any
+    contract: Contract
+
+    def batches(
+        self, row_groups: tuple[int, int] | None, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of some row groups, or of a file without any, at most `BATCH_ROWS` at a time.
+
+        Args:
+            row_groups: The first, and the one after the last.
+            columns: Those to read of a file with row groups; None for all.
+
+        Raises:
+            BulkError: The file is corrupt.
+        """
+        try:
+            if row_groups is None:
+                yield from self._lines()
+            else:
+                yield from self.reader.iter_batches(BATCH_ROWS, range(*row_groups), columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise BulkError(f"{self.name} cannot be read: {error}") from error
+
+    def _lines(self) -> Iterator[pa.RecordBatch]:
+        for batch in self.reader:
+            for at in range(0, batch.num_rows, BATCH_ROWS):
+                yield _with_missing(batch.slice(at, BATCH_ROWS), self.contract)
+
+
+@contextmanager
+def open_source(folder: Folder, name: str, contract: Contract) -> Iterator[Source]:
+    """Open a file of Parquet or CSV.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    with folder.open(name) as file:
+        try:
+            source = _parquet(file, name, contract) if name.endswith(".parquet") else _csv(file, name, contract)
+        except (pa.ArrowException, OSError) as error:
+            raise UsageError(f"{name} is not {name.rpartition('.')[2]}: {error}") from error
+        yield source
+
+
+def _parquet(file: pa.NativeFile, name: str, contract: Contract) -> Source:
+    # Without a buffer's size, whole columns of a row group are read at once.
+    opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    metadata = opened.metadata
+    rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    return Source(name, opened.schema_arrow, rows, opened, contract)
+
+
+def _csv(file: pa.NativeFile, name: str, contract: Contract) -> Source:
+    """Open a CSV with a header line; all its columns are texts, as a type that is guessed depends on the first rows."""
+    first = bytes(file.read(_BUFFER_BYTES)).partition(b"\n")[0]
+    file.seek(0)
+    names = {feature.name.encode() for feature in contract.features}
+    header_names = {
+        sign: {part.strip(b'"\r\xef\xbb\xbf') for part in first.split(sign.encode())} for sign in _DELIMITERS
+    }
+    delimiter = max(_DELIMITERS, key=lambda sign: len(names & header_names[sign]))
+    parse = pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    header = pcsv.open_csv(pa.BufferReader(first + b"\n"), parse_options=parse).schema.names
+    reader = pcsv.open_csv(
+        file, pcsv.ReadOptions(block_size=_BUFFER_BYTES, use_threads=False), parse,
+        pcsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False),
+    )  # fmt: skip
+    return Source(name, reader.schema, None, reader, contract)
+
+
+def _with_missing(batch: pa.RecordBatch, contract: Contract) -> pa.RecordBatch:
+    """Return a batch of a CSV with null where a feature's text means missing; a category never does."""
+    for feature in contract.features:
+        if feature.name in batch.schema.names:
+            words = feature.categories if isinstance(feature, CategoricalFeature) else ()
+            column = batch.column(feature.name)
+            missing = pc.is_in(column, pa.array(sorted(CSV_MISSING.difference(words)), pa.string()))
+            known = pc.if_else(missing, pa.scalar(None, pa.string()), column)
+            batch = batch.set_column(batch.schema.get_field_index(feature.name), feature.name, known)
+    return batch
+
+
+def numbered(batches: Iterator[pa.RecordBatch], first_row: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches with the column `source_row`, each row's number in its file."""
+    for batch in batches:
+        rows = pa.array(np.arange(first_row, first_row + batch.num_rows))
+        yield batch.append_column(SOURCE_ROW, rows)
+        first_row += batch.num_rows

@@ -1,0 +1,223 @@
+"""Whole runs: what is scored, what is left after a failure, and what a rerun does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+import pytest
+
+from creditrisk_scoring.scoring import Version, score
+from unit.creditrisk_scoring import killed
+from unit.creditrisk_scoring.applications import applications, write_input
+from unit.creditrisk_scoring.conftest import Ended, table_of
+
+Bulk = Callable[..., Ended]
+SIZES = {"a.parquet": 2_300, "deep/b.parquet": 700}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    return write_input(tmp_path / "in", SIZES)
+
+
+def test_every_row_is_scored_or_rejected_as_it_would_be_alone(
+    bulk: Bulk, source: Path, tmp_path: Path, version: Version
+) -> None:
+    ended = bulk(source, tmp_path / "out", "--reasons", "2", "--shard-rows", "1000")
+    assert ended.code == 0, ended.messages
+    expected = pa.concat_tables(
+        pa.Table.from_batches(
+            [score(pq.read_table(source / name).combine_chunks().to_batches()[0], version, reasons=2)]
+        )
+        for name in SIZES
+    )
+    bad = expected.filter(pa.compute.is_valid(expected["problem"]))
+    good = expected.filter(pa.compute.is_null(expected["problem"]))
+    assert good.num_rows > bad.num_rows > 0
+    for name in ("score_points", "decision", "grade", "reasons"):
+        assert ended.scores[name] == good[name], name
+    assert ended.scores["probability_of_default"].to_pylist() == pytest.approx(
+        good["probability_of_default"].to_pylist(), abs=1e-6
+    )
+    assert ended.rejected["problem"] == bad["problem"]
+    whence = list(zip(ended.scores["source_file"].to_pylist(), ended.scores["source_row"].to_pylist(), strict=True))
+    assert whence == sorted(whence)
+    # In these files, the account is the row's number; features and ignored fields are not copied.
+    assert ended.scores["account"].to_pylist() == ended.scores["source_row"].to_pylist()
+    assert not {"income", "former"} & set(ended.scores.schema.names)
+    summary = ended.summary
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_bytes())
+    assert (summary["rows"], summary["scored"], summary["rejected"]) == (3_000, good.num_rows, bad.num_rows)
+    assert (summary["rejected_by_field"], summary["shards"]) == ({"income": bad.num_rows}, 4)
+    assert sum(summary["score_histogram"]["counts"]) == good.num_rows
+    assert summary["declined"] == good["decision"].to_pylist().count("decline")
+    assert not list((tmp_path / "out" / "_bulk" / "staging").iterdir())
+
+
+def test_a_run_that_is_killed_at_random_points_ends_as_an_undisturbed_one(
+    bulk: Bulk, source: Path, tmp_path: Path, folder: Path
+) -> None:
+    options = ["--shard-rows", "500", "--where", "account % 7 <> 3"]
+    undisturbed = bulk(source, tmp_path / "undisturbed", *options)
+    seed = secrets.randbelow(1 << 30)
+    command = [sys.executable, killed.__file__, str(seed), "900", str(source), str(tmp_path / "out"),
+               "--model", str(folder), *options]  # fmt: skip
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    )
+    assert ended.returncode == 0, f"seed {seed}: {ended.stderr}"
+    counted = re.search(r"killed (\d+) times", ended.stderr)
+    assert counted, ended.stderr
+    assert int(counted[1]) >= 2, f"seed {seed}"
+    for kind in ("scores", "rejected"):
+        left, right = table_of(tmp_path / "out" / kind), table_of(tmp_path / "undisturbed" / kind)
+        assert left == right, f"seed {seed}"
+    assert (tmp_path / "out" / "summary.json").read_bytes() == (tmp_path / "undisturbed" / "summary.json").read_bytes()
+    assert undisturbed.summary["excluded"] > 0
+
+
+def test_a_rerun_does_only_what_is_missing(bulk: Bulk, source: Path, tmp_path: Path) -> None:
+    first = bulk(source, tmp_path / "out", "--shard-rows", "500")
+    (tmp_path / "out" / "_bulk" / "done" / "part-00002.json").unlink()
+    (tmp_path / "out" / "scores" / "part-00002.parquet").unlink()
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "scores").iterdir()}
+    write_input(source, {"later.parquet": 10})
+    again = bulk(source, tmp_path / "out", "--shard-rows", "500")
+    assert (again.code, again.summary) == (0, first.summary)
+    assert all(file.stat().st_mtime_ns == when for file, when in before.items())
+    assert "part-00002: 4" in again.messages
+    assert "part-00001:" not in again.messages
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--reasons", "1"], "reasons was 0 and is 1"),
+        (["--where", "income > 1"], "where was '' and is 'income > 1'"),
+        (["--shard-rows", "7"], "shard_rows was 1000000 and is 7"),
+        (["--scorecard", "500,20,20"], "scorecard was (600.0, 50.0, 20.0)"),
+    ],
+)
+def test_results_of_different_requests_are_not_mixed(
+    bulk: Bulk, source: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    assert bulk(source, tmp_path / "out").code == 0
+    ended = bulk(source, tmp_path / "out", *options)
+    assert (ended.code, words in ended.messages) == (2, True), ended.messages
+
+
+def test_results_of_another_version_are_not_mixed(bulk: Bulk, source: Path, tmp_path: Path, folder: Path) -> None:
+    assert bulk(source, tmp_path / "out").code == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
+    (other / "contract.json").write_bytes((folder / "contract.json").read_bytes() + b"\n")
+    ended = bulk(source, tmp_path / "out", "--model", str(other))
+    assert (ended.code, "digests was" in ended.messages) == (2, True), ended.messages
+
+
+def test_a_condition_sees_each_row_and_nothing_else(bulk: Bulk, source: Path, tmp_path: Path) -> None:
+    ended = bulk(source, tmp_path / "out", "--where", "bureau_score > 600 AND purpose IS NOT NULL", "--keep", "account")
+    table = pa.concat_tables(pq.read_table(source / name) for name in SIZES)
+    wanted = [row["account"] for row in table.to_pylist() if (row["bureau_score"] or 0) > 600 and row["purpose"]]
+    found = [*ended.scores["account"].to_pylist(), *ended.rejected["account"].to_pylist()]
+    assert sorted(found) == sorted(wanted)
+    for where, words in {
+        "nothing > 1": "nothing",
+        "income >": "syntax error",
+        "account IN (SELECT a FROM read_csv('/etc/passwd'))": "disabled",
+        "true; DROP TABLE x": "Parser Error",
+        "error('no')": "no",
+    }.items():
+        refused = bulk(source, tmp_path / f"out {words}", "--where", where)
+        assert refused.code > 0, where
+        assert words in refused.messages, where
+
+
+def test_a_csv_is_scored_as_the_same_table_in_parquet(bulk: Bulk, tmp_path: Path) -> None:
+    table = applications(2_000, seed=5)
+    for name, sign in {"commas": ",", "semicolons": ";"}.items():
+        (tmp_path / name).mkdir()
+        pcsv.write_csv(table, tmp_path / name / "x.csv", pcsv.WriteOptions(delimiter=sign))
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(table, tmp_path / "parquet" / "x.parquet")
+    expected = bulk(tmp_path / "parquet", tmp_path / "out parquet")
+    for name in ("commas", "semicolons"):
+        ended = bulk(tmp_path / name, tmp_path / f"out {name}")
+        assert ended.code == 0, ended.messages
+        # "None" is a category here, and an empty text means missing.
+        for column in ("source_row", "score_points", "decision", "grade"):
+            assert ended.scores[column] == expected.scores[column], column
+        assert ended.rejected["source_row"] == expected.rejected["source_row"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "x.parquet is not parquet"),
+        (b"PAR1 and nothing PAR1", "x.parquet is not parquet"),
+        (None, "x.parquet: income is missing"),
+    ],
+)
+def test_files_that_cannot_be_scored_are_named_before_anything_is_done(
+    bulk: Bulk, source: Path, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    if content is None:
+        pq.write_table(applications(3).drop_columns(["income"]), source / "x.parquet")
+    else:
+        (source / "x.parquet").write_bytes(content)
+    ended = bulk(source, tmp_path / "out")
+    assert (ended.code, words in ended.messages) == (2, True), ended.messages
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_of_results_are_refused_as_names_of_columns(bulk: Bulk, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(applications(3).append_column("decision", pa.array(["a"] * 3)), tmp_path / "in" / "x.parquet")
+    ended = bulk(tmp_path / "in", tmp_path / "out")
+    assert (ended.code, "the columns decision are called as those of the results" in ended.messages) == (2, True)
+    missing = bulk(tmp_path / "in", tmp_path / "out", "--keep", "nobody")
+    assert missing.code == 2
+
+
+def test_a_corrupt_row_group_fails_its_shard_alone(bulk: Bulk, source: Path, tmp_path: Path) -> None:
+    name = source / "a.parquet"
+    good = name.read_bytes()
+    column = pq.ParquetFile(name).metadata.row_group(2).column(1)
+    at = column.dictionary_page_offset or column.data_page_offset
+    name.write_bytes(good[:at] + b"\xff" * column.total_compressed_size + good[at + column.total_compressed_size :])
+    ended = bulk(source, tmp_path / "out", "--shard-rows", "500")
+    assert (ended.code, "1 of 7 shards failed" in ended.messages) == (1, True), ended.messages
+    assert "a.parquet cannot be read" in ended.messages
+    assert not (tmp_path / "out" / "scores" / "part-00002.parquet").exists()
+    assert not (tmp_path / "out" / "summary.json").exists()
+    assert len(list((tmp_path / "out" / "scores").iterdir())) == 6
+    name.write_bytes(good)
+    changed = bulk(source, tmp_path / "out", "--shard-rows", "500")
+    assert (changed.code, "a.parquet has changed since it was listed" in changed.messages) == (1, True)
+
+
+def test_tables_without_rows_have_results_without_rows(bulk: Bulk, tmp_path: Path) -> None:
+    ended = bulk(write_input(tmp_path / "in", {"empty.parquet": 0}), tmp_path / "out")
+    assert (ended.code, ended.summary["rows"], ended.scores.num_rows) == (0, 0, 0)
+    assert "probability_of_default" in ended.scores.schema.names
+
+
+def test_a_folder_without_data_is_refused(bulk: Bulk, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "_notes.csv").write_text("a,b\n")
+    ended = bulk(tmp_path / "in", tmp_path / "out")
+    assert (ended.code, "no file whose name ends in .parquet or .csv" in ended.messages) == (2, True)
+    elsewhere = bulk("gs://bucket/in", tmp_path / "out")
+    assert (elsewhere.code, "allowed are a path and s3://BUCKET/PREFIX" in elsewhere.messages) == (2, True)

@@ -96,7 +96,7 @@ format: $(STAMP) ## format the code
 	ruff format .
 
 ##@ benchmarks
-.PHONY: bench-routing bench-registry bench-operator bench-cluster bench-training bench-serving bench-ingress bench-overload
+.PHONY: bench-routing bench-registry bench-operator bench-cluster bench-training bench-serving bench-ingress bench-overload bench-bulk
 MODEL ?= $(CACHE)/benchmark-model
 $(CACHE)/benchmark-model: $(shell git ls-files images/training/src) | $(STAMP)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/training/model.py "$@"
@@ -108,6 +108,10 @@ bench-training: $(STAMP) ## accuracy and speed against other trainers (LOANS=loa
 bench-serving: $(STAMP) $(MODEL) ## the API against other servers (needs wrk; MODEL=folder, default: a generated one; VENVS=folder)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/run.py --model "$(MODEL)" $(if $(VENVS),--venvs "$(VENVS)")
 	! command -v perf > /dev/null || PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/shares.py --model "$(MODEL)"
+
+bench-bulk: $(STAMP) $(MODEL) ## bulk scoring, Parquet to Parquet, against other ways, and its memory (MODEL as above)
+	$(PYTHON) benchmarks/bulk/speed.py --model "$(MODEL)" --rows 5000000
+	$(PYTHON) benchmarks/bulk/speed.py --model "$(MODEL)" --rows 5000000 --memory
 
 bench-overload: $(STAMP) $(MODEL) ## the API at three times its capacity, with large batches, and over time (needs wrk; MODEL as above)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/overload.py --model "$(MODEL)"

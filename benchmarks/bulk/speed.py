@@ -92,7 +92,7 @@ def direct(given, source, target, chunk=None):
     target.mkdir()
     file = pq.ParquetFile(source / "loans.parquet")
     held = []
-    with pq.ParquetWriter(target / "scores.parquet", schema, compression="zstd") as writer:
+    with pq.ParquetWriter(target / "scores.parquet", schema, compression="zstd", use_dictionary=False) as writer:
         for batch in file.iter_batches(BATCH_ROWS, columns=["id", *names]):
             numbers, codes = encode(batch)
             size = chunk or len(numbers)

@@ -16,6 +16,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 
+from creditrisk_scoring.command import main
 from creditrisk_scoring.scoring import Version, score
 from unit.creditrisk_scoring import killed
 from unit.creditrisk_scoring.applications import applications, write_input
@@ -221,3 +222,15 @@ def test_a_folder_without_data_is_refused(bulk: Bulk, tmp_path: Path) -> None:
     assert (ended.code, "no file whose name ends in .parquet or .csv" in ended.messages) == (2, True)
     elsewhere = bulk("gs://bucket/in", tmp_path / "out")
     assert (elsewhere.code, "allowed are a path and s3://BUCKET/PREFIX" in elsewhere.messages) == (2, True)
+
+
+def test_people_read_a_summary_of_their_own(
+    bulk: Bulk, source: Path, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(source), str(tmp_path / "out"), "--model", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"3,000  rows\n", told)
+    assert re.search(r"\d+  rejected for income\n", told)
+    assert told.endswith(f"the results are in {tmp_path}/out/scores\n")
+    ended = bulk(source, tmp_path / "out", "--reasons", "100")
+    assert (ended.code, "this model can give at most 8" in ended.messages) == (2, True), ended.messages

@@ -116,7 +116,7 @@ def open_folder(text: str) -> Folder:
     `AWS_ENDPOINT_URL` names another store than AWS's.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: It is neither, or the store's address is none.
     """
     if "://" not in text:
         return Folder(text, fs.LocalFileSystem(), str(Path(text).absolute()))
@@ -129,8 +129,7 @@ def open_folder(text: str) -> Folder:
 def _s3() -> fs.FileSystem:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    address = urlsplit(endpoint) if endpoint else None
-    return fs.S3FileSystem(
-        region=region, endpoint_override=address.netloc if address else None,
-        scheme=address.scheme if address else "https",
-    )  # fmt: skip
+    address = urlsplit(endpoint or "https://")
+    if address.scheme not in {"http", "https"} or (endpoint and not address.netloc):
+        raise UsageError(f"AWS_ENDPOINT_URL {endpoint}; allowed: http://HOST:PORT and https://HOST:PORT")
+    return fs.S3FileSystem(region=region, endpoint_override=address.netloc or None, scheme=address.scheme)

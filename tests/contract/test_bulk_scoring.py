@@ -43,7 +43,7 @@ def version(request: pytest.FixtureRequest, tmp_path: Path) -> Version:
         folder = request.getfixturevalue("model_folder")
     else:
         folder = write_model(tmp_path, **GRADED_CONTRACT)
-    return load_version(folder, Scorecard(600, 50, 20), "7")
+    return load_version(folder, Scorecard(600, 50, 20))
 
 
 @pytest.fixture

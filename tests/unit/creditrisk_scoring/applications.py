@@ -20,15 +20,23 @@ SCHEMA = pa.schema([
 def applications(count: int, seed: int = 0) -> pa.Table:
     """Return applications with missing and other values, about a hundredth of them invalid."""
     draw = np.random.default_rng(seed)
+    scores, purposes, regions = (
+        np.array(values, dtype=object)
+        for values in (
+            [999.0, 500.0, 300.0, 612.0, 701.5, None],
+            ["Car", "Home", "None", "unknown", "Boat", None],
+            ["north", "south", None],
+        )
+    )
     income = np.where(draw.random(count) < 0.01, -1.0, draw.uniform(5_000, 400_000, count))
     columns: Mapping[str, Any] = {
         "account": np.arange(count),
         "income": income,
         "home": draw.choice(["own", "rent"], count),
-        "bureau_score": draw.choice([999.0, 500.0, 300.0, 612.0, 701.5, None], count),
+        "bureau_score": draw.choice(scores, count),
         "debt_ratio": draw.uniform(0.1, 0.9, count),
-        "purpose": draw.choice(["Car", "Home", "None", "unknown", "Boat", None], count),
-        "region": draw.choice(["north", "south", None], count),
+        "purpose": draw.choice(purposes, count),
+        "region": draw.choice(regions, count),
         "employer": draw.choice(["A", "B", "C"], count),
         "former": ["x"] * count,
     }

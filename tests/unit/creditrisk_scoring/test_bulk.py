@@ -234,3 +234,12 @@ def test_people_read_a_summary_of_their_own(
     assert told.endswith(f"the results are in {tmp_path}/out/scores\n")
     ended = bulk(source, tmp_path / "out", "--reasons", "100")
     assert (ended.code, "this model can give at most 8" in ended.messages) == (2, True), ended.messages
+
+
+def test_a_version_needs_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main([str(tmp_path), str(tmp_path / "out"), "--version", "7"]) == 2
+    assert "--version needs --registry, or MLFLOW_TRACKING_URI" in caplog.text
+    assert main([str(tmp_path), str(tmp_path / "out"), "--version", "7", "--registry", "http://127.0.0.1:1"]) == 1

@@ -45,7 +45,7 @@ def _score(given: argparse.Namespace, version: Version) -> dict[str, Any]:
     source, target = open_folder(given.source), open_folder(given.target)
     card = version.scorecard
     request = Request(
-        source.url, dict(version.digests), (card.base_points, card.base_odds, card.points_to_double), given.reasons,
+        source.root, dict(version.digests), (card.base_points, card.base_odds, card.points_to_double), given.reasons,
         given.where, None if given.keep is None else tuple(given.keep.split(",")), given.shard_rows,
     )  # fmt: skip
     manifest = read_or_make(source, target, request, version)
@@ -62,7 +62,7 @@ def _version(given: argparse.Namespace, scratch: Path) -> Version:
         from creditrisk_scoring.registry import fetch_version  # noqa: PLC0415
 
         folder = fetch_version(given.registry, given.name, given.version, scratch)
-    return load_version(folder, given.scorecard, given.version or "")
+    return load_version(folder, given.scorecard)
 
 
 def _told(found: dict[str, Any], target: str) -> str:

@@ -23,7 +23,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What all results of one output folder have in common.
 
     Attributes:
-        input: The folder.
+        input: The folder: its path, or its bucket and prefix.
         digests: The SHA-256 of the version's files.
         scorecard: The scale of score points: base points, base odds, points to double the odds.
         reasons: How many reason codes.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from creditrisk_scoring.scoring import PROBABILITY, PROBLEM
+from creditrisk_scoring.scoring import PROBABILITY, PROBLEM, Version
 from scorer.answers import RowProblem
 from scorer.contract import Contract
 
@@ -88,13 +88,13 @@ def total_of(parts: Iterable[Counts], bins: int) -> Counts:
     return Counts(**sums, histogram=tuple(histogram.tolist()), rejected_by_field=dict(sorted(fields.items())))
 
 
-def summary(counts: Counts, contract: Contract, digests: dict[str, str], shards: int) -> dict[str, Any]:
+def summary(counts: Counts, version: Version, shards: int) -> dict[str, Any]:
     """Return a run's summary, for programs."""
-    reference = contract.score_histogram
+    reference = version.contract.score_histogram
     return {
         "rows": counts.read, "scored": counts.scored, "rejected": counts.rejected, "excluded": counts.excluded,
         "approved": counts.scored - counts.declined, "declined": counts.declined,
         "rejected_by_field": counts.rejected_by_field,
         "score_histogram": {"edges": reference.edges, "counts": counts.histogram, "reference": reference.counts},
-        "model": {"name": contract.model_name, "sha256": digests}, "shards": shards,
+        "model": {"name": version.contract.model_name, "sha256": dict(version.digests)}, "shards": shards,
     }  # fmt: skip

@@ -56,9 +56,8 @@ def run_all(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def _summarize(run: Run) -> dict[str, Any]:
-    contract, request = run.version.contract, run.manifest.request
-    total = total_of((_counts(run, shard) for shard in run.manifest.shards), len(contract.score_histogram.counts))
-    found = summary(total, contract, request.digests, len(run.manifest.shards))
+    shards, bins = run.manifest.shards, len(run.version.contract.score_histogram.counts)
+    found = summary(total_of((_counts(run, shard) for shard in shards), bins), run.version, len(shards))
     run.target.write(SUMMARY, msgspec.json.format(msgspec.json.encode(found), indent=2))
     run.target.delete_staged()
     return found

@@ -52,20 +52,19 @@ class Version:
         return self.model.contract
 
 
-def load_version(folder: Path, scorecard: Scorecard, version: str = "") -> Version:
+def load_version(folder: Path, scorecard: Scorecard) -> Version:
     """Load the version in a folder.
 
     Args:
         folder: Has model.onnx and contract.json.
         scorecard: The scale of score points.
-        version: Its number in the registry, if it is known.
 
     Raises:
         UsageError: There is no such version, or it cannot be served.
     """
     try:
         digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
-        model = load_model(folder, Identity("", version, "", digests, {}))
+        model = load_model(folder, Identity("", "", "", digests, {}))
     except OSError as error:
         raise UsageError(f"{folder} holds no version: {error}; needed: {' and '.join(FILES)}") from error
     except LoadingError as error:

@@ -162,7 +162,7 @@ def test_the_operator_and_training_have_a_key_and_their_permissions() -> None:
     assert access(service) == ["decisions-access", "decisions-parts"]
     permissions = json.loads(environment(named(service)["decisions"])["DECISIONS_PERMISSIONS"])
     granted = {part: [p for p, clients in permissions.items() if part in clients] for part in keys}
-    assert granted == {"operator": ["decisions:check", "timeline:write"], "training": ["decisions:read"]}
+    assert granted == {"operator": ["decisions:check", "drift:read", "timeline:write"], "training": ["decisions:read"]}
     assert permissions["decisions:read"] == ["default", "training"]
     own = deployment("decisions/ci/default-values.yaml", "--set=access.parts=false")
     assert access(own) == ["decisions-access"]

@@ -69,14 +69,14 @@ def operator_of(scenario: str, *options: str) -> Document:
 def timeline(
     *options: str, scenario: str = "operator/ci/default-values.yaml", purpose: str = "TIMELINE"
 ) -> tuple[str | None, str | None]:
-    """Return the URL and the Secret with which the operator reports to the timeline, or asks for CHECKS."""
+    """Return the URL and the Secret with which the operator reports to the timeline, or asks for CHECKS or DRIFT."""
     deployment = operator_of(scenario, *options)
     (container,) = pod_spec(deployment)["containers"]
     variables = environment(container)
     volumes = {volume["name"]: volume for volume in pod_spec(deployment)["volumes"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert ("decisions" in mounts) == ("decisions" in volumes) == any(
-        f"PROMOTER_{use}_KEY_FILE" in variables for use in ("TIMELINE", "CHECKS"))  # fmt: skip
+        f"PROMOTER_{use}_KEY_FILE" in variables for use in ("TIMELINE", "CHECKS", "DRIFT"))  # fmt: skip
     if f"PROMOTER_{purpose}_KEY_FILE" not in variables:
         return variables.get(f"PROMOTER_{purpose}_URL"), None
     assert variables[f"PROMOTER_{purpose}_KEY_FILE"] == f"{mounts['decisions']}/key"
@@ -238,13 +238,14 @@ def test_a_path_of_the_scoring_service_is_refused_for_the_page() -> None:
         assert "page.path" in result.stderr.replace("/page/path", "page.path")
 
 
-def test_checks_need_a_service_and_are_on_or_off_whatever_the_timeline_is() -> None:
-    decisions = "credit-risk/ci/decisions-values.yaml"
+@pytest.mark.parametrize("purpose", ["CHECKS", "DRIFT"])
+def test_checks_and_drift_need_a_service_and_are_on_or_off_whatever_the_timeline_is(purpose: str) -> None:
+    decisions, values = "credit-risk/ci/decisions-values.yaml", f"operator.{purpose.lower()}"
     own = ("http://decisions:8080", "decisions-operator-key")
-    assert timeline(purpose="CHECKS") == (None, None)
-    assert timeline(scenario=decisions, purpose="CHECKS") == own
-    assert timeline("--set=operator.timeline.enabled=false", scenario=decisions, purpose="CHECKS") == own
-    off = "--set=operator.checks.enabled=false"
-    assert timeline(off, scenario=decisions, purpose="CHECKS") == (None, None)
+    assert timeline(purpose=purpose) == (None, None)
+    assert timeline(scenario=decisions, purpose=purpose) == own
+    assert timeline("--set=operator.timeline.enabled=false", scenario=decisions, purpose=purpose) == own
+    off = f"--set={values}.enabled=false"
+    assert timeline(off, scenario=decisions, purpose=purpose) == (None, None)
     assert timeline(off, scenario=decisions) == own
-    assert timeline("--set=operator.checks=null", scenario=decisions, purpose="CHECKS") == own, "values of 0.1"
+    assert timeline(f"--set={values}=null", scenario=decisions, purpose=purpose) == own, "values of 0.1"

@@ -18,7 +18,7 @@ creditrisk.io/component: {{ last . }}
 {{/* The permissions of each part of the stack that is a client of its own, by the client's name, as JSON. */}}
 {{- define "decisions.parts" -}}
 {{- /* Releases without them keep their values with `helm upgrade --reuse-values`. */}}
-{{- $wanted := ternary (dict "operator" (list "timeline:write" "decisions:check") "training" (list "decisions:read")) (dict) (ne (.Values.access.parts | toString) "false") }}
+{{- $wanted := ternary (dict "operator" (list "timeline:write" "decisions:check" "drift:read") "training" (list "decisions:read")) (dict) (ne (.Values.access.parts | toString) "false") }}
 {{- toJson $wanted }}
 {{- end }}
 

@@ -30,6 +30,13 @@
 - {name: PROMOTER_CHECKS_KEY_FILE, value: /etc/creditrisk/decisions/key}
 {{- end }}
 {{- end }}
+{{- with include "operator.driftUrl" . }}
+- {name: PROMOTER_DRIFT_URL, value: {{ . | quote }}}
+- {name: PROMOTER_DRIFT_SECONDS, value: {{ dig "seconds" 300 ($.Values.drift | default dict) | quote }}}
+{{- if $.Values.timeline.secret }}
+- {name: PROMOTER_DRIFT_KEY_FILE, value: /etc/creditrisk/decisions/key}
+{{- end }}
+{{- end }}
 {{- with include "operator.notifications" . }}
 - {name: PROMOTER_NOTIFICATIONS, value: {{ . | quote }}}
 {{- end }}
@@ -109,7 +116,12 @@ renders on its own, so a new one is remembered in .Values until the rendering en
 {{- if dig "enabled" true (.Values.checks | default dict) }}{{ include "operator.decisionsUrl" . }}{{ end }}
 {{- end }}
 
+{{/* The URL to ask for drift reports; empty to ask nobody. Releases before 0.2 had none. */}}
+{{- define "operator.driftUrl" -}}
+{{- if dig "enabled" true (.Values.drift | default dict) }}{{ include "operator.decisionsUrl" . }}{{ end }}
+{{- end }}
+
 {{/* The name of the Secret with the key for the decisions service; empty if it is not used. */}}
 {{- define "operator.decisionsSecret" -}}
-{{- if or (include "operator.timelineUrl" .) (include "operator.checksUrl" .) }}{{ .Values.timeline.secret }}{{ end }}
+{{- if or (include "operator.timelineUrl" .) (include "operator.checksUrl" .) (include "operator.driftUrl" .) }}{{ .Values.timeline.secret }}{{ end }}
 {{- end }}

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from promoter.adapters.approvals import ApprovalObjects
 from promoter.adapters.checks import HttpChecks
+from promoter.adapters.drift import HttpDriftReports
 from promoter.adapters.kubernetes import KubernetesCluster
 from promoter.adapters.lease import Lease, OwnPod
 from promoter.adapters.metrics import HttpMetrics
@@ -26,6 +27,7 @@ from promoter.adapters.rest import KubeClient
 from promoter.adapters.timeline import HttpTimeline
 from promoter.admission import create_admission_app
 from promoter.certificate import Certificate
+from promoter.drift import DriftWatch
 from promoter.handlers import create_registry, create_settings, login
 from promoter.leftovers import Leftovers
 from promoter.notifications.delivery import Notifier
@@ -61,11 +63,12 @@ async def run(settings: Settings) -> None:
         telemetry = Telemetry()
         outbox = _outbox(session, settings, telemetry)
         notifier = await _notifier(stack, settings, telemetry)
+        drift = _drift(session, settings, poller)
         board = Board(time.time, settings.page_path) if settings.page_port is not None else None
         adapters = Adapters(
             cluster, registry, HttpMetrics(session), poller, telemetry, time.time,
             outbox=outbox, notifier=notifier, audience=board, checks=_checks(session, settings),
-            approvals=await _approvals(stack, settings),
+            approvals=await _approvals(stack, settings), drift=drift,
         )  # fmt: skip
         scheduler = Scheduler(
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
@@ -85,6 +88,8 @@ async def run(settings: Settings) -> None:
         _in_background(stack, leftovers.run(settings.poll_seconds), "leftovers")
         training = TrainingRuns(registry, lambda: poller.models, telemetry)
         _in_background(stack, training.run(settings.poll_max_seconds), "training runs")
+        if drift:
+            _in_background(stack, drift.run(), "drift")
         if outbox:
             _in_background(stack, outbox.run(), "outbox")
         if notifier:
@@ -124,6 +129,14 @@ def _checks(session: aiohttp.ClientSession, settings: Settings) -> HttpChecks | 
     if not settings.checks_url:
         return None
     return HttpChecks(session, settings.checks_url, settings.checks_key_file)
+
+
+def _drift(session: aiohttp.ClientSession, settings: Settings, poller: Poller) -> DriftWatch | None:
+    """Return what asks for drift reports; None if nobody makes any."""
+    if not settings.drift_url:
+        return None
+    reports = HttpDriftReports(session, settings.drift_url, settings.drift_key_file)
+    return DriftWatch(reports, lambda: poller.models, settings.drift_seconds)
 
 
 def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -41,6 +41,7 @@ async def observe(adapters: Adapters, promotion: Promotion, spec: Spec) -> tuple
         artifacts=snapshot.artifacts,
         artifacts_error=snapshot.artifacts_error,
         approvals=await _approvals(adapters, promotion, spec),
+        drift=adapters.drift.view(spec.model.name) if adapters.drift else None,
         autoscalers=snapshot.autoscalers,
         autoscalers_error=snapshot.autoscalers_error,
     )

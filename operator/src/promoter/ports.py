@@ -11,7 +11,7 @@ from promoter.api.route import Route
 from promoter.api.spec import ModelRef
 from promoter.api.status import Event
 from promoter.decision.actions import ApplyCanary, SetStableVersion
-from promoter.decision.observation import AutoscalerView, CanaryView, CheckAnswer, PodReading, StableView
+from promoter.decision.observation import AutoscalerView, CanaryView, CheckAnswer, DriftReport, PodReading, StableView
 from promoter.decision.readiness import Readiness
 
 Document = dict[str, Any]
@@ -184,3 +184,14 @@ class Checks(Protocol):
 
     async def check(self, request: Document) -> CheckAnswer | str:
         """Return what it found, or why there is nothing; the request is as contracts/check-request.schema.json."""
+
+
+class DriftReports(Protocol):
+    """The decisions service, which keeps drift reports."""
+
+    async def newest(self, model: str) -> DriftReport | None:
+        """Return the newest report about a model, None if there is none.
+
+        Raises:
+            RetryableError: there was no answer, or no valid one.
+        """

@@ -11,6 +11,7 @@ from promoter.api.resource import ACTION_ANNOTATION, Owner
 from promoter.api.rules import target_of
 from promoter.api.status import State
 from promoter.decision.timeline import Turn
+from promoter.drift import DriftWatch
 from promoter.notifications.delivery import Notifier
 from promoter.outbox import Outbox
 from promoter.poll import Poller
@@ -105,6 +106,8 @@ class Adapters:
     audience: Audience | None = None
     # None: no decision log to judge by.
     checks: Checks | None = None
+    # None: no drift reports.
+    drift: DriftWatch | None = None
     # None: nobody checks who approves, so nothing is approved.
     approvals: ApprovalReader | None = None
     # Held while a version's files are in memory: one at a time, however many promotions need a copy.

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     # The decisions service, which measures in the decision log, and the file with the API key for it. Empty: no checks.
     checks_url: str = ""
     checks_key_file: Path | None = None
+    # The decisions service, which keeps drift reports, and the file with the API key for it. Empty: none.
+    drift_url: str = ""
+    drift_key_file: Path | None = None
+    drift_seconds: float = Field(default=300.0, ge=1)
     # Folder with tls.crt and tls.key for the webhook that checks approvals. None: no approvals.
     approvals_certificate: Path | None = None
     approvals_port: int = Field(default=8443, ge=0, le=65535)

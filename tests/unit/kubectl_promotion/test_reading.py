@@ -154,10 +154,11 @@ def test_messages_cannot_drive_the_terminal(server: ApiServer, promotion: Shell)
 def test_problems_and_changes_not_seen_yet_are_shown(server: ApiServer, promotion: Shell) -> None:
     state = state_in(Phase.IDLE, observed_generation=2, conditions=(
         condition("Degraded", "True", "CapacityLow", "1 of 2 pods"), condition("Ready", "False", "NoPodAvailable", ""),
+        condition("Drifted", "True", "DriftFound", "income is not what it was"),
     ))  # fmt: skip
     server.store.put(document(state, action="abort", steps=[{"weight": 5}]))
     text = words(promotion("get").out)
-    for expected in ("Degraded: CapacityLow", "NotReady: NoPodAvailable", "has not seen the newest spec yet",
+    for expected in ("Degraded: CapacityLow", "NotReady: NoPodAvailable", "Drifted: DriftFound", "has not seen the newest spec yet",
                      "abort, not handled by the operator yet", "nothing: the spec is invalid"):  # fmt: skip
         assert expected in text, expected
 

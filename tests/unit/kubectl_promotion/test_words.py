@@ -174,6 +174,10 @@ def test_a_problem_is_explained_with_what_to_do() -> None:
     text = explained(state_in(Phase.IDLE, canary_version=None, conditions=(problem,)))
     assert "not answered since noon" in text
     assert "what to do: look at MLflow and its database" in text
+    drifted = condition("Drifted", "True", "DriftFound", "income is not what it was")
+    text = explained(state_in(Phase.IDLE, canary_version=None, conditions=(drifted,)))
+    assert "drift: income is not what it was" in text
+    assert "what to do: read the drift report" in text
     invalid = explained(state_in(Phase.IDLE, canary_version=None), steps=[{"weight": 5}])
     assert "Nothing is rolled out: spec.steps: a weight needs a duration" in invalid
 

@@ -58,7 +58,7 @@ def _head(promotion: ModelPromotion, now: float) -> Table:
     if state.phase not in RESTING:
         for index, line in enumerate(approval_lines(spec, state, now)):
             found.add_row("" if index else "Approvals:", plain(line))
-    for kind, mark in (("Ready", "False"), ("Degraded", "True")):
+    for kind, mark in (("Ready", "False"), ("Degraded", "True"), ("Drifted", "True")):
         condition = state.condition(kind)
         if condition and condition.status == mark:
             name = kind if mark == "True" else f"Not{kind}"

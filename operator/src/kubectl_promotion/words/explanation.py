@@ -140,6 +140,9 @@ def _at_present(promotion: ModelPromotion, now: float) -> Explanation:
         points.append(("problem", text))
         if meaning:
             points.append(("what to do", meaning.advice))
+    drifted = state.condition("Drifted")
+    if drifted and drifted.status == "True":
+        points += [("drift", drifted.message), ("what to do", PROBLEMS["DriftFound"].advice)]
     points.append(("next", "; ".join(outlook(promotion.spec, state, now))))
     return Explanation(_present_summary(promotion), tuple(points), state.canary_version)
 

@@ -7,6 +7,7 @@ from typing import Literal
 from promoter.api.status import RESTING, Condition, Event, Phase, State
 from promoter.api.timestamps import to_whole_seconds_text
 from promoter.decision.copies import copy_of
+from promoter.decision.drift import drifted_row
 from promoter.decision.observation import Observation, StableView
 
 Status = Literal["True", "False", "Unknown"]
@@ -23,7 +24,7 @@ def conditions(state: State, observed: Observation, now: float) -> tuple[Conditi
     """Return the conditions for a state and what was observed."""
     rows = (
         _ready(state, observed), _progressing(state), _promoted(state), _degraded(state, observed, now),
-        _registry(observed), _artifacts(state, observed),
+        _registry(observed), _artifacts(state, observed), drifted_row(state, observed, now),
     )  # fmt: skip
     return tuple(_condition(state, now, row) for row in rows)
 

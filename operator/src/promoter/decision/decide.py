@@ -27,7 +27,8 @@ from promoter.decision.approvals import asked_now, missing_now
 from promoter.decision.artifacts import config_maps_for, ensure_artifacts, settle_artifacts
 from promoter.decision.capacity import note_outages, scale_in_problem, settle_autoscalers
 from promoter.decision.conditions import TARGET_NOT_FOUND, conditions
-from promoter.decision.draft import COMPLETED, Draft
+from promoter.decision.draft import Draft
+from promoter.decision.drift import settle_drift
 from promoter.decision.everyone import ensure_canary, everyone_at_canary, give_room_back
 from promoter.decision.experiment import completed
 from promoter.decision.manual_actions import handle_manual_action, manual_actions
@@ -120,6 +121,7 @@ def _settle(draft: Draft) -> None:
     settle_artifacts(draft)
     settle_autoscalers(draft)
     note_outages(draft)
+    settle_drift(draft)
     draft.update(conditions=conditions(draft.state, draft.observed, draft.now))
 
 
@@ -316,17 +318,17 @@ def _draining(draft: Draft) -> None:
     state, stable = draft.state, draft.observed.stable
     lagging = draft.pods_without_route() if state.route.weight == 0 else ["the route is being written"]
     if lagging and draft.waited < DRAIN_SECONDS:
-        draft.set_message(f"{_outcome_message(state)}; waiting for weight 0: {', '.join(lagging)}")
+        draft.set_message(f"{draft.outcome}; waiting for weight 0: {', '.join(lagging)}")
     elif draft.waited < LINGER_SECONDS:
-        draft.set_message(f"{_outcome_message(state)}; the canary is finishing its last requests")
+        draft.set_message(f"{draft.outcome}; the canary is finishing its last requests")
     elif not _tidy_canary(draft):
         # Before the stable pods are back: they may need the room or the quota that the canary takes.
-        draft.set_message(f"{_outcome_message(state)}; deleting the canary")
+        draft.set_message(f"{draft.outcome}; deleting the canary")
     elif stable.version != state.stable_version or stable.outdated:
-        draft.set_message(f"{_outcome_message(state)}; updating the stable pods to version {state.stable_version}: "
+        draft.set_message(f"{draft.outcome}; updating the stable pods to version {state.stable_version}: "
                           f"{_progress(stable)}")  # fmt: skip
     else:
-        draft.enter_phase(Phase.FAILED if state.phase == Phase.ROLLING_BACK else Phase.IDLE, _outcome_message(state))
+        draft.enter_phase(Phase.FAILED if state.phase == Phase.ROLLING_BACK else Phase.IDLE, draft.outcome)
 
 
 PHASES: dict[Phase, Callable[[Draft], None]] = {
@@ -390,12 +392,3 @@ def _missing_version_message(draft: Draft) -> str:
         return f"waiting for the registry: {draft.observed.registry.error}"
     kind, value = draft.spec.model.pointer
     return f"the registry has no version of {draft.spec.model.name} with {kind} {value}"
-
-
-def _outcome_message(state: State) -> str:
-    if state.phase == Phase.FINISHING:
-        return f"version {state.stable_version} is stable"
-    if state.reason == COMPLETED:
-        return f"the experiment with version {state.canary_version} is complete"
-    ending = "rollout stopped" if state.phase == Phase.STOPPING else "rollback"
-    return f"{ending}: version {state.canary_version} ({state.reason})"

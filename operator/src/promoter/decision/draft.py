@@ -74,6 +74,17 @@ class Draft:
         canary = self.observed.canary
         return canary.version == self.state.canary_version and canary.ready > 0
 
+    @property
+    def outcome(self) -> str:
+        """Return how the rollout ended, while its canary is being removed."""
+        state = self.state
+        if state.phase == Phase.FINISHING:
+            return f"version {state.stable_version} is stable"
+        if state.reason == COMPLETED:
+            return f"the experiment with version {state.canary_version} is complete"
+        ending = "rollout stopped" if state.phase == Phase.STOPPING else "rollback"
+        return f"{ending}: version {state.canary_version} ({state.reason})"
+
     def pods_without_route(self) -> list[str]:
         """Return the stable pods that do not apply the wanted route yet, each with the reason."""
         generation = self.state.route.generation

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from promoter.api.approvals import ApprovalSpec
 from promoter.api.route import Route
 from promoter.api.spec import Metric
+from promoter.api.timestamps import Timestamp
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,28 @@ class ApprovalsView:
 
 
 @dataclass(frozen=True)
+class DriftReport:
+    """What is needed of a drift report, as contracts/drift-status.schema.json has it; times in seconds since 1970.
+
+    `until` is the end of the days that it judges.
+    """
+
+    version: str
+    until: Timestamp
+    created_at: Timestamp
+    verdict: Literal["steady", "unclear", "drifted"]
+    headline: str
+
+
+@dataclass(frozen=True)
+class DriftView:
+    """The newest drift report of the model, None if there is none; `error` if the service could not be asked."""
+
+    report: DriftReport | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Observation:
     """Everything a decision depends on, apart from spec, state and time."""
 
@@ -136,3 +160,5 @@ class Observation:
     artifacts: frozenset[str] = frozenset()
     artifacts_error: str = ""
     approvals: ApprovalsView = ApprovalsView()
+    # None: there is no decisions service to ask.
+    drift: DriftView | None = None

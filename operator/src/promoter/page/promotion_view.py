@@ -22,7 +22,10 @@ _CHECK_COLUMNS = ("Check", "Value", "Limit", "Confidence", "Samples", "Verdict",
 _EVENTS_SHOWN = 12
 _STEP_MARKS = {"passed": Mark("✔", "good"), "current": Mark("◌", "busy"), "ahead": UNKNOWN}
 # The condition, and its status that deserves attention.
-_TROUBLES = (("Ready", "False"), ("Degraded", "True"), ("RegistryReachable", "False"), ("ArtifactsKept", "False"))
+_TROUBLES = (
+    ("Ready", "False"), ("Degraded", "True"), ("RegistryReachable", "False"), ("ArtifactsKept", "False"),
+    ("Drifted", "True"),
+)  # fmt: skip
 
 
 def promotion_picture(record: Record, now: float) -> Html:

@@ -66,7 +66,7 @@ STOPS = {
     ),
 }
 
-# What else may be wrong, by the reason of the condition Degraded.
+# What else may be wrong, by the reason of the condition Degraded or Drifted.
 PROBLEMS = {
     "InvalidSpec": Meaning(
         "the spec breaks a rule, so the operator does nothing", "mend the field that the message names; see "
@@ -103,4 +103,7 @@ PROBLEMS = {
         "look at the operator's Role, admission webhooks and quotas"),
     "Retrying": Meaning(
         "the API server or an admission webhook fails; the operator keeps trying", "look at the API server"),
+    "DriftFound": Meaning(
+        "applicants or scores are no longer those that the stable version learned from",
+        "read the drift report (creditrisk drift show); it says what changed, and whether to train again"),
 }  # fmt: skip

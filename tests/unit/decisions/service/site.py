@@ -43,7 +43,7 @@ CLIENTS: dict[str, tuple[Permission, ...]] = {
     "validator": ("decisions:replay",),
     "monitor": ("drift:read",),
     "servicer": ("outcomes:write",),
-    "operator": ("decisions:check", "timeline:write"),
+    "operator": ("decisions:check", "drift:read", "timeline:write"),
     "stranger": (),
 }
 MONTHS = [datetime(year, month, 1, tzinfo=UTC) for year in (2025, 2026) for month in range(1, 13)]

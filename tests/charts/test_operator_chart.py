@@ -249,3 +249,18 @@ def test_checks_and_drift_need_a_service_and_are_on_or_off_whatever_the_timeline
     assert timeline(off, scenario=decisions, purpose=purpose) == (None, None)
     assert timeline(off, scenario=decisions) == own
     assert timeline(f"--set={values}=null", scenario=decisions, purpose=purpose) == own, "values of 0.1"
+
+
+def test_only_an_operator_that_may_retrain_creates_jobs_and_reads_the_named_templates() -> None:
+    def batch(*options: str) -> list[dict[str, object]]:
+        (role,) = [role for role in of_kind(render_scenario("operator/ci/default-values.yaml", *options), "Role")
+                   if role["metadata"]["name"] == "model-promotion-operator"]  # fmt: skip
+        return [rule for rule in role["rules"] if rule["apiGroups"] == ["batch"]]
+
+    assert batch() == []
+    for scenario, expected in (("default", None), ("retraining", "true")):
+        (container,) = pod_spec(operator_of(f"operator/ci/{scenario}-values.yaml"))["containers"]
+        assert environment(container).get("PROMOTER_RETRAINING") == expected
+    templates, jobs = batch("--values", "operator/ci/retraining-values.yaml")
+    assert (templates["resourceNames"], templates["verbs"]) == (["retraining", "retraining-monthly"], ["get"])
+    assert (jobs["resources"], jobs["verbs"]) == (["jobs"], ["create", "get"])

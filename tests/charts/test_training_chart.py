@@ -11,6 +11,8 @@ from jsonschema import Draft202012Validator
 
 from charts.rendering import CHARTS, environment, of_kind, pod_spec, render, render_chart, run_helm
 from localcluster.training import TEMPLATE
+from promoter.adapters.trainings import REASON_ANNOTATION
+from promoter.api.spec import Retraining
 from trainer.data.decisions import parameters
 from trainer.data.reject_inference import RejectInference
 from trainer.data.time_split import Split
@@ -174,3 +176,31 @@ def test_data_from_decisions_come_with_the_service_and_a_key_and_nothing_else_do
 def test_the_choices_of_reject_inference_are_the_trainer_s() -> None:
     schema = json.loads((CHARTS / "training/values.schema.json").read_text("utf-8"))
     assert schema["properties"]["rejectInference"]["enum"] == [*RejectInference]
+
+
+@pytest.mark.parametrize(("version", "api"), [("1.20", "batch/v1beta1"), ("1.34", "batch/v1")])
+def test_retraining_is_a_template_that_never_runs_by_itself_with_data_and_a_reason_of_its_own(
+    version: str, api: str
+) -> None:
+    documents = render("training/ci/retraining-values.yaml", "--kube-version", version)
+    (template,) = of_kind(documents, "CronJob")
+    assert (template["apiVersion"], template["metadata"]["name"]) == (api, "retraining")
+    assert template["spec"]["suspend"] is True
+    (container,) = template["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert "--data=decisions://?matured=6m" in container["args"]
+    variables = {variable["name"]: variable for variable in container["env"]}
+    assert variables["TRAINER_DECISIONS_KEY_FILE"]["value"] == "/etc/creditrisk/decisions/key"
+    path = variables["TRAINER_REASON"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert path == f"metadata.annotations['{REASON_ANNOTATION}']"
+
+
+def test_the_job_of_an_install_is_the_same_with_and_without_retraining() -> None:
+    (job,) = of_kind(render("training/ci/retraining-values.yaml"), "Job")
+    (plain,) = of_kind(render("training/ci/default-values.yaml"), "Job")
+    assert job == plain
+    assert not of_kind(render("training/ci/default-values.yaml"), "CronJob")
+
+
+def test_the_operator_finds_the_template_by_its_default_name() -> None:
+    (template,) = of_kind(render("training/ci/retraining-values.yaml"), "CronJob")
+    assert template["metadata"]["name"] == Retraining.model_fields["cron_job"].default

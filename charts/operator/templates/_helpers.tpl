@@ -37,6 +37,9 @@
 - {name: PROMOTER_DRIFT_KEY_FILE, value: /etc/creditrisk/decisions/key}
 {{- end }}
 {{- end }}
+{{- if include "operator.retraining" . }}
+- {name: PROMOTER_RETRAINING, value: "true"}
+{{- end }}
 {{- with include "operator.notifications" . }}
 - {name: PROMOTER_NOTIFICATIONS, value: {{ . | quote }}}
 {{- end }}
@@ -57,6 +60,11 @@
 {{- with .Values.approvals }}
 {{- if .enabled }}true{{ end }}
 {{- end }}
+{{- end }}
+
+{{/* "true" if trainings may be started. Releases before 0.2 started none. */}}
+{{- define "operator.retraining" -}}
+{{- with .Values.retraining }}{{ if .enabled }}true{{ end }}{{ end }}
 {{- end }}
 
 {{/* The name of the Secret with the webhook's certificate. */}}

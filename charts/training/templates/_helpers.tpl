@@ -51,6 +51,12 @@
 - name: TRAINER_JOB
   valueFrom:
     fieldRef: {fieldPath: "metadata.labels['job-name']"}
+{{- if .Retraining }}
+# Why the operator started the Job; it sets the annotation.
+- name: TRAINER_REASON
+  valueFrom:
+    fieldRef: {fieldPath: "metadata.annotations['creditrisk.io/training-reason']"}
+{{- end }}
 - name: TRAINER_STUDY_STORAGE
   value: {{ include "common.databaseUri" . | quote }}
 {{- range $variable, $key := dict "PGUSER" "username" "PGPASSWORD" "password" "PGDATABASE" "database" }}

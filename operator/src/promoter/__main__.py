@@ -25,6 +25,7 @@ from promoter.adapters.mlflow import MlflowRegistry
 from promoter.adapters.notification_receivers import create_session, subscriptions
 from promoter.adapters.rest import KubeClient
 from promoter.adapters.timeline import HttpTimeline
+from promoter.adapters.trainings import JobTrainings
 from promoter.admission import create_admission_app
 from promoter.certificate import Certificate
 from promoter.drift import DriftWatch
@@ -69,6 +70,7 @@ async def run(settings: Settings) -> None:
             cluster, registry, HttpMetrics(session), poller, telemetry, time.time,
             outbox=outbox, notifier=notifier, audience=board, checks=_checks(session, settings),
             approvals=await _approvals(stack, settings), drift=drift,
+            trainings=JobTrainings(kube) if settings.retraining else None,
         )  # fmt: skip
         scheduler = Scheduler(
             adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds

@@ -21,6 +21,7 @@ from promoter.decision.actions import (
     KeepArtifacts,
     RestoreScaleIn,
     SetStableVersion,
+    StartTraining,
     TagVersion,
 )
 from promoter.decision.artifacts import with_problem
@@ -31,6 +32,7 @@ from promoter.errors import ArtifactsError, PermanentError, RetryableError
 from promoter.notifications.delivery import Notifier
 from promoter.ports import Snapshot, VersionFiles
 from promoter.promotion import Adapters, Promotion
+from promoter.retraining import start_training
 
 log = logging.getLogger(__name__)
 
@@ -115,14 +117,13 @@ async def _perform(adapters: Adapters, promotion: Promotion, spec: Spec, snapsho
         case DisableScaleIn() | RestoreScaleIn():
             await _change_autoscaler(adapters, promotion, action)
         case KeepArtifacts(version):
-            # Otherwise in a later turn: waiting here would delay everything else of this promotion.
-            if not adapters.copying.locked():
-                async with adapters.copying:
-                    await _keep_artifacts(adapters, promotion, spec, version)
+            await _keep_artifacts(adapters, promotion, spec, version)
         case DeleteArtifacts(config_maps):
             await cluster.delete_artifacts(owner, config_maps)
         case ClearAction(value):
             await cluster.clear_action(owner, value)
+        case StartTraining():
+            await save(adapters, promotion, await start_training(adapters, promotion, action))
         case TagVersion(version, tags):
             await _tag(adapters, promotion, spec, version, dict(tags))
 
@@ -155,6 +156,13 @@ async def _tag(adapters: Adapters, promotion: Promotion, spec: Spec, version: st
 
 
 async def _keep_artifacts(adapters: Adapters, promotion: Promotion, spec: Spec, version: str) -> None:
+    # Otherwise in a later turn: waiting here would delay everything else of this promotion.
+    if not adapters.copying.locked():
+        async with adapters.copying:
+            await _copy_artifacts(adapters, promotion, spec, version)
+
+
+async def _copy_artifacts(adapters: Adapters, promotion: Promotion, spec: Spec, version: str) -> None:
     """Copy a version's files into the cluster; the status then says where they are, or why they are not.
 
     Raises:

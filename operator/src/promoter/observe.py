@@ -13,6 +13,7 @@ from promoter.decision.observation import ApprovalsView, CanaryView, Observation
 from promoter.errors import PermanentError, RetryableError
 from promoter.ports import Snapshot
 from promoter.promotion import Adapters, Promotion
+from promoter.retraining import observe_training
 
 
 async def observe(adapters: Adapters, promotion: Promotion, spec: Spec) -> tuple[Snapshot, Observation]:
@@ -41,6 +42,7 @@ async def observe(adapters: Adapters, promotion: Promotion, spec: Spec) -> tuple
         artifacts=snapshot.artifacts,
         artifacts_error=snapshot.artifacts_error,
         approvals=await _approvals(adapters, promotion, spec),
+        training=await observe_training(adapters, promotion),
         drift=adapters.drift.view(spec.model.name) if adapters.drift else None,
         autoscalers=snapshot.autoscalers,
         autoscalers_error=snapshot.autoscalers_error,

@@ -10,8 +10,16 @@ from promoter.api.resource import Owner
 from promoter.api.route import Route
 from promoter.api.spec import ModelRef
 from promoter.api.status import Event
-from promoter.decision.actions import ApplyCanary, SetStableVersion
-from promoter.decision.observation import AutoscalerView, CanaryView, CheckAnswer, DriftReport, PodReading, StableView
+from promoter.decision.actions import ApplyCanary, SetStableVersion, StartTraining
+from promoter.decision.observation import (
+    AutoscalerView,
+    CanaryView,
+    CheckAnswer,
+    DriftReport,
+    PodReading,
+    StableView,
+    TrainingView,
+)
 from promoter.decision.readiness import Readiness
 
 Document = dict[str, Any]
@@ -195,3 +203,13 @@ class DriftReports(Protocol):
         Raises:
             RetryableError: there was no answer, or no valid one.
         """
+
+
+class Trainings(Protocol):
+    """Training Jobs. Every method may raise RetryableError or PermanentError."""
+
+    async def start(self, owner: Owner, wanted: StartTraining) -> None:
+        """Start a training; starting it again changes nothing."""
+
+    async def find(self, owner: Owner, job: str) -> TrainingView:
+        """Return what became of a training."""

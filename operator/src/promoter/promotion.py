@@ -15,7 +15,7 @@ from promoter.drift import DriftWatch
 from promoter.notifications.delivery import Notifier
 from promoter.outbox import Outbox
 from promoter.poll import Poller
-from promoter.ports import ApprovalReader, Checks, Cluster, Metrics, Registry, Snapshot
+from promoter.ports import ApprovalReader, Checks, Cluster, Metrics, Registry, Snapshot, Trainings
 from promoter.telemetry import Telemetry
 
 Document = dict[str, Any]
@@ -106,6 +106,8 @@ class Adapters:
     audience: Audience | None = None
     # None: no decision log to judge by.
     checks: Checks | None = None
+    # None: the operator may not start trainings.
+    trainings: Trainings | None = None
     # None: no drift reports.
     drift: DriftWatch | None = None
     # None: nobody checks who approves, so nothing is approved.

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     drift_url: str = ""
     drift_key_file: Path | None = None
     drift_seconds: float = Field(default=300.0, ge=1)
+    # Whether trainings may be started: Jobs from the template of a CronJob.
+    retraining: bool = False
     # Folder with tls.crt and tls.key for the webhook that checks approvals. None: no approvals.
     approvals_certificate: Path | None = None
     approvals_port: int = Field(default=8443, ge=0, le=65535)

@@ -158,7 +158,8 @@ def test_problems_and_changes_not_seen_yet_are_shown(server: ApiServer, promotio
     ))  # fmt: skip
     server.store.put(document(state, action="abort", steps=[{"weight": 5}]))
     text = words(promotion("get").out)
-    for expected in ("Degraded: CapacityLow", "NotReady: NoPodAvailable", "Drifted: DriftFound", "has not seen the newest spec yet",
+    for expected in ("Degraded: CapacityLow", "NotReady: NoPodAvailable", "Drifted: DriftFound",
+                     "has not seen the newest spec yet",
                      "abort, not handled by the operator yet", "nothing: the spec is invalid"):  # fmt: skip
         assert expected in text, expected
 

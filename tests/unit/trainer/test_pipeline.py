@@ -58,9 +58,11 @@ def card_of(result: Result) -> str:
 
 
 def test_a_version_is_self_contained_and_all_ways_to_load_it_agree(settings: Settings) -> None:
-    result = run(settings)
+    result = run(replace(settings, reason="drift for 3 days"))
     assert (result.version, result.moved_pointer, result.replaced) == ("1", True, None)
     version = MlflowClient().get_model_version("credit-risk", "1")
+    assert version.tags["training.reason"] == "drift for 3 days"
+    assert MlflowClient().get_run(result.run_id).data.tags["training.reason"] == "drift for 3 days"
     assert version.current_stage == "Production"
     folder = Path(mlflow.artifacts.download_artifacts("models:/credit-risk@production"))
     assert {"model.onnx", "contract.json", "MLmodel"} <= {path.name for path in folder.iterdir()}
@@ -120,6 +122,7 @@ def test_a_run_records_everything_a_reviewer_needs(settings: Settings) -> None:
     for part in ("Intended use", "gender", "marital_status", f"{result.metrics['roc_auc']:.4f}"):
         assert part in card
     assert logged.data.tags["git.revision"] == "unknown"
+    assert "training.reason" not in logged.data.tags
     assert logged.inputs
     (given,) = logged.inputs.dataset_inputs
     assert logged.data.tags["data.sha256"].startswith(given.dataset.digest)

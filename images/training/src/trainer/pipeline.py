@@ -148,7 +148,7 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
     )
     if selection:
         mlflow.set_tags(selection.facts)
-    mlflow.set_tag("git.revision", settings.git_revision)
+    mlflow.set_tags({"git.revision": settings.git_revision, **tracking.reason_tags(settings.reason)})
     hyperparameters = inputs.hyperparameters
     if settings.trials:
         hyperparameters = _search_hyperparameters(settings, inputs, parent_run=run_id)
@@ -268,7 +268,10 @@ def _judge_and_register(
     version = registry.version_of_run(run_id) or registry.register(
         model_uri=tracking.log_model(evaluation),
         run_id=run_id,
-        tags=tracking.version_tags(evaluation, gates, git_revision=settings.git_revision),
+        tags={
+            **tracking.version_tags(evaluation, gates, git_revision=settings.git_revision),
+            **tracking.reason_tags(settings.reason),
+        },
         description=card,
     )
     logger.info("registered version %s of %s", version, settings.model_name)

@@ -58,6 +58,7 @@ class Settings:
         worker: Index of this worker; only worker 0 trains the final model.
         workers: How many workers share the study; they begin together.
         job: Name of the Kubernetes Job, the same for each of its attempts; empty outside of a Job.
+        reason: Why this training was started; empty if nobody said.
         wait_seconds: How long to wait for the tracking server.
         git_revision: Revision of the code, or `unknown`.
         output: Folder to write the version to, which a scoring service can serve without a registry; None for none.
@@ -91,6 +92,7 @@ class Settings:
     worker: int = 0
     workers: int = 1
     job: str = ""
+    reason: str = ""
     wait_seconds: float = 300.0
     git_revision: str = "unknown"
     output: Path | None = None
@@ -159,6 +161,7 @@ _HELP = {
     "worker": "index of this worker; only worker 0 trains the final model; also JOB_COMPLETION_INDEX",
     "workers": "how many workers share the trials; each waits up to two minutes for the others before its first trial",
     "job": "name of the Kubernetes Job; another attempt of it does not retrain a refused model; also TRAINER_JOB",
+    "reason": "why this training was started, for the tags of the run and of the version; also TRAINER_REASON",
     "wait_seconds": "how long to wait for MLflow",
     "git_revision": "revision of the code, for the run's tags; also GIT_REVISION",
     "output": "also write a version that passed its gates to this folder, which a scoring service can serve without "
@@ -205,6 +208,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "git_revision": environment.get("GIT_REVISION", "unknown"),
         "worker": _worker_index(environment),
         "job": environment.get("TRAINER_JOB", ""),
+        "reason": environment.get("TRAINER_REASON", ""),
         "decisions_url": environment.get("TRAINER_DECISIONS_URL", ""),
         "decisions_key_file": Path(key) if (key := environment.get("TRAINER_DECISIONS_KEY_FILE")) else None,
     }

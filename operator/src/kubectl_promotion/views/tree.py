@@ -64,6 +64,8 @@ def _head(promotion: ModelPromotion, now: float) -> Table:
             name = kind if mark == "True" else f"Not{kind}"
             found.add_row("", marks.mark("✖", "red", f"{name}: {condition.reason}"))
     found.add_row("Message:", plain(state.message))
+    if retraining := state.condition("Retraining"):
+        found.add_row("Retraining:", plain(f"{retraining.message} ({retraining.reason})"))
     if promotion.action:
         found.add_row("Asked:", marks.mark("◌", "cyan", f"{promotion.action}, not handled by the operator yet"))
     if not promotion.is_current:

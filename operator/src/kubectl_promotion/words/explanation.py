@@ -143,6 +143,8 @@ def _at_present(promotion: ModelPromotion, now: float) -> Explanation:
     drifted = state.condition("Drifted")
     if drifted and drifted.status == "True":
         points += [("drift", drifted.message), ("what to do", PROBLEMS["DriftFound"].advice)]
+    if retraining := state.condition("Retraining"):
+        points.append(("retraining", f"{retraining.message} ({retraining.reason})"))
     points.append(("next", "; ".join(outlook(promotion.spec, state, now))))
     return Explanation(_present_summary(promotion), tuple(points), state.canary_version)
 

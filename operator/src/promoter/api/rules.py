@@ -175,10 +175,16 @@ APPROVALS_ARE_ASKED_FOR = Rule(
     "steps: with auto or skipAnalysis there are no pauses, so nobody is asked for approvals; remove one or the other",
     lambda spec: not spec.approvals or (spec.auto is None and not spec.skip_analysis),
 )
+RETRAINING_HAS_A_TRIGGER = Rule(
+    "!has(self.retraining) || has(self.retraining.drift) || has(self.retraining.interval)",
+    "retraining: set drift, interval or both; without a trigger nothing would ever be trained",
+    lambda spec: spec.retraining is None or bool(spec.retraining.drift or spec.retraining.interval),
+)
 RULES = (
     ONE_POINTER, WEIGHT_OR_PAUSE, WEIGHT_WITH_DURATION, SOME_WEIGHT, WEIGHTS_DO_NOT_DECREASE, COMPLETE_QUERIES,
     COMPLETE_SQL, SHADOW_FOR_DISAGREEMENT, SOME_LIVE_METRIC, UNIQUE_NAMES, AUTO_TAKES_ITS_TIME, STEPS_OF_A_CANARY,
     AUTO_OF_A_CANARY, BLUE_GREEN_BY_STRATEGY, EXPERIMENT_BY_STRATEGY, EXPERIMENT_IS_ANALYZED, APPROVALS_ARE_ASKED_FOR,
+    RETRAINING_HAS_A_TRIGGER,
 )  # fmt: skip
 TARGET_IS_IMMUTABLE = TargetRule(
     "self.targetRef.name == oldSelf.targetRef.name",

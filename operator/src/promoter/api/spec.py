@@ -225,6 +225,28 @@ class Analysis(Base):
     ))  # fmt: skip
 
 
+class DriftTrigger(Base):
+    """Train again after drift."""
+
+    duration: LongDuration = Field(default="3d", description=(
+        "How long drift reports must have found drift without a break; 0s: one report is enough."))  # fmt: skip
+
+
+class Retraining(Base):
+    """When to train a new version, by a Job from the template of a CronJob."""
+
+    cron_job: Name = Field(default="retraining", description="Name of the CronJob with the Job's template.")
+    drift: DriftTrigger | None = Field(default=None, description=(
+        "Train when the condition Drifted has been True for some time."))  # fmt: skip
+    interval: LongDuration | None = Field(default=None, description=(
+        "Train when the last training or promotion is this long ago, as in 30d."))  # fmt: skip
+    cooldown: LongDuration = Field(default="1d", description=(
+        "Time between two trainings, at least 1m. Each failure in a row doubles it, up to 28 days."))  # fmt: skip
+    max_per_week: int = Field(default=2, ge=1, le=20, description="Number of trainings in any seven days.")
+    max_duration: Duration = Field(default="2h", description=(
+        "Time after which the Job is stopped, if the template does not stop it sooner."))  # fmt: skip
+
+
 _DEFAULT_METRICS = (
     MetricType.ERROR_RATE, MetricType.LATENCY_P99, MetricType.SCORE_PSI, MetricType.DECISION_SHIFT,
     MetricType.SEGMENT_SHIFT,
@@ -264,8 +286,10 @@ class Spec(Base):
         "update."))  # fmt: skip
     rollback_window: int = Field(default=1, ge=0, le=10, description=(
         "A return to one of this many last stable versions skips the canary."))  # fmt: skip
+    retraining: Retraining | None = Field(default=None, description="When to train a new version; unset: never.")
     suspend: bool = Field(default=False, description=(
-        "Start no rollout and stay at the current step. A version that fails is still rolled back."))  # fmt: skip
+        "Start no rollout and no training, and stay at the current step. A version that fails is still rolled back."
+    ))  # fmt: skip
     skip_analysis: bool = Field(default=False, description="Promote as soon as the canary is ready, without analysis.")
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from promoter.api.loop import DriftState
+from promoter.api.loop import DriftState, RetrainingState
 from promoter.api.readings import packed, unpacked
 from promoter.api.resource import Approvals, ArtifactsReason, Base
 from promoter.api.summary import SUMMARY_LENGTH, summarize
@@ -188,7 +188,7 @@ class InForce(StatusPart):
 
 TimelineKind = Literal[
     "PointerMoved", "RolloutStarted", "WeightChanged", "Judged", "Promoted", "RolledBack", "Stopped", "Completed",
-    "ActedManually",
+    "ActedManually", "TrainingStarted", "TrainingEnded",
 ]  # fmt: skip
 
 
@@ -375,6 +375,7 @@ class State(StatusPart):
         "Versions whose files are kept in the cluster, so that pods start without the registry."))  # fmt: skip
     artifacts_problem: ArtifactsProblem | None = Field(default=None, description="Why a version's files are not kept.")
     drift: DriftState | None = Field(default=None, description="The newest drift report; unset if there is none.")
+    retraining: RetrainingState | None = Field(default=None, description="Trainings that the operator started.")
     capacity_low_since: OptionalTimestamp = Field(default=None, description=(
         "Since when fewer stable pods are available than wanted."))  # fmt: skip
     registry_unreachable_since: OptionalTimestamp = Field(default=None, description=(

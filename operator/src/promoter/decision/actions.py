@@ -85,7 +85,17 @@ class ClearAction:
     value: str
 
 
+@dataclass(frozen=True)
+class StartTraining:
+    """Create a Job from a CronJob's template, unless it exists; it may take `max_seconds`."""
+
+    job: str
+    cron_job: str
+    reason: str
+    max_seconds: float
+
+
 Action = (
     ApplyRoute | ApplyCanary | DeleteCanary | SetStableVersion | DisableScaleIn | RestoreScaleIn | KeepArtifacts
-    | DeleteArtifacts | TagVersion | ClearAction
+    | DeleteArtifacts | TagVersion | ClearAction | StartTraining
 )  # fmt: skip

@@ -9,6 +9,7 @@ from promoter.api.timestamps import to_whole_seconds_text
 from promoter.decision.copies import copy_of
 from promoter.decision.drift import drifted_row
 from promoter.decision.observation import Observation, StableView
+from promoter.decision.retraining import retraining_row
 
 Status = Literal["True", "False", "Unknown"]
 StallReason = Literal["InvalidSpec", "TargetTaken", "TargetForbidden", "Blocked", "ApprovalsDisabled"]
@@ -25,6 +26,7 @@ def conditions(state: State, observed: Observation, now: float) -> tuple[Conditi
     rows = (
         _ready(state, observed), _progressing(state), _promoted(state), _degraded(state, observed, now),
         _registry(observed), _artifacts(state, observed), drifted_row(state, observed, now),
+        *filter(None, [retraining_row(state)]),
     )  # fmt: skip
     return tuple(_condition(state, now, row) for row in rows)
 

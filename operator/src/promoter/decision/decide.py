@@ -35,6 +35,7 @@ from promoter.decision.manual_actions import handle_manual_action, manual_action
 from promoter.decision.observation import Observation, StableView
 from promoter.decision.plan import plan
 from promoter.decision.replicas import pods_in_steps
+from promoter.decision.retraining import settle_retraining
 from promoter.decision.routing import route_document, wanted_route
 from promoter.decision.steps import (
     ends_by_time,
@@ -122,6 +123,7 @@ def _settle(draft: Draft) -> None:
     settle_autoscalers(draft)
     note_outages(draft)
     settle_drift(draft)
+    settle_retraining(draft)
     draft.update(conditions=conditions(draft.state, draft.observed, draft.now))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from promoter.api.approvals import ApprovalSpec
+from promoter.api.loop import TrainingOutcome
 from promoter.api.route import Route
 from promoter.api.spec import Metric
 from promoter.api.timestamps import Timestamp
@@ -142,6 +143,18 @@ class DriftView:
 
 
 @dataclass(frozen=True)
+class TrainingView:
+    """The Job of the training that runs: whether it was found, and how it ended.
+
+    `found` is None if there is none to look for, or no answer; `outcome` is None while it runs.
+    """
+
+    found: bool | None = None
+    outcome: TrainingOutcome | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Observation:
     """Everything a decision depends on, apart from spec, state and time."""
 
@@ -162,3 +175,5 @@ class Observation:
     approvals: ApprovalsView = ApprovalsView()
     # None: there is no decisions service to ask.
     drift: DriftView | None = None
+    # None: the operator may not start trainings.
+    training: TrainingView | None = None

@@ -127,6 +127,7 @@ def _changes(before: State, turn: Turn, origin: Origin) -> Iterator[_Change]:
         yield _Change("ActedManually", approval.describe(version), version, approval.user)
     if before.phase in RESTING and after.phase in {Phase.STARTING, Phase.PROMOTING}:
         yield _Change("RolloutStarted", after.message, after.canary_version)
+    yield from _trainings(before, after)
     ended = after.history[0] if after.history[:1] != before.history[:1] and after.history else None
     if ended:
         yield _ending(ended, turn)
@@ -141,6 +142,17 @@ def _changes(before: State, turn: Turn, origin: Origin) -> Iterator[_Change]:
 def _new_approvals(before: State, after: State) -> Iterator[Approval]:
     known = before.approvals.given if before.approvals else ()
     yield from (approval for approval in (after.approvals.given if after.approvals else ()) if approval not in known)
+
+
+def _trainings(before: State, after: State) -> Iterator[_Change]:
+    """Yield what began and ended of the trainings; the oldest first."""
+    known = {training.job: training for training in before.retraining.trainings} if before.retraining else {}
+    for training in reversed(after.retraining.trainings if after.retraining else ()):
+        earlier = known.get(training.job)
+        if earlier is None:
+            yield _Change("TrainingStarted", f"Job {training.job}: {training.reason}")
+        if training.outcome and (earlier is None or earlier.outcome is None):
+            yield _Change("TrainingEnded", f"Job {training.job}: {training.outcome}: {training.message}")
 
 
 def _ending(ended: HistoryEntry, turn: Turn) -> _Change:

@@ -82,6 +82,8 @@ def _facts(shown: Facts, spec: Spec | None) -> Iterator[tuple[str, Content]]:
     yield "Pointer names", _version(state.desired_version)
     if state.approvals and state.approvals.given and state.phase not in RESTING:
         yield "Approved by", ", ".join(dict.fromkeys(approval.user for approval in state.approvals.given))
+    if retraining := state.condition("Retraining"):
+        yield "Retraining", f"{retraining.message} ({retraining.reason})"
 
 
 def _version(version: str | None) -> str:

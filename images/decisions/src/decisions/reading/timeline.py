@@ -19,7 +19,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"
 Message = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[^\x00]*$")]
 Kind = Literal[
     "PointerMoved", "RolloutStarted", "WeightChanged", "Judged", "Promoted", "RolledBack", "Stopped", "Completed",
-    "ActedManually",
+    "ActedManually", "TrainingStarted", "TrainingEnded",
 ]  # fmt: skip
 Verdict = Literal["Successful", "Failed", "Inconclusive", "Error"]
 

@@ -32,6 +32,7 @@ from trainer.tracking.texts import LONGEST_TAG, shortened
 logger = logging.getLogger(__name__)
 
 _NAME_LENGTH = 100
+_REASON_LENGTH = 1000
 _UNFINISHED = {"RUNNING", "KILLED"}
 
 
@@ -198,6 +199,11 @@ def version_tags(evaluation: Evaluation, gates: Sequence[Gate], *, git_revision:
         **{f"metric.{name}": f"{value:.6f}" for name, value in asdict(evaluation.metrics).items()},
         **gate_tags(gates),
     }
+
+
+def reason_tags(reason: str) -> dict[str, str]:
+    """Return the tag of a run and a version that says why they were trained; none if nobody said."""
+    return {"training.reason": reason[:_REASON_LENGTH]} if reason else {}
 
 
 def gate_tags(gates: Sequence[Gate]) -> dict[str, str]:

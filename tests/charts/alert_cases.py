@@ -182,6 +182,13 @@ CASES: dict[str, list[Case]] = {
             {"job_name": "training-1", "condition": "true"},
         ),
     ],
+    "RetrainingFailed": [
+        Case(
+            {_condition("Retraining", "False", "BackingOff"): f"1{_LONG}"},
+            {_condition("Retraining", "False", "CoolingDown"): f"1{_LONG}"},
+            {**_LOANS, "type": "Retraining", "status": "False", "reason": "BackingOff"},
+        )
+    ],
     "TrainingStuck": [
         Case(
             {_runs("running"): f"1{_LONG}"}, {_runs("running"): f"0{_LONG}"},

@@ -32,7 +32,6 @@ from promoter.errors import ArtifactsError, PermanentError, RetryableError
 from promoter.notifications.delivery import Notifier
 from promoter.ports import Snapshot, VersionFiles
 from promoter.promotion import Adapters, Promotion
-from promoter.retraining import start_training
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ async def _perform(adapters: Adapters, promotion: Promotion, spec: Spec, snapsho
         case ClearAction(value):
             await cluster.clear_action(owner, value)
         case StartTraining():
-            await save(adapters, promotion, await start_training(adapters, promotion, action))
+            await _start_training(adapters, promotion, action)
         case TagVersion(version, tags):
             await _tag(adapters, promotion, spec, version, dict(tags))
 
@@ -136,6 +135,27 @@ async def _change_autoscaler(adapters: Adapters, promotion: Promotion, action: D
     else:
         log.info("%s: HorizontalPodAutoscaler %s may scale in again", owner, name)
         await adapters.cluster.restore_scale_in(owner.namespace, name, action.policy)
+
+
+async def _start_training(adapters: Adapters, promotion: Promotion, action: StartTraining) -> None:
+    """Create the Job; if the API server refuses, the status says why, and the next turn takes it for a failure.
+
+    Raises:
+        RetryableError: the API server did not answer.
+    """
+    known = promotion.state.retraining
+    if adapters.trainings is None or known is None:
+        return
+    try:
+        await adapters.trainings.start(promotion.owner, action)
+    except PermanentError as error:
+        log.warning("%s: Job %s cannot be created: %s", promotion.owner, action.job, error)
+        trainings = tuple(
+            training.model_copy(update={"start_error": str(error)}) if training.job == action.job else training
+            for training in known.trainings
+        )
+        retraining = known.model_copy(update={"trainings": trainings})
+        await save(adapters, promotion, promotion.state.model_copy(update={"retraining": retraining}))
 
 
 async def _tag(adapters: Adapters, promotion: Promotion, spec: Spec, version: str, tags: dict[str, str]) -> None:

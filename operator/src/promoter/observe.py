@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 
 from promoter.api.spec import Spec
 from promoter.api.status import RESTING, Phase, State
 from promoter.decision.approvals import asked_now
 from promoter.decision.compatibility import ContractError, describe, problems, read_contract
-from promoter.decision.observation import ApprovalsView, CanaryView, Observation
+from promoter.decision.observation import ApprovalsView, CanaryView, Observation, TrainingView
 from promoter.errors import PermanentError, RetryableError
 from promoter.ports import Snapshot
 from promoter.promotion import Adapters, Promotion
-from promoter.retraining import observe_training
+
+log = logging.getLogger(__name__)
 
 
 async def observe(adapters: Adapters, promotion: Promotion, spec: Spec) -> tuple[Snapshot, Observation]:
@@ -42,7 +44,7 @@ async def observe(adapters: Adapters, promotion: Promotion, spec: Spec) -> tuple
         artifacts=snapshot.artifacts,
         artifacts_error=snapshot.artifacts_error,
         approvals=await _approvals(adapters, promotion, spec),
-        training=await observe_training(adapters, promotion),
+        training=await _training(adapters, promotion),
         drift=adapters.drift.view(spec.model.name) if adapters.drift else None,
         autoscalers=snapshot.autoscalers,
         autoscalers_error=snapshot.autoscalers_error,
@@ -62,6 +64,21 @@ async def _approvals(adapters: Adapters, promotion: Promotion, spec: Spec) -> Ap
         # The canary is watched nevertheless.
         return ApprovalsView(error=str(error))
     return ApprovalsView(found, trained_by)
+
+
+async def _training(adapters: Adapters, promotion: Promotion) -> TrainingView | None:
+    """Return what became of the training that runs; None if the operator may not start any."""
+    if adapters.trainings is None:
+        return None
+    current = promotion.state.retraining.running if promotion.state.retraining else None
+    if current is None:
+        return TrainingView()
+    try:
+        return await adapters.trainings.find(promotion.owner, current.job)
+    except (RetryableError, PermanentError) as error:
+        # Rollouts go on nevertheless.
+        log.warning("%s: Job %s: %s", promotion.owner, current.job, error)
+        return TrainingView()
 
 
 async def _canary(adapters: Adapters, state: State, snapshot: Snapshot) -> CanaryView:

@@ -16,6 +16,7 @@ from promoter.decision.observation import (
     CanaryView,
     CheckAnswer,
     DriftReport,
+    DriftView,
     PodReading,
     StableView,
     TrainingView,
@@ -203,6 +204,13 @@ class DriftReports(Protocol):
         Raises:
             RetryableError: there was no answer, or no valid one.
         """
+
+
+class DriftViews(Protocol):
+    """What is known of drift, without asking anybody."""
+
+    def view(self, model: str) -> DriftView:
+        """Return the newest report as last known; an error if the last attempt failed, or there was none."""
 
 
 class Trainings(Protocol):

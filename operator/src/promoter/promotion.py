@@ -11,11 +11,10 @@ from promoter.api.resource import ACTION_ANNOTATION, Owner
 from promoter.api.rules import target_of
 from promoter.api.status import State
 from promoter.decision.timeline import Turn
-from promoter.drift import DriftWatch
 from promoter.notifications.delivery import Notifier
 from promoter.outbox import Outbox
 from promoter.poll import Poller
-from promoter.ports import ApprovalReader, Checks, Cluster, Metrics, Registry, Snapshot, Trainings
+from promoter.ports import ApprovalReader, Checks, Cluster, DriftViews, Metrics, Registry, Snapshot, Trainings
 from promoter.telemetry import Telemetry
 
 Document = dict[str, Any]
@@ -109,7 +108,7 @@ class Adapters:
     # None: the operator may not start trainings.
     trainings: Trainings | None = None
     # None: no drift reports.
-    drift: DriftWatch | None = None
+    drift: DriftViews | None = None
     # None: nobody checks who approves, so nothing is approved.
     approvals: ApprovalReader | None = None
     # Held while a version's files are in memory: one at a time, however many promotions need a copy.

@@ -14,11 +14,12 @@ from aiohttp import web
 
 from conftest import REPOSITORY
 from promoter.adapters.drift import HttpDriftReports
+from promoter.api.resource import RealizedAuc
 from promoter.api.rules import parse_spec
 from promoter.api.status import Phase, State
 from promoter.decision.decide import decide
-from promoter.decision.drift import REPORT_VALID_SECONDS, drifted_for
 from promoter.decision.observation import DriftReport, DriftView, Observation, RegistryView, StableView
+from promoter.decision.reports import REPORT_VALID_SECONDS, drifted_for
 from promoter.drift import RETRY_SECONDS, DriftWatch
 from promoter.errors import RetryableError
 from promoter.promotion import Promotion
@@ -209,7 +210,8 @@ async def test_the_contracts_answer_is_read_with_the_key(service: tuple[str, dic
     url, answer = service
     (tmp_path / "key").write_text("secret")
     report = await newest(url, tmp_path / "key")
-    assert report == DriftReport("7", 1779321600.0, 1779337023.25, "drifted", GOLDEN["headline"])
+    realized = RealizedAuc(value=0.731, lower=0.714, upper=0.748, loans=9120)
+    assert report == DriftReport("7", 1779321600.0, 1779337023.25, "drifted", GOLDEN["headline"], realized)
     assert (answer["path"], answer["key"]) == ("/v1/models/credit%2Frisk/drift", "Bearer secret")
 
 

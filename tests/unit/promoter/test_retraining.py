@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from promoter.api.loop import DriftState, Training
+from promoter.api.resource import RealizedAuc
 from promoter.api.rules import InvalidSpecError, parse_spec
 from promoter.api.spec import Spec
-from promoter.api.status import FailedVersion, HistoryEntry, Phase, State
+from promoter.api.status import DriftState, FailedVersion, HistoryEntry, Phase, State, Training
 from promoter.decision.actions import StartTraining
 from promoter.decision.decide import Decision, decide
 from promoter.decision.observation import DriftReport, DriftView, Observation, RegistryView, StableView, TrainingView
@@ -30,6 +30,10 @@ def spec_with(suspend: bool = False, **retraining: Any) -> Spec:
 ON_DRIFT = spec_with(drift={"duration": "2d"}, cooldown="1d", maxPerWeek=2)
 
 
+def auc(value: float) -> RealizedAuc:
+    return RealizedAuc(value=value, lower=value - 0.02, upper=value + 0.02, loans=900)
+
+
 @dataclass
 class Loop:
     """A promotion with drift, and a cluster in which Jobs are what the test says."""
@@ -40,6 +44,7 @@ class Loop:
     desired: str = "1"
     verdict: Any = "drifted"
     allowed: bool = True
+    auc: RealizedAuc | None = None
     job: TrainingView = field(default_factory=lambda: TrainingView(found=False))
     started: list[str] = field(default_factory=list)
     last: Decision | None = None
@@ -53,7 +58,7 @@ class Loop:
     def turn(self, seconds: float = 10) -> State:
         """Observe the newest report, an hour old, and decide; the state goes through its document."""
         self.now += seconds
-        report = replace(REPORT, verdict=self.verdict, until=self.now - HOUR)
+        report = replace(REPORT, verdict=self.verdict, until=self.now - HOUR, realized_auc=self.auc)
         observed = Observation(RegistryView(self.desired), STABLE, drift=DriftView(report),
                                training=self.job if self.allowed else None)  # fmt: skip
         self.last = decide(self.spec, 1, self.state, observed, self.now)
@@ -131,6 +136,27 @@ def test_the_interval_begins_with_the_last_training_or_promotion() -> None:
     assert len(loop.started) == 1
     loop.turn(2 * DAY)
     assert len(loop.started) == 2
+
+
+@pytest.mark.parametrize(
+    ("realized", "words"),
+    [(None, "no realized AUC of the stable version yet"),
+     (auc(0.71), "realized AUC 0.710 (0.690 to 0.730) of 900 loans is not surely below 0.72")],
+)  # fmt: skip
+def test_performance_that_is_unknown_or_may_be_good_enough_trains_nothing(
+    realized: RealizedAuc | None, words: str
+) -> None:
+    loop = Loop(spec_with(performance={"minAuc": 0.72}), auc=realized)
+    loop.turn()
+    assert loop.condition == ("False", "NotDue", words)
+    assert not loop.started
+
+
+def test_performance_that_is_surely_below_its_limit_trains() -> None:
+    loop = Loop(spec_with(performance={"minAuc": 0.72}), auc=auc(0.69), verdict="steady")
+    loop.turn()
+    assert (loop.newest.trigger, loop.newest.reason) == (
+        "Performance", "realized AUC 0.690 (0.670 to 0.710) of 900 loans < 0.72")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -289,5 +315,5 @@ def test_a_training_that_was_not_created_before_the_section_went_is_given_up() -
 
 
 def test_retraining_without_a_trigger_is_refused() -> None:
-    with pytest.raises(InvalidSpecError, match="retraining: set drift, interval or both"):
+    with pytest.raises(InvalidSpecError, match="retraining: set at least one of drift, performance and interval"):
         spec_with(cooldown="1d")

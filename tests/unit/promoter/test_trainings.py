@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from promoter.adapters.trainings import OWNER_LABEL, REASON_ANNOTATION, JobTrainings, job_of
-from promoter.api.loop import DriftState
 from promoter.api.resource import Owner
-from promoter.api.status import Phase, State
+from promoter.api.status import DriftState, Phase, State
 from promoter.decision.actions import StartTraining
 from promoter.decision.observation import DriftReport, DriftView, TrainingView
 from promoter.errors import ConflictError, ForbiddenError, PermanentError, RetryableError
@@ -143,7 +142,7 @@ async def test_a_turn_starts_the_job_and_the_next_ones_follow_it() -> None:
     times = iter(range(1_800_000_100, 1_800_001_000, 10))
     fakes = fakes_for()
     fakes.registry.version = "1"
-    adapters = replace(fakes.adapters, trainings=trainings_of(kube), drift=Watch(), clock=lambda: next(times))  # type: ignore[arg-type]
+    adapters = replace(fakes.adapters, trainings=trainings_of(kube), drift=Watch(), clock=lambda: next(times))
     await reconcile(adapters, promotion)
     (name,) = kube.jobs
     stored = fakes.cluster.saved[0]["retraining"]["trainings"][0]
@@ -165,7 +164,7 @@ async def test_a_refusal_of_the_api_server_is_a_failed_training_and_not_tried_at
     kube.fault = ForbiddenError("POST jobs: 403 no")
     fakes = fakes_for()
     fakes.registry.version = "1"
-    adapters = replace(fakes.adapters, trainings=trainings_of(kube), drift=Watch(), clock=lambda: 1_800_000_100.0)  # type: ignore[arg-type]
+    adapters = replace(fakes.adapters, trainings=trainings_of(kube), drift=Watch(), clock=lambda: 1_800_000_100.0)
     for _ in range(5):
         await reconcile(adapters, promotion)
     assert promotion.state.retraining

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from promoter.api.resource import GROUP, KIND, PLURAL, VERSION
+from promoter.api.resource import GROUP, KIND, PLURAL, VERSION, StatusPart
 from promoter.api.rules import RULES, TARGET_IS_IMMUTABLE
 from promoter.api.spec import Spec
-from promoter.api.status import RouteState, State, StatusPart
+from promoter.api.status import RouteState, State
 
 Schema = dict[str, Any]
 # Name, type, path and priority; those with priority 1 are shown by `-o wide` alone.

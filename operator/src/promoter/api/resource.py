@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP, VERSION, PLURAL, KIND = "creditrisk.io", "v1alpha1", "modelpromotions", "ModelPromotion"
@@ -18,6 +18,10 @@ VERSION_ANNOTATION = f"{GROUP}/model-version"
 # Why the files of a version are not kept in the cluster.
 ArtifactsReason = Literal["TooLarge", "Rejected", "VersionNotFound", "RegistryUnavailable", "Refused"]
 
+Trigger = Literal["Drift", "Performance", "Interval"]
+# Refused: by a gate.
+TrainingOutcome = Literal["Succeeded", "Refused", "Failed"]
+
 # As long as the API server's users and groups usually are; longer ones cannot approve.
 Identity = Annotated[str, Field(min_length=1, max_length=250)]
 
@@ -28,6 +32,31 @@ class Base(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", protected_namespaces=()
     )
+
+
+class StatusPart(Base):
+    """A part of the status; also reads the keys of older operators."""
+
+    # New key by old key.
+    RENAMED: ClassVar[dict[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, document: Any) -> Any:  # noqa: ANN401 - any JSON
+        """Rename old keys; they win, because a new key beside them is a default filled in by the API server."""
+        if not isinstance(document, dict) or not cls.RENAMED.keys() & document.keys():
+            return document
+        current = {key: value for key, value in document.items() if key not in cls.RENAMED}
+        return current | {cls.RENAMED[key]: document[key] for key in cls.RENAMED if key in document}
+
+
+class RealizedAuc(StatusPart):
+    """The AUC of matured loans, and where it lies with 95 % probability."""
+
+    value: float
+    lower: float
+    upper: float
+    loans: int
 
 
 class Approvals(Base):

@@ -176,9 +176,10 @@ APPROVALS_ARE_ASKED_FOR = Rule(
     lambda spec: not spec.approvals or (spec.auto is None and not spec.skip_analysis),
 )
 RETRAINING_HAS_A_TRIGGER = Rule(
-    "!has(self.retraining) || has(self.retraining.drift) || has(self.retraining.interval)",
-    "retraining: set drift, interval or both; without a trigger nothing would ever be trained",
-    lambda spec: spec.retraining is None or bool(spec.retraining.drift or spec.retraining.interval),
+    "!has(self.retraining) || has(self.retraining.drift) || has(self.retraining.performance) || "
+    "has(self.retraining.interval)",
+    "retraining: set at least one of drift, performance and interval; without a trigger nothing is ever trained",
+    lambda spec: (found := spec.retraining) is None or bool(found.drift or found.performance or found.interval),
 )
 RULES = (
     ONE_POINTER, WEIGHT_OR_PAUSE, WEIGHT_WITH_DURATION, SOME_WEIGHT, WEIGHTS_DO_NOT_DECREASE, COMPLETE_QUERIES,

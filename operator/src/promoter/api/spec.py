@@ -232,12 +232,21 @@ class DriftTrigger(Base):
         "How long drift reports must have found drift without a break; 0s: one report is enough."))  # fmt: skip
 
 
+class PerformanceTrigger(Base):
+    """Train again if the stable version ranks loans too badly."""
+
+    min_auc: float = Field(ge=0.5, le=1, description=(
+        "Train when the realized AUC of the stable version's matured loans is surely below this (its 95 % interval)."
+    ))  # fmt: skip
+
+
 class Retraining(Base):
     """When to train a new version, by a Job from the template of a CronJob."""
 
     cron_job: Name = Field(default="retraining", description="Name of the CronJob with the Job's template.")
     drift: DriftTrigger | None = Field(default=None, description=(
         "Train when the condition Drifted has been True for some time."))  # fmt: skip
+    performance: PerformanceTrigger | None = Field(default=None, description="Train when outcomes are worse than that.")
     interval: LongDuration | None = Field(default=None, description=(
         "Train when the last training or promotion is this long ago, as in 30d."))  # fmt: skip
     cooldown: LongDuration = Field(default="1d", description=(

@@ -2,60 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from promoter.api.loop import DriftState, RetrainingState
+from promoter.api.phases import INTERRUPTIBLE, RESTING, Phase, Verdict
 from promoter.api.readings import packed, unpacked
-from promoter.api.resource import Approvals, ArtifactsReason, Base
+from promoter.api.resource import Approvals, ArtifactsReason, RealizedAuc, StatusPart, TrainingOutcome, Trigger
 from promoter.api.summary import SUMMARY_LENGTH, summarize
 from promoter.api.timestamps import OptionalTimestamp, Timestamp
 
-
-class Phase(StrEnum):
-    """Where a promotion is. Initializing, Idle and Failed are at rest; a rollout is in progress in the others."""
-
-    INITIALIZING = "Initializing"
-    IDLE = "Idle"
-    STARTING = "Starting"
-    PROGRESSING = "Progressing"
-    PAUSED = "Paused"
-    PROMOTING = "Promoting"
-    FINISHING = "Finishing"
-    STOPPING = "Stopping"
-    ROLLING_BACK = "RollingBack"
-    FAILED = "Failed"
-
-
-RESTING = frozenset({Phase.INITIALIZING, Phase.IDLE, Phase.FAILED})
-INTERRUPTIBLE = frozenset({Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
-
-
-class Verdict(StrEnum):
-    """The outcome of one analysis."""
-
-    SUCCESSFUL = "Successful"
-    FAILED = "Failed"
-    INCONCLUSIVE = "Inconclusive"
-    ERROR = "Error"
-
-
-class StatusPart(Base):
-    """A part of the status; also reads the keys of older operators."""
-
-    # New key by old key.
-    RENAMED: ClassVar[dict[str, str]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rename(cls, document: Any) -> Any:  # noqa: ANN401 - any JSON
-        """Rename old keys; they win, because a new key beside them is a default filled in by the API server."""
-        if not isinstance(document, dict) or not cls.RENAMED.keys() & document.keys():
-            return document
-        current = {key: value for key, value in document.items() if key not in cls.RENAMED}
-        return current | {cls.RENAMED[key]: document[key] for key in cls.RENAMED if key in document}
+# Whoever reads a status needs these, too; all other names here are defined here.
+__all__ = ["INTERRUPTIBLE", "RESTING", "Phase", "Verdict"]
 
 
 class MetricResult(StatusPart):
@@ -290,6 +248,48 @@ class ApprovalsState(StatusPart):
     given: tuple[Approval, ...] = Field(default=(), description="Approvals, in the order in which they were counted.")
     trained_by: tuple[str, ...] | None = Field(default=None, description=(
         "Who trained the version, as the registry has recorded it; unset until it was asked."))  # fmt: skip
+
+
+class DriftState(StatusPart):
+    """The newest drift report of the model, in short."""
+
+    version: str = Field(description="The version that it is about.")
+    until: Timestamp = Field(description="The end of the days that it judges.")
+    created_at: Timestamp
+    verdict: Literal["steady", "unclear", "drifted"]
+    headline: str = Field(description="What it says, in one sentence.")
+    drifted_since: OptionalTimestamp = Field(default=None, description=(
+        "The end of the days of the first report without a break that found drift; unset if this one did not."
+    ))  # fmt: skip
+    realized_auc: RealizedAuc | None = Field(default=None, description="Unset while too few loans have an outcome.")
+
+
+class Training(StatusPart):
+    """A training that the operator started."""
+
+    job: str = Field(description="Name of the Job.")
+    trigger: Trigger
+    reason: str = Field(description="Why it was started, for people; also on the run and the version.")
+    started_at: Timestamp
+    seen: bool = Field(default=False, description="Whether the Job was seen in the cluster.")
+    start_error: str = Field(default="", description="Why the Job could not be created.")
+    outcome: TrainingOutcome | None = Field(default=None, description="How it ended; unset while it runs.")
+    ended_at: OptionalTimestamp = Field(default=None, description="When that was seen.")
+    message: str = ""
+
+
+class RetrainingState(StatusPart):
+    """The trainings that the operator started, and what it waits for."""
+
+    since: Timestamp = Field(description="When the operator first saw `spec.retraining`.")
+    trainings: tuple[Training, ...] = Field(default=(), description="The last twenty, newest first.")
+    reason: str = Field(default="", description="Reason of the condition Retraining; empty without `spec.retraining`.")
+    message: str = ""
+
+    @property
+    def running(self) -> Training | None:
+        """Return the training that has not ended."""
+        return next((training for training in self.trainings if training.outcome is None), None)
 
 
 class Window(StatusPart):

@@ -7,9 +7,8 @@ from typing import Literal
 from promoter.api.status import RESTING, Condition, Event, Phase, State
 from promoter.api.timestamps import to_whole_seconds_text
 from promoter.decision.copies import copy_of
-from promoter.decision.drift import drifted_row
 from promoter.decision.observation import Observation, StableView
-from promoter.decision.retraining import retraining_row
+from promoter.decision.reports import drifted_row, retraining_row
 
 Status = Literal["True", "False", "Unknown"]
 StallReason = Literal["InvalidSpec", "TargetTaken", "TargetForbidden", "Blocked", "ApprovalsDisabled"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from promoter.api.approvals import ApprovalSpec
-from promoter.api.loop import TrainingOutcome
+from promoter.api.resource import RealizedAuc, TrainingOutcome
 from promoter.api.route import Route
 from promoter.api.spec import Metric
 from promoter.api.timestamps import Timestamp
@@ -132,6 +132,7 @@ class DriftReport:
     created_at: Timestamp
     verdict: Literal["steady", "unclear", "drifted"]
     headline: str
+    realized_auc: RealizedAuc | None = None
 
 
 @dataclass(frozen=True)

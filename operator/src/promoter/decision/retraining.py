@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from promoter.api.durations import seconds
-from promoter.api.loop import RetrainingState, Training, Trigger
-from promoter.api.spec import Retraining, Spec
-from promoter.api.status import RESTING, State
+from promoter.api.resource import Trigger
+from promoter.api.spec import DriftTrigger, PerformanceTrigger, Retraining, Spec
+from promoter.api.status import RESTING, RetrainingState, State, Training
 from promoter.api.timestamps import to_whole_seconds_text
 from promoter.decision.actions import StartTraining
 from promoter.decision.draft import Draft
-from promoter.decision.drift import drifted_for
 from promoter.decision.observation import TrainingView
+from promoter.decision.reports import drifted_for, valid_report
 
 TRAININGS_KEPT = 20
 WEEK = 7 * 86400.0
@@ -55,10 +55,10 @@ def settle_retraining(draft: Draft) -> None:
         draft.update(retraining=known.model_copy(update={"reason": "", "message": ""}))
         return
     found = next_training(draft.spec, wanted, draft.state, known, draft.now)
+    if draft.observed.training is None and known.running is None:
+        found = Waiting("NotAllowed", NOT_ALLOWED)
     if isinstance(found, Due):
-        if draft.observed.training is None:
-            found = Waiting("NotAllowed", NOT_ALLOWED)
-        elif not draft.observed.stable.exists:
+        if not draft.observed.stable.exists:
             found = Waiting("TargetNotFound", "a training is due, but there is no Deployment to serve its version")
         else:
             known, found = _started(draft, wanted, known, found)
@@ -87,27 +87,44 @@ def next_training(spec: Spec, wanted: Retraining, state: State, known: Retrainin
     return Waiting(held.reason, f"due: {due.reason}; {held.message}") if held else due
 
 
-def retraining_row(state: State) -> tuple[str, Literal["True", "False"], str, str] | None:
-    """Return type, status, reason and message of the condition Retraining; None if the spec asks for none."""
-    known = state.retraining
-    if known is None or not known.reason:
-        return None
-    return "Retraining", "True" if known.running else "False", known.reason, known.message
-
-
 def _due(wanted: Retraining, state: State, known: RetrainingState, now: float) -> Due | Waiting:
-    waiting = []
+    """Return the first trigger that calls for a training, or what all of them wait for."""
+    found = [*_triggers(wanted, state, known, now)]
+    return next((item for item in found if isinstance(item, Due)), Waiting("NotDue", "; ".join(map(str, found))))
+
+
+def _triggers(wanted: Retraining, state: State, known: RetrainingState, now: float) -> Iterator[Due | str]:
+    """Yield for each trigger that it calls for a training, or what it waits for."""
     if wanted.drift:
-        lasts, needed = drifted_for(state, now), seconds(wanted.drift.duration)
-        if lasts is not None and lasts >= needed and state.drift:
-            return Due("Drift", f"drift for {_days(lasts)}: {state.drift.headline}"[:_REASON_LENGTH])
-        waiting.append("no drift" if lasts is None else f"drift for {_days(lasts)} of {_days(needed)}")
+        yield _drift(wanted.drift, state, now)
+    if wanted.performance:
+        yield _performance(wanted.performance, state, now)
     if wanted.interval:
         at = _last_model_at(state, known) + seconds(wanted.interval)
         if now >= at:
-            return Due("Interval", f"{wanted.interval} after the last training or promotion")
-        waiting.append(f"the interval ends at {to_whole_seconds_text(at)}")
-    return Waiting("NotDue", "; ".join(waiting))
+            yield Due("Interval", f"{wanted.interval} after the last training or promotion")
+        else:
+            yield f"the interval ends at {to_whole_seconds_text(at)}"
+
+
+def _drift(wanted: DriftTrigger, state: State, now: float) -> Due | str:
+    lasts, needed = drifted_for(state, now), seconds(wanted.duration)
+    if lasts is None or state.drift is None:
+        return "no drift"
+    if lasts < needed:
+        return f"drift for {_days(lasts)} of {_days(needed)}"
+    return Due("Drift", f"drift for {_days(lasts)}: {state.drift.headline}"[:_REASON_LENGTH])
+
+
+def _performance(wanted: PerformanceTrigger, state: State, now: float) -> Due | str:
+    report = valid_report(state, now)
+    auc = report.realized_auc if report else None
+    if auc is None:
+        return "no realized AUC of the stable version yet"
+    text = f"realized AUC {auc.value:.3f} ({auc.lower:.3f} to {auc.upper:.3f}) of {auc.loans} loans"
+    if auc.upper < wanted.min_auc:
+        return Due("Performance", f"{text} < {wanted.min_auc:g}")
+    return f"{text} is not surely below {wanted.min_auc:g}"
 
 
 def _guards(spec: Spec, wanted: Retraining, state: State, known: RetrainingState, now: float) -> Iterator[Waiting]:

@@ -36,6 +36,22 @@ async def test_the_newest_report_is_answered_in_short(site: Site, running: Runni
     jsonschema.validate(status, json.loads((CONTRACTS / "drift-status.schema.json").read_text("utf-8")))
 
 
+async def test_the_short_answer_has_the_realized_auc_of_the_reports_version(
+    site: Site, running: Running, report: DriftReport
+) -> None:
+    (found,) = [of.realized for of in report.performance if of.version == report.version]
+    assert found
+    assert found.auc
+    kept(site, report)
+    status = (await running.get("/v1/models/credit-risk/drift", client="monitor")).json()
+    assert status["realized_auc"] == {
+        "value": pytest.approx(found.auc.value), "lower": pytest.approx(found.auc.lower),
+        "upper": pytest.approx(found.auc.upper), "loans": found.loans,
+    }  # fmt: skip
+    without = report.model_copy(update={"performance": []})
+    assert without.status.realized_auc is None
+
+
 async def test_all_of_it_is_a_page_or_json(site: Site, running: Running, report: DriftReport) -> None:
     kept(site, report)
     page = await running.get("/v1/models/credit-risk/drift/report")

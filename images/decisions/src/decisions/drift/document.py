@@ -181,8 +181,8 @@ class VersionShare(_Part):
     decisions: int
 
 
-class DriftStatus(_Part):
-    """A report in short (contracts/drift-status.schema.json).
+class _Summary(_Part):
+    """What a report has in common with its short form.
 
     Attributes:
         model: The registered model.
@@ -207,7 +207,26 @@ class DriftStatus(_Part):
     decisions: int
 
 
-class DriftReport(DriftStatus):
+class RealizedAuc(_Part):
+    """The AUC of loans whose outcomes are known, and where it lies with 95 % probability."""
+
+    value: float
+    lower: float
+    upper: float
+    loans: int
+
+
+class DriftStatus(_Summary):
+    """A report in short (contracts/drift-status.schema.json).
+
+    Attributes:
+        realized_auc: Of the version's matured loans; None if too few have an outcome.
+    """
+
+    realized_auc: RealizedAuc | None
+
+
+class DriftReport(_Summary):
     """All that one run found about one version of a model.
 
     Attributes:
@@ -236,4 +255,12 @@ class DriftReport(DriftStatus):
     @property
     def status(self) -> DriftStatus:
         """The report in short."""
-        return DriftStatus(**{name: getattr(self, name) for name in DriftStatus.model_fields})
+        common = {name: getattr(self, name) for name in _Summary.model_fields}
+        return DriftStatus(**common, realized_auc=self._realized_auc)
+
+    @property
+    def _realized_auc(self) -> RealizedAuc | None:
+        found = next((of.realized for of in self.performance if of.version == self.version), None)
+        if found is None or found.auc is None:
+            return None
+        return RealizedAuc(value=found.auc.value, lower=found.auc.lower, upper=found.auc.upper, loans=found.loans)

@@ -30,6 +30,8 @@ GOLDEN = {
     "decision-record.json": "decision-record",
     "timeline-event.json": "timeline-event",
     "notification.json": "notification",
+    "drift-status.json": "drift-status",
+    "training-reference.json": "training-reference",
     "check-request.json": "check-request",
     "check-answer.json": "check-answer",
 }

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from creditrisk.installed import BULK
-from unit.creditrisk.test_commands import Shell, shell
+from shell import Shell
+from unit.creditrisk.test_commands import shell
 from unit.creditrisk_scoring.applications import write_input
 from unit.scorer.graded_model import GRADED_CONTRACT
 from unit.scorer.missing_model import write_model

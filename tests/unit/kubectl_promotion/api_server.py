@@ -94,6 +94,13 @@ class Store:
             self.oldest = self.version
             self.changes.clear()
 
+    def wait_for_watch(self) -> None:
+        """Wait until a client watches."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: any("watch=" in path for _, path in self.requests), 60), (
+                "nobody watches"
+            )
+
     def expire_watches(self) -> None:
         """End every open watch in good order, as after timeoutSeconds."""
         with self.changed:
@@ -126,7 +133,9 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, answer: Callable[[str, dict[str, str]], Document | None]) -> None:
         where = urlsplit(self.path)
         query = {key: values[-1] for key, values in parse_qs(where.query).items()}
-        self.store.requests.append((self.command, self.path))
+        with self.store.changed:
+            self.store.requests.append((self.command, self.path))
+            self.store.changed.notify_all()
         try:
             self._check_access(where.path)
             if (document := answer(where.path, query)) is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -59,13 +58,17 @@ def test_progress_goes_to_stderr_and_the_result_to_stdout(
     server: ApiServer, promotion: Shell, end: Callable[[], State], code: int
 ) -> None:
     server.store.put(document(state_in(Phase.STARTING, message="waiting for the canary")))
-    steps: list[tuple[float, Any]] = [(0.8, state_in(Phase.PROGRESSING, message="step 2/4: live")), (1.6, end())]
-    timers = [threading.Timer(delay, lambda s=state: server.store.put(document(s))) for delay, state in steps]
-    for timer in timers:
-        timer.start()
+
+    def roll_out() -> None:
+        # A watch sends each change.
+        server.store.wait_for_watch()
+        for state in (state_in(Phase.PROGRESSING, message="step 2/4: live"), end()):
+            server.store.put(document(state))
+
+    operator = threading.Thread(target=roll_out)
+    operator.start()
     found = promotion("status", "--version", "8")
-    for timer in timers:
-        timer.join()
+    operator.join()
     assert found.code == code
     assert "step 2/4: live" in found.err
     assert len(found.out.splitlines()) == 1
@@ -88,8 +91,13 @@ def test_programs_get_the_report_of_an_experiment(server: ApiServer, promotion: 
 
 def test_a_deleted_promotion_is_not_waited_for(server: ApiServer, promotion: Shell) -> None:
     server.store.put(document(state_in(Phase.PROGRESSING)))
-    timer = threading.Timer(1, lambda: server.store.delete("loans"))
-    timer.start()
+
+    def delete() -> None:
+        server.store.wait_for_watch()
+        server.store.delete("loans")
+
+    user = threading.Thread(target=delete)
+    user.start()
     ended = promotion("status")
-    timer.join()
+    user.join()
     assert (ended.code, "was deleted" in ended.err) == (3, True)

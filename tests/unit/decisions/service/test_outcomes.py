@@ -143,8 +143,14 @@ async def test_two_loads_of_the_same_rows_at_once_keep_each_row_once(site: Site,
     ids = [str(site.decide(JANUARY)) for _ in range(20)]
     rows = [{"decision_id": ids[number % 20], "outcome": "open",
              "observed_at": (JANUARY + timedelta(minutes=number)).isoformat()} for number in range(12_000)]  # fmt: skip
-    answers = await asyncio.gather(*(running.report(order) for order in (rows, rows[::-1], rows[6000:] + rows[:6000])))
-    counted = [answer.json() for answer in answers]
+
+    async def load(order: list[dict[str, str]]) -> Any:
+        # One that has waited for another for too long on a busy machine is sent again, as clients do.
+        while (answer := await running.report(order)).status_code == 503:
+            assert answer.headers["Retry-After"]
+        return answer.json()
+
+    counted = await asyncio.gather(*(load(order) for order in (rows, rows[::-1], rows[6000:] + rows[:6000])))
     assert [answer["rejected"] for answer in counted] == [0, 0, 0]
     assert sum(answer["added"] for answer in counted) == 12_000
     assert sum(answer["known"] for answer in counted) == 24_000

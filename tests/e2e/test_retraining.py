@@ -56,6 +56,7 @@ class Loop:
             self.release, shared, f"--set=api.model.name={self.model}", "--set=operator.enabled=true",
             "--set=operator.crd.install=false", "--set=operator.pollSeconds=1", "--set=operator.drift.seconds=5",
             "--set=operator.retraining.enabled=true", f"--set=operator.mlflowUrl={registry}",
+            f"--set=decisions.mlflowUrl={registry}",
             # With a schedule that is months away, the release trains nothing by itself.
             "--set=training.enabled=true", "--set=training.schedule=0 0 29 2 *", f"--set=training.mlflowUrl={registry}",
             "--set=training.resources.requests.cpu=20m", f"--set-json=training.args={given}",

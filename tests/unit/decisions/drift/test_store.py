@@ -32,7 +32,8 @@ def filled(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Portfolio(FIRST, 8, 120, {CHANGE: Habits(income=0.5)}).write(folder)
     bucket = site.bucket
     with psycopg.connect(site.database.url("owner"), autocommit=True) as connection:
-        version = ModelVersion("credit-risk", "7", {"model.onnx": "ab" * 32}, (folder / "contract.json").read_bytes())
+        # Registered under another name than the one that its contract has.
+        version = ModelVersion("home-loans", "7", {"model.onnx": "ab" * 32}, (folder / "contract.json").read_bytes())
         values = [VERSION, version.name, version.version, json.dumps(version.digests), version.contract]
         connection.execute("INSERT INTO model_versions VALUES (%s, %s, %s, %s, %s)", values)
         for number in range(8):
@@ -71,7 +72,7 @@ def test_the_log_and_its_files_give_the_same_report(
         assert ours[name] == theirs[name], name
     assert ours["expected"]["auc"]["value"] == pytest.approx(theirs["expected"]["auc"]["value"])
     ((model, verdict, document),) = site.database.sql("SELECT model, verdict, document::text FROM drift_reports")
-    assert (model, verdict, json.loads(document)) == ("credit-risk", "drifted", of_log)
+    assert (model, verdict, json.loads(document)) == ("home-loans", "drifted", of_log)
 
 
 def test_a_log_without_decisions_is_no_failure_of_the_daily_job(filled: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -88,7 +89,7 @@ def test_several_models_need_a_name(filled: Path, site: Site, caplog: pytest.Log
                       "WHERE sequence % 2 = 0")  # fmt: skip
     period = ["--from", "2026-05-11", "--to", "2026-05-14"]
     assert main(["drift", *period]) == 2
-    assert "several models decided: credit-risk, other" in caplog.text
+    assert "several models decided: home-loans, other" in caplog.text
     assert main(["drift", *period, "--model", "other", "--exit-zero"]) == 0
 
 

@@ -43,6 +43,7 @@ class Question:
     """What a report is about.
 
     Attributes:
+        model: The registered model's name.
         bins: In which everything was counted.
         reference: Of training; None to compare features with the earlier days.
         window: The days that are judged.
@@ -57,6 +58,7 @@ class Question:
         now: When the report is made; it has a time zone.
     """
 
+    model: str
     bins: Bins
     reference: TrainingReference | None
     window: Days
@@ -105,7 +107,7 @@ def assemble(tally: Tally, question: Question) -> DriftReport:
     decided = tally.decisions(question.window)
     limits = Limits(psi=question.psi, share=question.share, confidence=question.confidence, tests=drift.tests)
     return DriftReport(
-        model=question.contract.model_name,
+        model=question.model,
         version=question.numbers.get(question.version, question.version),
         since=_midnight(question.window.since),
         until=_midnight(question.window.until),

@@ -33,12 +33,14 @@ class Subject:
     """The version that a report is about.
 
     Attributes:
+        model: The registered model's name; a contract keeps the one that it was trained under.
         contract: Its contract.
         reference: How its training data were distributed; None if that is not known.
         version: How decisions name it.
         numbers: The numbers of all versions of its model, by how decisions name them.
     """
 
+    model: str
     contract: DriftContract
     reference: TrainingReference | None
     version: str
@@ -97,8 +99,9 @@ def measure(source: Source, subject: Subject, dates: Dates, options: Options, no
             if not tally.decisions(dates.window):
                 raise NothingError(f"there are no decisions from {dates.window.since} to {dates.window.until}")
             return assemble(tally, Question(
-                bins, subject.reference, dates.window, dates.earlier, subject.version, subject.numbers, segments,
-                options.psi_limit, options.share_limit, options.confidence, options.matured_months, now,
+                subject.model, bins, subject.reference, dates.window, dates.earlier, subject.version,
+                subject.numbers, segments, options.psi_limit, options.share_limit, options.confidence,
+                options.matured_months, now,
             ))  # fmt: skip
         except duckdb.Error as error:
             raise DecisionsError(f"the decisions cannot be counted: {error}") from error

@@ -56,7 +56,7 @@ def subject_of_files(source: Files, options: Options, contract_file: Path) -> tu
         # What decisions name a version by is a digest.
         numbers = {name: name[:8] for name in source.versions(connection)}
         connection.close()
-    return Subject(contract, reference, version, numbers), dates
+    return Subject(contract.model_name, contract, reference, version, numbers), dates
 
 
 def subject_of_log(
@@ -88,7 +88,7 @@ def subject_of_log(
     contract = read_drift_contract(bytes(most.contract))
     reference = _read_reference(options.reference, contract) if options.reference \
         else _registered_reference(registry, most, contract)  # fmt: skip
-    return Subject(contract, reference, most.version, _numbers(connection, most.name))
+    return Subject(most.name, contract, reference, most.version, _numbers(connection, most.name))
 
 
 def _numbers(connection: psycopg.Connection, name: str) -> dict[str, str]:

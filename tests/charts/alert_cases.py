@@ -119,6 +119,22 @@ CASES: dict[str, list[Case]] = {
         # A release without an operator.
         Case({f'up{{{NS}, job="operator", pod="a"}}': "1x10 0x100"}, {f'up{{{NS}, job="api", pod="a"}}': f"1{_LONG}"}),
     ],
+    "NotificationsNotDelivered": [
+        Case(
+            {f'promoter_notifications_pending{{{NS}, receiver="chat"}}': f"2{_LONG}"},
+            # Two that waited for ten minutes, and what was delivered.
+            {
+                f'promoter_notifications_pending{{{NS}, receiver="chat"}}': "0x40 2x10 0x100",
+                f'promoter_notifications_total{{{NS}, receiver="chat", outcome="delivered"}}': "0+1x200",
+            },
+            {"receiver": "chat"},
+        ),
+        Case(
+            {f'promoter_notifications_total{{{NS}, receiver="mail", outcome="refused"}}': "0x30 1x100"},
+            {f'promoter_notifications_total{{{NS}, receiver="mail", outcome="refused"}}': f"4{_LONG}"},
+            {"receiver": "mail"},
+        ),
+    ],
     "DecisionRecordsLost": [
         Case(
             {f'scorer_decisions_not_logged_total{{{NS}, pod="a", cause="disk"}}': "0x55 0+1x20"},

@@ -1,5 +1,7 @@
 """Dashboards: every query runs in a real Prometheus that has all metrics, and answers with series.
 
+tests/contract/test_dashboards.py asks for the metrics of the programs themselves.
+
 Grafana itself is not in the package registries that tests can rely on: that it draws the panels is not tested.
 """
 
@@ -10,7 +12,6 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,8 +19,7 @@ import pytest
 
 from charts.rendering import CHARTS, of_kind, render
 from contract.metrics_page import contract
-from processes import free_port
-from prometheus import program
+from prometheus import program, server
 from promql import metrics_in
 
 BOARDS = {
@@ -87,31 +87,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     created = subprocess.run([program("promtool"), *blocks], capture_output=True, text=True)
     assert created.returncode == 0, created.stdout + created.stderr
     (folder / "prometheus.yaml").write_text("scrape_configs: []\n")
-    url = f"127.0.0.1:{free_port()}"
-    options = [
-        f"--config.file={folder}/prometheus.yaml",
-        f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address={url}",
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program("prometheus"), *options], stdout=log, stderr=log)
-    try:
-        _wait(f"http://{url}/-/ready", folder / "log")
-        yield f"http://{url}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(url).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    pytest.fail(log.read_text())
+    with server(folder) as url:
+        yield url
 
 
 @pytest.mark.parametrize("panel", PANELS)

@@ -19,6 +19,7 @@ from scorer.canary.pair_metrics import PairMetrics
 from scorer.contract import Histogram
 from scorer.decision_log.metrics import LogMetrics
 from scorer.metrics import Metrics
+from scorer.tracing.export import SpanMetrics
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def scorer() -> CollectorRegistry:
     ArmMetrics(registry)
     PairMetrics(registry)
     LogMetrics(registry)
+    SpanMetrics(registry)
     AccessControl(None, (), registry)  # type: ignore[arg-type]  # nobody is identified here
     return registry
 

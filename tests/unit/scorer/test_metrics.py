@@ -15,6 +15,7 @@ from scorer.canary.pair_metrics import PairMetrics, Side
 from scorer.contract import Histogram
 from scorer.decision_log.metrics import LogMetrics
 from scorer.metrics import SCORE_BUCKETS, Metrics
+from scorer.tracing.export import SpanMetrics
 from unit.scorer.contracts import agreement
 
 
@@ -89,6 +90,7 @@ def test_both_arms_metrics_have_the_agreed_names_types_and_labels() -> None:
 def test_published_metrics_have_the_agreed_names_types_and_labels() -> None:
     metrics = Metrics()
     PairMetrics(metrics.registry)
+    SpanMetrics(metrics.registry)
     log = LogMetrics(metrics.registry)
     codes: Any = get_args(WarningCode)
     metrics.warned([("income", code, 2) for code in codes])

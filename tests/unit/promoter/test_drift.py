@@ -14,7 +14,7 @@ from aiohttp import web
 
 from conftest import REPOSITORY
 from promoter.adapters.drift import HttpDriftReports
-from promoter.api.resource import RealizedAuc
+from promoter.api.resource import Auc
 from promoter.api.rules import parse_spec
 from promoter.api.status import Phase, State
 from promoter.decision.decide import decide
@@ -210,8 +210,11 @@ async def test_the_contracts_answer_is_read_with_the_key(service: tuple[str, dic
     url, answer = service
     (tmp_path / "key").write_text("secret")
     report = await newest(url, tmp_path / "key")
-    realized = RealizedAuc(value=0.731, lower=0.714, upper=0.748, loans=9120)
-    assert report == DriftReport("7", 1779321600.0, 1779337023.25, "drifted", GOLDEN["headline"], realized)
+    realized = Auc(value=0.731, lower=0.714, upper=0.748, loans=9120)
+    expected = Auc(value=0.744, lower=0.729, upper=0.759, loans=11873)
+    assert report == DriftReport(
+        "7", 1779321600.0, 1779337023.25, "drifted", GOLDEN["headline"], realized, expected, 1840
+    )
     assert (answer["path"], answer["key"]) == ("/v1/models/credit%2Frisk/drift", "Bearer secret")
 
 

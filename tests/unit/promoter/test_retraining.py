@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from promoter.api.resource import RealizedAuc
+from promoter.api.resource import Auc
 from promoter.api.rules import InvalidSpecError, parse_spec
 from promoter.api.spec import Spec
 from promoter.api.status import DriftState, FailedVersion, HistoryEntry, Phase, State, Training
@@ -30,8 +30,8 @@ def spec_with(suspend: bool = False, **retraining: Any) -> Spec:
 ON_DRIFT = spec_with(drift={"duration": "2d"}, cooldown="1d", maxPerWeek=2)
 
 
-def auc(value: float) -> RealizedAuc:
-    return RealizedAuc(value=value, lower=value - 0.02, upper=value + 0.02, loans=900)
+def auc(value: float) -> Auc:
+    return Auc(value=value, lower=value - 0.02, upper=value + 0.02, loans=900)
 
 
 @dataclass
@@ -44,7 +44,9 @@ class Loop:
     desired: str = "1"
     verdict: Any = "drifted"
     allowed: bool = True
-    auc: RealizedAuc | None = None
+    auc: Auc | None = None
+    expected_auc: Auc | None = None
+    new_outcomes: int | None = None
     job: TrainingView = field(default_factory=lambda: TrainingView(found=False))
     started: list[str] = field(default_factory=list)
     last: Decision | None = None
@@ -58,7 +60,8 @@ class Loop:
     def turn(self, seconds: float = 10) -> State:
         """Observe the newest report, an hour old, and decide; the state goes through its document."""
         self.now += seconds
-        report = replace(REPORT, verdict=self.verdict, until=self.now - HOUR, realized_auc=self.auc)
+        report = replace(REPORT, verdict=self.verdict, until=self.now - HOUR, realized_auc=self.auc,
+                         expected_auc=self.expected_auc, new_outcomes=self.new_outcomes)  # fmt: skip
         observed = Observation(RegistryView(self.desired), STABLE, drift=DriftView(report),
                                training=self.job if self.allowed else None)  # fmt: skip
         self.last = decide(self.spec, 1, self.state, observed, self.now)
@@ -143,9 +146,7 @@ def test_the_interval_begins_with_the_last_training_or_promotion() -> None:
     [(None, "no realized AUC of the stable version yet"),
      (auc(0.71), "realized AUC 0.710 (0.690 to 0.730) of 900 loans is not surely below 0.72")],
 )  # fmt: skip
-def test_performance_that_is_unknown_or_may_be_good_enough_trains_nothing(
-    realized: RealizedAuc | None, words: str
-) -> None:
+def test_performance_that_is_unknown_or_may_be_good_enough_trains_nothing(realized: Auc | None, words: str) -> None:
     loop = Loop(spec_with(performance={"minAuc": 0.72}), auc=realized)
     loop.turn()
     assert loop.condition == ("False", "NotDue", words)
@@ -157,6 +158,38 @@ def test_performance_that_is_surely_below_its_limit_trains() -> None:
     loop.turn()
     assert (loop.newest.trigger, loop.newest.reason) == (
         "Performance", "realized AUC 0.690 (0.670 to 0.710) of 900 loans < 0.72")  # fmt: skip
+
+
+def test_an_expected_auc_that_is_surely_below_its_limit_trains_without_any_outcome() -> None:
+    spec = spec_with(performance={"minAuc": 0.72, "minExpectedAuc": 0.7})
+    loop = Loop(spec, expected_auc=auc(0.69), verdict="steady")
+    loop.turn()
+    known = "expected AUC 0.690 (0.670 to 0.710) of 900 loans is not surely below 0.7"
+    assert loop.condition[2] == f"no realized AUC of the stable version yet; {known}"
+    loop.expected_auc = auc(0.67)
+    loop.turn()
+    assert (loop.newest.trigger, loop.newest.reason) == (
+        "Performance", "expected AUC 0.670 (0.650 to 0.690) of 900 loans < 0.7")  # fmt: skip
+
+
+def test_enough_new_outcomes_train() -> None:
+    loop = Loop(spec_with(outcomes={"minNew": 1000}), verdict="steady")
+    loop.turn()
+    assert loop.condition == ("False", "NotDue", "the number of new outcomes is not known")
+    loop.new_outcomes = 999
+    loop.turn()
+    assert loop.condition == ("False", "NotDue", "999 of 1000 new outcomes")
+    loop.new_outcomes = 1000
+    loop.turn()
+    assert (loop.newest.trigger, loop.newest.reason) == (
+        "Outcomes", "1000 matured loans have an outcome that version 1 did not learn from")  # fmt: skip
+
+
+def test_new_outcomes_of_another_version_train_nothing() -> None:
+    loop = Loop(spec_with(outcomes={"minNew": 1000}), IDLE.model_copy(update={"stable_version": "2"}), desired="2",
+                new_outcomes=5000)  # fmt: skip
+    loop.turn()
+    assert loop.condition[2] == "the number of new outcomes is not known"
 
 
 @pytest.mark.parametrize(
@@ -315,5 +348,7 @@ def test_a_training_that_was_not_created_before_the_section_went_is_given_up() -
 
 
 def test_retraining_without_a_trigger_is_refused() -> None:
-    with pytest.raises(InvalidSpecError, match="retraining: set at least one of drift, performance and interval"):
+    with pytest.raises(InvalidSpecError, match="set at least one of drift, performance, outcomes and interval"):
         spec_with(cooldown="1d")
+    with pytest.raises(InvalidSpecError, match="performance: set minAuc or minExpectedAuc"):
+        spec_with(performance={})

@@ -18,7 +18,7 @@ VERSION_ANNOTATION = f"{GROUP}/model-version"
 # Why the files of a version are not kept in the cluster.
 ArtifactsReason = Literal["TooLarge", "Rejected", "VersionNotFound", "RegistryUnavailable", "Refused"]
 
-Trigger = Literal["Drift", "Performance", "Interval"]
+Trigger = Literal["Drift", "Performance", "Outcomes", "Interval"]
 # Refused: by a gate.
 TrainingOutcome = Literal["Succeeded", "Refused", "Failed"]
 
@@ -50,8 +50,8 @@ class StatusPart(Base):
         return current | {cls.RENAMED[key]: document[key] for key in cls.RENAMED if key in document}
 
 
-class RealizedAuc(StatusPart):
-    """The AUC of matured loans, and where it lies with 95 % probability."""
+class Auc(StatusPart):
+    """The AUC of loans, and where it lies with 95 % probability."""
 
     value: float
     lower: float

@@ -177,15 +177,24 @@ APPROVALS_ARE_ASKED_FOR = Rule(
 )
 RETRAINING_HAS_A_TRIGGER = Rule(
     "!has(self.retraining) || has(self.retraining.drift) || has(self.retraining.performance) || "
-    "has(self.retraining.interval)",
-    "retraining: set at least one of drift, performance and interval; without a trigger nothing is ever trained",
-    lambda spec: (found := spec.retraining) is None or bool(found.drift or found.performance or found.interval),
+    "has(self.retraining.outcomes) || has(self.retraining.interval)",
+    "retraining: set at least one of drift, performance, outcomes and interval; without a trigger nothing is trained",
+    lambda spec: (
+        (found := spec.retraining) is None or bool(found.drift or found.performance or found.outcomes or found.interval)
+    ),
 )
+PERFORMANCE_HAS_A_LIMIT = Rule(
+    "!has(self.retraining) || !has(self.retraining.performance) || has(self.retraining.performance.minAuc) || "
+    "has(self.retraining.performance.minExpectedAuc)",
+    "retraining.performance: set minAuc or minExpectedAuc, or both",
+    lambda spec: (found := spec.retraining and spec.retraining.performance) is None
+    or found.min_auc is not None or found.min_expected_auc is not None,
+)  # fmt: skip
 RULES = (
     ONE_POINTER, WEIGHT_OR_PAUSE, WEIGHT_WITH_DURATION, SOME_WEIGHT, WEIGHTS_DO_NOT_DECREASE, COMPLETE_QUERIES,
     COMPLETE_SQL, SHADOW_FOR_DISAGREEMENT, SOME_LIVE_METRIC, UNIQUE_NAMES, AUTO_TAKES_ITS_TIME, STEPS_OF_A_CANARY,
     AUTO_OF_A_CANARY, BLUE_GREEN_BY_STRATEGY, EXPERIMENT_BY_STRATEGY, EXPERIMENT_IS_ANALYZED, APPROVALS_ARE_ASKED_FOR,
-    RETRAINING_HAS_A_TRIGGER,
+    RETRAINING_HAS_A_TRIGGER, PERFORMANCE_HAS_A_LIMIT,
 )  # fmt: skip
 TARGET_IS_IMMUTABLE = TargetRule(
     "self.targetRef.name == oldSelf.targetRef.name",

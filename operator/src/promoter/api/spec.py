@@ -235,9 +235,20 @@ class DriftTrigger(Base):
 class PerformanceTrigger(Base):
     """Train again if the stable version ranks loans too badly."""
 
-    min_auc: float = Field(ge=0.5, le=1, description=(
+    min_auc: float | None = Field(default=None, ge=0.5, le=1, description=(
         "Train when the realized AUC of the stable version's matured loans is surely below this (its 95 % interval)."
     ))  # fmt: skip
+    min_expected_auc: float | None = Field(default=None, ge=0.5, le=1, description=(
+        "Train when the AUC to be expected of the loans that it approves is surely below this; needs no outcomes."
+    ))  # fmt: skip
+
+
+class OutcomesTrigger(Base):
+    """Train again when there is enough to learn from that the stable version does not know."""
+
+    min_new: int = Field(ge=1, le=1_000_000_000, description=(
+        "Train when so many matured loans have an outcome that was not known, or had not matured, when the stable "
+        "version was registered."))  # fmt: skip
 
 
 class Retraining(Base):
@@ -246,7 +257,8 @@ class Retraining(Base):
     cron_job: Name = Field(default="retraining", description="Name of the CronJob with the Job's template.")
     drift: DriftTrigger | None = Field(default=None, description=(
         "Train when the condition Drifted has been True for some time."))  # fmt: skip
-    performance: PerformanceTrigger | None = Field(default=None, description="Train when outcomes are worse than that.")
+    performance: PerformanceTrigger | None = Field(default=None, description="Train when the AUC is worse than that.")
+    outcomes: OutcomesTrigger | None = Field(default=None, description="Train when there are enough new outcomes.")
     interval: LongDuration | None = Field(default=None, description=(
         "Train when the last training or promotion is this long ago, as in 30d."))  # fmt: skip
     cooldown: LongDuration = Field(default="1d", description=(

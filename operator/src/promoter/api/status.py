@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from promoter.api.phases import INTERRUPTIBLE, RESTING, Phase, Verdict
 from promoter.api.readings import packed, unpacked
-from promoter.api.resource import Approvals, ArtifactsReason, RealizedAuc, StatusPart, TrainingOutcome, Trigger
+from promoter.api.resource import Approvals, ArtifactsReason, Auc, StatusPart, TrainingOutcome, Trigger
 from promoter.api.summary import SUMMARY_LENGTH, summarize
 from promoter.api.timestamps import OptionalTimestamp, Timestamp
 
@@ -261,7 +261,13 @@ class DriftState(StatusPart):
     drifted_since: OptionalTimestamp = Field(default=None, description=(
         "The end of the days of the first report without a break that found drift; unset if this one did not."
     ))  # fmt: skip
-    realized_auc: RealizedAuc | None = Field(default=None, description="Unset while too few loans have an outcome.")
+    realized_auc: Auc | None = Field(default=None, description="Unset while too few loans have an outcome.")
+    expected_auc: Auc | None = Field(default=None, description=(
+        "Of the loans approved in these days, if their probabilities of default are right; unset without any."
+    ))  # fmt: skip
+    new_outcomes: int | None = Field(default=None, description=(
+        "Number of matured loans with an outcome that the version could not learn from; unset if it is not known."
+    ))  # fmt: skip
 
 
 class Training(StatusPart):

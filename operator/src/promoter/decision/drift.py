@@ -31,4 +31,5 @@ def _noted(known: DriftState | None, seen: DriftView) -> DriftState | None:
     return DriftState(
         version=report.version, until=report.until, created_at=report.created_at, verdict=report.verdict,
         headline=report.headline[:_HEADLINE_LENGTH], drifted_since=since, realized_auc=report.realized_auc,
+        expected_auc=report.expected_auc, new_outcomes=report.new_outcomes,
     )  # fmt: skip

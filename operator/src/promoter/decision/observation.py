@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from promoter.api.approvals import ApprovalSpec
-from promoter.api.resource import RealizedAuc, TrainingOutcome
+from promoter.api.resource import Auc, TrainingOutcome
 from promoter.api.route import Route
 from promoter.api.spec import Metric
 from promoter.api.timestamps import Timestamp
@@ -132,7 +132,9 @@ class DriftReport:
     created_at: Timestamp
     verdict: Literal["steady", "unclear", "drifted"]
     headline: str
-    realized_auc: RealizedAuc | None = None
+    realized_auc: Auc | None = None
+    expected_auc: Auc | None = None
+    new_outcomes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from promoter.api.durations import seconds
-from promoter.api.resource import Trigger
-from promoter.api.spec import DriftTrigger, PerformanceTrigger, Retraining, Spec
+from promoter.api.resource import Auc, Trigger
+from promoter.api.spec import DriftTrigger, OutcomesTrigger, PerformanceTrigger, Retraining, Spec
 from promoter.api.status import RESTING, RetrainingState, State, Training
 from promoter.api.timestamps import to_whole_seconds_text
 from promoter.decision.actions import StartTraining
@@ -98,7 +98,9 @@ def _triggers(wanted: Retraining, state: State, known: RetrainingState, now: flo
     if wanted.drift:
         yield _drift(wanted.drift, state, now)
     if wanted.performance:
-        yield _performance(wanted.performance, state, now)
+        yield from _performance(wanted.performance, state, now)
+    if wanted.outcomes:
+        yield _outcomes(wanted.outcomes, state, now)
     if wanted.interval:
         at = _last_model_at(state, known) + seconds(wanted.interval)
         if now >= at:
@@ -116,15 +118,33 @@ def _drift(wanted: DriftTrigger, state: State, now: float) -> Due | str:
     return Due("Drift", f"drift for {_days(lasts)}: {state.drift.headline}"[:_REASON_LENGTH])
 
 
-def _performance(wanted: PerformanceTrigger, state: State, now: float) -> Due | str:
+def _performance(wanted: PerformanceTrigger, state: State, now: float) -> Iterator[Due | str]:
     report = valid_report(state, now)
-    auc = report.realized_auc if report else None
+    if wanted.min_auc is not None:
+        yield _auc("realized", report.realized_auc if report else None, wanted.min_auc)
+    if wanted.min_expected_auc is not None:
+        yield _auc("expected", report.expected_auc if report else None, wanted.min_expected_auc)
+
+
+def _auc(kind: str, auc: Auc | None, limit: float) -> Due | str:
     if auc is None:
-        return "no realized AUC of the stable version yet"
-    text = f"realized AUC {auc.value:.3f} ({auc.lower:.3f} to {auc.upper:.3f}) of {auc.loans} loans"
-    if auc.upper < wanted.min_auc:
-        return Due("Performance", f"{text} < {wanted.min_auc:g}")
-    return f"{text} is not surely below {wanted.min_auc:g}"
+        return f"no {kind} AUC of the stable version yet"
+    text = f"{kind} AUC {auc.value:.3f} ({auc.lower:.3f} to {auc.upper:.3f}) of {auc.loans} loans"
+    if auc.upper < limit:
+        return Due("Performance", f"{text} < {limit:g}")
+    return f"{text} is not surely below {limit:g}"
+
+
+def _outcomes(wanted: OutcomesTrigger, state: State, now: float) -> Due | str:
+    report = valid_report(state, now)
+    found = report.new_outcomes if report else None
+    if found is None:
+        return "the number of new outcomes is not known"
+    if found < wanted.min_new:
+        return f"{found} of {wanted.min_new} new outcomes"
+    return Due(
+        "Outcomes", f"{found} matured loans have an outcome that version {state.stable_version} did not learn from"
+    )
 
 
 def _guards(spec: Spec, wanted: Retraining, state: State, known: RetrainingState, now: float) -> Iterator[Waiting]:

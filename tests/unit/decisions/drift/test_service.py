@@ -36,7 +36,7 @@ async def test_the_newest_report_is_answered_in_short(site: Site, running: Runni
     jsonschema.validate(status, json.loads((CONTRACTS / "drift-status.schema.json").read_text("utf-8")))
 
 
-async def test_the_short_answer_has_the_realized_auc_of_the_reports_version(
+async def test_the_short_answer_has_the_auc_of_the_reports_version(
     site: Site, running: Running, report: DriftReport
 ) -> None:
     (found,) = [of.realized for of in report.performance if of.version == report.version]
@@ -48,8 +48,12 @@ async def test_the_short_answer_has_the_realized_auc_of_the_reports_version(
         "value": pytest.approx(found.auc.value), "lower": pytest.approx(found.auc.lower),
         "upper": pytest.approx(found.auc.upper), "loans": found.loans,
     }  # fmt: skip
-    without = report.model_copy(update={"performance": []})
-    assert without.status.realized_auc is None
+    assert report.performance[0].expected
+    expected = report.performance[0].expected.auc
+    assert expected
+    assert (status["expected_auc"]["lower"], status["expected_auc"]["upper"]) == (expected.lower, expected.upper)
+    without = report.model_copy(update={"performance": [], "new_outcomes": 7})
+    assert (without.status.realized_auc, without.status.expected_auc, without.status.new_outcomes) == (None, None, 7)
 
 
 async def test_all_of_it_is_a_page_or_json(site: Site, running: Running, report: DriftReport) -> None:

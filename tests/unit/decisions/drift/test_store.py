@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from decisions.records.model_versions import ModelVersion
 from unit.decisions.archive.conftest import client, empty, site, store
 from unit.decisions.archive.site import Site
 from unit.decisions.drift.portfolio import VERSION, Habits, Portfolio
+from unit.decisions.replay.registry import mlflow_of_files
 
 __all__ = ["client", "empty", "site", "store"]
 # The first days are only in the archive.
@@ -73,6 +74,43 @@ def test_the_log_and_its_files_give_the_same_report(
     assert ours["expected"]["auc"]["value"] == pytest.approx(theirs["expected"]["auc"]["value"])
     ((model, verdict, document),) = site.database.sql("SELECT model, verdict, document::text FROM drift_reports")
     assert (model, verdict, json.loads(document)) == ("home-loans", "drifted", of_log)
+
+
+@pytest.mark.parametrize(
+    ("trained", "new"),
+    [
+        # May had matured, and half of its outcomes were known.
+        ("2026-10-20", "late"),
+        # May was still young.
+        ("2026-05-20", "all"),
+        (None, "unknown"),
+    ],
+)
+def test_new_outcomes_are_those_that_the_version_could_not_learn_from(
+    filled: Path, site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trained: str | None,
+    new: str,
+) -> None:  # fmt: skip
+    site.database.sql(
+        "UPDATE outcomes SET reported_at = '2026-10-01Z' WHERE get_byte(uuid_send(decision_id), 15) % 2 = 0"
+    )
+    # What was known then is observed again, without a change.
+    site.database.sql(
+        "INSERT INTO outcomes SELECT decision_id, observed_at + interval '1 day', outcome, now(), 'servicer' "
+        "FROM outcomes WHERE reported_at < '2026-10-20Z'"
+    )
+    ((late, total),) = site.database.sql(
+        "SELECT count(*) FILTER (WHERE first >= '2026-10-20Z'), count(*) "
+        "FROM (SELECT min(reported_at) AS first FROM outcomes GROUP BY decision_id) f"
+    )
+    with mlflow_of_files() as registry:
+        monkeypatch.setenv("DECISIONS_MLFLOW_URL", registry.url)
+        if trained:
+            registry.registered["7"] = int(datetime.fromisoformat(trained).replace(tzinfo=UTC).timestamp())
+        assert main(["drift", "--from", "2026-05-11", "--to", "2026-05-14", "--matured-months", "1", "--json",
+                     "--exit-zero"]) == 0  # fmt: skip
+    found = json.loads(capsys.readouterr().out)["new_outcomes"]
+    assert 0 < late < total
+    assert found == {"late": late, "all": total, "unknown": None}[new]
 
 
 def test_a_log_without_decisions_is_no_failure_of_the_daily_job(filled: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ class MlflowServer:
     Attributes:
         files: By version and name.
         source: Where it says that its versions are.
+        registered: When its versions were registered, in seconds since 1970, by version.
         failing: The status that it answers to everything; None to answer as it should.
         asked: The paths of all requests.
     """
@@ -27,6 +28,7 @@ class MlflowServer:
     url: str = ""
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)
     source: str = "mlflow-artifacts:/models/{version}"
+    registered: dict[str, int] = field(default_factory=dict)
     failing: int | None = None
     asked: list[str] = field(default_factory=list)
 
@@ -39,6 +41,12 @@ class MlflowServer:
             version = parse_qs(url.query)["version"][0]
             if any(known == version for known, _ in self.files):
                 return 200, json.dumps({"artifact_uri": self.source.format(version=version)}).encode()
+        if url.path == f"{API}/model-versions/get":
+            version = parse_qs(url.query)["version"][0]
+            if version in self.registered:
+                found = {"version": version, "creation_timestamp": self.registered[version] * 1000}
+                return 200, json.dumps({"model_version": found}).encode()
+        if url.path.startswith(f"{API}/model-versions/"):
             return 404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such version"}'
         *_, version, name = url.path.split("/")
         if url.path.startswith(f"{API}-artifacts/artifacts/models/") and (version, name) in self.files:

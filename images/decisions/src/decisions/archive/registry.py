@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -68,9 +68,29 @@ class Registry:
         except HTTPError as error:
             raise RegistryError(f"{url}: {error}") from error
 
+    def registered_at(self, name: str, version: str) -> datetime | None:
+        """Return when a version was registered, in UTC, or None if the registry has no such version."""
+        found = self._ask("get", name, version)
+        if found is None:
+            return None
+        try:
+            # A 64-bit integer may be written as a text.
+            return datetime.fromtimestamp(int(found["model_version"]["creation_timestamp"]) / 1000, UTC)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RegistryError(f"{self.url} does not say when version {version} of {name} was registered") from error
+
     def _source(self, name: str, version: str) -> str | None:
         """Return where a version's files are, or None if the registry has no such version."""
-        url = f"{self.url}/api/2.0/mlflow/model-versions/get-download-uri"
+        found = self._ask("get-download-uri", name, version)
+        if found is None:
+            return None
+        if not isinstance(found.get("artifact_uri"), str):
+            raise RegistryError(f"{self.url} does not say where version {version} of {name} is stored")
+        return str(found["artifact_uri"])
+
+    def _ask(self, endpoint: str, name: str, version: str) -> dict[str, Any] | None:
+        """Return an answer about a version, or None if the registry has no such version."""
+        url = f"{self.url}/api/2.0/mlflow/model-versions/{endpoint}"
         try:
             response = self._pool.request("GET", url, fields={"name": name, "version": version})
             answer = msgspec.json.decode(response.data, type=dict[str, Any])
@@ -78,15 +98,11 @@ class Registry:
             raise RegistryError(f"{url}: {error}") from error
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RegistryError(f"{url} answered {response.status}, and not as MLflow does") from error
-        return _location(url, response.status, answer)
-
-
-def _location(url: str, status: int, answer: Mapping[str, Any]) -> str | None:
-    if status == 200 and isinstance(answer.get("artifact_uri"), str):
-        return str(answer["artifact_uri"])
-    if answer.get("error_code") in _NOT_FOUND:
-        return None
-    raise RegistryError(f"{url} answered {status}")
+        if response.status == 200:
+            return answer
+        if answer.get("error_code") in _NOT_FOUND:
+            return None
+        raise RegistryError(f"{url} answered {response.status}")
 
 
 def _save(response: BaseHTTPResponse, target: Path, most_bytes: int, url: str) -> str:

@@ -1,8 +1,8 @@
 """Counts of decisions, made by DuckDB in one pass over the inputs of each part of the data.
 
 A part is a view `decisions` of (id, made, version, role, client, probability, decision, grade, reasons, inputs) and a
-view `outcomes` of (id, outcome, observed_at); times are in UTC and without a zone, which DuckDB only has by an
-extension. Its counts are added to those of the other parts, so that memory is that of one part: the tables of counts
+view `outcomes` of (id, outcome, observed_at, known_at); times are in UTC and without a zone, which DuckDB only has by
+an extension. Its counts are added to those of the other parts, so that memory is that of one part: the tables of counts
 have some thousand rows for each day.
 """
 
@@ -25,9 +25,9 @@ TABLES = """
 -- probabilities; bins are those of `bins.py`. The sum of probabilities is that of the rows.
 CREATE TABLE counted (day DATE, version VARCHAR, part VARCHAR, name VARCHAR, bin INTEGER, value VARCHAR, score INTEGER,
                       decision VARCHAR, rows BIGINT, probabilities DOUBLE);
--- Approved loans by the month of the decision; age is in months, of defaults.
-CREATE TABLE loans (month DATE, version VARCHAR, grade VARCHAR, bin INTEGER, outcome VARCHAR, age INTEGER, rows BIGINT,
-                    probabilities DOUBLE);
+-- Approved loans by the month of the decision; age is in months, of defaults. Late: it was not known at the training.
+CREATE TABLE loans (month DATE, version VARCHAR, grade VARCHAR, bin INTEGER, outcome VARCHAR, age INTEGER, late BOOLEAN,
+                    rows BIGINT, probabilities DOUBLE);
 -- Days that were read, with all their decisions and those whose inputs were forgotten.
 CREATE TABLE days (day DATE, version VARCHAR, rows BIGINT, forgotten BIGINT);
 """
@@ -54,12 +54,14 @@ class Wanted:
         segments: Names of features, or `client`, by which scores and decisions are counted, too.
         drift: When the decisions were made whose features, scores and reasons are counted.
         loans: When those were made whose outcomes are.
+        trained_at: When the version was trained, if that is known; it has a time zone.
     """
 
     bins: Bins
     segments: Sequence[str]
     drift: Sequence[Period]
     loans: Period
+    trained_at: datetime | None = None
 
 
 def database(folder: str, *, memory_mebibytes: int, threads: int = 2) -> duckdb.DuckDBPyConnection:
@@ -84,7 +86,8 @@ def count(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> None:
     connection.execute(_counted(wanted, inside))
     connection.execute(_REASONS.format(inside=inside))
     connection.execute(_DAYS.format(inside=inside))
-    connection.execute(_LOANS.format(inside=wanted.loans.sql("made"), bin=log_odds_sql("d.probability")))
+    late = f"coalesce(o.known_at >= {_timestamp(wanted.trained_at)}, false)" if wanted.trained_at else "false"
+    connection.execute(_LOANS.format(inside=wanted.loans.sql("made"), bin=log_odds_sql("d.probability"), late=late))
 
 
 def quantile_edges(connection: duckdb.DuckDBPyConnection, feature: Numeric, period: Period, parts: int) -> list[float]:
@@ -116,7 +119,7 @@ _LOANS = """
 INSERT INTO loans
 SELECT date_trunc('month', made)::DATE, version, grade, {bin}, outcome,
        CASE WHEN outcome = 'defaulted' THEN greatest(date_diff('month', made, observed_at), 0) END,
-       count(*), sum(d.probability)
+       {late}, count(*), sum(d.probability)
 FROM decisions d LEFT JOIN outcomes o USING (id)
 WHERE role <> 'shadow' AND decision = 'approve' AND {inside} GROUP BY ALL
 """

@@ -56,6 +56,7 @@ class Question:
         confidence: With which all verdicts hold together.
         matured_months: How old loans must be for their outcomes to count.
         now: When the report is made; it has a time zone.
+        trained_at: When the version was trained, if that is known; it has a time zone.
     """
 
     model: str
@@ -71,6 +72,7 @@ class Question:
     confidence: float
     matured_months: int
     now: datetime
+    trained_at: datetime | None = None
 
     @property
     def counted(self) -> Days:
@@ -125,8 +127,15 @@ def assemble(tally: Tally, question: Question) -> DriftReport:
         compared_since=_midnight(question.earlier.since) if tally.decisions(question.earlier) else None,
         score=drift.score, features=drift.features, reasons=drift.reasons, named_reasons=named, segments=drift.segments,
         performance=versions, months=months, matured_months=question.matured_months,
-        default_rate=question.contract.default_rate,
+        default_rate=question.contract.default_rate, new_outcomes=_new_outcomes(tally, question, maturity),
     )  # fmt: skip
+
+
+def _new_outcomes(tally: Tally, question: Question, maturity: performance.Maturity) -> int | None:
+    if question.trained_at is None:
+        return None
+    learned = performance.Maturity.of(question.trained_at.date(), question.matured_months)
+    return tally.new_outcomes(maturity.until, learned.until)
 
 
 def _drift(tally: Tally, question: Question) -> _Drift:

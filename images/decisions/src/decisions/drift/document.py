@@ -207,8 +207,8 @@ class _Summary(_Part):
     decisions: int
 
 
-class RealizedAuc(_Part):
-    """The AUC of loans whose outcomes are known, and where it lies with 95 % probability."""
+class Auc(_Part):
+    """The AUC of loans, and where it lies with 95 % probability."""
 
     value: float
     lower: float
@@ -221,9 +221,13 @@ class DriftStatus(_Summary):
 
     Attributes:
         realized_auc: Of the version's matured loans; None if too few have an outcome.
+        expected_auc: Of the loans that it approved in these days; None if there are none.
+        new_outcomes: As the report's.
     """
 
-    realized_auc: RealizedAuc | None
+    realized_auc: Auc | None
+    expected_auc: Auc | None
+    new_outcomes: int | None
 
 
 class DriftReport(_Summary):
@@ -234,6 +238,8 @@ class DriftReport(_Summary):
         compared_since: The beginning of the period before that reasons and segments are compared with; None without.
         forgotten: How many decisions have no inputs any more.
         default_rate: The through-the-cycle default rate of the version's probabilities, if they were calibrated to one.
+        new_outcomes: How many matured loans have an outcome that was not known, or had not matured, when the version
+            was registered; None if that moment is not known.
     """
 
     format_version: Literal[1] = 1
@@ -251,16 +257,18 @@ class DriftReport(_Summary):
     months: list[Month]
     matured_months: int
     default_rate: float | None
+    new_outcomes: int | None = None
 
     @property
     def status(self) -> DriftStatus:
         """The report in short."""
         common = {name: getattr(self, name) for name in _Summary.model_fields}
-        return DriftStatus(**common, realized_auc=self._realized_auc)
+        own = next((of for of in self.performance if of.version == self.version), None)
+        return DriftStatus(**common, realized_auc=_auc(own and own.realized), expected_auc=_auc(own and own.expected),
+                           new_outcomes=self.new_outcomes)  # fmt: skip
 
-    @property
-    def _realized_auc(self) -> RealizedAuc | None:
-        found = next((of.realized for of in self.performance if of.version == self.version), None)
-        if found is None or found.auc is None:
-            return None
-        return RealizedAuc(value=found.auc.value, lower=found.auc.lower, upper=found.auc.upper, loans=found.loans)
+
+def _auc(found: Performance | None) -> Auc | None:
+    if found is None or found.auc is None:
+        return None
+    return Auc(value=found.auc.value, lower=found.auc.lower, upper=found.auc.upper, loans=found.loans)

@@ -38,6 +38,7 @@ class Subject:
         reference: How its training data were distributed; None if that is not known.
         version: How decisions name it.
         numbers: The numbers of all versions of its model, by how decisions name them.
+        trained_at: When it was trained, if that is known; it has a time zone.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Subject:
     reference: TrainingReference | None
     version: str
     numbers: Mapping[str, str]
+    trained_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def measure(source: Source, subject: Subject, dates: Dates, options: Options, no
         try:
             bins = _bins(source, connection, subject, dates)
             counted = _period(dates.counted)
-            wanted = Wanted(bins, segments, [counted], _period(dates.loans))
+            wanted = Wanted(bins, segments, [counted], _period(dates.loans), subject.trained_at)
             with_inputs = [day for day in dates.needed if day in dates.counted]
             for day in source.parts(connection, dates.needed, with_inputs):
                 count(connection, wanted)
@@ -101,7 +103,7 @@ def measure(source: Source, subject: Subject, dates: Dates, options: Options, no
             return assemble(tally, Question(
                 subject.model, bins, subject.reference, dates.window, dates.earlier, subject.version,
                 subject.numbers, segments, options.psi_limit, options.share_limit, options.confidence,
-                options.matured_months, now,
+                options.matured_months, now, subject.trained_at,
             ))  # fmt: skip
         except duckdb.Error as error:
             raise DecisionsError(f"the decisions cannot be counted: {error}") from error

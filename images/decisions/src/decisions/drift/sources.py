@@ -23,7 +23,8 @@ from decisions.errors import DecisionsError, UsageError
 _PART_ROWS = 500_000
 _MADE = "make_timestamp(epoch_us(time)) AS made"
 _COLUMNS = "id, made, version, role, client, probability, decision, grade, reasons, inputs"
-_NO_OUTCOMES = "SELECT NULL::VARCHAR AS id, NULL::VARCHAR AS outcome, NULL::TIMESTAMP AS observed_at WHERE false"
+_NO_OUTCOMES = """SELECT NULL::VARCHAR AS id, NULL::VARCHAR AS outcome, NULL::TIMESTAMP AS observed_at,
+       NULL::TIMESTAMP AS known_at WHERE false"""
 _OF_DATABASE = """
 COPY (
     SELECT d.id, to_timestamp(('x0000' || left(replace(d.id::text, '-', ''), 12))::bit(64)::bigint / 1000.0)
@@ -38,9 +39,12 @@ _CSV_TYPES = {
     "id": "VARCHAR", "made": "TIMESTAMP", "version": "VARCHAR", "role": "VARCHAR", "client": "VARCHAR",
     "probability": "FLOAT", "decision": "VARCHAR", "grade": "VARCHAR", "reasons": "VARCHAR", "inputs": "VARCHAR",
 }  # fmt: skip
+# An outcome is known from its first report on, however often it is observed again.
 _OUTCOMES = """
 COPY (
-    SELECT decision_id, outcome, observed_at AT TIME ZONE 'UTC' FROM current_outcomes
+    SELECT decision_id, outcome, observed_at AT TIME ZONE 'UTC', known_at AT TIME ZONE 'UTC' FROM current_outcomes
+    JOIN (SELECT decision_id, outcome, min(reported_at) AS known_at FROM outcomes
+          WHERE decision_id >= {first} AND decision_id < {end} GROUP BY 1, 2) f USING (decision_id, outcome)
     WHERE decision_id >= {first} AND decision_id < {end}
 ) TO STDOUT (FORMAT csv)
 """
@@ -172,7 +176,7 @@ class Store:
                 folder = Path(name)
                 outcomes = self._copy(_OUTCOMES, day, folder / "outcomes.csv")
                 _view(connection, "outcomes", _csv_view(outcomes, {
-                    "id": "VARCHAR", "outcome": "VARCHAR", "observed_at": "TIMESTAMP",
+                    "id": "VARCHAR", "outcome": "VARCHAR", "observed_at": "TIMESTAMP", "known_at": "TIMESTAMP",
                 }) if outcomes.stat().st_size else _NO_OUTCOMES)  # fmt: skip
                 if day in archived:
                     self._show_archived(connection, day, folder, inputs=day in with_inputs)
@@ -264,7 +268,8 @@ def _outcomes_of(file: Path) -> str:
     """Return the outcomes of a file that count: the one observed last; of those observed together, the worst."""
     read = "read_csv" if file.suffix == ".csv" else "read_parquet"
     return (
-        "SELECT decision_id::VARCHAR AS id, outcome, observed_at::TIMESTAMP AS observed_at "
+        "SELECT decision_id::VARCHAR AS id, outcome, observed_at::TIMESTAMP AS observed_at, "
+        "NULL::TIMESTAMP AS known_at "
         f"FROM {read}({literal(str(file))}) "
         "QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY observed_at DESC, "
         "CASE outcome WHEN 'defaulted' THEN 0 WHEN 'repaid' THEN 1 ELSE 2 END) = 1"

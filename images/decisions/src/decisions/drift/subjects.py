@@ -88,7 +88,8 @@ def subject_of_log(
     contract = read_drift_contract(bytes(most.contract))
     reference = _read_reference(options.reference, contract) if options.reference \
         else _registered_reference(registry, most, contract)  # fmt: skip
-    return Subject(most.name, contract, reference, most.version, _numbers(connection, most.name))
+    trained_at = _registered_at(registry, most)
+    return Subject(most.name, contract, reference, most.version, _numbers(connection, most.name), trained_at)
 
 
 def _numbers(connection: psycopg.Connection, name: str) -> dict[str, str]:
@@ -115,6 +116,16 @@ def _registered_reference(
             logger.warning("features are compared with earlier decisions, because %s of version %s of %s cannot be "
                            "had: %s", FILE, of.number, of.name, error)  # fmt: skip
             return None
+
+
+def _registered_at(registry: Registry | None, of: _Deciding) -> datetime | None:
+    """Return when a version was registered, which its training does at its end."""
+    try:
+        return registry.registered_at(of.name, of.number) if registry else None
+    except RegistryError as error:
+        logger.warning("new outcomes are not counted, because nobody knows when version %s of %s was trained: %s",
+                       of.number, of.name, error)  # fmt: skip
+        return None
 
 
 def _read_contract(file: Path) -> DriftContract:

@@ -118,6 +118,18 @@ class Tally:
             "ORDER BY sum(probabilities) / sum(rows)", None, version, until,
         )  # fmt: skip
 
+    def new_outcomes(self, until: date, learned_until: date) -> int:
+        """Return how many matured loans have an outcome that a training before did not have.
+
+        Args:
+            until: Only months before this one have matured.
+            learned_until: Those before this one had matured at the training.
+        """
+        return int(self._rows(
+            "SELECT coalesce(sum(rows), 0)::BIGINT FROM loans WHERE outcome IN ('repaid', 'defaulted') AND month < ? "
+            "AND (late OR month >= ?)", None, until, learned_until,
+        )[0][0])  # fmt: skip
+
     def defaults_by_age(self, month: date) -> dict[int, int]:
         """Return how many of a month's loans defaulted at which age in months."""
         return dict(self._rows("SELECT age, sum(rows)::BIGINT FROM loans WHERE month = ? AND age IS NOT NULL "

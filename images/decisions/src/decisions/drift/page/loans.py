@@ -25,7 +25,7 @@ approved loans; with 95 % intervals</p>"""
     return f"""{head}<div class="card">{key}<div class="grid-2"><div><h3>Default rate</h3>
 {_by_month(report, "Default rate by month", lambda of: of.default_rate, percent=True)}</div>
 <div><h3>AUC</h3>{_by_month(report, "AUC by month", lambda of: of.auc, percent=False)}</div></div></div>
-<div class="card">{_versions(report)}</div>"""
+<div class="card">{_new_outcomes(report)}{_versions(report)}</div>"""
 
 
 def calibration(report: DriftReport) -> str:
@@ -73,6 +73,13 @@ def _by_month(
         return "<p>-</p>"
     places = [f"{month.month:%Y-%m}" for month in report.months]
     return plots.expected_and_realized(places, expected, realized, title, percent=percent)
+
+
+def _new_outcomes(report: DriftReport) -> str:
+    if report.new_outcomes is None:
+        return ""
+    return f"<p>{report.new_outcomes:,} matured loans have an outcome that version {escape(report.version)} did not " \
+           "learn from.</p>"  # fmt: skip
 
 
 def _versions(report: DriftReport) -> str:

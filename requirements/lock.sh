@@ -13,7 +13,9 @@ compile() {
 }
 compile dev --extra api --extra tracing --extra training --extra mlflow --extra operator --extra decisions --extra bulk \
     --extra cli --extra dev "$@"
-compile api --extra api --extra tracing --constraint requirements/dev.txt
-for extra in build training mlflow operator decisions; do
+for extra in build mlflow; do
     compile "$extra" --extra "$extra" --constraint requirements/dev.txt
+done
+for extra in api training operator decisions; do
+    compile "$extra" --extra "$extra" --extra tracing --constraint requirements/dev.txt
 done

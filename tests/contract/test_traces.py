@@ -1,22 +1,42 @@
-"""Traces from two real scoring processes to a receiver that others wrote: MLflow takes OTLP over HTTP, too."""
+"""Traces of all parts, sent to a receiver that others wrote: MLflow takes OTLP over HTTP, too."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
 import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from fastapi import FastAPI
 from mlflow import MlflowClient
 from mlflow.entities import Span
+from mlflow.exceptions import MlflowException
 
+from decisions.service.tracing import Tracing as ServiceTracing
+from decisions.settings import ServeSettings
+from localcluster.packages import TRAEFIK, extract
+from localcluster.paths import Paths
 from mlflow_server import mlflow_server
+from processes import answers, free_port, running
+from promoter.api.resource import Owner
+from promoter.api.status import State
+from promoter.promotion import Promotion
+from promoter.settings import Settings as OperatorSettings
+from promoter.tracing import Tracing
+from trainer import tracing as training
 from unit.scorer.service_process import Service, service
 
 pytestmark = pytest.mark.slow
@@ -101,10 +121,10 @@ async def test_one_trace_leads_through_router_canary_and_decision_log(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", f"x-mlflow-experiment-id={experiment}")
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"traceparent": f"00-{trace}-{parent}-01"} if parent else {}
-    async with pods(model_folder, tmp_path, f"{receiver}/v1/traces", ratio) as running:
-        assert (await running.score(applicant(model_folder), **headers))["served_by"] == "canary"
-        assert not running.audited("stable")
-        (line,) = running.audited("canary")
+    async with pods(model_folder, tmp_path, f"{receiver}/v1/traces", ratio) as started:
+        assert (await started.score(applicant(model_folder), **headers))["served_by"] == "canary"
+        assert not started.audited("stable")
+        (line,) = started.audited("canary")
         assert parent is None or line["trace_id"] == trace
     spans = client.get_trace(f"tr-{line['trace_id']}", display=False).data.spans
     request = "POST /v1/score"
@@ -119,16 +139,108 @@ async def test_one_trace_leads_through_router_canary_and_decision_log(
     assert "creditrisk.model.version" not in first.attributes
     assert second.attributes["creditrisk.model.version"] == "8"
     assert second.attributes["creditrisk.role"] == "canary"
+    assert second.attributes["creditrisk.decision.id"] == line["decision_id"]
     assert second.attributes["http.response.status_code"] == 200
+
+
+@contextmanager
+def ingress(target: str, endpoint: str, experiment: str, folder: Path) -> Iterator[str]:
+    """Run Traefik in front of a service, with the options of docs/tracing.md; yield its address."""
+    paths, url = Paths.from_environment(), f"127.0.0.1:{free_port()}"
+    (traefik,) = extract(TRAEFIK, paths.cache / "test-traefik", paths, folder / "install.log")
+    routes = {"http": {
+        "routers": {"scoring": {"rule": "PathPrefix(`/`)", "service": "scoring"}},
+        "services": {"scoring": {"loadBalancer": {"servers": [{"url": target}]}}},
+    }}  # fmt: skip
+    (folder / "routes.yaml").write_text(yaml.safe_dump(routes))
+    command = [
+        str(traefik), "--global.checknewversion=false", "--global.sendanonymoususage=false",
+        f"--entrypoints.web.address={url}", f"--providers.file.filename={folder}/routes.yaml",
+        "--tracing.servicename=ingress", "--tracing.samplerate=1", f"--tracing.otlp.http.endpoint={endpoint}",
+        f"--tracing.otlp.http.headers.x-mlflow-experiment-id={experiment}",
+    ]  # fmt: skip
+    with running(command, folder / "traefik.log", lambda: answers(f"http://{url}/v1/model")):
+        yield f"http://{url}"
+
+
+async def test_a_trace_begins_at_the_ingress_which_decides_that_it_is_sampled(
+    model_folder: Path, receiver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(receiver)
+    experiment = client.create_experiment("ingress")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", f"x-mlflow-experiment-id={experiment}")
+    endpoint = f"{receiver}/v1/traces"
+    async with pods(model_folder, tmp_path, endpoint, ratio=0.0) as started:
+        with ingress(started.stable.url, endpoint, experiment, tmp_path) as url:
+            through = replace(started, stable=replace(started.stable, url=url))
+            assert (await through.score(applicant(model_folder)))["served_by"] == "canary"
+            (line,) = started.audited("canary")
+            spans: list[Span] = []
+            deadline = time.monotonic() + 60
+            # Ingress and pods send theirs when they like.
+            while len(spans) < 7 or "decode" not in {span.name for span in spans}:
+                assert time.monotonic() < deadline, [span.name for span in spans]
+                await asyncio.sleep(0.2)
+                with contextlib.suppress(MlflowException):
+                    spans = client.get_trace(f"tr-{line['trace_id']}", display=False).data.spans
+    names = chain(spans, "decode")
+    assert names[:4] == ["decode", "POST /v1/score", "canary", "POST /v1/score"]
+    assert len(names) > 4, "the ingress has spans above the stable pod's"
+
+
+async def test_one_trace_leads_from_a_turn_of_the_operator_to_the_decisions_service_and_a_training(
+    receiver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(receiver)
+    experiment = client.create_experiment("turns")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", f"x-mlflow-experiment-id={experiment}")
+    # Whose lines would name traces from now on.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    endpoint = f"{receiver}/v1/traces"
+    operator = Tracing.of(OperatorSettings(tracing_endpoint=endpoint))
+    service = ServiceTracing.of(ServeSettings(database_url="postgresql://", permissions={}, tracing_endpoint=endpoint))
+    app = FastAPI()
+
+    @app.get("/v1/models/{name}/drift")
+    async def drift(name: str) -> str:
+        return name
+
+    # Between the operator's HTTP client and the service's ASGI application: what a server of HTTP does.
+    async def ask(request: web.Request) -> web.Response:
+        transport = httpx.ASGITransport(service.requests(app))
+        async with httpx.AsyncClient(transport=transport, base_url="http://decisions") as http:
+            answer = await http.get(request.path, headers={"traceparent": request.headers["traceparent"]})
+        return web.Response(status=answer.status_code)
+
+    server = TestServer(web.Application())
+    server.app.router.add_get("/{path:.*}", ask)
+    annotations: dict[str, str] = {}
+
+    async def turn(*_: object) -> None:
+        annotations.update(operator.annotations())
+        async with session.get(server.make_url("/v1/models/credit-risk/drift")) as answer:
+            assert answer.status == 200
+
+    async with server, aiohttp.ClientSession(trace_configs=[operator.requests()]) as session:
+        promotion = Promotion(Owner("bank", "loans", "u-1"), {}, State())
+        await operator.turns(turn)(None, promotion)  # type: ignore[arg-type]  # this turn needs no adapters
+    parent = annotations["creditrisk.io/traceparent"]
+    with training.exported(endpoint, parent, {"k8s.job.name": "retraining-1"}), training.phase("fit"):
+        pass
+    await asyncio.gather(operator.close(), service.close())
+    spans = client.get_trace(f"tr-{parent.split('-')[1]}", display=False).data.spans
+    assert chain(spans, "GET /v1/models/{name}/drift") == ["GET /v1/models/{name}/drift", "GET 127.0.0.1", "turn"]
+    assert chain(spans, "fit") == ["fit", "training", "turn"]
+    assert len(spans) == 5
 
 
 async def test_an_endpoint_that_is_away_costs_requests_nothing_and_one_line_of_the_log(
     model_folder: Path, tmp_path: Path
 ) -> None:
-    async with pods(model_folder, tmp_path, NOWHERE, ratio=1.0) as running:
+    async with pods(model_folder, tmp_path, NOWHERE, ratio=1.0) as started:
         for _ in range(10):
-            assert (await running.score(applicant(model_folder)))["served_by"] == "canary"
-    for log in running.logs.values():
+            assert (await started.score(applicant(model_folder)))["served_by"] == "canary"
+    for log in started.logs.values():
         told = [line for line in log.read_text().splitlines() if "traces: " in line]
         assert len(told) == 1
         assert "opentelemetry" not in log.read_text()

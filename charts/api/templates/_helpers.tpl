@@ -42,18 +42,7 @@ creditrisk.io/track: stable
 - {name: SCORER_DECISION_LOG_DIR, value: /var/lib/decisions}
 - {name: SCORER_DECISION_LOG_MAX_BYTES, value: {{ mul $.Values.decisionLog.maxMebibytes 1048576 | quote }}}
 {{- end }}
-{{- with .Values.tracing | default dict }}
-{{- if .endpoint }}
-- {name: SCORER_TRACING_ENDPOINT, value: {{ .endpoint | quote }}}
-- {name: SCORER_TRACING_RATIO, value: {{ .ratio | quote }}}
-{{- with .headersSecret }}
-- name: OTEL_EXPORTER_OTLP_TRACES_HEADERS
-  valueFrom:
-    secretKeyRef: {name: {{ . }}, key: headers}
-{{- end }}
-{{- include "common.caEnvironment" (list $ "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE") }}
-{{- end }}
-{{- end }}
+{{- include "common.tracingEnvironment" (list . "SCORER") }}
 - name: SCORER_MODEL_VERSION
   valueFrom:
     fieldRef: {fieldPath: "metadata.annotations['creditrisk.io/model-version']"}

@@ -95,6 +95,7 @@ data:
 - {name: DECISIONS_BASE_ODDS, value: {{ .baseOdds | quote }}}
 - {name: DECISIONS_PDO, value: {{ .pointsToDouble | quote }}}
 {{- end }}
+{{- include "common.tracingEnvironment" (list . "DECISIONS") }}
 {{- end }}
 
 {{/* The environment of the container that makes the bucket. */}}

@@ -52,6 +52,7 @@
 {{- if include "operator.approvals" . }}
 - {name: PROMOTER_APPROVALS_CERTIFICATE, value: /etc/creditrisk/approvals}
 {{- end }}
+{{- include "common.tracingEnvironment" (list . "PROMOTER") }}
 {{- include "common.caEnvironment" (list . "SSL_CERT_FILE" "SSL_CERT_DIR") }}
 {{- end }}
 

@@ -56,7 +56,12 @@
 - name: TRAINER_REASON
   valueFrom:
     fieldRef: {fieldPath: "metadata.annotations['creditrisk.io/training-reason']"}
+# The operator's turn, if it is traced.
+- name: TRACEPARENT
+  valueFrom:
+    fieldRef: {fieldPath: "metadata.annotations['creditrisk.io/traceparent']"}
 {{- end }}
+{{- include "common.tracingEnvironment" (list . "TRAINER") }}
 - name: TRAINER_STUDY_STORAGE
   value: {{ include "common.databaseUri" . | quote }}
 {{- range $variable, $key := dict "PGUSER" "username" "PGPASSWORD" "password" "PGDATABASE" "database" }}

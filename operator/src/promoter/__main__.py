@@ -7,8 +7,10 @@ import contextlib
 import logging
 import signal
 import ssl
+import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -40,11 +42,25 @@ from promoter.page.streams import Streams
 from promoter.poll import Poller
 from promoter.promotion import Adapters
 from promoter.reconcile import reconcile, report_fault
-from promoter.scheduler import Scheduler
+from promoter.scheduler import Scheduler, Turn
 from promoter.server import create_app
 from promoter.settings import Settings
 from promoter.telemetry import Telemetry
 from promoter.training_runs import TrainingRuns
+
+
+async def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class _Traces:
+    """What tracing has its own of, as it is without it, and what ends it."""
+
+    turn: Turn = reconcile
+    requests: Sequence[aiohttp.TraceConfig] = ()
+    annotations: Callable[[], Mapping[str, str]] = dict
+    close: Callable[[], Awaitable[None]] = _nothing
 
 
 async def run(settings: Settings) -> None:
@@ -54,9 +70,13 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)
     async with contextlib.AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        traces = _traces(settings)
+        stack.push_async_callback(traces.close)
+        session = aiohttp.ClientSession(timeout=timeout, trace_configs=[*traces.requests])
+        await stack.enter_async_context(session)
         lease = _lease(stack, settings)
-        kube = KubeClient(login, settings.request_timeout_seconds, lease.held if lease else lambda: True)
+        may_write = lease.held if lease else lambda: True
+        kube = KubeClient(login, settings.request_timeout_seconds, may_write, traces.requests)
         stack.push_async_callback(kube.close)
         registry = MlflowRegistry(session, settings.registry_url)
         poller = Poller(registry, settings.poll_seconds, settings.poll_max_seconds, time.monotonic)
@@ -70,10 +90,10 @@ async def run(settings: Settings) -> None:
             cluster, registry, HttpMetrics(session), poller, telemetry, time.time,
             outbox=outbox, notifier=notifier, audience=board, checks=_checks(session, settings),
             approvals=await _approvals(stack, settings), drift=drift,
-            trainings=JobTrainings(kube) if settings.retraining else None,
+            trainings=JobTrainings(kube, traces.annotations) if settings.retraining else None,
         )  # fmt: skip
         scheduler = Scheduler(
-            adapters, reconcile, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
+            adapters, traces.turn, report_fault, poll_seconds=settings.poll_seconds, tick_seconds=settings.tick_seconds
         )
         stack.push_async_callback(scheduler.close)
         await _listen(stack, settings.port, create_app(settings, scheduler, poller, telemetry, ready))
@@ -105,6 +125,18 @@ async def run(settings: Settings) -> None:
             stop_flag=stop,
             ready_flag=ready,
         )
+
+
+def _traces(settings: Settings) -> _Traces:
+    if not settings.tracing_endpoint:
+        return _Traces()
+    # Imported here, because without an endpoint nothing of it should be loaded.
+    try:
+        from promoter.tracing import Tracing  # noqa: PLC0415
+    except ImportError as error:
+        sys.exit(f"PROMOTER_TRACING_ENDPOINT is set, but the packages of the extra `tracing` are incomplete: {error}")
+    tracing = Tracing.of(settings)
+    return _Traces(tracing.turns(reconcile), (tracing.requests(),), tracing.annotations, tracing.close)
 
 
 def _outbox(session: aiohttp.ClientSession, settings: Settings, telemetry: Telemetry) -> Outbox | None:

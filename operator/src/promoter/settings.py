@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     approvals_certificate: Path | None = None
     approvals_port: int = Field(default=8443, ge=0, le=65535)
 
+    # Where OTLP over HTTP takes traces, such as http://collector:4318/v1/traces; empty for no tracing.
+    tracing_endpoint: str = Field(default="", pattern=r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$")
+    # Share of turns that are traced.
+    tracing_ratio: float = Field(default=1.0, ge=0, le=1)
+
     @property
     def watched(self) -> tuple[str, ...]:
         """Return the watched namespaces; empty for all."""

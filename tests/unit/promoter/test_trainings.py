@@ -86,9 +86,18 @@ async def test_a_job_is_the_template_with_reason_owner_and_the_shorter_deadline(
     assert REASON_ANNOTATION not in CRON_JOB["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["annotations"]
 
 
+async def test_pods_get_more_annotations_but_no_other_reason() -> None:
+    kube = Kube()
+    more = {"creditrisk.io/traceparent": "00-1-2-01", REASON_ANNOTATION: "other"}
+    await JobTrainings(kube, lambda: more).start(OWNER, WANTED)  # type: ignore[arg-type]
+    assert kube.jobs["retraining-1"]["spec"]["template"]["metadata"]["annotations"] == {
+        "sidecar": "no", "creditrisk.io/traceparent": "00-1-2-01", REASON_ANNOTATION: "drift for 3 days",
+    }  # fmt: skip
+
+
 def test_a_deadline_of_the_template_that_is_shorter_stays() -> None:
     long = replace(WANTED, max_seconds=86400.0)
-    job = job_of(OWNER, {"apiVersion": "batch/v1", **CRON_JOB}, long)
+    job = job_of(OWNER, {"apiVersion": "batch/v1", **CRON_JOB}, long, {})
     assert job["spec"]["activeDeadlineSeconds"] == 7200
 
 

@@ -135,6 +135,7 @@ async def test_a_request_is_one_span_with_its_decoding_scoring_and_logging_below
         "http.route": "/v1/score", "http.response.status_code": 200,
         "creditrisk.endpoint": "score", "creditrisk.role": "champion", "creditrisk.rows": 1,
         "creditrisk.model.name": "credit-risk", "creditrisk.model.version": "7",
+        "creditrisk.decision.id": found.json()["decision_id"],
     }  # fmt: skip
     assert attributes(running.span("score")) == {"creditrisk.batch.size": 1}
     assert {"service.name": "scoring", "k8s.pod.name": "pod-1"}.items() <= dict(request.resource.attributes).items()

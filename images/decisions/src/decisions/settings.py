@@ -166,6 +166,10 @@ class ServeSettings(DatabaseSettings):
     base_points: float = 600
     base_odds: float = Field(default=50, gt=0)
     pdo: float = Field(default=20, gt=0)
+    # Where OTLP over HTTP takes traces, such as http://collector:4318/v1/traces; empty for no tracing.
+    tracing_endpoint: str = Field(default="", pattern=r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$")
+    # Share of the requests without a parent that are traced.
+    tracing_ratio: float = Field(default=1.0, ge=0, le=1)
 
     @field_validator("oidc_audience")
     @classmethod

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trainer import termination
 from trainer.errors import TrackingError, TrainerError
+from trainer.tracing import exported
 
 logger = logging.getLogger("trainer")
 
@@ -44,7 +45,11 @@ def main(arguments: Sequence[str]) -> int:
 
     as_json = "--json" in arguments
     try:
-        result = run(from_process(arguments))
+        settings = from_process(arguments)
+        with exported(settings.tracing_endpoint, settings.traceparent, {
+            "creditrisk.model.name": settings.model_name, "k8s.job.name": settings.job,
+        }):  # fmt: skip
+            result = run(settings)
     except TrainerError as error:
         return _failed(error, as_json=as_json)
     except MlflowException as error:

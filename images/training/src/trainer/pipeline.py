@@ -33,6 +33,7 @@ from trainer.learning.search import search
 from trainer.preparation import TrainingInputs, prepare
 from trainer.progress import Progress
 from trainer.settings import Settings
+from trainer.tracing import describe, phase
 from trainer.tracking import runs as tracking
 from trainer.tracking.production_pointer import PointerMode, move_pointer_if_still_better
 from trainer.tracking.registry import Registry, wait_for_server
@@ -93,7 +94,8 @@ def run(settings: Settings) -> Result:
     refusal = settings.work_dir / f"refused-{settings.job}.txt"
     if settings.job and refusal.exists():
         raise GateRefusedError(f"refused in an earlier attempt of this Job: {refusal.read_text(encoding='utf-8')}")
-    inputs = prepare(settings, served_declaration(settings))
+    with phase("prepare"):
+        inputs = prepare(settings, served_declaration(settings))
     wait_for_server(settings.tracking_uri, timeout_seconds=settings.wait_seconds)
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_experiment(settings.model_name)
@@ -104,6 +106,7 @@ def run(settings: Settings) -> Result:
     note = settings.work_dir / f"run-{inputs.fingerprint}.txt"
     with mlflow.start_run(run_id=tracking.unfinished_run(note)) as active:
         note.write_text(active.info.run_id, encoding="utf-8")
+        describe({"mlflow.run_id": active.info.run_id})
         try:
             result = _run_tracked(settings, inputs, active.info.run_id)
         except TerminatedError:
@@ -151,7 +154,8 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
     mlflow.set_tags({"git.revision": settings.git_revision, **tracking.reason_tags(settings.reason)})
     hyperparameters = inputs.hyperparameters
     if settings.trials:
-        hyperparameters = _search_hyperparameters(settings, inputs, parent_run=run_id)
+        with phase("search"):
+            hyperparameters = _search_hyperparameters(settings, inputs, parent_run=run_id)
     mlflow.log_params(
         {
             **asdict(hyperparameters),
@@ -169,24 +173,26 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
             "features": ",".join(inputs.declaration.names),
         }
     )
-    fitted = _fit(settings, inputs, hyperparameters)
+    with phase("fit"):
+        fitted = _fit(settings, inputs, hyperparameters)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "model").mkdir()
-        evaluation = evaluate(
-            fitted,
-            training=inputs.training,
-            test=inputs.test,
-            declaration=inputs.declaration,
-            full_declaration=inputs.full_declaration,
-            limits=settings.limits,
-            pd_floor=settings.pd_floor,
-            threshold=settings.threshold,
-            default_rate=settings.default_rate,
-            model_name=settings.model_name,
-            data_sha256=inputs.table.sha256,
-            folder=folder / "model",
-        )
+        with phase("evaluate"):
+            evaluation = evaluate(
+                fitted,
+                training=inputs.training,
+                test=inputs.test,
+                declaration=inputs.declaration,
+                full_declaration=inputs.full_declaration,
+                limits=settings.limits,
+                pd_floor=settings.pd_floor,
+                threshold=settings.threshold,
+                default_rate=settings.default_rate,
+                model_name=settings.model_name,
+                data_sha256=inputs.table.sha256,
+                folder=folder / "model",
+            )
         return _judge_and_register(settings, inputs, fitted, evaluation, run_id)
 
 
@@ -241,7 +247,8 @@ def _judge_and_register(
     champion = registry.production_version()
 
     def compare(version: str | None) -> ProductionComparison:
-        return _against_production(registry, version, settings, inputs, evaluation)
+        with phase("compare with Production"):
+            return _against_production(registry, version, settings, inputs, evaluation)
 
     compared = compare(champion)
     gates = (*evaluation.gates, *compared.gates)
@@ -264,20 +271,23 @@ def _judge_and_register(
     plots.mkdir()
     outcome = inputs.test.target.astype(np.float64)
     save_plots(outcome, evaluation.before_shift, fitted.history, plots, inputs.test.weight)
-    tracking.log_evaluation(evaluation, gates, compared.swap_set, card, plots)
-    version = registry.version_of_run(run_id) or registry.register(
-        model_uri=tracking.log_model(evaluation),
-        run_id=run_id,
-        tags={
-            **tracking.version_tags(evaluation, gates, git_revision=settings.git_revision),
-            **tracking.reason_tags(settings.reason),
-        },
-        description=card,
-    )
+    with phase("register"):
+        tracking.log_evaluation(evaluation, gates, compared.swap_set, card, plots)
+        version = registry.version_of_run(run_id) or registry.register(
+            model_uri=tracking.log_model(evaluation),
+            run_id=run_id,
+            tags={
+                **tracking.version_tags(evaluation, gates, git_revision=settings.git_revision),
+                **tracking.reason_tags(settings.reason),
+            },
+            description=card,
+        )
+    describe({"creditrisk.model.version": version})
     logger.info("registered version %s of %s", version, settings.model_name)
     if failed := [gate for gate in gates if not gate.passed]:
         raise GateRefusedError(f"version {version} was refused: " + "; ".join(str(gate) for gate in failed))
-    replaced = _move_pointer(settings, registry, version, champion, lambda current: compare(current).gates)
+    with phase("move pointer"):
+        replaced = _move_pointer(settings, registry, version, champion, lambda current: compare(current).gates)
     if settings.output:
         metrics = asdict(evaluation.metrics)
         write_local_copy(

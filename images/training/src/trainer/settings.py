@@ -59,6 +59,8 @@ class Settings:
         workers: How many workers share the study; they begin together.
         job: Name of the Kubernetes Job, the same for each of its attempts; empty outside of a Job.
         reason: Why this training was started; empty if nobody said.
+        tracing_endpoint: Where OTLP over HTTP takes the run's trace; empty for no tracing.
+        traceparent: The span that started the run, as W3C writes it; empty if there is none.
         wait_seconds: How long to wait for the tracking server.
         git_revision: Revision of the code, or `unknown`.
         output: Folder to write the version to, which a scoring service can serve without a registry; None for none.
@@ -93,6 +95,8 @@ class Settings:
     workers: int = 1
     job: str = ""
     reason: str = ""
+    tracing_endpoint: str = ""
+    traceparent: str = ""
     wait_seconds: float = 300.0
     git_revision: str = "unknown"
     output: Path | None = None
@@ -117,6 +121,10 @@ class Settings:
         if max(self.seed, self.split_seed) > _MAXIMUM_SEED:
             raise BadInputError(f"seeds must be at most {_MAXIMUM_SEED}")
         self._check_reject_inference()
+        if self.tracing_endpoint and not self.tracing_endpoint.startswith(("http://", "https://")):
+            raise BadInputError(
+                f"--tracing-endpoint {self.tracing_endpoint}: must be a URL such as http://collector:4318/v1/traces"
+            )
         if not 0 <= self.wait_seconds < math.inf:
             raise BadInputError(f"--wait-seconds {self.wait_seconds}: must be a number of seconds from 0")
         if not self.model_name.strip() or any(character in self.model_name for character in "/:"):
@@ -162,6 +170,9 @@ _HELP = {
     "workers": "how many workers share the trials; each waits up to two minutes for the others before its first trial",
     "job": "name of the Kubernetes Job; another attempt of it does not retrain a refused model; also TRAINER_JOB",
     "reason": "why this training was started, for the tags of the run and of the version; also TRAINER_REASON",
+    "tracing_endpoint": "URL that takes the run's trace by OTLP over HTTP, such as http://collector:4318/v1/traces; "
+    "also TRAINER_TRACING_ENDPOINT",
+    "traceparent": "W3C traceparent that the trace continues; also TRACEPARENT",
     "wait_seconds": "how long to wait for MLflow",
     "git_revision": "revision of the code, for the run's tags; also GIT_REVISION",
     "output": "also write a version that passed its gates to this folder, which a scoring service can serve without "
@@ -209,6 +220,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "worker": _worker_index(environment),
         "job": environment.get("TRAINER_JOB", ""),
         "reason": environment.get("TRAINER_REASON", ""),
+        "tracing_endpoint": environment.get("TRAINER_TRACING_ENDPOINT", ""),
+        "traceparent": environment.get("TRACEPARENT", ""),
         "decisions_url": environment.get("TRAINER_DECISIONS_URL", ""),
         "decisions_key_file": Path(key) if (key := environment.get("TRAINER_DECISIONS_KEY_FILE")) else None,
     }

@@ -10,7 +10,7 @@ import base64
 import json
 import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class KubeClient:
         login: Callable[[], kopf.ConnectionInfo],
         timeout_seconds: float,
         may_write: Callable[[], bool] = lambda: True,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
         """Create a client.
 
@@ -44,6 +45,7 @@ class KubeClient:
             login: Finds the credentials; it is called again if a token is refused, since tokens rotate.
             timeout_seconds: Seconds for one request.
             may_write: Whether a request that changes something may be sent, asked before each of them.
+            trace_configs: What is told of each request.
         """
         self._login, self._may_write = login, may_write
         self._info = login()
@@ -51,6 +53,7 @@ class KubeClient:
             base_url=f"{self._info.server.rstrip('/')}/",
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
             connector=aiohttp.TCPConnector(ssl=ssl_context(self._info), limit=20),
+            trace_configs=[*trace_configs],
         )
 
     async def close(self) -> None:

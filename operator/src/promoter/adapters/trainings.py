@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from promoter.adapters.rest import KubeClient
@@ -25,9 +26,9 @@ _VERSIONS = ("v1", "v1beta1")
 class JobTrainings:
     """Trainings as Jobs of one cluster."""
 
-    def __init__(self, kube: KubeClient) -> None:
-        """Take a client."""
-        self._kube = kube
+    def __init__(self, kube: KubeClient, annotations: Callable[[], Mapping[str, str]] = dict) -> None:
+        """Take a client, and what returns more annotations for the pods of a Job that is created."""
+        self._kube, self._annotations = kube, annotations
 
     async def start(self, owner: Owner, wanted: StartTraining) -> None:
         """Create a Job from the CronJob's template; one that exists is the same.
@@ -36,7 +37,8 @@ class JobTrainings:
             RetryableError: the API server did not answer.
             PermanentError: it refused, there is no such CronJob, or the Job's name is taken.
         """
-        document = job_of(owner, await self._cron_job(owner.namespace, wanted.cron_job), wanted)
+        template = await self._cron_job(owner.namespace, wanted.cron_job)
+        document = job_of(owner, template, wanted, self._annotations())
         try:
             await self._kube.request("POST", _jobs(owner.namespace), document)
         except ConflictError as error:
@@ -83,7 +85,7 @@ class JobTrainings:
         )
 
 
-def job_of(owner: Owner, cron_job: Document, wanted: StartTraining) -> Document:
+def job_of(owner: Owner, cron_job: Document, wanted: StartTraining, annotations: Mapping[str, str]) -> Document:
     """Return the Job, as `kubectl create job --from` makes it, with its reason and no more than the time allowed.
 
     The CronJob owns it, and deletes old ones by its limits.
@@ -91,7 +93,7 @@ def job_of(owner: Owner, cron_job: Document, wanted: StartTraining) -> Document:
     template = copy.deepcopy(cron_job["spec"]["jobTemplate"])
     spec, labels = template["spec"], (template.get("metadata") or {}).get("labels") or {}
     pod = spec["template"].setdefault("metadata", {})
-    pod["annotations"] = {**(pod.get("annotations") or {}), REASON_ANNOTATION: wanted.reason}
+    pod["annotations"] = {**(pod.get("annotations") or {}), **annotations, REASON_ANNOTATION: wanted.reason}
     allowed = max(1, round(wanted.max_seconds))
     spec["activeDeadlineSeconds"] = min(spec.get("activeDeadlineSeconds") or allowed, allowed)
     reference = {

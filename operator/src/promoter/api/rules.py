@@ -187,7 +187,7 @@ PERFORMANCE_HAS_A_LIMIT = Rule(
     "!has(self.retraining) || !has(self.retraining.performance) || has(self.retraining.performance.minAuc) || "
     "has(self.retraining.performance.minExpectedAuc)",
     "retraining.performance: set minAuc or minExpectedAuc, or both",
-    lambda spec: (found := spec.retraining and spec.retraining.performance) is None
+    lambda spec: spec.retraining is None or (found := spec.retraining.performance) is None
     or found.min_auc is not None or found.min_expected_auc is not None,
 )  # fmt: skip
 RULES = (

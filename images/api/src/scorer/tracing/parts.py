@@ -111,7 +111,10 @@ class _TracedSingleScorer(SingleScorer):
     async def score(self, body: bytes, origin: Origin, reasons: int = 0, *, warnings: bool = True) -> Score:
         request = trace.get_current_span()
         request.set_attributes({spans.ENDPOINT: origin.endpoint, spans.ROLE: origin.role, spans.ROWS: 1})
-        return await super().score(body, origin, reasons, warnings=warnings)
+        score = await super().score(body, origin, reasons, warnings=warnings)
+        if isinstance(score.decision_id, str):
+            request.set_attribute(spans.DECISION, score.decision_id)
+        return score
 
 
 class _TracedSlot(ModelSlot):

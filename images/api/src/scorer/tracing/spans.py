@@ -15,6 +15,7 @@ ROWS_REFUSED, BATCH_SIZE = "creditrisk.rows.refused", "creditrisk.batch.size"
 MODEL_NAME, MODEL_VERSION = "creditrisk.model.name", "creditrisk.model.version"
 CANARY_VERSION, CANARY_OUTCOME = "creditrisk.canary.version", "creditrisk.canary.outcome"
 CANARY_FALLBACK = "creditrisk.canary.fallback"
+DECISION = "creditrisk.decision.id"
 
 
 @contextlib.contextmanager

@@ -264,8 +264,12 @@ class DriftReport(_Summary):
         """The report in short."""
         common = {name: getattr(self, name) for name in _Summary.model_fields}
         own = next((of for of in self.performance if of.version == self.version), None)
-        return DriftStatus(**common, realized_auc=_auc(own and own.realized), expected_auc=_auc(own and own.expected),
-                           new_outcomes=self.new_outcomes)  # fmt: skip
+        return DriftStatus(
+            **common,
+            realized_auc=_auc(own.realized if own else None),
+            expected_auc=_auc(own.expected if own else None),
+            new_outcomes=self.new_outcomes,
+        )
 
 
 def _auc(found: Performance | None) -> Auc | None:

@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from decisions.service.app import create_app, create_management_app, create_service
 from decisions.settings import ServeSettings
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _serve(settings: ServeSettings) -> None:
     service = create_service(settings)
-    public = _server(create_app(service), settings, settings.port)
+    app, end_traces = _traced(create_app(service), settings)
+    public = _server(app, settings, settings.port)
     management = _server(create_management_app(service), settings, settings.management_port)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -54,6 +57,24 @@ async def _serve(settings: ServeSettings) -> None:
         await running[1]
     finally:
         await service.close()
+        await end_traces()
+
+
+def _traced(app: ASGIApp, settings: ServeSettings) -> tuple[ASGIApp, Callable[[], Awaitable[None]]]:
+    """Return the application, with spans if they are exported, and what sends the last ones."""
+    if not settings.tracing_endpoint:
+        return app, _nothing
+    # Imported here, because without an endpoint nothing of it should be loaded.
+    try:
+        from decisions.service.tracing import Tracing  # noqa: PLC0415
+    except ImportError as error:
+        sys.exit(f"DECISIONS_TRACING_ENDPOINT is set, but the packages of the extra `tracing` are incomplete: {error}")
+    tracing = Tracing.of(settings)
+    return tracing.requests(app), tracing.close
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _server(app: object, settings: ServeSettings, port: int) -> _Server:

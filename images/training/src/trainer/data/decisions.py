@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import urllib3
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trainer import tracing
 from trainer.data.declaration import Feature, FeatureDeclaration, NumericFeature
 from trainer.data.file_format import FileFormat
 from trainer.errors import BadInputError, DataUnavailableError, TrainerError
@@ -204,7 +205,9 @@ def _download(url: str, service: Service, target: Path) -> None:
         with (
             urllib3.PoolManager(retries=retries, timeout=timeout) as pool,
             # Not to another host, which would get the key.
-            pool.request("GET", url, headers=_headers(service), preload_content=False, redirect=False) as response,
+            pool.request(
+                "GET", url, headers=_headers(service) | tracing.headers(), preload_content=False, redirect=False
+            ) as response,
         ):
             if response.status != 200:
                 raise _refused(url, response.status, response.read(_CHUNK_BYTES))

@@ -11,7 +11,7 @@ import itertools
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -38,15 +38,25 @@ TARGET = 'namespace="ns",job="api",pod="a",instance="a:9090"'
 MINUTES = 30
 
 
-def expressions(panel: dict[str, Any]) -> list[str]:
+def expressions(panel: dict[str, Any], variables: Mapping[str, str] = VARIABLES) -> list[str]:
     """Return a panel's queries with values for the dashboard's variables."""
     found = []
     for target in panel["targets"]:
         expression = target["expr"]
-        for variable, value in VARIABLES.items():
+        for variable, value in variables.items():
             expression = expression.replace(variable, value)
         found.append(expression)
     return found
+
+
+def without_data(ask: Callable[[str], Sequence[object]], variables: Mapping[str, str]) -> set[str]:
+    """Return the titles of the panels of which a query answers with no series."""
+    return {
+        panel["title"]
+        for board in BOARDS.values()
+        for panel in board["panels"]
+        if not all(map(ask, expressions(panel, variables)))
+    }
 
 
 def samples(now: float) -> str:

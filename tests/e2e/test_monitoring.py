@@ -7,22 +7,28 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import yaml
 
+from charts.test_dashboards import without_data
+from e2e.decision_log import Sender, run_job
 from localcluster import backup, training
 from localcluster.__main__ import install
 from localcluster.console import wait_for
 from localcluster.port_forward import PortForward
 from localcluster.stack import Stack
+from trainer.data.synthetic import generate
 
 # A release of its own with everything on, whose parts are stopped one after the other. It takes long.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 NAMESPACE = "monitoring"
 PATIENCE_SECONDS = 420.0
+APPLICANTS = 500
 # No gate refuses it unless it is told to, whatever the Production version is.
 QUICK_TRAINING = [
     "--synthetic-rows=3000", "--hidden=16", "--bins=8", "--batch-rows=64", "--epochs=2", "--maximum-ece=1",
@@ -170,6 +176,43 @@ def test_training_a_gate_refuses_the_model(watched: Stack, prometheus: str) -> N
     await_alert(prometheus, "TrainingFailed", fires=True)
     train("--minimum-auc=0", "--seed=2")
     await_alert(prometheus, "TrainingFailed", fires=False)
+
+
+def test_drift_applicants_are_others_than_in_training(watched: Stack, prometheus: str) -> None:
+    frame = generate(6000, seed=31)
+    better = frame[(frame["credit_score"] > 700) & (frame["employment_status"] == "Employed")][:APPLICANTS]
+    assert len(better) == APPLICANTS
+    rows = better.drop(columns=["id", "loan_paid_back"]).to_json(orient="records").encode()
+    sender = Sender(watched)
+    request_id = sender.score("/v1/score/batch", rows, "application/json")
+
+    def missing() -> str | None:
+        found = len(sender.decisions(request_id=request_id, limit=1000))
+        return None if found == APPLICANTS else f"{found} of {APPLICANTS} decisions are there"
+
+    wait_for("the decisions", missing, timeout_seconds=PATIENCE_SECONDS)
+    tomorrow = str((datetime.now(UTC) + timedelta(days=1)).date())
+    report = ("decisions-drift", "drift", "--to", tomorrow, "--days", "2", "--publish", "--exit-zero")
+    run_job(watched, *report)
+    await_alert(prometheus, "Drifted", fires=True)
+    # Somebody decides that these are the applicants to expect.
+    run_job(watched, *report, "--psi-limit", "9", "--share-limit", "0.99")
+    await_alert(prometheus, "Drifted", fires=False)
+
+
+def test_every_query_of_a_dashboard_is_answered(watched: Stack, prometheus: str) -> None:
+    variables = {"$namespace": NAMESPACE, "$promotion": ".*", "$__rate_interval": "1m"}
+
+    def series(expression: str) -> list[object]:
+        found: list[object] = ask(prometheus, f"query?{urlencode({'query': expression})}")["result"]
+        return found
+
+    empty = without_data(series, variables)
+    # What is there although nobody rolls anything out.
+    assert not empty & {
+        "Ready scoring pods", "Requests by status", "Latency", "Served versions", "Targets", "Newest complete backup",
+        "Decisions not in Postgres yet", "Newest run by status", "Drift: lower bound of PSI beside its limit",
+    }  # fmt: skip
 
 
 def test_slos_the_error_budget_burns(watched: Stack, prometheus: str) -> None:

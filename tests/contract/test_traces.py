@@ -30,7 +30,7 @@ from decisions.settings import ServeSettings
 from localcluster.packages import TRAEFIK, extract
 from localcluster.paths import Paths
 from mlflow_server import mlflow_server
-from processes import answers, free_port, running
+from processes import free_port, running
 from promoter.api.resource import Owner
 from promoter.api.status import State
 from promoter.promotion import Promotion
@@ -159,7 +159,14 @@ def ingress(target: str, endpoint: str, experiment: str, folder: Path) -> Iterat
         "--tracing.servicename=ingress", "--tracing.samplerate=1", f"--tracing.otlp.http.endpoint={endpoint}",
         f"--tracing.otlp.http.headers.x-mlflow-experiment-id={experiment}",
     ]  # fmt: skip
-    with running(command, folder / "traefik.log", lambda: answers(f"http://{url}/v1/model")):
+
+    def routed() -> bool:
+        # Until it has read the routes, it answers 404.
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"http://{url}/v1/model").status_code == 200
+        return False
+
+    with running(command, folder / "traefik.log", routed):
         yield f"http://{url}"
 
 

@@ -141,6 +141,42 @@ def test_only_what_differs_from_the_reference_is_scored() -> None:
         assert scored[-1] == count
 
 
+def test_many_rows_get_the_same_contributions_and_codes_as_alone() -> None:
+    scored: list[int] = []
+
+    def predict(numeric: FloatRows, codes: CodeRows) -> npt.NDArray[np.float32]:
+        scored.append(len(numeric))
+        return predicting(tangled)(numeric, codes)
+
+    explainer, draw = Explainer(contract(protected=("b",)), predict), np.random.default_rng(0)
+    # A few values and NaN occur often, in the first column; the reference's among them.
+    numeric = draw.choice([0.0, 1.5, -2.0, np.nan], (1_000, 3)).astype(np.float32)
+    numeric[:, 1] = np.where(np.isnan(numeric[:, 1]), 3.0, draw.uniform(-2, 2, 1_000))
+    numeric[:, 2] = np.nan_to_num(numeric[:, 2])
+    numeric[:, 0] = np.where(np.isnan(numeric[:, 0]), 9.0, numeric[:, 0])
+    codes = draw.integers(0, 3, (1_000, 2))
+    probabilities = predicting(tangled)(numeric, codes)
+    found = explainer.attribute(numeric, codes, probabilities)
+    needed = (numeric != 0).sum() + (codes != 0).sum()
+    assert scored[-1] == needed + sum(len(set(column[column != 0])) for column in numeric.T)
+    features, counts = explainer.most_harmful(found, 2)
+    for row, (first, last) in enumerate(itertools.pairwise([0, *counts.cumsum()])):
+        (alone,) = explainer.explain(numeric[row : row + 1], codes[row : row + 1])
+        np.testing.assert_allclose(found.contributions[row], alone.contributions, atol=1e-6)
+        assert found.values[row].tolist() == alone.values
+        names = [f"R-{'dabce'[feature]}" for feature in features[first:last]]
+        assert names == explainer.codes(alone, 2)
+    np.testing.assert_array_equal(found.probabilities, probabilities)
+
+
+def test_many_rows_that_lack_a_number_are_scored_once() -> None:
+    explainer = Explainer(contract(), predicting(lambda rows: np.nan_to_num(rows, nan=2.0) @ np.arange(1.0, 6.0) / 9))
+    rows = np.full((300, 3), np.nan, np.float32)
+    found = explainer.attribute(rows, np.zeros((300, 2), np.int64)).contributions
+    assert found == pytest.approx(np.tile(found[:1], (300, 1)))
+    assert found[0][ORDER.index(0)] == pytest.approx(2 / 9, abs=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["numeric", "categorical"])
 def test_a_model_with_only_numeric_or_only_categorical_features_is_explained(kind: str) -> None:
     whole = contract()

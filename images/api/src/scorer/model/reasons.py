@@ -26,6 +26,8 @@ from scorer.model.scorecard import log_odds, log_odds_of
 # Units that sentences leave out.
 _PURE_NUMBERS = ("", "ratio")
 METHOD = "kernel-shap-pairs"
+# From so many rows on, finding the values that occur several times costs less than scoring each of them again.
+_MANY_ROWS = 256
 _DIRECTIONS = {"increasing": 1, "decreasing": -1, None: 0}
 Doubles = npt.NDArray[np.float64]
 Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
@@ -41,6 +43,22 @@ class Explanation(NamedTuple):
     difference: float
     values: list[float]
     contributions: list[float]
+
+
+class Attributions(NamedTuple):
+    """N rows' scores, and each feature's value and contribution to them, in the contract's order.
+
+    Attributes:
+        probabilities: float32 [N].
+        differences: The rows' log-odds of default minus the reference's, float64 [N].
+        values: float64 [N, features].
+        contributions: float64 [N, features]; each row's sum to its difference.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    differences: Doubles
+    values: Doubles
+    contributions: Doubles
 
 
 class Explainer:
@@ -86,7 +104,13 @@ class Explainer:
         return rows
 
     def explain(self, numeric: FloatRows, codes: CodeRows) -> list[Explanation]:
-        """Explain N rows by one call of the model.
+        """Explain N rows, one by one what `attribute` returns of them."""
+        return [*map(Explanation, *(column.tolist() for column in self.attribute(numeric, codes)))]
+
+    def attribute(
+        self, numeric: FloatRows, codes: CodeRows, probabilities: npt.NDArray[np.float32] | None = None
+    ) -> Attributions:
+        """Attribute N rows' scores to their features by one call of the model.
 
         It scores the applicant, the applicant with one feature at a time replaced by the reference's value, and the
         reference with one numeric value at a time replaced by the applicant's: at most 1 + 2 * numeric + categorical
@@ -95,17 +119,25 @@ class Explainer:
         Args:
             numeric: float32 [N, numeric features], NaN for missing values.
             codes: int64 [N, categorical features].
+            probabilities: The rows' scores if they are known, float32 [N].
         """
         # NaN differs from every number; the reference's values are never missing.
         different = np.concatenate([numeric != self._numeric, codes != self._codes], axis=1)
-        itself = np.ones((len(numeric), 1), dtype=bool)
+        itself, features = np.full((len(numeric), 1), probabilities is None), different.shape[1]
         needed = np.concatenate([itself, different, different[:, : self._width]], axis=1)
+        if repeated := len(numeric) >= _MANY_ROWS:
+            firsts, places = _first_of_each(numeric)
+            needed[:, features + 1 :] &= firsts
         numbers = np.where(self._own_numbers, numeric[:, None], self._numeric)[needed]
         categories = np.where(self._own_codes, codes[:, None], self._codes)[needed]
         # If a feature equals the reference's, its mixtures are not scored, and not used.
         scores = np.full(needed.shape, self.reference_probability, np.float32)
         scores[needed] = self._predict(numbers, categories)
-        found, features = log_odds_of(scores), different.shape[1]
+        if probabilities is not None:
+            scores[:, 0] = probabilities
+        if repeated:
+            scores[:, features + 1 :] = np.take_along_axis(scores[:, features + 1 :], places, axis=0)
+        found = log_odds_of(scores)
         whole, without, alone = found[:, 0], found[:, 1 : features + 1], found[:, features + 1 :]
         first = np.concatenate([alone - self._reference, self._alone[codes + self._offsets]], axis=1)
         difference = whole - self._reference
@@ -114,8 +146,7 @@ class Explainer:
             contributions = keep_signs(contributions, self._signs(numeric, codes), difference, different)
         contributions = contributions[:, self._columns]
         values = np.concatenate([numeric, codes], axis=1, dtype=np.float64)[:, self._columns]
-        columns = (scores[:, 0], difference, values, contributions)
-        return [*map(Explanation, *(column.tolist() for column in columns))]
+        return Attributions(scores[:, 0], difference, values, contributions)
 
     def _signs(self, numeric: FloatRows, codes: CodeRows) -> npt.NDArray[np.float64]:
         """Return 1 where a value can only raise the risk, -1 where it can only lower it, else 0; [N, columns]."""
@@ -137,6 +168,18 @@ class Explainer:
     def codes(self, explanation: Explanation, most: int) -> list[str]:
         """Return the codes of what `reasons` returns."""
         return [self._contract.features[index].reason_code for index in self._harmful(explanation)[:most]]
+
+    def most_harmful(
+        self, attributions: Attributions, most: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the features whose codes `codes` returns of each row, and how many each row has, int64 [N].
+
+        The features are in one array, int64 [sum of the numbers], row after row.
+        """
+        harm = np.where(np.array(self._protected), 0.0, attributions.contributions)
+        order = np.argsort(-harm, axis=1, kind="stable")[:, :most]
+        counts = np.minimum((harm > 0).sum(1), most)
+        return order[np.arange(order.shape[1]) < counts[:, None]], counts
 
     def _harmful(self, explanation: Explanation) -> list[int]:
         """Return the features that raised the risk, most harmful first."""
@@ -160,6 +203,16 @@ class Explainer:
         """Return how the reasons were computed, including the contributions of protected attributes."""
         contributions = tuple(map(Contribution, self._names, explanation.contributions, self._protected))
         return Audit(METHOD, self.reference_probability, explanation.difference, contributions)
+
+
+def _first_of_each(numeric: FloatRows) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Return where each column's values occur first, bool [N, columns], and in which row each one does, likewise."""
+    firsts, places = np.zeros(numeric.shape, dtype=bool), np.zeros(numeric.shape, np.int64)
+    for column in range(numeric.shape[1]):
+        _, first, values = np.unique(numeric[:, column], return_index=True, return_inverse=True)
+        firsts[first, column] = True
+        places[:, column] = first[values]
+    return firsts, places
 
 
 def _codes(feature: CategoricalFeature) -> list[int]:

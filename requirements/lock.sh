@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Write the hash-pinned locks: one with everything (dev.txt) and, constrained to the same versions, one per image.
+# Write the hash-pinned locks: one with everything (dev.txt) and, constrained to the same versions, one per image
+# and per engine of bulk scoring.
 # No index URL is written. PIP_FIND_LINKS is honored because not every index has the CPU build of torch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,7 +14,7 @@ compile() {
 }
 compile dev --extra api --extra tracing --extra training --extra mlflow --extra operator --extra decisions --extra bulk \
     --extra cli --extra dev "$@"
-for extra in build mlflow; do
+for extra in build mlflow spark ray; do
     compile "$extra" --extra "$extra" --constraint requirements/dev.txt
 done
 for extra in api training operator decisions; do

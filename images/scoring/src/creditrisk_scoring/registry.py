@@ -15,26 +15,27 @@ from scorer.model.version_cache import VersionCache
 _TIMEOUT = aiohttp.ClientTimeout(total=300, connect=10)
 
 
-def fetch_version(url: str, name: str, version: str, folder: Path) -> Path:
+def fetch_version(url: str, name: str, version: str, folder: Path, *, alias: str = "") -> Path:
     """Download a version into a folder, verify its digests, and return the folder of its files.
 
     Args:
         url: Of the MLflow server.
         name: Of the registered model.
-        version: Its number.
+        version: Its number; empty for the one that the alias names.
         folder: Gets a folder for the version.
+        alias: Of a version.
 
     Raises:
         BulkError: The registry cannot be reached, has no such version, or its files are not those of its tags.
     """
     try:
-        return asyncio.run(_fetch(url, name, version, folder))
+        return asyncio.run(_fetch(url, name, version, folder, alias))
     except LoadingError as error:
         raise BulkError(str(error)) from error
 
 
-async def _fetch(url: str, name: str, version: str, folder: Path) -> Path:
+async def _fetch(url: str, name: str, version: str, folder: Path, alias: str) -> Path:
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         registry = Registry(session, url)
-        found = await registry.find(name, version=version, alias="", stage="")
+        found = await registry.find(name, version=version, alias=alias, stage="")
         return await registry.fetch(found, VersionCache(folder))

@@ -38,7 +38,10 @@ def save_model(path: str, mlflow_model: Model, *, folder: Path) -> None:
     (target / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
     environment = {"python": "3.11", "dependencies": ["-r requirements.txt"]}
     (target / "python_env.yaml").write_text(yaml.safe_dump(environment), encoding="utf-8")
-    pyfunc.add_to_model(mlflow_model, loader_module=module.stem, code="code", python_env="python_env.yaml")
+    pyfunc.add_to_model(
+        mlflow_model, loader_module=module.stem, code="code", python_env="python_env.yaml",
+        model_config=dict(credit_risk_model.MODEL_CONFIG),
+    )  # fmt: skip
     mlflow_model.add_flavor(
         FLAVOR_NAME,
         onnx_version=version("onnx"),

@@ -14,6 +14,9 @@ import numpy.typing as npt
 import onnxruntime
 import pandas as pd
 
+# What `model_config` may change: `results` for points, decisions, problems by row and so many reasons, computed by the
+# scoring service's own code, instead of probabilities alone.
+MODEL_CONFIG: dict[str, Any] = {"results": False, "reasons": 0, "scorecard": [600, 50, 20]}
 _INTEGER_AS_FLOAT = re.compile(r"(-?\d+)\.0+", re.ASCII)
 
 
@@ -130,5 +133,14 @@ def _as_spelled(texts: pd.Series, known: Sequence[str]) -> pd.Series:
     return texts.map(found)
 
 
-def _load_pyfunc(path: str) -> CreditRiskModel:
-    return CreditRiskModel(Path(path))
+def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - either model
+    """Return what `mlflow.pyfunc.load_model` wraps: `CreditRiskModel`, or all results if the configuration asks."""
+    given = {**MODEL_CONFIG, **(model_config or {})}
+    if not given["results"]:
+        return CreditRiskModel(Path(path))
+    try:
+        # Not part of the version: whoever wants results of the scoring service installs its code.
+        from creditrisk_scoring.pyfunc import ResultsModel  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError(f"results need the package credit-risk-platform[bulk], which is not here: {error}") from error
+    return ResultsModel(path, reasons=given["reasons"], scorecard=given["scorecard"])

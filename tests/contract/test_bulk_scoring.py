@@ -1,15 +1,13 @@
-"""Bulk scoring and the service give the same answers, on a real registry and in a real S3 store."""
+"""Bulk scoring of a version of a real registry, in a real S3 store."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import mlflow
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,81 +15,15 @@ import pytest
 
 from contract.test_replay import register
 from creditrisk_scoring.command import main
-from creditrisk_scoring.scoring import Version, load_version, score
+from creditrisk_scoring.errors import BulkError
+from creditrisk_scoring.portable import BatchScorer
 from mlflow_server import mlflow_server
 from s3_store import s3_client, seaweedfs
-from scorer.app import create_app
-from scorer.http.media_types import PARQUET
-from scorer.metrics import Metrics
-from scorer.model.bundle import ModelSlot
-from scorer.model.scorecard import Scorecard
-from scorer.settings import Settings
 from trainer.data.synthetic import generate
-from unit.creditrisk_scoring.applications import applications
-from unit.scorer.graded_model import GRADED_CONTRACT
-from unit.scorer.missing_model import write_model
 
 pytestmark = pytest.mark.slow
 ROWS = 2_000
 BUCKET = "book"
-
-
-@pytest.fixture
-def version(request: pytest.FixtureRequest, tmp_path: Path) -> Version:
-    """A trained network, or one that tells every kind of missing and other value from all others."""
-    if request.param == "trained":
-        folder = request.getfixturevalue("model_folder")
-    else:
-        folder = write_model(tmp_path, **GRADED_CONTRACT)
-    return load_version(folder, Scorecard(600, 50, 20))
-
-
-@pytest.fixture
-async def service(version: Version) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(pod_name="pod-1"), ModelSlot(version.model), Metrics())
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://scoring") as http:
-        yield http
-
-
-def loans_of(version: Version) -> pa.Table:
-    """Return applications of which some are invalid."""
-    if version.contract.grades:
-        return applications(ROWS).drop_columns(["account"])
-    loans = generate(ROWS, seed=8)
-    loans.loc[::97, "credit_score"] = 9_999
-    loans.loc[::101, "loan_purpose"] = "Moon"
-    names = [feature.name for feature in version.contract.features]
-    return pa.Table.from_pandas(loans[names], preserve_index=False)
-
-
-@pytest.mark.parametrize("version", ["trained", "graded"], indirect=True)
-async def test_bulk_scoring_has_the_batch_endpoint_s_numbers(version: Version, service: httpx.AsyncClient) -> None:
-    loans = loans_of(version)
-    body = io.BytesIO()
-    pq.write_table(loans, body)
-    answer = await service.post("/v1/score/batch", content=body.getvalue(), headers={"Content-Type": PARQUET})
-    assert answer.status_code == 200, answer.text
-    answered = pq.read_table(io.BytesIO(answer.content))
-    found = pa.table(score(loans.combine_chunks().to_batches()[0], version))
-    assert 0 < found["problem"].null_count < ROWS
-    for name in set(found.schema.names) - {"probability_of_default"}:
-        assert found[name].to_pylist() == answered[name].to_pylist(), name
-    ours, theirs = (table["probability_of_default"].to_pandas() for table in (found, answered))
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("version", ["trained", "graded"], indirect=True)
-async def test_bulk_scoring_has_the_single_endpoint_s_reasons(version: Version, service: httpx.AsyncClient) -> None:
-    loans = loans_of(version).slice(0, 60)
-    found = score(loans.combine_chunks().to_batches()[0], version, reasons=4).to_pylist()
-    for application, ours in zip(loans.to_pylist(), found, strict=True):
-        answer = await service.post("/v1/score?reasons=4", json=application)
-        assert (answer.status_code == 200) == (ours["problem"] is None)
-        if answer.status_code == 200:
-            one = answer.json()
-            assert [reason["code"] for reason in one["reasons"]] == ours["reasons"]
-            assert one["decision"] == ours["decision"]
-            assert one["probability_of_default"] == pytest.approx(ours["probability_of_default"], abs=1e-6)
 
 
 @pytest.fixture
@@ -102,6 +34,21 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
             monkeypatch.setenv(name, value)
         s3_client(variables).create_bucket(Bucket=BUCKET)
         yield variables
+
+
+def test_a_version_that_is_sent_to_workers_comes_from_the_registry(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = pa.RecordBatch.from_pandas(generate(100, seed=9), preserve_index=False)
+    expected = BatchScorer(model_folder)(batch)
+    with mlflow_server(tmp_path) as url:
+        version = register(url, model_folder)
+        mlflow.MlflowClient(url).set_registered_model_alias("credit-risk", "night", version)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        for name in (f"models:/credit-risk/{version}", "models:/credit-risk@night"):
+            assert BatchScorer(name)(batch) == expected
+        with pytest.raises(BulkError, match="has no version of credit-risk with the alias 'noon'"):
+            BatchScorer("models:/credit-risk@noon")
 
 
 def test_a_version_of_the_registry_scores_a_bucket(

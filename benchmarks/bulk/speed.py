@@ -8,6 +8,13 @@ the machine meets all of them. Each writes the loans' ids and probabilities of d
 - `direct`: a loop over pyarrow's batches that encodes the columns, trusting them, and calls the ONNX model.
 - `chunked`: the same with calls of 128 rows, as the service makes them, because their activations fit into the cache.
 - `duckdb`: DuckDB reads and writes, and a Python UDF over Arrow calls the ONNX model.
+- `spark`: PySpark reads and writes, and a function for `mapInArrow` does as `direct` does; `spark-results` is
+  `creditrisk_scoring.spark` instead, which validates each value and gives whole results.
+- `ray`: the same as `spark` with a function for Ray Data's `map_batches`.
+- `mlflow`: `mlflow models predict`, from a CSV that is there before the clock starts, to JSON; on a tenth of the rows.
+
+Spark and Ray are installed into the cache when they are needed first; peak memory is that of one process, so none is
+printed for ways that take several.
 
 With `--memory`, `bulk` runs on files of rising size instead, the last with a single row group, and prints peak memory.
 """
@@ -18,15 +25,23 @@ import json
 import multiprocessing
 import os
 import resource
+import secrets
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from direct import DirectScorer, prepare
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / source) for source in ("images/scoring/src", "images/api/src", "images/training/src")]
+SOURCES = [str(ROOT / f"images/{image}/src") for image in ("scoring", "api", "training")]
+sys.path[:0] = [*SOURCES, str(ROOT / "tests"), str(ROOT / "cluster/src")]
+# These score a tenth of the rows.
+SLOW = {"reasons", "mlflow"}
+SEVERAL_PROCESSES = {"spark", "spark-results", "ray", "mlflow"}
 BATCH_ROWS = 8192
 CHUNK_ROWS = 128
 DISTINCT = 200_000
@@ -55,31 +70,6 @@ def bulk(given, source, target, *options):
 
 def reasons(given, source, target):
     bulk(given, source, target, "--reasons", "4", "--where", "id % 10 = 0")
-
-
-def prepare(model):
-    """Return functions that encode a batch and that call the model."""
-    import numpy as np
-    import onnxruntime as ort
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    features = json.loads((model / "contract.json").read_text())["features"]
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = ort.InferenceSession(str(model / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    numeric = [feature["name"] for feature in features if feature["kind"] == "numeric"]
-    words = {f["name"]: pa.array(f["categories"]) for f in features if f["kind"] == "categorical"}
-
-    def encode(batch):
-        numbers = np.stack([batch[name].to_numpy(zero_copy_only=False) for name in numeric], 1).astype(np.float32)
-        codes = [pc.index_in(batch[name], known).to_numpy(zero_copy_only=False) for name, known in words.items()]
-        return numbers, np.stack(codes, 1).astype(np.int64)
-
-    def call(numbers, codes):
-        return session.run(None, {"numeric": numbers, "categorical": codes})[0]
-
-    return [*numeric, *words], encode, call
 
 
 def direct(given, source, target, chunk=None):
@@ -129,7 +119,106 @@ def through_duckdb(given, source, target):
                        f"FROM '{source}/loans.parquet') TO '{target}/scores.parquet' (COMPRESSION zstd)")  # fmt: skip
 
 
-WAYS = {"bulk": bulk, "reasons": reasons, "direct": direct, "chunked": chunked, "duckdb": through_duckdb}
+def install(engine):
+    """Make an engine's packages importable, here and in its workers."""
+    from environments import packages
+
+    folder = str(packages(ROOT / f"requirements/{engine}.txt"))
+    sys.path.insert(0, folder)
+    os.environ["PYTHONPATH"] = ":".join([folder, *SOURCES, str(Path(__file__).parent)])
+
+
+def spark_session(target):
+    install("spark")
+    from java import java_home
+
+    os.environ.update(JAVA_HOME=str(java_home()), PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
+    from pyspark.sql import SparkSession
+
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.memory": "2g",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.parquet.compression.codec": "zstd",
+        "spark.sql.warehouse.dir": f"{target}/warehouse",
+    }
+    builder = SparkSession.builder.master("local[1]")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def through_spark(given, source, target):
+    session, score = spark_session(target), DirectScorer(given.model)
+    loans = session.read.parquet(str(source))
+    scores = loans.mapInArrow(lambda batches: map(score, batches), "id long, probability_of_default float")
+    scores.write.parquet(f"{target}/scores")
+    session.stop()
+
+
+def results_by_spark(given, source, target):
+    session = spark_session(target)
+    from creditrisk_scoring.spark import score_frame
+
+    scores = score_frame(session.read.parquet(str(source)), given.model, keep=["id"])
+    scores.write.parquet(f"{target}/scores")
+    session.stop()
+
+
+def through_ray(given, source, target):
+    install("ray")
+    import pyarrow as pa
+    import ray
+
+    # The path of a socket is short.
+    with tempfile.TemporaryDirectory(prefix="ray-") as temporary:
+        # Without a token in the environment, Ray would write one into the user's home.
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_TOKEN=secrets.token_hex(32))
+        ray.init(num_cpus=1, include_dashboard=False, _temp_dir=temporary, log_to_driver=False)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        score = DirectScorer(given.model)
+
+        def score_table(table):
+            return pa.Table.from_batches(map(score, table.to_batches()))
+
+        loans = ray.data.read_parquet(str(source))
+        scores = loans.map_batches(score_table, batch_format="pyarrow", batch_size=BATCH_ROWS)
+        scores.write_parquet(f"{target}/scores", compression="zstd")
+        ray.shutdown()
+
+
+def through_mlflow(given, source, target):
+    target.mkdir()
+    predict = [sys.executable, "-m", "mlflow", "models", "predict", "--env-manager", "local", "--content-type", "csv"]
+    files = ["--input-path", str(csv_of(source)), "--output-path", str(target / "scores.json")]
+    subprocess.run([*predict, "--model-uri", str(given.model), *files], check=True, capture_output=True)
+
+
+def csv_of(source):
+    return source.parent / "loans.csv"
+
+
+def write_csv(source):
+    import duckdb
+
+    duckdb.sql(f"COPY (FROM '{source}/loans.parquet' WHERE id % 10 = 0) TO '{csv_of(source)}' (HEADER)")
+
+
+def scores_of_mlflow(target):
+    """Write what MLflow answered as the other ways write it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    scores = json.loads((target / "scores.json").read_text())["predictions"]
+    table = pa.table({"id": range(0, 10 * len(scores), 10), "probability_of_default": pa.array(scores, pa.float32())})
+    pq.write_table(table, target / "scores.parquet")
+
+
+WAYS = {
+    "bulk": bulk, "reasons": reasons, "direct": direct, "chunked": chunked, "duckdb": through_duckdb,
+    "spark": through_spark, "spark-results": results_by_spark, "ray": through_ray, "mlflow": through_mlflow,
+}  # fmt: skip
 
 
 def timed(way, given, source, target, answers):
@@ -165,7 +254,10 @@ def same_scores(scratch, ways):
 
     worst = 0.0
     for way in ways:
-        files = f"{scratch}/{way}/scores/*.parquet" if way in {"bulk", "reasons"} else f"{scratch}/{way}/scores.parquet"
+        if way == "mlflow":
+            scores_of_mlflow(scratch / way)
+        folder = scratch / way / "scores"
+        files = f"{folder}/*.parquet" if folder.is_dir() else f"{folder}.parquet"
         ((found, matched),) = duckdb.sql(
             "SELECT max(abs(ours.probability_of_default - theirs.probability_of_default)), count(*) "
             f"FROM '{files}' ours JOIN '{scratch}/direct/scores.parquet' theirs USING (id)"
@@ -177,17 +269,20 @@ def same_scores(scratch, ways):
 
 def compare(given, scratch):
     generate_loans(scratch / "in", given.rows, 500_000)
+    if "mlflow" in given.ways:
+        write_csv(scratch / "in")
     found = {way: [] for way in given.ways}
     for _ in range(given.rounds):
         for way in given.ways:
             found[way].append(run(way, given, scratch / "in", scratch / way))
     print(f"\n| {given.rows} rows on one core | rows/s | ratio to direct | peak memory, MiB |\n|---|---|---|---|")
     for way, values in found.items():
-        rows = given.rows / 10 if way == "reasons" else given.rows
+        rows = given.rows / 10 if way in SLOW else given.rows
         speed = [rows / seconds for seconds, _ in values]
         base = [given.rows / seconds for seconds, _ in found.get("direct", values)]
         ratio = statistics.median(ours / theirs for ours, theirs in zip(speed, base, strict=True))
-        print(f"| {way} | {statistics.median(speed):.0f} | {ratio:.2f} | {max(memory for _, memory in values):.0f} |")
+        memory = "" if way in SEVERAL_PROCESSES else f"{max(peak for _, peak in values):.0f}"
+        print(f"| {way} | {statistics.median(speed):.0f} | {ratio:.2f} | {memory} |")
     if "direct" in given.ways:
         print(f"\nall scores are within {same_scores(scratch, given.ways):.0e} of direct's")
 
@@ -211,6 +306,8 @@ def main():
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--memory", action="store_true", help="measure memory on files of rising size")
     given = parser.parse_args()
+    for engine in {way.partition("-")[0] for way in given.ways} & {"spark", "ray"}:
+        install(engine)
     with tempfile.TemporaryDirectory(prefix="bulk-") as scratch:
         (measure_memory if given.memory else compare)(given, Path(scratch))
 

@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from backup.metrics import BackupMetrics
+from creditrisk_scoring.metrics import BulkMetrics
 from decisions.service.boundary import Metrics as ServiceMetrics
 from decisions.service.drift_metrics import DriftMetrics
 from decisions.shipping.metrics import ShipperMetrics
@@ -57,6 +58,7 @@ REGISTRIES: dict[str, Callable[[], CollectorRegistry]] = {
     "operator": lambda: Telemetry().registry,
     "shipper": lambda: ShipperMetrics().registry,
     "decisions": decisions,
+    "bulk": lambda: BulkMetrics().registry,
     "backup": lambda: BackupMetrics().registry,
 }
 

@@ -15,6 +15,7 @@ PARTS = {
     "shipper": ("The shipper in scoring pods", "api, port 9091; with the decision log"),
     "operator": ("The operator", "operator, port 8080"),
     "decisions": ("The decisions service", "decisions, port 9091; with the decision log"),
+    "bulk": ("Bulk scoring", "bulk, port 9093; while its Job runs"),
     "backup": ("Backups", "backup, port 9092; with `backup.metrics.enabled`"),
 }
 # The longest suffix that fits names the unit.

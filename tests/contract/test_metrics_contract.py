@@ -18,6 +18,7 @@ PREFIXES = {
     "operator": "promoter_",
     "shipper": "decisions_shipper_",
     "decisions": "decisions_",
+    "bulk": "bulk_",
     "backup": "backup_",
 }
 # The types that Prometheus forbids in names, and units that are not base units.

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not found; 4 refused: the request, for lack of a permission, or rows of a
 file; 5 the service cannot be reached or failed. `decisions verify`, `decisions replay` and `drift` have 3 for a
-difference, and 4 for what is not there. `bulk score` has no other codes than 0, 1 and 2.
+difference, and 4 for what is not there. `bulk` has no other codes than 0, 1 and 2.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ DECISIONS = Program(
     "pip install 'credit-risk-platform[decisions]', or run it in a pod of the image `decisions`",
 )  # fmt: skip
 BULK = Program(
-    "creditrisk_scoring", ("scorer", "onnxruntime", "pyarrow", "duckdb", "numpy", "aiohttp"),
+    "creditrisk_scoring", ("scorer", "onnxruntime", "pyarrow", "duckdb", "numpy", "aiohttp", "boto3"),
     "this scores on this machine", "pip install 'credit-risk-platform[cli,bulk]'",
 )  # fmt: skip
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
+import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from creditrisk_scoring.claims import Claims
 from creditrisk_scoring.errors import BulkError, UsageError
 from creditrisk_scoring.folders import open_folder
 from creditrisk_scoring.manifest import Request, read_or_make
-from creditrisk_scoring.progress import shown_progress
-from creditrisk_scoring.running import run_all
+from creditrisk_scoring.progress import Several, shown_progress
+from creditrisk_scoring.running import Progress, run_all
 from creditrisk_scoring.scoring import Version, load_version
 from creditrisk_scoring.shards import Run
 from scorer.model.scorecard import Scorecard
@@ -29,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     """Score a folder; return the exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.INFO)
     try:
-        given = _parser().parse_args(arguments)
+        given = options_parser().parse_args(arguments)
         with tempfile.TemporaryDirectory() as scratch:
             found = _score(given, _version(given, Path(scratch)))
     except BulkError as error:
@@ -49,8 +53,22 @@ def _score(given: argparse.Namespace, version: Version) -> dict[str, Any]:
         given.where, None if given.keep is None else tuple(given.keep.split(",")), given.shard_rows,
     )  # fmt: skip
     manifest = read_or_make(source, target, request, version)
-    with shown_progress() as progress:
-        return run_all(Run(manifest, source, target, version), progress)
+    claims = Claims(target, given.worker, given.lease)
+    with _progress(given.metrics_port) as progress:
+        return run_all(Run(manifest, source, target, version), claims, progress)
+
+
+@contextmanager
+def _progress(metrics_port: int) -> Iterator[Progress]:
+    with ExitStack() as parts:
+        shown = parts.enter_context(shown_progress())
+        if not metrics_port:
+            yield shown
+            return
+        # Pods have the package; machines of people need it only for this.
+        from creditrisk_scoring.metrics import served_metrics  # noqa: PLC0415
+
+        yield Several(shown, parts.enter_context(served_metrics(metrics_port)))
 
 
 def _version(given: argparse.Namespace, scratch: Path) -> Version:
@@ -74,11 +92,12 @@ def _told(found: dict[str, Any], target: str) -> str:
     return "\n".join([*lines, f"the results are in {target}/scores"]) + "\n"
 
 
-def _parser() -> argparse.ArgumentParser:
+def options_parser() -> argparse.ArgumentParser:
+    """Return what reads the options."""
     parser = argparse.ArgumentParser(
         prog="creditrisk bulk score",
         description="Score all applications in a folder of Parquet or CSV files. Killed at any time, the same command "
-        "does what is left.",
+        "does what is left. Several processes, on several machines, share the work if they have the same folders.",
         epilog="Exit codes: 0 done, 1 some shards failed or a store cannot be reached, 2 wrong usage.",
     )
     parser.add_argument("source", metavar="IN", help="a folder, or s3://BUCKET/PREFIX")
@@ -97,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
                         help="about how many rows are done together (1000000)")  # fmt: skip
     parser.add_argument("--scorecard", type=_scorecard, default=Scorecard(600, 50, 20), metavar="POINTS,ODDS,PDO",
                         help="the scale of score points, as the scoring service has it (600,50,20)")  # fmt: skip
+    parser.add_argument("--worker", default=f"{socket.gethostname()}:{os.getpid()}", metavar="NAME",
+                        help="of this process, for the run's status (machine and process)")  # fmt: skip
+    parser.add_argument("--lease", type=_seconds, default=60.0, metavar="SECONDS", help="after how long without a "
+                        "sign of a process others take its shard over; in S3 at least 4 (60)")  # fmt: skip
+    parser.add_argument("--metrics-port", type=_whole(0), default=0, metavar="N",
+                        help="serve metrics for Prometheus there; 0 for none (0)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="write the summary as JSON")
     return parser
 
@@ -108,6 +133,16 @@ def _whole(least: int) -> Any:  # noqa: ANN401 - what argparse calls
         return int(text)
 
     return read
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a number of seconds above 0")
+    return seconds
 
 
 def _scorecard(text: str) -> Scorecard:

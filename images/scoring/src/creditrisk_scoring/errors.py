@@ -13,3 +13,7 @@ class UsageError(BulkError):
     """What was asked cannot be done: options, inputs, or an output folder of another run."""
 
     exit_code = 2
+
+
+class ClaimLostError(BulkError):
+    """Another process scores the shard; nothing of this one's work is published."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from pyarrow import fs
 
 from creditrisk_scoring.errors import BulkError, UsageError
 
-_STAGING = "_bulk/staging"
+STAGING = "_bulk/staging"
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,13 @@ class Folder:
 
     def read(self, name: str) -> bytes | None:
         """Return a small file's content; None if there is no such file."""
-        if self.state(name) is None:
+        try:
+            with self.filesystem.open_input_file(self.path(name)) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
             return None
-        with self.open(name) as file:
-            return bytes(file.read())
+        except OSError as error:
+            raise self._error(name, error) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file."""
@@ -72,7 +75,7 @@ class Folder:
 
         Two processes may write the same file: one of their files is then there, whole.
         """
-        aside, target = self.path(f"{_STAGING}/{uuid.uuid4().hex}"), self.path(name)
+        aside, target = self.path(f"{STAGING}/{uuid.uuid4().hex}"), self.path(name)
         with self._errors(name):
             self._make_parents(aside)
             # Closing it after a failure publishes nothing: the name is not the file's.
@@ -82,10 +85,10 @@ class Folder:
             # A rename on disk; in S3 a copy within the store, whose object appears at once.
             self.filesystem.move(aside, target)
 
-    def delete_staged(self) -> None:
-        """Delete what killed processes left behind. No other process may be writing."""
-        for info in self.files(_STAGING):
-            with self._errors(info.path):
+    def delete_files(self, folder: str) -> None:
+        """Delete the files in a folder within this one, unless others do so at the same time."""
+        for info in self.files(folder):
+            with self._errors(info.path), suppress(FileNotFoundError):
                 self.filesystem.delete_file(info.path)
 
     def path(self, name: str) -> str:
@@ -102,7 +105,10 @@ class Folder:
         try:
             yield
         except OSError as error:
-            raise BulkError(f"{self.url}/{name}: {error}") from error
+            raise self._error(name, error) from error
+
+    def _error(self, name: str, error: OSError) -> BulkError:
+        return BulkError(f"{self.url}/{name}: {error}")
 
 
 def state_of(info: fs.FileInfo) -> tuple[int, int]:
@@ -126,10 +132,36 @@ def open_folder(text: str) -> Folder:
     return Folder(text.rstrip("/"), _s3(), f"{parts.netloc}{parts.path}".rstrip("/"))
 
 
+@dataclass(frozen=True)
+class S3Store:
+    """Where S3 is, by the variables that AWS's tools read.
+
+    Attributes:
+        endpoint: Its URL; None for AWS.
+        region: None for what AWS's files say.
+        ca_bundle: A file with the certificates to trust; None for the public ones.
+    """
+
+    endpoint: str | None
+    region: str | None
+    ca_bundle: str | None
+
+
+def s3_store() -> S3Store:
+    """Return the store of the environment."""
+    value = os.environ.get
+    return S3Store(
+        value("AWS_ENDPOINT_URL_S3") or value("AWS_ENDPOINT_URL") or None,
+        value("AWS_REGION") or value("AWS_DEFAULT_REGION") or None, value("AWS_CA_BUNDLE") or None,
+    )  # fmt: skip
+
+
 def _s3() -> fs.FileSystem:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    address = urlsplit(endpoint or "https://")
-    if address.scheme not in {"http", "https"} or (endpoint and not address.netloc):
-        raise UsageError(f"AWS_ENDPOINT_URL {endpoint}; allowed: http://HOST:PORT and https://HOST:PORT")
-    return fs.S3FileSystem(region=region, endpoint_override=address.netloc or None, scheme=address.scheme)
+    store = s3_store()
+    address = urlsplit(store.endpoint or "https://")
+    if address.scheme not in {"http", "https"} or (store.endpoint and not address.netloc):
+        raise UsageError(f"AWS_ENDPOINT_URL {store.endpoint}; allowed: http://HOST:PORT and https://HOST:PORT")
+    return fs.S3FileSystem(
+        region=store.region, endpoint_override=address.netloc or None, scheme=address.scheme,
+        tls_ca_file_path=store.ca_bundle,
+    )  # fmt: skip

@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from creditrisk_scoring.conditions import refuse_condition
+from creditrisk_scoring.creation import create
 from creditrisk_scoring.errors import UsageError
 from creditrisk_scoring.folders import Folder, state_of
 from creditrisk_scoring.scoring import Version, check_schema
@@ -88,22 +89,34 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_or_make(source: Folder, target: Folder, request: Request, version: Version) -> Manifest:
-    """Return the run that an output folder has, or begin one there.
+    """Return the run that an output folder has, or begin one there; of several processes, one begins it.
 
     Raises:
         UsageError: The folder has the results of another request, or the input cannot be scored.
     """
+    found = read_manifest(target)
+    if found is None:
+        manifest = _make(source, request, version)
+        if create(target, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1)):
+            return manifest
+        return read_or_make(source, target, request, version)
+    _refuse_differences(target, found.request, request)
+    return found
+
+
+def read_manifest(target: Folder) -> Manifest | None:
+    """Return the run that an output folder has; None if it has none.
+
+    Raises:
+        UsageError: The file is no manifest.
+    """
     document = target.read(MANIFEST)
     if document is None:
-        manifest = _make(source, request, version)
-        target.write(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        return manifest
+        return None
     try:
-        manifest = msgspec.json.decode(document, type=Manifest)
+        return msgspec.json.decode(document, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UsageError(f"{target.url}/{MANIFEST} is not a manifest of this program: {error}") from error
-    _refuse_differences(target, manifest.request, request)
-    return manifest
 
 
 def _refuse_differences(target: Folder, found: Request, asked: Request) -> None:

@@ -35,13 +35,42 @@ def shown_progress() -> Iterator[Progress]:
         yield _Bar(bar)
 
 
+class Several:
+    """Tells all of several."""
+
+    def __init__(self, *parts: Progress) -> None:
+        """Take whom to tell."""
+        self._parts = parts
+
+    def whole(self, shards: Sequence[Shard], done: Sequence[Shard]) -> None:
+        """Tell what there is to do."""
+        for part in self._parts:
+            part.whole(shards, done)
+
+    def rows(self, count: int) -> None:
+        """Tell of rows."""
+        for part in self._parts:
+            part.rows(count)
+
+    def finished(self, shard: Shard, counts: Counts) -> None:
+        """Tell of a shard that is done."""
+        for part in self._parts:
+            part.finished(shard, counts)
+
+    def failed(self, shard: Shard, error: BulkError) -> None:
+        """Tell of a failure."""
+        for part in self._parts:
+            part.failed(shard, error)
+
+
 class _Lines:
     def __init__(self) -> None:
         self._done = self._all = 0
 
-    def begin(self, shards: Sequence[Shard], done: Sequence[Shard]) -> None:
+    def whole(self, shards: Sequence[Shard], done: Sequence[Shard]) -> None:
+        if not self._all:
+            log.info("%d of %d shards are done", len(done), len(shards))
         self._done, self._all = len(done), len(shards)
-        log.info("%d of %d shards are done", self._done, self._all)
 
     def rows(self, count: int) -> None:
         pass
@@ -61,10 +90,12 @@ class _Bar(_Lines):
         self._bar, self._rejected = bar, 0
         self._task = bar.add_task("", total=None)
 
-    def begin(self, shards: Sequence[Shard], done: Sequence[Shard]) -> None:
-        self._done, self._all = len(done), len(shards)
+    def whole(self, shards: Sequence[Shard], done: Sequence[Shard]) -> None:
         total = None if any(shard.rows is None for shard in shards) else sum(shard.rows or 0 for shard in shards)
-        self._bar.update(self._task, total=total, completed=sum(shard.rows or 0 for shard in done))
+        # Where rows are unknown, only those that this process has read are counted.
+        if total is not None or not self._all:
+            self._bar.update(self._task, total=total, completed=sum(shard.rows or 0 for shard in done))
+        self._done, self._all = len(done), len(shards)
         self._describe()
 
     def rows(self, count: int) -> None:

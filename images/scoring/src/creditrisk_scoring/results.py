@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from creditrisk_scoring.scoring import PROBABILITY, PROBLEM, Version
 from scorer.answers import RowProblem
 from scorer.contract import Contract
 
+_ADDED_ROWS = 0.5
 _problem = msgspec.json.Decoder(RowProblem).decode
 
 
@@ -96,5 +97,22 @@ def summary(counts: Counts, version: Version, shards: int) -> dict[str, Any]:
         "approved": counts.scored - counts.declined, "declined": counts.declined,
         "rejected_by_field": counts.rejected_by_field,
         "score_histogram": {"edges": reference.edges, "counts": counts.histogram, "reference": reference.counts},
+        "psi": score_psi(counts.histogram, reference.counts),
         "model": {"name": version.contract.model_name, "sha256": dict(version.digests)}, "shards": shards,
     }  # fmt: skip
+
+
+def score_psi(counts: Sequence[int], reference: Sequence[int]) -> float | None:
+    """Return the PSI of scores against the training data's, as drift reports compute it; None without scores.
+
+    Each bin of each side gets half a row, or what it would have of both sides taken together if that is less, so that
+    an empty bin is finite (docs/drift.md).
+    """
+    both = np.array([counts, reference], np.float64)
+    sums = both.sum(axis=1, keepdims=True)
+    if not sums.all():
+        return None
+    filled = both[:, both.sum(axis=0) > 0]
+    filled = filled + np.minimum(_ADDED_ROWS, sums * filled.sum(axis=0) / sums.sum())
+    ours, theirs = filled / filled.sum(axis=1, keepdims=True)
+    return round(float(((ours - theirs) * np.log(ours / theirs)).sum()), 6)

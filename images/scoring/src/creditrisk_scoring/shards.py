@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from creditrisk_scoring.claims import HeldClaim
 from creditrisk_scoring.conditions import selected
-from creditrisk_scoring.errors import BulkError
+from creditrisk_scoring.creation import create
+from creditrisk_scoring.errors import BulkError, ClaimLostError
 from creditrisk_scoring.folders import Folder
 from creditrisk_scoring.manifest import Manifest, Shard
 from creditrisk_scoring.results import Counts, Tally
@@ -42,28 +44,57 @@ class Run:
     version: Version
 
 
-def score_shard(run: Run, shard: Shard, progress: Callable[[int], None]) -> Counts:
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What says that a shard is done.
+
+    Attributes:
+        counts: What became of its rows.
+        worker: Who scored it.
+        seconds: How long that took.
+    """
+
+    counts: Counts
+    worker: str
+    seconds: float
+
+
+def note_of(shard: Shard) -> str:
+    """Return the name of a shard's note."""
+    return f"{DONE}/{shard.name}.json"
+
+
+def score_shard(run: Run, claim: HeldClaim, progress: Callable[[int], None]) -> Counts:
     """Score a shard and publish its results: two tables, then the note that they are there.
 
     Whoever is killed before the note leaves a shard that is not done; whoever does it again publishes the same.
 
     Args:
         run: What the shard is of.
-        shard: Which one.
+        claim: Says which one, and that no other process scores it.
         progress: Is told of rows that were read, after each batch.
 
     Raises:
+        ClaimLostError: Another process scores it now.
         BulkError: The input has changed or is corrupt, or a folder cannot be used.
     """
+    shard = claim.shard
     file = run.manifest.files[shard.file]
     if run.source.state(file.name) != (file.size, file.modified):
         raise BulkError(f"{file.name} has changed since it was listed; allowed: another output folder")
     tally = Tally(run.version.contract)
+
+    def read(rows: int) -> None:
+        claim.progressed(rows)
+        progress(rows)
+
     with open_source(run.source, file.name, run.version.contract) as opened, ExitStack() as tables:
-        _score_all(run, shard, opened, tally, tables, progress)
-    counts = tally.counts()
-    run.target.write(f"{DONE}/{shard.name}.json", msgspec.json.encode(counts))
-    return counts
+        _score_all(run, shard, opened, tally, tables, read)
+        # The tables are published when the block ends.
+        claim.confirm()
+    note = Note(tally.counts(), claim.claims.worker, round(claim.seconds, 3))
+    if not create(run.target, note_of(shard), msgspec.json.encode(note)):
+        raise ClaimLostError(f"{shard.name} was done by another process in the meantime")
+    return note.counts
 
 
 def _score_all(

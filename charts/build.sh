@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 # A chart comes after those it depends on: Helm packages a dependency as it is.
-for chart in postgres minio seaweedfs mlflow training api backup decisions operator monitoring credit-risk; do
+for chart in postgres minio seaweedfs mlflow training api backup decisions bulk operator monitoring credit-risk; do
     rm -rf "$chart/charts" "$chart/Chart.lock"
     "${HELM:-helm}" dependency build "$chart" >/dev/null
 done

@@ -28,7 +28,7 @@ from typing import Any
 
 DEPLOYMENTS = ("mlflow", "operator", "decisions", "scoring")
 # Values that run another chart's image.
-SAME_IMAGE = {"backup": "mlflow", "api.decisionLog": "decisions"}
+SAME_IMAGE = {"backup": "mlflow", "api.decisionLog": "decisions", "bulk": "decisions"}
 SETTLED = {"Initializing", "Idle", "Failed", "Paused"}
 
 

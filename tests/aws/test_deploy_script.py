@@ -129,6 +129,7 @@ def test_scoring_pods_ship_decisions_with_the_image_of_the_decision_log(site: Si
     assert site.deploy()[0] == 0
     assert site.called("decisions.image.digest=sha256:3")
     assert site.called("api.decisionLog.image.repository=r/decisions api.decisionLog.image.digest=sha256:3")
+    assert site.called("bulk.image.repository=r/decisions bulk.image.digest=sha256:3")
 
 
 def test_backups_run_the_image_of_mlflow(site: Site) -> None:

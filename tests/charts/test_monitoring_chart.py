@@ -9,11 +9,13 @@ import yaml
 
 from charts.rendering import Document, containers, of_kind, pod_templates, render, run_helm
 
-EVERYTHING = ("--set=monitoring.prometheus.enabled=true", "--set=backup.metrics.enabled=true")
+BULK = ("--set=bulk.enabled=true", "--set=bulk.input=s3://data/in", "--set=bulk.output=s3://data/out",
+        "--set-string=bulk.model.version=1")  # fmt: skip
+EVERYTHING = ("--set=monitoring.prometheus.enabled=true", "--set=backup.metrics.enabled=true", *BULK)
 SCENARIO = "credit-risk/ci/decisions-values.yaml"
 KINDS = ("--api-versions=monitoring.coreos.com/v1/PodMonitor", "--api-versions=monitoring.coreos.com/v1/PrometheusRule")
 TARGETS = {("api", "management", 9090), ("api", "shipper", 9091), ("backup", "metrics", 9092),
-           ("decisions", "management", 9091), ("operator", "http", 8080)}  # fmt: skip
+           ("bulk", "metrics", 9093), ("decisions", "management", 9091), ("operator", "http", 8080)}  # fmt: skip
 
 
 def ports(documents: list[Document]) -> set[tuple[str, str, int]]:
@@ -66,6 +68,8 @@ def test_pods_have_annotations_for_prometheus_where_there_are_no_podmonitors(
     for name in ("scoring", "operator", "decisions", "backup-metrics"):
         assert annotations[f"Deployment/{name}"]["prometheus.io/scrape"] == scrape
         assert ("prometheus.io/port" in annotations[f"Deployment/{name}"]) is (scrape == "true")
+    (job,) = (name for name in annotations if name.startswith("Job/bulk-"))
+    assert annotations[job]["prometheus.io/scrape"] == scrape
     assert bool(of_kind(documents, "PodMonitor")) is (scrape == "false")
 
 

@@ -1,7 +1,7 @@
 {{/* The ports with metrics, by name, of the charts whose pods have them, as JSON. */}}
 {{- define "monitoring.targets" -}}
 {{- $api := dict "management" 9090 "shipper" 9091 }}
-{{- dict "api" $api "operator" (dict "http" 8080) "decisions" (dict "management" 9091) "backup" (dict "metrics" 9092) | toJson }}
+{{- dict "api" $api "operator" (dict "http" 8080) "decisions" (dict "management" 9091) "backup" (dict "metrics" 9092) "bulk" (dict "metrics" 9093) | toJson }}
 {{- end }}
 
 {{/* The PodMonitor of a chart's pods, where the cluster has the kind. Call with (list $ CHART). */}}

@@ -42,12 +42,12 @@ MLFLOW = Image("mlflow", "images/mlflow/Dockerfile", (*LOCKS, "requirements/mlfl
 OPERATOR = Image(
     "operator", "images/operator/Dockerfile", (*LOCKS, "requirements/operator.txt", "operator/src/promoter")
 )
-# It scores a stored decision again with the scoring service's own code.
-_DECISIONS_SOURCES = ("images/decisions/src", "images/api/src")
+# It scores a stored decision again with the scoring service's own code, as bulk scoring does with whole folders.
+_DECISIONS_SOURCES = ("images/decisions/src", "images/api/src", "images/scoring/src")
 DECISIONS = Image(
     "decisions", "images/decisions/Dockerfile", (*LOCKS, "requirements/decisions.txt", *_DECISIONS_SOURCES)
 )
-# What every release needs, and what those with the decision log need.
+# What every release needs, and what those with the decision log or bulk scoring need.
 STACK = (API, TRAINING, MLFLOW, OPERATOR)
 ALL = (*STACK, DECISIONS)
 

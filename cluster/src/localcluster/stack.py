@@ -31,6 +31,7 @@ _IMAGE_VALUES = {
     "backup.image": "mlflow",
     "backup.postgresImage": "postgres",
     "api.decisionLog.image": "decisions",
+    "bulk.image": "decisions",
 }
 
 

@@ -112,6 +112,7 @@ bench-serving: $(STAMP) $(MODEL) ## the API against other servers (needs wrk; MO
 bench-bulk: $(STAMP) $(MODEL) ## bulk scoring, Parquet to Parquet, against other ways, and its memory (MODEL as above)
 	$(PYTHON) benchmarks/bulk/speed.py --model "$(MODEL)" --rows 5000000
 	$(PYTHON) benchmarks/bulk/speed.py --model "$(MODEL)" --rows 5000000 --memory
+	$(PYTHON) benchmarks/bulk/speed.py --model "$(MODEL)" --rows 5000000 --sharing
 
 bench-overload: $(STAMP) $(MODEL) ## the API at three times its capacity, with large batches, and over time (needs wrk; MODEL as above)
 	PYTHONPATH=images/training/src $(PYTHON) benchmarks/serving/overload.py --model "$(MODEL)"

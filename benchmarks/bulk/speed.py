@@ -17,6 +17,7 @@ Spark and Ray are installed into the cache when they are needed first; peak memo
 printed for ways that take several.
 
 With `--memory`, `bulk` runs on files of rising size instead, the last with a single row group, and prints peak memory.
+With `--sharing`, one process and then two, each on a core of its own, score the same folder.
 """
 
 import argparse
@@ -70,6 +71,10 @@ def bulk(given, source, target, *options):
 
 def reasons(given, source, target):
     bulk(given, source, target, "--reasons", "4", "--where", "id % 10 = 0")
+
+
+def shared(given, source, target):
+    bulk(given, source, target, "--shard-rows", "200000")
 
 
 def direct(given, source, target, chunk=None):
@@ -231,7 +236,7 @@ def timed(way, given, source, target, answers):
     pa.set_cpu_count(1)
     started = time.perf_counter()
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        WAYS[way](given, source, target)
+        (WAYS | {"shared": shared})[way](given, source, target)
     answers.put((time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
@@ -287,6 +292,31 @@ def compare(given, scratch):
         print(f"\nall scores are within {same_scores(scratch, given.ways):.0e} of direct's")
 
 
+def measure_sharing(given, scratch):
+    generate_loans(scratch / "in", given.rows, 100_000)
+    context, taken = multiprocessing.get_context("spawn"), {1: [], 2: []}
+    for _ in range(given.rounds):
+        for count, seconds in taken.items():
+            shutil.rmtree(scratch / "out", ignore_errors=True)
+            answers = context.SimpleQueue()
+            workers = [argparse.Namespace(**{**vars(given), "core": core}) for core in range(count)]
+            processes = [
+                context.Process(target=timed, args=("shared", worker, scratch / "in", scratch / "out", answers))
+                for worker in workers
+            ]
+            started = time.perf_counter()
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+                assert process.exitcode == 0
+            seconds.append(time.perf_counter() - started)
+    print(f"\n| processes | rows/s, of {given.rows} rows | ratio to one |\n|---|---|---|")
+    for count, seconds in taken.items():
+        ratio = statistics.median(one / these for one, these in zip(taken[1], seconds, strict=True))
+        print(f"| {count} | {given.rows / statistics.median(seconds):.0f} | {ratio:.2f} |")
+
+
 def measure_memory(given, scratch):
     print("\n| rows | rows of a row group | file, MB | peak memory, MiB |\n|---|---|---|---|")
     for rows, group in ((given.rows // 10, 100_000), (given.rows, 100_000), (given.rows, given.rows)):
@@ -305,11 +335,13 @@ def main():
     parser.add_argument("--core", type=int, default=1, help="the core that every way runs on")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--memory", action="store_true", help="measure memory on files of rising size")
+    parser.add_argument("--sharing", action="store_true", help="measure two processes that share a run beside one")
     given = parser.parse_args()
     for engine in {way.partition("-")[0] for way in given.ways} & {"spark", "ray"}:
         install(engine)
+    measure = measure_memory if given.memory else measure_sharing if given.sharing else compare
     with tempfile.TemporaryDirectory(prefix="bulk-") as scratch:
-        (measure_memory if given.memory else compare)(given, Path(scratch))
+        measure(given, Path(scratch))
 
 
 if __name__ == "__main__":

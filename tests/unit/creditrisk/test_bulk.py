@@ -46,14 +46,19 @@ def test_what_is_missing_is_named(shell: Shell, arguments: list[str], monkeypatc
     assert "not installed: onnxruntime; pip install 'credit-risk-platform[cli,bulk]'" in ended.err
 
 
-def test_a_terminal_shows_how_far_it_is(arguments: list[str]) -> None:
+def test_a_terminal_shows_how_far_it_is_and_how_far_it_was(arguments: list[str]) -> None:
     reader, terminal = pty.openpty()
     try:
         command = [sys.executable, "-m", BULK.module, *arguments]
         assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=terminal).returncode == 0
         shown = os.read(reader, 1 << 16).decode()
+        status = [sys.executable, "-m", "creditrisk", "bulk", "status", arguments[2]]
+        assert subprocess.run(status, stdout=terminal).returncode == 0
+        then = os.read(reader, 1 << 16).decode()
     finally:
         os.close(reader)
         os.close(terminal)
     assert "3 of 3 shards" in shown
     assert "100%" in shown
+    assert "█ 100%" in then
+    assert "done: 3 of 3 shards, 1,500 of 1,500 rows read" in then

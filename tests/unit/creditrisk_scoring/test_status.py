@@ -8,13 +8,12 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
 from creditrisk_scoring import status_command
 from creditrisk_scoring.claims import CLAIMS, Claim, Claims
-from creditrisk_scoring.errors import UsageError
+from creditrisk_scoring.errors import BulkError, UsageError
 from creditrisk_scoring.folders import open_folder
 from creditrisk_scoring.manifest import Shard
 from creditrisk_scoring.metrics import served_metrics
@@ -61,8 +60,8 @@ def test_people_read_how_far_it_is() -> None:
         "█████████████████░░░░░░░░░░░░░░░░░░░░░░░ 44%",
         "in progress: 2 of 5 shards, 2,200 of 5,000 rows read, 100 rejected",
         "100 rows/s, 0:00:28 left",
-        "  pod-a: 1 shards, 1,200 rows, at part-00002, 100 rows/s",
-        "  pod-b: 1 shards, 1,000 rows, at no shard",
+        "  pod-a: 1 shard, 1,200 rows, at part-00002, 100 rows/s",
+        "  pod-b: 1 shard, 1,000 rows, at no shard",
         "part-00003 of a.parquet failed (pod-b): a.parquet cannot be read",
     ]
 
@@ -169,5 +168,8 @@ def test_the_drift_of_scores_is_what_a_drift_report_says_of_the_same_counts() ->
     assert score_psi([5, 5], [500, 500]) == 0
 
 
-def test_a_status_survives_being_written_and_read(run: Run) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(status_of(FOUND)))["workers"][0]["name"] == "pod-a"
+def test_a_file_that_is_of_another_program_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "out" / CLAIMS).mkdir(parents=True)
+    (tmp_path / "out" / CLAIMS / "part-00000.1").write_text("held by Bob")
+    with pytest.raises(BulkError, match=r"_bulk/claims/part-00000\.1 is not of this program"):
+        find(run.target, 0)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from creditrisk_scoring.claims import CLAIMS, Claim, parsed
-from creditrisk_scoring.errors import UsageError
+from creditrisk_scoring.errors import BulkError, UsageError
 from creditrisk_scoring.folders import Folder, state_of
 from creditrisk_scoring.manifest import MANIFEST, Shard, read_manifest
 from creditrisk_scoring.running import FAILED, SUMMARY, Failure, read_note
@@ -143,7 +143,10 @@ def _claims(target: Folder, now: float) -> dict[str, Claim]:
 def _read(target: Folder, name: str, kind: type[_T]) -> _T | None:
     """Return a small file; None if it is empty or gone."""
     document = target.read(name)
-    return msgspec.json.decode(document, type=kind) if document else None
+    try:
+        return msgspec.json.decode(document, type=kind) if document else None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BulkError(f"{target.url}/{name} is not of this program: {error}") from error
 
 
 def status_of(found: Found) -> Status:
@@ -164,7 +167,7 @@ def status_of(found: Found) -> Status:
         tuple(
             FailedShard(shard.name, file, failure.worker, failure.error)
             for shard, file in found.shards
-            if (failure := found.failures.get(shard.name)) and shard.name not in {**found.notes, **claims}
+            if (failure := found.failures.get(shard.name)) and shard.name not in found.notes.keys() | claims.keys()
         ),
     )  # fmt: skip
 
@@ -175,14 +178,15 @@ def _workers(notes: Iterable[Note], claims: Mapping[str, Claim]) -> list[WorkerS
         shards[note.worker] += 1
         rows[note.worker] += note.counts.read
         seconds[note.worker] += note.seconds
-    at = {claim.worker: (shard, claim) for shard, claim in claims.items()}
-    for name, (_, claim) in at.items():
-        rows[name] += claim.rows
-        seconds[name] += claim.seconds
+    at: dict[str, tuple[str, int]] = {}
+    for shard, claim in claims.items():
+        at[claim.worker] = shard, claim.rows
+        rows[claim.worker] += claim.rows
+        seconds[claim.worker] += claim.seconds
+    speed = {name: round(rows[name] / seconds[name], 1) if seconds[name] else 0.0 for name in rows}
     return [
-        WorkerStatus(
-            name, shards[name], rows[name], at[name][0] if name in at else None, at[name][1].rows if name in at else 0,
-            round(rows[name] / seconds[name], 1) if name in at and seconds[name] else 0.0,
-        )
+        WorkerStatus(name, shards[name], rows[name], *at[name], speed[name])
+        if name in at
+        else WorkerStatus(name, shards[name], rows[name])
         for name in sorted(rows)
-    ]  # fmt: skip
+    ]

@@ -57,7 +57,8 @@ def _bar(status: Status) -> str:
 
 def _worker(worker: WorkerStatus) -> str:
     at = f"at {worker.shard}, {worker.rows_per_second:,.0f} rows/s" if worker.shard else "at no shard"
-    return f"  {worker.name}: {worker.shards_done} shards, {worker.rows_read:,} rows, {at}"
+    shards = "1 shard" if worker.shards_done == 1 else f"{worker.shards_done} shards"
+    return f"  {worker.name}: {shards}, {worker.rows_read:,} rows, {at}"
 
 
 def _duration(seconds: float) -> str:

@@ -59,9 +59,14 @@ def test_of_many_at_the_same_time_one_creates_an_object(target: Folder) -> None:
         assert target.read(name) == b"%d" % made.index(True)
 
 
-def test_a_bucket_that_does_not_exist_is_named(store: dict[str, str]) -> None:
-    with pytest.raises(BulkError, match=r"s3://nobody/out/x: .*NoSuchBucket"):
-        create(open_folder("s3://nobody/out"), "x", b"")
+def test_a_store_that_refuses_is_named_with_its_words(target: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BulkError, match=r"s3://No Bucket/x: .*Invalid bucket name"):
+        create(Folder("s3://No Bucket", target.filesystem, "No Bucket"), "x", b"")
+    # Another client, as it is of another region.
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(BulkError, match=f"{target.url}/x: .*SignatureDoesNotMatch"):
+        create(target, "x", b"")
 
 
 def test_a_claim_in_s3_is_kept_taken_over_and_given_back(target: Folder) -> None:

@@ -49,7 +49,7 @@ def target(store: dict[str, str], request: pytest.FixtureRequest) -> Folder:
 
 
 def test_of_many_at_the_same_time_one_creates_an_object(target: Folder) -> None:
-    for attempt in range(20):
+    for attempt in range(5):
         name = f"x/{attempt}"
         with ThreadPoolExecutor(8) as pool:
             made = list(
@@ -60,7 +60,7 @@ def test_of_many_at_the_same_time_one_creates_an_object(target: Folder) -> None:
 
 
 def test_a_store_that_refuses_is_named_with_its_words(target: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BulkError, match=r"s3://No Bucket/x: .*Invalid bucket name"):
+    with pytest.raises(BulkError, match=r"(?s)s3://No Bucket/x: .*Invalid bucket name"):
         create(Folder("s3://No Bucket", target.filesystem, "No Bucket"), "x", b"")
     # Another client, as it is of another region.
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")

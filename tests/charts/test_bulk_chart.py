@@ -75,7 +75,7 @@ def test_clusters_get_indexed_completion_and_the_failure_policy_that_they_have(
 
 def test_a_pod_gets_600_mebibytes_and_no_token_of_the_cluster() -> None:
     found = container(DEFAULT)
-    assert found["resources"] == {"requests": {"cpu": "1", "memory": "600Mi"}, "limits": {"memory": "600Mi"}}
+    assert found["resources"] == {"requests": {"cpu": "500m", "memory": "600Mi"}, "limits": {"memory": "600Mi"}}
     documents = render(DEFAULT)
     assert not {one["kind"] for one in documents} & {"Role", "RoleBinding", "ClusterRole", "ServiceAccount"}
     assert pod_spec(job(DEFAULT))["automountServiceAccountToken"] is False

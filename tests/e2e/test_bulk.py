@@ -27,6 +27,7 @@ from e2e.model_versions import download_production
 from e2e.pods import processes, sigkill
 from e2e.registry_client import registry_client
 from localcluster.console import say, wait_for
+from localcluster.images import DECISIONS
 from localcluster.object_store import BUCKET, PORT
 from localcluster.port_forward import PortForward
 from localcluster.stack import CHART, RELEASE, Stack
@@ -143,7 +144,7 @@ def bulk(stack: Stack, book: tuple[Path, Path]) -> Iterator[Bulk]:
     source, _ = book
     with registry_client(stack) as registry:
         version = registry.get_model_version_by_alias("credit-risk", "production").version
-    repository, _, tag = stack.cluster.images()["decisions"].rpartition(":")
+    repository, _, tag = stack.cluster.images((DECISIONS,))["decisions"].rpartition(":")
     images = (f"--set=bulk.image.repository={repository}", f"--set-string=bulk.image.tag={tag}")
     folder = f"s3://{BUCKET}/bulk-{int(time.time()):x}-{secrets.token_hex(2)}"
     with (source / "book.parquet").open("rb") as file, open_folder(f"{folder}/in").staged("book.parquet") as copy:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -307,7 +308,10 @@ async def test_without_tracing_the_audit_log_names_none(
 async def test_a_line_of_the_log_names_the_request_it_is_about(
     model: Model, applicant: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As with two handlers, each of which has the filter.
+    again = partial(add_ids)
     caplog.handler.addFilter(add_ids)
+    caplog.handler.addFilter(again)
     try:
         monkeypatch.setattr(Metrics, "scored", None)
         async with pod(model) as running:
@@ -316,8 +320,10 @@ async def test_a_line_of_the_log_names_the_request_it_is_about(
         logging.getLogger("scorer").error("outside of %s", "requests")
     finally:
         caplog.handler.removeFilter(add_ids)
+        caplog.handler.removeFilter(again)
     inside, outside = caplog.messages
     assert inside.startswith(f"POST /v1/score failed trace_id={TRACE} span_id=")
+    assert inside.count("trace_id=") == 1
     assert outside == "outside of requests"
 
 

@@ -247,6 +247,8 @@ def _named(model: Model) -> dict[str, str]:
 
 def add_ids(record: logging.LogRecord) -> bool:
     """Let a line of the log that is written during a request name its trace."""
-    if known := spans.ids():
+    # A record passes the filter of each handler.
+    if (known := spans.ids()) and not known.keys() & vars(record).keys():
+        vars(record).update(known)
         record.msg = f"{record.msg} {' '.join(f'{name}={value}' for name, value in known.items())}"
     return True

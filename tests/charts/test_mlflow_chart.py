@@ -15,3 +15,9 @@ def test_the_server_has_the_settings_that_the_tests_with_a_real_database_use() -
     assert variables["MLFLOW_BACKEND_STORE_URI"] == uri + FOR_WRITING
     assert variables["MLFLOW_READ_REPLICA_BACKEND_STORE_URI"] == uri
     assert {name: variables[name] for name in SERVER_ENVIRONMENT} == SERVER_ENVIRONMENT
+
+
+def test_the_server_signs_urls_that_clients_in_other_namespaces_reach() -> None:
+    (deployment,) = of_kind(render("mlflow/ci/default-values.yaml", "--namespace=lending"), "Deployment")
+    (server,) = containers(pod_template(deployment))[-1:]
+    assert environment(server)["MLFLOW_S3_ENDPOINT_URL"] == "http://s3.lending.svc:9000"

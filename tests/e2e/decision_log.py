@@ -7,13 +7,17 @@ import secrets
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from e2e import model_versions as versions
+from e2e.environment import Environment
+from e2e.namespace import ScenarioNamespace
 from e2e.pods import STABLE, is_ready
 from localcluster.console import wait_for
 from localcluster.port_forward import PortForward
@@ -79,6 +83,36 @@ def install(stack: Stack, model_from: Stack, *values: str) -> None:
     )  # fmt: skip
     stack.wait_for_decisions()
     stack.wait_for_scoring()
+
+
+@contextmanager
+def promoting_release(environment: Environment, name: str) -> Iterator[tuple[ScenarioNamespace, Stack]]:
+    """A namespace for a release with the decision log and an operator of its own, on the shared stack's registry.
+
+    Its champion is registered; the release is to be installed with `install_promoting`.
+    """
+    namespace = ScenarioNamespace(environment, name, own_operator=True)
+    release = Stack(environment.stack.cluster, name, host=namespace.host, decision_log="log")
+    delete = ["delete", "namespace", name, "--ignore-not-found"]
+    release.kubectl(*delete)
+    try:
+        environment.registry.create_registered_model(namespace.model)
+        namespace.champion = namespace.register(versions.good)
+        namespace.move_pointer(namespace.champion)
+        yield namespace, release
+    finally:
+        release.kubectl(*delete, "--wait=false")
+
+
+def install_promoting(namespace: ScenarioNamespace, release: Stack, *values: str) -> None:
+    """Install or upgrade such a release, and wait for it and its operator."""
+    shared = namespace.environment.stack
+    install(
+        release, shared, f"--set=api.model.name={namespace.model}", "--set=operator.enabled=true",
+        "--set=operator.crd.install=false", "--set=operator.pollSeconds=1",
+        f"--set=operator.mlflowUrl=http://mlflow.{shared.namespace}:5000", *values,
+    )  # fmt: skip
+    namespace.wait_for_rollouts("operator")
 
 
 def run_job(stack: Stack, cron_job: str, *arguments: str) -> str:

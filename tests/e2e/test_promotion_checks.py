@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 
 from e2e import model_versions as versions
-from e2e.decision_log import install
+from e2e.decision_log import install_promoting, promoting_release
 from e2e.environment import Environment
-from e2e.namespace import ScenarioNamespace
 from e2e.promotion import ANALYSIS, STEPS
 from e2e.scenario import Scenario
-from localcluster.stack import Stack
 
 # A release of its own, because the decision log is off in the stack that the other tests share.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
@@ -28,21 +26,9 @@ DECLINED: dict[str, Any] = {"type": "SQL", "name": "declined", "limit": 0.9, "qu
 @pytest.fixture(scope="module")
 def scenario(environment: Environment) -> Iterator[Scenario]:
     """A release with the decision log and an operator, which serves a model of its own from the shared registry."""
-    namespace, shared = ScenarioNamespace(environment, NAMESPACE, own_operator=True), environment.stack
-    release = Stack(shared.cluster, NAMESPACE, host=namespace.host, decision_log="log")
-    delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found"]
-    release.kubectl(*delete)
-    try:
-        environment.registry.create_registered_model(namespace.model)
-        namespace.champion = namespace.register(versions.good)
-        namespace.move_pointer(namespace.champion)
-        install(release, shared, f"--set=api.model.name={namespace.model}", "--set=decisions.checks.sql=true",
-                "--set=operator.enabled=true", "--set=operator.crd.install=false", "--set=operator.pollSeconds=1",
-                f"--set=operator.mlflowUrl=http://mlflow.{shared.namespace}:5000")  # fmt: skip
-        namespace.wait_for_rollouts("operator")
+    with promoting_release(environment, NAMESPACE) as (namespace, release):
+        install_promoting(namespace, release, "--set=decisions.checks.sql=true")
         yield Scenario(namespace)
-    finally:
-        release.kubectl(*delete, "--wait=false")
 
 
 def judged_by(*metrics: dict[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from e2e import model_versions as versions
-from e2e.decision_log import Sender, install, run_job
+from e2e.decision_log import Sender, install_promoting, promoting_release, run_job
 from e2e.environment import Environment
 from e2e.kubernetes_api import Document
-from e2e.namespace import ScenarioNamespace
 from e2e.promotion import ANALYSIS
 from e2e.scenario import Scenario
 from localcluster.console import wait_for
@@ -49,20 +47,16 @@ class Loop:
 
     def install(self, arguments: Sequence[str]) -> None:
         """Install or upgrade the release, with these arguments of its trainings."""
-        shared = self.scenario.namespace.environment.stack
-        registry = f"http://mlflow.{shared.namespace}:5000"
+        registry = f"http://mlflow.{self.scenario.namespace.environment.stack.namespace}:5000"
         given = json.dumps([f"--model-name={self.model}", *arguments])
-        install(
-            self.release, shared, f"--set=api.model.name={self.model}", "--set=operator.enabled=true",
-            "--set=operator.crd.install=false", "--set=operator.pollSeconds=1", "--set=operator.drift.seconds=5",
-            "--set=operator.retraining.enabled=true", f"--set=operator.mlflowUrl={registry}",
-            f"--set=decisions.mlflowUrl={registry}",
+        install_promoting(
+            self.scenario.namespace, self.release, "--set=operator.drift.seconds=5",
+            "--set=operator.retraining.enabled=true", f"--set=decisions.mlflowUrl={registry}",
             # With a schedule that is months away, the release trains nothing by itself.
             "--set=training.enabled=true", "--set=training.schedule=0 0 29 2 *", f"--set=training.mlflowUrl={registry}",
             "--set=training.resources.requests.cpu=20m", f"--set-json=training.args={given}",
             "--set=training.retraining.enabled=true", "--set=training.retraining.data=decisions://?matured=0m",
         )  # fmt: skip
-        self.scenario.namespace.wait_for_rollouts("operator")
 
     def apply_for_loans(self, seed: int) -> None:
         """Score applicants who are better than those that the champion learned from, and report what became of them."""
@@ -133,19 +127,10 @@ class Loop:
 @pytest.fixture(scope="module")
 def loop(environment: Environment) -> Iterator[Loop]:
     """A release with the whole loop, which serves a model of its own from the shared registry."""
-    namespace = ScenarioNamespace(environment, NAMESPACE, own_operator=True)
-    release = Stack(environment.stack.cluster, NAMESPACE, host=namespace.host, decision_log="log")
-    delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found"]
-    release.kubectl(*delete)
-    try:
-        environment.registry.create_registered_model(namespace.model)
-        namespace.champion = namespace.register(versions.good)
-        namespace.move_pointer(namespace.champion)
+    with promoting_release(environment, NAMESPACE) as (namespace, release):
         found = Loop(Scenario(namespace), release)
         found.install(IS_REFUSED)
         yield found
-    finally:
-        release.kubectl(*delete, "--wait=false")
 
 
 def test_a_training_that_a_gate_refuses_is_told_and_the_champion_serves_on(

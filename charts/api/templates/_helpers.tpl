@@ -104,7 +104,7 @@ creditrisk.io/track: stable
 {{- $own := .Values.decisionLog.handOverSecret }}
 {{- $s3 := $own | empty | ternary .Values.global.s3 (merge (dict "secret" $own "roleArns" dict) (omit .Values.global.s3 "roleArns")) }}
 {{- $values := dict "global" (merge (dict "s3" $s3) (omit .Values.global "s3")) }}
-{{ include "common.decisionsStoreEnvironment" (dict "Values" $values "Chart" .Chart) }}
+{{ include "common.decisionsStoreEnvironment" (dict "Values" $values "Chart" .Chart "Release" .Release) }}
 {{- end }}
 {{- end }}
 

@@ -29,7 +29,7 @@ postgresql://decisions_{{ index . 1 }}@{{ $database.host }}:{{ $database.port }}
 {{- $decisions := include "common.decisions" . | fromJson -}}
 - {name: DECISIONS_S3_BUCKET, value: {{ $decisions.bucket | quote }}}
 - {name: DECISIONS_S3_PREFIX, value: {{ $decisions.prefix | quote }}}
-{{- with .Values.global.s3.endpoint }}
+{{- with include "common.s3Endpoint" . }}
 - {name: DECISIONS_S3_ENDPOINT_URL, value: {{ . | quote }}}
 {{- end }}
 {{- include "common.s3Environment" . }}

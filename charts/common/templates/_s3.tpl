@@ -1,15 +1,25 @@
 {{/*
+The URL of the S3 server; empty for AWS. The Service `s3` is named with its namespace, because MLflow gives its clients
+URLs that it signed, and a client may be in another namespace, which has a Service of the same name or none.
+*/}}
+{{- define "common.s3Endpoint" -}}
+{{- with .Values.global.s3.endpoint }}
+{{- eq . "http://s3:9000" | ternary (printf "http://s3.%s.svc:9000" $.Release.Namespace) . }}
+{{- end }}
+{{- end }}
+
+{{/*
 Environment of an S3 client, from global.s3. With neither a role nor a Secret, the AWS SDK uses its default credential
 chain.
 */}}
 {{- define "common.s3Environment" -}}
-{{- with .Values.global.s3 }}
-{{- if .endpoint }}
+{{- with include "common.s3Endpoint" . }}
 - name: AWS_ENDPOINT_URL
-  value: {{ .endpoint | quote }}
+  value: {{ . | quote }}
 - name: MLFLOW_S3_ENDPOINT_URL
-  value: {{ .endpoint | quote }}
+  value: {{ . | quote }}
 {{- end }}
+{{- with .Values.global.s3 }}
 - name: AWS_DEFAULT_REGION
   value: {{ .region | quote }}
 # Not every S3 server supports the checksums that recent AWS SDKs send by default.

@@ -89,8 +89,13 @@ def _recipe_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+def kubernetes_folder(paths: Paths) -> Path:
+    """Return where the compiled Kubernetes is, or will be once it has been compiled."""
+    return paths.cache / f"kubernetes-{KUBERNETES_VERSION}-{_recipe_hash()}"
+
+
 def _kubernetes(paths: Paths) -> Path:
-    target = paths.cache / f"kubernetes-{KUBERNETES_VERSION}-{_recipe_hash()}"
+    target = kubernetes_folder(paths)
     if target.exists():
         return target
     log = paths.logs / "kubernetes-build.log"

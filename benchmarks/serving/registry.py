@@ -12,12 +12,12 @@ FILES = ("model.onnx", "contract.json")
 
 
 @contextlib.contextmanager
-def registry_of(folder: Path) -> Iterator[str]:
-    """Serve a folder as version 1 of credit-risk and yield the registry's address."""
+def registry_of(folder: Path, number: str = "1") -> Iterator[str]:
+    """Serve a folder as a version of credit-risk and yield the registry's address."""
     tags = [
         {"key": f"sha256.{name}", "value": hashlib.sha256((folder / name).read_bytes()).hexdigest()} for name in FILES
     ]
-    version = {"model_version": {"name": "credit-risk", "version": "1", "run_id": "", "tags": tags}}
+    version = {"model_version": {"name": "credit-risk", "version": number, "run_id": "", "tags": tags}}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

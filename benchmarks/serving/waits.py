@@ -2,7 +2,7 @@
 
     python benchmarks/serving/waits.py --model FOLDER [--rounds 5] [--seconds 2] [--reasons] [--save FILE]
 
-In each round, the service is measured with one client and with 64 that never pause: what a turn and a request take, and
+In each round, the service is measured with 1, 4 and 64 clients that never pause: what a turn and a request take, and
 how that varies. Then clients that pause at random make several shares of its capacity, and the simulation of the same
 clients is compared with what wrk saw. Medians are over rounds, of the ratios too. Needs wrk.
 """
@@ -29,9 +29,11 @@ from run import Contender, applicants, cpu_seconds  # noqa: E402
 SHARES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9)
 # Of each client, between two requests; many clients are then almost as independent as strangers.
 PAUSE_SECONDS = 0.02
-FULL = 64
+FEW, FULL = 4, 64
 # Of the middles of so many equal parts: the distribution of a turn's time.
 QUANTILES = 200
+# The share of single requests that only take more or less time; the others met a machine that stood still.
+USUAL = 0.95
 SCRIPT = """
 local bodies, requests, last = {{ {bodies} }}, {{}}, 0
 wrk.headers['Content-Type'] = 'application/json'
@@ -95,14 +97,19 @@ def applicants_of(work: Path) -> list[dict]:
 
 def calibrate(target: Contender, work: Path, seconds: int, path: str) -> tuple[Service, float]:
     """Return the service as it is simulated, and its capacity in requests per second."""
-    alone, full = see(target, work, 1, seconds, path), see(target, work, FULL, seconds, path)
-    cycle, full_cycle = 1 / alone.rate, FULL / full.rate
-    request = (full_cycle - alone.cpu) / (FULL - 1)
-    outside = max(0.0, cycle - alone.cpu)
-    mean = statistics.mean(alone.quantiles)
+    alone, few, full = (see(target, work, connections, seconds, path) for connections in (1, FEW, FULL))
+    request = full.cpu
+    # While a turn is answered, the next one gathers: each has half of the clients.
+    turn = max(0.0, (few.cpu - request) * FEW / 2)
+    usual = alone.quantiles[: round(QUANTILES * USUAL)]
+    median, mean = statistics.median(usual), statistics.mean(usual)
     # What varies is taken for the service's: its core is the one that other requests wait for.
-    factors = tuple(max(0.0, 1 + (value - mean) / alone.cpu) for value in alone.quantiles)
-    return Service(max(0.0, alone.cpu - request), request, outside, factors), full.rate
+    factors = tuple(max(0.0, 1 + (value - mean) / alone.cpu) for value in usual)
+    stalls = tuple(value - median for value in alone.quantiles[len(usual) :])
+    return Service(
+        turn, request, max(0.0, mean - alone.cpu), factors, stalls, (1 - USUAL) * alone.rate,
+        wake=max(0.0, alone.cpu - turn - request),
+    ), full.rate  # fmt: skip
 
 
 def compare(target: Contender, work: Path, seconds: int, path: str, number: int) -> dict[float, tuple[Seen, Waits]]:
@@ -113,7 +120,7 @@ def compare(target: Contender, work: Path, seconds: int, path: str, number: int)
         connections = round(share * capacity * PAUSE_SECONDS)
         seen = see(target, work, connections, seconds, path, PAUSE_SECONDS)
         found[share] = seen, clients(service, connections, PAUSE_SECONDS, 3 * seconds, seed=number)
-    said = {"round": number, "capacity": capacity, "turn": service.turn, "request": service.request,
+    said = {"round": number, "capacity": capacity, "turn": service.turn, "wake": service.wake, "request": service.request,
             "outside": service.outside, "refused": sum(seen.refused for seen, _ in found.values())}  # fmt: skip
     print(json.dumps(said), file=sys.stderr, flush=True)
     return found

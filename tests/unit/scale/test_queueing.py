@@ -18,6 +18,12 @@ def test_requests_that_never_meet_take_a_turn_and_the_way_there() -> None:
     assert waits.percentile(99) == pytest.approx(3.5)
 
 
+def test_the_first_turn_after_a_rest_takes_longer() -> None:
+    service = Service(turn=0.001, request=0.001, wake=0.005)
+    assert fleet(service, rate=0.1, pods=1, seconds=10_000).percentile(50) == pytest.approx(7)
+    assert clients(service, 1, pause=0, seconds=10).percentile(50) == pytest.approx(2)
+
+
 def test_clients_that_never_pause_share_turns() -> None:
     service = Service(turn=0.002, request=0.001)
     for connections in (1, 4, 16):
@@ -77,6 +83,14 @@ def test_pausing_clients_offer_their_number_by_pause_and_answer() -> None:
 def test_a_turns_time_varies_by_the_factors() -> None:
     waits = fleet(Service(turn=0.001, request=1e-9, factors=(1.0, 3.0)), rate=0.001, pods=1, seconds=100_000)
     assert {round(one, 6) for one in waits.latencies} == {0.001, 0.003}
+
+
+def test_a_process_that_stands_still_delays_by_the_time_that_has_passed_and_not_by_the_turn() -> None:
+    # Busy all the time: ten stalls of 20 ms in each second of work make 1.2 s of it.
+    waits = clients(Service(turn=0.001, request=1e-9, stalls=(0.02,), stalls_per_second=10), 1, pause=0, seconds=600)
+    assert waits.rate == pytest.approx(1_000 / 1.2, rel=0.02)
+    assert waits.percentile(98) == pytest.approx(1, rel=1e-4)
+    assert waits.percentile(99.5) == pytest.approx(21, rel=1e-4)
 
 
 @pytest.mark.parametrize("values", [

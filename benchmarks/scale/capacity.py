@@ -10,6 +10,7 @@ docs/scale.md says what follows from them, and what is not measured.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,13 @@ def demand_of(arguments: Sequence[str] | None) -> tuple[Demand, bool]:
         parser.error(wrong)
 
 
+def bridged(found: Plan) -> list[str]:
+    """Return for how long decisions may wait, if any are kept."""
+    if math.isinf(found.bridged_seconds):
+        return []
+    return [f"- A pod's disk takes decisions without Postgres for {found.bridged_seconds / 60:.0f} minutes."]
+
+
 def table(found: Plan) -> str:
     """Return the plan as Markdown."""
     asked, nodes = found.demand, found.nodes
@@ -57,7 +65,7 @@ def table(found: Plan) -> str:
         f"- A million scores: {hours:.3f} vCPU hours, {cost:.4f} at {asked.vcpu_hour_price:g} an hour.",
         f"- A million rows at night: {found.cost_per_million_rows:.5f}.",
         f"- Stacks, each with its own Postgres and decision log: {found.stacks:,}.",
-        f"- A pod's disk takes decisions without Postgres for {found.bridged_seconds / 60:.0f} minutes.",
+        *bridged(found),
         "",
         "| what saturates in one stack | from requests/s at the peak | what moves it |",
         "|---|---|---|",

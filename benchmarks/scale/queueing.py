@@ -25,13 +25,10 @@ class Service:
 
     Attributes:
         turn: For a turn of the event loop, however many requests it has.
-        wake: In addition, for the first turn after a rest: a sleeping process has to be scheduled, and finds cold caches.
+        wake: In addition, for the first turn after a rest: a sleeping process must be scheduled, with cold caches.
         request: For each request in it.
         outside: What is added to a request's latency outside of the process: client and kernel.
         factors: By how much turns differ from that: multipliers, of which each is as likely as the others.
-        stalls: How long the process stands still now and then, each as likely as the others: what its machine does to
-            it, which lasts as long whatever the turn.
-        stalls_per_second: How often it does.
         limit: How many requests a pod takes at once; it refuses the others.
     """
 
@@ -39,8 +36,6 @@ class Service:
     request: float
     outside: float = 0.0
     factors: tuple[float, ...] = (1.0,)
-    stalls: tuple[float, ...] = ()
-    stalls_per_second: float = 0.0
     wake: float = 0.0
     limit: int = 256
 
@@ -50,20 +45,17 @@ class Service:
         Raises:
             ValueError: A time or a factor is negative, there is no factor, or the limit is not above 0.
         """
-        if min(self.turn, self.wake, self.outside, self.stalls_per_second, *self.stalls) < 0 or self.request <= 0:
-            raise ValueError("`turn`, `wake`, `outside` and stalls must be 0 or more, and `request` above 0")
+        if min(self.turn, self.wake, self.outside) < 0 or self.request <= 0:
+            raise ValueError("`turn`, `wake` and `outside` must be 0 or more, and `request` above 0")
         if not self.factors or min(self.factors) < 0 or self.limit < 1:
             raise ValueError("`factors` needs one number or more, all 0 or more, and `limit` must be 1 or more")
 
     def seconds(self, requests: int, rested: bool, dice: random.Random) -> float:
         """Return how long a turn with so many requests takes this time."""
-        took = (self.turn + self.wake * rested + self.request * requests) * dice.choice(self.factors)
-        if self.stalls and dice.random() < -math.expm1(-self.stalls_per_second * took):
-            took += dice.choice(self.stalls)
-        return took
+        return (self.turn + self.wake * rested + self.request * requests) * dice.choice(self.factors)
 
     def capacity(self, connections: int) -> float:
-        """Return the requests per second of a pod with so many clients that never pause, but for stalls."""
+        """Return the requests per second of a pod with so many clients that never pause."""
         mean = sum(self.factors) / len(self.factors)
         return connections / ((self.turn + self.request * connections) * mean)
 

@@ -1,10 +1,11 @@
 """What an autoscaled Deployment does when requests grow, or when a zone is lost: second by second.
 
     python benchmarks/scale/scenarios.py ramp [--to 50000] [--over 60] [--request 1.0] [--pod-start 5] ...
-    python benchmarks/scale/scenarios.py zone-loss [--at 20000] [--request 1.0] ...
+    python benchmarks/scale/scenarios.py zone-loss [--to 50000] [--target 0.45] ...
+    python benchmarks/scale/scenarios.py waits [--turn-us 60] [--request-us 31]
 
-Requests are a fluid here, since what matters takes seconds; how long each waits is the matter of queueing.py. A pod
-that is asked for more than it can do refuses the rest, as the service does.
+The last one prints how long requests wait by how busy pods are. In the others, requests are a fluid, since what matters
+takes seconds. A pod that is asked for more than it can do refuses the rest, as the service does.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent)]
 
 from autoscaler import Autoscaler, Policy  # noqa: E402
+from queueing import Balancing, Service, fleet  # noqa: E402
 
 # How often a metrics server reads the kubelets, and how long after a node's silence its pods leave the Service, and are
 # replaced: Kubernetes' defaults.
 METRICS_SECONDS, SILENCE_SECONDS, EVICTION_SECONDS = 15, 40, 300
+BUSY, PODS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95), 8
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,21 @@ def ramp_of(start: float, to: float, begins: int, over: int) -> Callable[[int], 
     return lambda now: start + (to - start) * min(1.0, max(0.0, (now - begins) / max(over, 1)))
 
 
+def waits(service: Service, seconds: float) -> str:
+    """Return p50 and p99 in milliseconds as Markdown, by how busy the pods are and by the balancer."""
+    lines = [f"| requests/s, of those of {PODS} full pods | {' | '.join(f'{one}: p50, p99' for one in Balancing)} |",
+             "|---|---|---|---|"]  # fmt: skip
+    for share in BUSY:
+        found = [fleet(service, share * PODS / service.request, PODS, seconds, one) for one in Balancing]
+        cells = (f"{one.percentile(50):.2f}, {one.percentile(99):.2f}" for one in found)
+        lines.append(f"| {share:.0%} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a scenario, and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", choices=["ramp", "zone-loss"])
+    parser.add_argument("scenario", choices=["ramp", "zone-loss", "waits"])
     parser.add_argument("--pod-rate", type=float, default=14_404, help="requests per second of a pod's core")
     parser.add_argument("--pod-start", type=float, default=5, help="seconds until a pod is ready")
     parser.add_argument("--start", type=float, default=5_000, help="requests per second before the ramp")
@@ -155,7 +169,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--zones", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=900)
     parser.add_argument("--every-second", action="store_true", help="print each second as JSON instead")
+    parser.add_argument("--turn-us", type=float, default=60, help="of a turn of the event loop (waits)")
+    parser.add_argument("--request-us", type=float, default=31, help="and of each request in it (waits)")
     given = parser.parse_args(arguments)
+    if given.scenario == "waits":
+        print(waits(Service(given.turn_us / 1e6, given.request_us / 1e6), 0.25))
+        return
     policy, cluster = Policy(given.target, given.request, most=given.most), Cluster(given.pod_rate, given.pod_start)
     ramps = given.scenario == "ramp"
     load = ramp_of(given.start if ramps else given.to, given.to, 120, given.over)

@@ -32,8 +32,6 @@ PAUSE_SECONDS = 0.02
 FEW, FULL = 4, 64
 # Of the middles of so many equal parts: the distribution of a turn's time.
 QUANTILES = 200
-# The share of single requests that only take more or less time; the others met a machine that stood still.
-USUAL = 0.95
 SCRIPT = """
 local bodies, requests, last = {{ {bodies} }}, {{}}, 0
 wrk.headers['Content-Type'] = 'application/json'
@@ -101,15 +99,11 @@ def calibrate(target: Contender, work: Path, seconds: int, path: str) -> tuple[S
     request = full.cpu
     # While a turn is answered, the next one gathers: each has half of the clients.
     turn = max(0.0, (few.cpu - request) * FEW / 2)
-    usual = alone.quantiles[: round(QUANTILES * USUAL)]
-    median, mean = statistics.median(usual), statistics.mean(usual)
-    # What varies is taken for the service's: its core is the one that other requests wait for.
-    factors = tuple(max(0.0, 1 + (value - mean) / alone.cpu) for value in usual)
-    stalls = tuple(value - median for value in alone.quantiles[len(usual) :])
-    return Service(
-        turn, request, max(0.0, mean - alone.cpu), factors, stalls, (1 - USUAL) * alone.rate,
-        wake=max(0.0, alone.cpu - turn - request),
-    ), full.rate  # fmt: skip
+    # A few clients keep the process awake, so what varies is what its turns take.
+    mean = statistics.mean(few.quantiles)
+    factors = tuple(value / mean for value in few.quantiles)
+    outside, wake = max(0.0, 1 / alone.rate - alone.cpu), max(0.0, alone.cpu - turn - request)
+    return Service(turn, request, outside, factors, wake), full.rate
 
 
 def compare(target: Contender, work: Path, seconds: int, path: str, number: int) -> dict[float, tuple[Seen, Waits]]:
@@ -120,8 +114,9 @@ def compare(target: Contender, work: Path, seconds: int, path: str, number: int)
         connections = round(share * capacity * PAUSE_SECONDS)
         seen = see(target, work, connections, seconds, path, PAUSE_SECONDS)
         found[share] = seen, clients(service, connections, PAUSE_SECONDS, 3 * seconds, seed=number)
-    said = {"round": number, "capacity": capacity, "turn": service.turn, "wake": service.wake, "request": service.request,
-            "outside": service.outside, "refused": sum(seen.refused for seen, _ in found.values())}  # fmt: skip
+    refused = sum(seen.refused for seen, _ in found.values())
+    said = {"round": number, "capacity": capacity, **asdict(service), "refused": refused}
+    del said["factors"]
     print(json.dumps(said), file=sys.stderr, flush=True)
     return found
 

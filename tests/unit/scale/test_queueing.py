@@ -85,14 +85,6 @@ def test_a_turns_time_varies_by_the_factors() -> None:
     assert {round(one, 6) for one in waits.latencies} == {0.001, 0.003}
 
 
-def test_a_process_that_stands_still_delays_by_the_time_that_has_passed_and_not_by_the_turn() -> None:
-    # Busy all the time: ten stalls of 20 ms in each second of work make 1.2 s of it.
-    waits = clients(Service(turn=0.001, request=1e-9, stalls=(0.02,), stalls_per_second=10), 1, pause=0, seconds=600)
-    assert waits.rate == pytest.approx(1_000 / 1.2, rel=0.02)
-    assert waits.percentile(98) == pytest.approx(1, rel=1e-4)
-    assert waits.percentile(99.5) == pytest.approx(21, rel=1e-4)
-
-
 @pytest.mark.parametrize("values", [
     {"turn": -1.0, "request": 1.0}, {"turn": 0.0, "request": 0.0}, {"turn": 0.0, "request": 1.0, "outside": -1.0},
     {"turn": 0.0, "request": 1.0, "factors": ()}, {"turn": 0.0, "request": 1.0, "limit": 0},

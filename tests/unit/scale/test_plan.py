@@ -190,3 +190,12 @@ def test_the_program_names_a_wrong_option_and_what_is_allowed() -> None:
     assert refused.returncode == 2
     assert "--headroom: Input should be less than 1" in refused.stderr
     assert "--zones: Input should be a valid integer" in refused.stderr
+
+
+def test_the_page_has_the_plan_that_the_program_prints() -> None:
+    rows = [
+        line for line in run().stdout.splitlines() if re.match(r"\| [a-zP].* \| (always|in a rollout|at night) ", line)
+    ]
+    assert len(rows) == len(plan(Demand(), KNOWN).parts)
+    page = (REPOSITORY / "docs" / "scale.md").read_text("utf-8")
+    assert [row for row in rows if row not in page] == []

@@ -190,6 +190,11 @@ def pods(name: str, when: When, count: int, mib: float, cores: float | None = No
                 gib=count * mib / MIB_PER_GIB)  # fmt: skip
 
 
+def share_of(demand: Demand, stacks: int) -> Demand:
+    """Return the demand of one of so many stacks, each of which has pods of its own in every zone."""
+    return demand.model_copy(update={"requests_per_second": demand.requests_per_second / stacks})
+
+
 def parts_of(demand: Demand, known: Constants, stacks: int) -> tuple[Part, ...]:
     """Return everything that runs, of all stacks together."""
     rate, memory, logged = (
@@ -197,7 +202,8 @@ def parts_of(demand: Demand, known: Constants, stacks: int) -> tuple[Part, ...]:
         known.pod_memory.value,
         demand.decision_log is not DecisionLog.OFF,
     )
-    scoring, promotion = scoring_pods(demand, known), promotion_pods(demand, known)
+    share = share_of(demand, stacks)
+    scoring, promotion = stacks * scoring_pods(share, known), stacks * promotion_pods(share, known)
     found = [
         pods("scoring", When.ALWAYS, scoring, memory),
         pods("ingress (Traefik)", When.ALWAYS, spread(rate * known.ingress_cpu.value / 1e6, demand), 256),
@@ -261,11 +267,11 @@ def nodes_for(parts: tuple[Part, ...], demand: Demand, known: Constants) -> int:
     return math.ceil(max(cores / (demand.cores_per_node * share), gib / (demand.gib_per_node * share)) - 1e-9)
 
 
-def bridged_seconds(demand: Demand, known: Constants) -> float:
+def bridged_seconds(demand: Demand, known: Constants, stacks: int) -> float:
     """Return for how long a pod's segments take its decisions at the peak."""
     if demand.decision_log is DecisionLog.OFF:
         return math.inf
-    per_pod = demand.requests_per_second / scoring_pods(demand, known)
+    per_pod = demand.requests_per_second / (stacks * scoring_pods(share_of(demand, stacks), known))
     return known.segment_limit.value * 2**20 / known.segment_bytes.value / per_pod
 
 
@@ -291,5 +297,5 @@ def plan(demand: Demand, known: Constants) -> Plan:
         demand=demand, parts=parts, nodes=nodes, vcpu_hours_per_million_scores=hours,
         cost_per_million_scores=hours * demand.vcpu_hour_price,
         cost_per_million_rows=1e6 / rows.value / (1 - demand.headroom) / 3600 * demand.vcpu_hour_price,
-        bridged_seconds=bridged_seconds(demand, known), ceilings=ceilings, stacks=stacks,
+        bridged_seconds=bridged_seconds(demand, known, stacks), ceilings=ceilings, stacks=stacks,
     )  # fmt: skip

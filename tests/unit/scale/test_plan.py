@@ -84,7 +84,7 @@ def test_reasons_and_a_durable_decision_log_cost_pods() -> None:
 
 
 def test_a_promotion_needs_as_many_canary_pods_as_stable_ones_and_all_that_forwarding_takes() -> None:
-    found = plan(Demand(requests_per_second=100_000), KNOWN)
+    found = plan(Demand(requests_per_second=100_000, decision_log=DecisionLog.OFF), KNOWN)
     parts = {part.name: part for part in found.parts}
     stable = parts["scoring"].count + parts["more stable pods, which forward"].count
     assert parts["canary, for the promotion"].count == stable
@@ -125,6 +125,13 @@ def test_more_stacks_keep_each_below_what_only_they_move() -> None:
     found = plan(Demand(requests_per_second=100_000), KNOWN)
     limits = [ceiling.requests_per_second for ceiling in found.ceilings if ceiling.shared_out]
     assert 100_000 / found.stacks <= min(limits) < 100_000 / (found.stacks - 1)
+
+
+def test_each_stack_has_pods_in_every_zone() -> None:
+    found = plan(Demand(requests_per_second=100_000, zones=3), KNOWN)
+    (scoring,) = (part for part in found.parts if part.name == "scoring")
+    assert scoring.count >= 3 * found.stacks
+    assert scoring.count % (3 * found.stacks) == 0
 
 
 def test_ceilings_come_in_order_and_follow_their_constants() -> None:

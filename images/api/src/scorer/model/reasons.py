@@ -21,6 +21,7 @@ from scorer.answers import Audit, Contribution, Reason
 from scorer.applications.features import encode
 from scorer.applications.rows import CodeRows, FloatRows
 from scorer.contract import CategoricalFeature, Contract, Feature
+from scorer.model.mixtures import Mixtures, Predict, WholeMixtures
 from scorer.model.scorecard import log_odds, log_odds_of
 
 # Units that sentences leave out.
@@ -30,7 +31,6 @@ METHOD = "kernel-shap-pairs"
 _MANY_ROWS = 256
 _DIRECTIONS = {"increasing": 1, "decreasing": -1, None: 0}
 Doubles = npt.NDArray[np.float64]
-Predict = Callable[[FloatRows, CodeRows], npt.NDArray[np.float32]]
 
 
 class Explanation(NamedTuple):
@@ -64,9 +64,15 @@ class Attributions(NamedTuple):
 class Explainer:
     """Explains rows of one model by scoring mixtures of each row and the reference applicant."""
 
-    def __init__(self, contract: Contract, predict: Predict) -> None:
-        """Score the reference applicant once, as it is and with each code of each categorical feature."""
-        self._contract, self._predict = contract, predict
+    def __init__(self, contract: Contract, predict: Predict, mixtures: Mixtures | None = None) -> None:
+        """Score the reference applicant once, as it is and with each code of each categorical feature.
+
+        Args:
+            contract: Describes the features and the reference applicant.
+            predict: Scores rows.
+            mixtures: Scores mixtures; `predict` does it if there is none.
+        """
+        self._contract = contract
         self._numeric, self._codes = encode(contract, contract.reference_applicant)
         # Each feature's column: numeric features come first, then categorical ones.
         columns: list[Feature] = [*contract.numeric, *contract.categorical]
@@ -82,12 +88,9 @@ class Explainer:
             _sentences(feature, reference[column])
             for feature, column in zip(contract.features, self._columns, strict=True)
         ]
-        # Which values of each mixture are the applicant's: all, then all but one, then a single numeric one.
-        own = np.eye(len(columns), dtype=bool)
-        taken = np.concatenate([own.any(0, keepdims=True), ~own, own[: self._width]])
-        self._own_numbers, self._own_codes = taken[:, : self._width], taken[:, self._width :]
+        self._mixtures = mixtures or WholeMixtures(predict, self._numeric, self._codes)
         # What each code changes on its own, feature after feature.
-        counts = list(map(len, map(_codes, contract.categorical)))
+        counts = list(map(len, map(codes_of, contract.categorical)))
         self._offsets = np.cumsum([0, *counts], dtype=np.int64)[:-1]
         rows = np.concatenate([self._codes, *self._category_rows()])
         scores = predict(np.repeat(self._numeric, len(rows), axis=0), rows)
@@ -98,7 +101,7 @@ class Explainer:
     def _category_rows(self) -> list[CodeRows]:
         rows = []
         for column, feature in enumerate(self._contract.categorical):
-            codes = _codes(feature)
+            codes = codes_of(feature)
             rows.append(np.repeat(self._codes, len(codes), axis=0))
             rows[-1][:, column] = codes
         return rows
@@ -128,11 +131,8 @@ class Explainer:
         if repeated := len(numeric) >= _MANY_ROWS:
             firsts, places = _first_of_each(numeric)
             needed[:, features + 1 :] &= firsts
-        numbers = np.where(self._own_numbers, numeric[:, None], self._numeric)[needed]
-        categories = np.where(self._own_codes, codes[:, None], self._codes)[needed]
         # If a feature equals the reference's, its mixtures are not scored, and not used.
-        scores = np.full(needed.shape, self.reference_probability, np.float32)
-        scores[needed] = self._predict(numbers, categories)
+        scores = self._mixtures.score(numeric, codes, needed)
         if probabilities is not None:
             scores[:, 0] = probabilities
         if repeated:
@@ -215,7 +215,7 @@ def _first_of_each(numeric: FloatRows) -> tuple[npt.NDArray[np.bool_], npt.NDArr
     return firsts, places
 
 
-def _codes(feature: CategoricalFeature) -> list[int]:
+def codes_of(feature: CategoricalFeature) -> list[int]:
     """Return the codes of a feature by themselves; one that does not occur is replaced by the first."""
     codes = list(range(len(feature.categories)))
     if feature.missing or feature.other:

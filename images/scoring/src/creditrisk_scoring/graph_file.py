@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,11 +69,6 @@ class GraphFile:
         except DecodeError as error:
             raise ValueError(f"not an ONNX file: {error}") from error
         self._constants = {constant.name: constant for constant in self._model.graph.initializer}
-
-    @classmethod
-    def read(cls, file: Path) -> GraphFile:
-        """Parse a file on disk, as the constructor does."""
-        return cls(file.read_bytes())
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
         """Return a constant's values; None if there is none of that name, or not of 32-bit floats or 64-bit integers."""

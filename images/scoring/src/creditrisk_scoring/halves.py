@@ -8,7 +8,6 @@ a third of the whole, at the default size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,11 +46,11 @@ class _Cut:
     weights: Floats
 
 
-def mixtures_of(file: Path, contract: Contract, network: Network) -> Mixtures:
-    """Return what scores mixtures by halves of a network, or by all of it if it has no such halves."""
+def mixtures_of(content: bytes, contract: Contract, network: Network) -> Mixtures:
+    """Return what scores mixtures by halves of the network in a model.onnx, or by all of it if it has no such halves."""
     reference = encode(contract, contract.reference_applicant)
     whole = WholeMixtures(network.score_many, *reference)
-    graph = GraphFile.read(file)
+    graph = GraphFile(content)
     cut = _cut_of(graph, len(contract.numeric))
     if cut is None:
         return whole
@@ -81,8 +80,8 @@ class HalfMixtures:
         self._width = len(contract.numeric)
         given = {"numeric": FLOAT, "categorical": INT64}
         (usual,) = _session(graph.part(given, [cut.ramps])).run([cut.ramps], {"numeric": reference[0]})
-        self._first = _session(graph.part(given, ["added", "summed"], _first_half(cut), {
-            "usual": usual[0], "weights": cut.weights, "numbers": np.array([0]),
+        self._first = _session(graph.part(given, ["added", "words"], _first_half(cut), {
+            "usual": usual[0], "weights": cut.weights,
             "constant": np.einsum("fr,fru->u", usual[0], cut.weights, dtype=np.float64).astype(np.float32),
         }))  # fmt: skip
         self._rest = _session(graph.part({cut.units: FLOAT}, [OUTPUT]))
@@ -105,34 +104,36 @@ class HalfMixtures:
         lines = self._offsets[replaced.columns] + codes[replaced.rows, replaced.columns]
         alone = _Picks.of(needed[:, -width:])
         found = np.zeros(len(lines), np.float32), np.zeros(len(alone.rows), np.float32)
+        # Of one block after the other: fresh memory would cost as much as what is computed in it.
+        mixed = np.empty((_BLOCK_ROWS * needed.shape[1], self._reference.shape[1]), np.float32)
+        spare = np.empty((_BLOCK_ROWS * (needed.shape[1] - 1 - 2 * width), mixed.shape[1]), np.float32)
         for at in range(0, len(numeric), _BLOCK_ROWS):
             block = slice(at, at + _BLOCK_ROWS)
-            added, units = self._run_first(numeric[block], codes[block])
-            count, of_codes, of_numbers = len(units), replaced.within(block), alone.within(block)
+            added, words = self._run_first(numeric[block], codes[block])
+            count, of_codes, of_numbers = len(words), replaced.within(block), alone.within(block)
+            ends = np.cumsum([count, width * count, of_codes.stop - of_codes.start, of_numbers.stop - of_numbers.start])
+            units, without, swapped, single = np.split(mixed[: ends[-1]], ends[:-1])
+            np.add.reduce(added, axis=0, out=units)
+            units += words
+            np.subtract(units, added, out=without.reshape(added.shape))
+            np.take(units, replaced.rows[of_codes] - at, axis=0, out=swapped, mode="clip")
+            np.take(self._replaced, lines[of_codes], axis=0, out=spare[: len(swapped)], mode="clip")
+            swapped += spare[: len(swapped)]
             place = alone.columns[of_numbers] * count + alone.rows[of_numbers] - at
-            whole, without, *parts = self._score_units(
-                units,
-                units - added,
-                units[replaced.rows[of_codes] - at] + self._replaced[lines[of_codes]],
-                added.reshape(width * count, -1)[place] + self._reference,
-            )
-            scores[block, 0], scores[block, 1 : 1 + width] = whole, without.reshape(width, count).T
-            found[0][of_codes], found[1][of_numbers] = parts
+            np.take(added.reshape(width * count, -1), place, axis=0, out=single, mode="clip")
+            single += self._reference
+            (rest,) = self._rest.run([OUTPUT], {self._units: mixed[: ends[-1]]})
+            scores[block, 0] = rest[:count]
+            scores[block, 1 : 1 + width] = rest[count : ends[1]].reshape(width, count).T
+            found[0][of_codes], found[1][of_numbers] = rest[ends[1] : ends[2]], rest[ends[2] :]
         scores[replaced.rows, 1 + width + replaced.columns] = found[0]
         scores[alone.rows, needed.shape[1] - width + alone.columns] = found[1]
         return scores
 
-    def _score_units(self, *parts: Floats) -> list[Floats]:
-        """Return the probability of each row of units, by part."""
-        width = parts[0].shape[-1]
-        flat = [part.reshape(-1, width) for part in parts]
-        scores = self._rest.run([OUTPUT], {self._units: np.concatenate(flat)})[0]
-        return np.split(scores, np.cumsum([*map(len, flat)])[:-1])
-
     def _run_first(self, numeric: FloatRows, codes: CodeRows) -> tuple[Floats, Floats]:
         """Return what each number adds beside the reference's, [numeric, N, units], and the units, [N, units]."""
         rows: dict[str, Any] = {"numeric": numeric, "categorical": codes}
-        added, units = self._first.run(["added", "summed"], {name: rows[name] for name in self._inputs})
+        added, units = self._first.run(["added", "words"], {name: rows[name] for name in self._inputs})
         return added, units
 
 
@@ -166,9 +167,7 @@ def _first_half(cut: _Cut) -> list[Node]:
         Node("Sub", (cut.ramps, "usual"), "beside", {}),
         Node("Transpose", ("beside",), "by_number", {"perm": (1, 0, 2)}),
         Node("MatMul", ("by_number", "weights"), "added", {}),
-        Node("ReduceSum", ("added", "numbers"), "of_numbers", {"keepdims": 0}),
-        Node("Add", ("of_numbers", cut.words), "without_constant", {}),
-        Node("Add", ("without_constant", "constant"), "summed", {}),
+        Node("Add", (cut.words, "constant"), "words", {}),
     ]
 
 

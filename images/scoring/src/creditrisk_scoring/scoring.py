@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -13,12 +14,13 @@ import pyarrow as pa
 
 from creditrisk_scoring.columns import column_of
 from creditrisk_scoring.errors import UsageError
+from creditrisk_scoring.halves import mixtures_of
 from scorer.answers import RowProblem
-from scorer.applications.tables import Rows
 from scorer.contract import Contract
 from scorer.model.bundle import Model, ScoredRows, load_model
 from scorer.model.identity import Identity
 from scorer.model.readiness import LoadingError
+from scorer.model.reasons import Attributions, Explainer
 from scorer.model.scorecard import Scorecard
 from scorer.problems import Problem
 
@@ -27,8 +29,6 @@ PROBLEM = "problem"
 PROBABILITY = "probability_of_default"
 # At most as many as the service takes in one batch, so that its code can be used as it is.
 BATCH_ROWS = 8192
-# Each has about twenty mixtures, which are held at once; the more rows, the more of them have a value in common.
-_EXPLAINED_ROWS = 2048
 _DECISIONS = pa.array(["approve", "decline"])
 
 
@@ -40,16 +40,24 @@ class Version:
         model: Scores and explains.
         digests: The SHA-256, in hex, of each of the version's files.
         scorecard: The scale of score points.
+        graph: model.onnx.
     """
 
     model: Model
     digests: Mapping[str, str]
     scorecard: Scorecard
+    graph: bytes
 
     @property
     def contract(self) -> Contract:
         """What the version needs of an application."""
         return self.model.contract
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """What finds reasons for many rows; made when they are asked for first."""
+        network = self.model.network
+        return Explainer(self.contract, network.score_many, mixtures_of(self.graph, self.contract, network))
 
 
 def load_version(folder: Path, scorecard: Scorecard) -> Version:
@@ -63,13 +71,14 @@ def load_version(folder: Path, scorecard: Scorecard) -> Version:
         UsageError: There is no such version, or it cannot be served.
     """
     try:
-        digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+        contents = {name: (folder / name).read_bytes() for name in FILES}
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         model = load_model(folder, Identity("", "", "", digests, {}))
     except OSError as error:
         raise UsageError(f"{folder} holds no version: {error}; needed: {' and '.join(FILES)}") from error
     except LoadingError as error:
         raise UsageError(f"the version in {folder} cannot be served: {error}") from error
-    return Version(model, digests, scorecard)
+    return Version(model, digests, scorecard, contents[FILES[0]])
 
 
 def result_schema(contract: Contract, reasons: int = 0) -> pa.Schema:
@@ -129,10 +138,12 @@ def _score_part(batch: pa.RecordBatch, version: Version, reasons: int) -> pa.Rec
     except Problem as problem:
         wrong = "; ".join(f"{error.field} {error.problem}, needed: {error.allowed}" for error in problem.errors)
         raise UsageError(wrong or problem.detail) from problem
-    scored = model.score_rows(rows, version.scorecard)
+    # Rows with a problem are numbers too, if meaningless ones.
+    found = version.explainer.attribute(rows.numeric, rows.codes) if reasons else None
+    scored = model.score_rows(rows, version.scorecard, None if found is None else found.probabilities)
     valid = np.ones(len(rows), dtype=bool)
     valid[list(rows.problems)] = False
-    codes = _reason_codes(model, rows, scored.probabilities, valid, reasons) if reasons else None
+    codes = None if found is None else _reason_codes(version, found, valid, reasons)
     return pa.RecordBatch.from_arrays(
         _results(scored, ~valid, codes), schema=result_schema(contract, reasons)
     )  # fmt: skip
@@ -154,20 +165,12 @@ def _results(scored: ScoredRows, invalid: np.ndarray, codes: pa.Array | None) ->
     ]  # fmt: skip
 
 
-def _reason_codes(model: Model, rows: Rows, probabilities: np.ndarray, valid: np.ndarray, most: int) -> pa.Array:
+def _reason_codes(version: Version, found: Attributions, valid: np.ndarray, most: int) -> pa.Array:
     """Return a list of codes for each row, null for invalid ones."""
-    explainer, fine = model.explainer, np.flatnonzero(valid)
-    features, counts = [np.array([], np.int64)], np.zeros(len(valid), np.int64)
-    for at in range(0, len(fine), _EXPLAINED_ROWS):
-        part = fine[at : at + _EXPLAINED_ROWS]
-        found = explainer.attribute(rows.numeric[part], rows.codes[part], probabilities[part])
-        of_part, counts[part] = explainer.most_harmful(found, most)
-        features.append(of_part)
-    codes = pa.array([feature.reason_code for feature in model.contract.features])
+    features, counts = version.explainer.most_harmful(found, most)
+    codes = pa.array([feature.reason_code for feature in version.contract.features])
     ends = np.concatenate([[0], counts.cumsum()]).astype(np.int32)
-    return pa.ListArray.from_arrays(
-        pa.array(ends), codes.take(pa.array(np.concatenate(features))), mask=pa.array(~valid)
-    )
+    return pa.ListArray.from_arrays(pa.array(ends), codes.take(pa.array(features)), mask=pa.array(~valid))
 
 
 def _refuse_duplicates(schema: pa.Schema, contract: Contract) -> None:

@@ -63,9 +63,12 @@ class Model:
         """The contract's grades; None if it has none."""
         return MasterScale(self.contract.grades) if self.contract.grades else None
 
-    def score_rows(self, rows: Rows, scorecard: Scorecard) -> ScoredRows:
-        """Score a batch; rows with a problem get numbers that mean nothing."""
-        probabilities = self.network.score_many(rows.numeric, rows.codes)
+    def score_rows(
+        self, rows: Rows, scorecard: Scorecard, probabilities: npt.NDArray[np.float32] | None = None
+    ) -> ScoredRows:
+        """Score a batch, whose probabilities may be known; rows with a problem get numbers that mean nothing."""
+        if probabilities is None:
+            probabilities = self.network.score_many(rows.numeric, rows.codes)
         declined = probabilities.astype(np.float64) >= self.contract.decision_threshold
         points = scorecard.points_of(probabilities)
         unusual = self.unusual.find(rows.numeric, rows.codes, rows.problems)

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 FLOAT, INT64 = 1, 7
-_DTYPES = {FLOAT: np.dtype("<f4"), INT64: np.dtype("<i8")}
+_DTYPES: dict[int, npt.DTypeLike] = {FLOAT: "<f4", INT64: "<i8"}
 # What is read and written of onnx.proto: by message and field, its number and type; lists end with a star.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Model": {"graph": (7, "Graph")},
@@ -71,11 +71,12 @@ class GraphFile:
         self._constants = {constant.name: constant for constant in self._model.graph.initializer}
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
-        """Return a constant's values; None if there is none of that name, or not of 32-bit floats or 64-bit integers."""
+        """Return a constant's values; None unless there is one of that name, of 32-bit floats or 64-bit integers."""
         constant = self._constants.get(name)
         if constant is None or constant.data_type not in _DTYPES or not constant.HasField("raw_data"):
             return None
-        return np.frombuffer(constant.raw_data, _DTYPES[constant.data_type]).reshape(tuple(constant.dims))
+        values: npt.NDArray[Any] = np.frombuffer(constant.raw_data, _DTYPES[constant.data_type])
+        return values.reshape(tuple(constant.dims))
 
     def node_with(self, operator: str, *, place: int, tensor: str) -> tuple[tuple[str, ...], str] | None:
         """Return the inputs and the output of the one node of a type that has a tensor as its input at a place."""
@@ -150,7 +151,7 @@ def _pool() -> DescriptorPool:
             else:
                 field.type = FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
     pool = DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     return pool
 
 
@@ -158,4 +159,4 @@ _POOL = _pool()
 
 
 def _message(name: str) -> Any:  # noqa: ANN401 - a class that protobuf makes
-    return GetMessageClass(_POOL.FindMessageTypeByName(f"onnx_fields.{name}"))  # type: ignore[no-untyped-call]
+    return GetMessageClass(_POOL.FindMessageTypeByName(f"onnx_fields.{name}"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import duckdb
 import pyarrow as pa
 
 from creditrisk_scoring.errors import BulkError, UsageError
@@ -18,6 +17,8 @@ def refuse_condition(schema: pa.Schema, where: str) -> None:
     Raises:
         UsageError: With what DuckDB says of it.
     """
+    import duckdb  # noqa: PLC0415 - most runs have no condition, and its import takes as long as scoring 100,000 rows
+
     try:
         with _filtered(schema, iter(()), where) as reader:
             reader.read_all()
@@ -34,6 +35,8 @@ def selected(schema: pa.Schema, batches: Iterator[pa.RecordBatch], where: str) -
     if not where:
         yield from batches
         return
+    import duckdb  # noqa: PLC0415 - as above
+
     failures: list[BulkError] = []
 
     def watched() -> Iterator[pa.RecordBatch]:
@@ -54,6 +57,8 @@ def selected(schema: pa.Schema, batches: Iterator[pa.RecordBatch], where: str) -
 
 @contextmanager
 def _filtered(schema: pa.Schema, batches: Iterator[pa.RecordBatch], where: str) -> Iterator[pa.RecordBatchReader]:
+    import duckdb  # noqa: PLC0415 - as above
+
     # One thread: the order is the file's. The condition sees the row alone, and no file of this machine.
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1, "enable_external_access": False, "memory_limit": "256MB",

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from creditrisk_scoring.scoring import PROBABILITY, PROBLEM, Version
 from scorer.answers import RowProblem
@@ -57,7 +58,7 @@ class Tally:
     def add_scored(self, results: pa.RecordBatch) -> None:
         """Count scored rows."""
         self._scored += results.num_rows
-        self._declined += results.column("decision").to_numpy(zero_copy_only=False).tolist().count("decline")
+        self._declined += pc.sum(pc.equal(results.column("decision"), "decline")).as_py() or 0
         # The network answers in float32, which may exceed the last edge by rounding alone.
         scores = results.column(PROBABILITY).to_numpy().astype(np.float64).clip(self._edges[0], self._edges[-1])
         self._histogram += np.histogram(scores, self._edges)[0]

@@ -42,11 +42,13 @@ class Network:
         scores: npt.NDArray[np.float32] = self._session.run([OUTPUT], {name: rows[name] for name in self._inputs})[0]
         return scores
 
-    def score_many(self, numeric: FloatRows, categorical: CodeRows) -> npt.NDArray[np.float32]:
+    def score_many(
+        self, numeric: FloatRows, categorical: CodeRows, chunk_rows: int = CHUNK_ROWS
+    ) -> npt.NDArray[np.float32]:
         """Return what `score` returns, computed in chunks."""
-        if len(numeric) <= CHUNK_ROWS:
+        if len(numeric) <= chunk_rows:
             return self.score(numeric, categorical)
-        starts = range(0, len(numeric), CHUNK_ROWS)
+        starts = range(0, len(numeric), chunk_rows)
         return np.concatenate([
-            self.score(numeric[at : at + CHUNK_ROWS], categorical[at : at + CHUNK_ROWS]) for at in starts
+            self.score(numeric[at : at + chunk_rows], categorical[at : at + chunk_rows]) for at in starts
         ])  # fmt: skip

@@ -17,7 +17,8 @@ from scorer.applications.rows import CodeRows, FloatRows
 from scorer.contract import Contract, Feature
 from scorer.model.bundle import Model, load_model
 from scorer.model.identity import Identity
-from scorer.model.reasons import Explainer, Explanation, Predict, shapley_of_pairs
+from scorer.model.mixtures import Predict
+from scorer.model.reasons import Explainer, Explanation, shapley_of_pairs
 from scorer.model.scorecard import Scorecard, log_odds
 from trainer.data.synthetic import generate
 

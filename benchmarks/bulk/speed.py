@@ -4,7 +4,7 @@ Each way is a process of its own on one core, over the same files of generated l
 the machine meets all of them. Each writes the loans' ids and probabilities of default as Parquet.
 
 - `bulk`: `creditrisk bulk score`, all of it: it also validates each value, and writes points, decisions and summaries.
-- `reasons`: the same with 4 reason codes for each loan, on a tenth of the rows.
+- `reasons`: the same with 4 reason codes for each loan.
 - `direct`: a loop over pyarrow's batches that encodes the columns, trusting them, and calls the ONNX model.
 - `chunked`: the same with calls of 128 rows, as the service makes them, because their activations fit into the cache.
 - `duckdb`: DuckDB reads and writes, and a Python UDF over Arrow calls the ONNX model.
@@ -40,7 +40,7 @@ from direct import DirectScorer, prepare
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [str(ROOT / f"images/{image}/src") for image in ("scoring", "api", "training")]
 sys.path[:0] = [*SOURCES, str(ROOT / "tests"), str(ROOT / "cluster/src")]
-# These score a tenth of the rows.
+# Scores a tenth of the rows.
 SLOW = {"mlflow"}
 SEVERAL_PROCESSES = {"spark", "spark-results", "ray", "mlflow"}
 BATCH_ROWS = 8192

@@ -13,10 +13,12 @@ compile() {
     echo "requirements/$out.txt: $(grep -c == "requirements/$out.txt") packages"
 }
 compile dev --extra api --extra tracing --extra training --extra mlflow --extra operator --extra decisions --extra bulk \
-    --extra cli --extra dev "$@"
+    --extra delta --extra iceberg --extra cli --extra dev "$@"
 for extra in build mlflow spark ray; do
     compile "$extra" --extra "$extra" --constraint requirements/dev.txt
 done
-for extra in api training operator decisions; do
+for extra in api training operator; do
     compile "$extra" --extra "$extra" --extra tracing --constraint requirements/dev.txt
 done
+# Bulk scoring's Job runs in this image, and reads tables.
+compile decisions --extra decisions --extra delta --extra iceberg --extra tracing --constraint requirements/dev.txt

@@ -46,9 +46,9 @@ activeDeadlineSeconds: {{ .Values.activeDeadlineSeconds | int64 }}
 {{- if semverCompare ">=1.26.0-0" .Capabilities.KubeVersion.Version }}
 podFailurePolicy:
   rules:
-    # Wrong usage: options, or an input that cannot be scored.
+    # Wrong usage, or files that cannot be scored as they are: another pod would end in the same way.
     - action: FailJob
-      onExitCodes: {containerName: bulk, operator: In, values: [2]}
+      onExitCodes: {containerName: bulk, operator: In, values: [2, 3]}
     # Drained nodes and evicted pods.
     - action: Ignore
       onPodConditions: [{type: DisruptionTarget, status: "True"}]

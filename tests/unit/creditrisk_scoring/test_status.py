@@ -13,12 +13,14 @@ import pytest
 
 from creditrisk_scoring import status_command
 from creditrisk_scoring.claims import CLAIMS, Claim, Claims
+from creditrisk_scoring.distributions import psi as bulk_psi
 from creditrisk_scoring.errors import BulkError, UsageError
+from creditrisk_scoring.failures import Failure
 from creditrisk_scoring.folders import open_folder
 from creditrisk_scoring.manifest import Shard
 from creditrisk_scoring.metrics import served_metrics
-from creditrisk_scoring.results import Counts, score_psi
-from creditrisk_scoring.running import Failure, run_all
+from creditrisk_scoring.results import Counts
+from creditrisk_scoring.running import run_all
 from creditrisk_scoring.shards import Note, Run
 from creditrisk_scoring.status import FailedShard, Found, WorkerStatus, find, status_of
 from creditrisk_scoring.status_command import told
@@ -112,10 +114,10 @@ def test_failures_are_shown_until_the_shard_is_done(
     (tmp_path / "out" / "summary.json").unlink()
     (tmp_path / "out" / "_bulk" / "done" / "part-00001.json").unlink()
     (tmp_path / "kept").rename(changed)
-    assert bulk(source, tmp_path / "out", "--shard-rows", "500", "--worker", "pod-9").code == 1
+    assert bulk(source, tmp_path / "out", "--shard-rows", "500", "--worker", "pod-9").code == 3
     assert status_command.main([str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("not done, and no process is at it: 1 of 2 shards")
+    assert said.startswith("done, but for files that cannot be scored: 1 of 2 shards")
     assert "part-00001 of b.parquet failed (pod-9): b.parquet has changed since it was listed" in said
 
 
@@ -163,9 +165,9 @@ def test_the_drift_of_scores_is_what_a_drift_report_says_of_the_same_counts() ->
         counts, reference = draw.integers(0, 40, (2, 12)) * (draw.random((2, 12)) < 0.7)
         counts[0] = reference[1] = 1
         expected = float(psi(counts.astype(float), reference.astype(float)))
-        assert score_psi(counts.tolist(), reference.tolist()) == pytest.approx(expected, abs=2e-6)
-    assert score_psi([0, 0], [5, 5]) is None
-    assert score_psi([5, 5], [500, 500]) == 0
+        assert bulk_psi(counts.tolist(), reference.tolist()) == pytest.approx(expected, abs=2e-6)
+    assert bulk_psi([0, 0], [5, 5]) is None
+    assert bulk_psi([5, 5], [500, 500]) == 0
 
 
 def test_a_file_that_is_of_another_program_is_named(run: Run, tmp_path: Path) -> None:

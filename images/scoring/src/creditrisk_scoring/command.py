@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from creditrisk_scoring.claims import Claims
-from creditrisk_scoring.errors import BulkError, UsageError
+from creditrisk_scoring.errors import INCOMPLETE, BulkError, UsageError
 from creditrisk_scoring.folders import open_folder
 from creditrisk_scoring.manifest import Request, read_or_make
 from creditrisk_scoring.progress import Several, shown_progress
@@ -40,7 +40,9 @@ def main(arguments: Sequence[str]) -> int:
         log.error("%s", error)  # noqa: TRY400 - a traceback would add nothing
         return error.exit_code
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n" if given.json else _told(found, given.target))
-    return 0
+    for failed in found["failed_files"]:
+        log.error("not scored: %s", failed["problem"])
+    return 0 if found["complete"] else INCOMPLETE
 
 
 def _score(given: argparse.Namespace, version: Version) -> dict[str, Any]:
@@ -89,7 +91,21 @@ def _told(found: dict[str, Any], target: str) -> str:
         f"{found[name]:>14,}  {name}" for name in ("rows", "scored", "rejected", "excluded", "approved", "declined")
     ]
     lines += [f"{count:>14,}  rejected for {field}" for field, count in found["rejected_by_field"].items()]
+    lines += _drift(found)
+    if failed := [one["file"] for one in found["failed_files"]]:
+        lines.append(f"not scored, or not wholly: {', '.join(failed)}; once mended, the same command does that")
     return "\n".join([*lines, f"the results are in {target}/scores"]) + "\n"
+
+
+def _drift(found: dict[str, Any]) -> list[str]:
+    """Return the distance of scores, and of the feature that is furthest, from the training data."""
+    known = {name: value for name, value in (found["feature_psi"] or {}).items() if value is not None}
+    furthest = (
+        f"; most of the features: {known[name]:.3f} ({name})"
+        if (name := max(known, key=lambda one: known[one], default=""))
+        else ""
+    )
+    return [] if found["psi"] is None else [f"PSI against the training data: {found['psi']:.3f}{furthest}"]
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -98,7 +114,8 @@ def options_parser() -> argparse.ArgumentParser:
         prog="creditrisk bulk score",
         description="Score all applications in a folder of Parquet or CSV files. Killed at any time, the same command "
         "does what is left. Several processes, on several machines, share the work if they have the same folders.",
-        epilog="Exit codes: 0 done, 1 some shards failed or a store cannot be reached, 2 wrong usage.",
+        epilog="Exit codes: 0 done, 1 some shards failed or a store cannot be reached, 2 wrong usage, 3 done, but for "
+        "files that cannot be scored.",
     )
     parser.add_argument("source", metavar="IN", help="a folder, or s3://BUCKET/PREFIX")
     parser.add_argument("target", metavar="OUT", help="the same, for the results")

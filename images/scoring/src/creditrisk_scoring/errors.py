@@ -9,10 +9,22 @@ class BulkError(Exception):
     exit_code = 1
 
 
+# Of a run that is over, except for files that cannot be scored.
+INCOMPLETE = 3
+
+
 class UsageError(BulkError):
     """What was asked cannot be done: options, inputs, or an output folder of another run."""
 
     exit_code = 2
+
+
+class InputError(BulkError):
+    """A file of the input cannot be scored as it is: it is of no use to try again before the file has changed."""
+
+
+class CorruptError(InputError):
+    """What a file holds is not what its name says; the store has given all of it."""
 
 
 class ClaimLostError(BulkError):

@@ -10,10 +10,12 @@ import pyarrow as pa
 
 from creditrisk_scoring.conditions import refuse_condition
 from creditrisk_scoring.creation import create
-from creditrisk_scoring.errors import UsageError
-from creditrisk_scoring.folders import Folder, state_of
+from creditrisk_scoring.errors import CorruptError, UsageError
+from creditrisk_scoring.folders import Folder
+from creditrisk_scoring.projection import Projection
 from creditrisk_scoring.scoring import Version, check_schema
-from creditrisk_scoring.sources import RESERVED, open_source
+from creditrisk_scoring.snapshots import DataFile, Snapshot, list_snapshot, table_within
+from creditrisk_scoring.sources import RESERVED, Source, open_source
 
 MANIFEST = "_bulk/manifest.json"
 _FORMATS = (".parquet", ".csv")
@@ -49,11 +51,19 @@ class InputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: Its path within the folder.
         size: In bytes.
         modified: Nanoseconds since 1970.
+        problem: Why it could not be read; None if it could.
+        constants: Of a table's file: the values of the columns that the table is partitioned by, as text.
     """
 
     name: str
     size: int
     modified: int
+    problem: str | None = None
+    constants: dict[str, str | None] = msgspec.field(default_factory=dict)
+
+    def projection(self, snapshot: Snapshot | None) -> Projection | None:
+        """Return how it becomes rows of a table; None without a table."""
+        return None if snapshot is None else snapshot.projection(self.constants)
 
 
 class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,9 +72,10 @@ class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         number: Its results are called by it.
         file: The file's place in the manifest.
-        row_groups: The first, and the one after the last; None for a whole file that has no row groups.
+        row_groups: The first, and the one after the last; None for a whole file that has no row groups, or that could
+            not be read when it was listed.
         first_row: The number of its first row in the file.
-        rows: How many it has; None if only reading the file can tell.
+        rows: How many it has; None if only reading the file can tell, and 0 if that was not possible.
     """
 
     number: int
@@ -80,11 +91,20 @@ class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run."""
+    """A run.
+
+    Attributes:
+        request: What was asked for.
+        files: Of the input, by name.
+        shards: Of the files, in their order.
+        table: The table that the input is; None for a folder of files.
+        format_version: Of this document.
+    """
 
     request: Request
     files: tuple[InputFile, ...]
     shards: tuple[Shard, ...]
+    table: Snapshot | None = None
     format_version: Annotated[int, msgspec.Meta(ge=_FORMAT_VERSION, le=_FORMAT_VERSION)] = _FORMAT_VERSION
 
 
@@ -130,17 +150,45 @@ def _refuse_differences(target: Folder, found: Request, asked: Request) -> None:
 
 
 def _make(source: Folder, request: Request, version: Version) -> Manifest:
-    infos = [info for info in source.files() if _is_input(source.name_of(info))]
-    if not infos:
-        raise UsageError(f"{source.url} has no file whose name ends in {' or '.join(_FORMATS)}")
-    files = [InputFile(source.name_of(info), *state_of(info)) for info in infos]
-    shards: list[Shard] = []
-    for place, file in enumerate(files):
-        with open_source(source, file.name, version.contract) as opened:
-            _check(file.name, opened.schema, request, version)
-            for groups, first_row, rows in _split(opened.group_rows, request.shard_rows):
-                shards.append(Shard(len(shards), place, groups, first_row, rows))
-    return Manifest(request, tuple(files), tuple(shards))
+    snapshot, names = list_snapshot(source) or (None, _data_files(source))
+    files, shards = list[InputFile](), list[Shard]()
+    for data_file in names:
+        file, parts = _listed(source, data_file, request, version, snapshot)
+        shards += [Shard(len(shards) + number, len(files), *part) for number, part in enumerate(parts)]
+        files.append(file)
+    problems = [file.problem for file in files if file.problem is not None]
+    if files and len(problems) == len(files):
+        raise UsageError(f"{source.url}: no file can be read: {problems[0]}")
+    return Manifest(request, tuple(files), tuple(shards), snapshot)
+
+
+def _data_files(source: Folder) -> list[DataFile]:
+    names = [source.name_of(info) for info in source.files()]
+    if tables := sorted({table for name in names if (table := table_within(name))}):
+        # Their folders also have files with rows that were deleted.
+        raise UsageError(
+            f"{source.url} has tables within, such as {tables[0]}; allowed: a table's own folder, or files"
+        )
+    files = [DataFile(name) for name in names if _is_input(name)]
+    if not files:
+        raise UsageError(f"{source.url} has no file whose name ends in {' or '.join(_FORMATS)}, and is no table")
+    return files
+
+
+def _listed(
+    source: Folder, data: DataFile, request: Request, version: Version, snapshot: Snapshot | None
+) -> tuple[InputFile, list[tuple[tuple[int, int] | None, int, int | None]]]:
+    """Return a file, and its shards' parts; one that cannot be read does not keep the others from being scored."""
+    state = source.state(data.name)
+    if state is None:
+        raise UsageError(f"{source.url} has no file {data.name}; allowed: a table with all of its files")
+    file = InputFile(data.name, *state, constants=dict(data.constants))
+    try:
+        with open_source(source, file.name, version.contract, file.projection(snapshot)) as opened:
+            check_file(opened, request, version)
+            return file, _split(opened.group_rows, request.shard_rows)
+    except CorruptError as error:
+        return msgspec.structs.replace(file, problem=str(error)), [(None, 0, 0)]
 
 
 def _is_input(name: str) -> bool:
@@ -148,14 +196,20 @@ def _is_input(name: str) -> bool:
     return name.endswith(_FORMATS) and not any(part.startswith(("_", ".")) for part in name.split("/"))
 
 
-def _check(name: str, schema: pa.Schema, request: Request, version: Version) -> None:
+def check_file(opened: Source, request: Request, version: Version) -> None:
+    """Refuse a file that no row of could be scored.
+
+    Raises:
+        UsageError: Its columns are not those that the version, or the request, needs.
+    """
+    schema = opened.schema
     try:
         check_schema(schema, version)
         _refuse_names(schema, request.keep or ())
         if request.where:
             refuse_condition(schema, request.where)
     except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
+        raise UsageError(f"{opened.name}: {error}") from error
 
 
 def _refuse_names(schema: pa.Schema, keep: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 
+from creditrisk_scoring.distributions import REFERENCE
 from creditrisk_scoring.errors import BulkError
 from scorer.model.readiness import LoadingError
 from scorer.model.registry import Registry
@@ -38,4 +39,7 @@ async def _fetch(url: str, name: str, version: str, folder: Path, alias: str) ->
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         registry = Registry(session, url)
         found = await registry.find(name, version=version, alias=alias, stage="")
-        return await registry.fetch(found, VersionCache(folder))
+        fetched = await registry.fetch(found, VersionCache(folder))
+        if (reference := await registry.fetch_other(found, REFERENCE)) is not None:
+            (fetched / REFERENCE).write_bytes(reference)
+        return fetched

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from creditrisk_scoring.distributions import psi
 from creditrisk_scoring.scoring import PROBABILITY, PROBLEM, Version
 from scorer.answers import RowProblem
-from scorer.contract import Contract
+from scorer.applications.tables import Rows
 
-_ADDED_ROWS = 0.5
 _problem = msgspec.json.Decoder(RowProblem).decode
 
 
@@ -30,6 +30,7 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         declined: Scored rows above the decision threshold.
         histogram: Scored rows between the edges of the contract's score histogram.
         rejected_by_field: How many rows each field was a reason to reject.
+        features: Scored rows in each bin of `TrainingReference`, by the feature's name; none without a reference.
     """
 
     read: int
@@ -38,6 +39,7 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     declined: int
     histogram: tuple[int, ...]
     rejected_by_field: dict[str, int]
+    features: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
 
     @property
     def excluded(self) -> int:
@@ -48,9 +50,11 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Tally:
     """Counts a shard's rows as they are scored."""
 
-    def __init__(self, contract: Contract) -> None:
-        """Take the contract, whose score histogram has the edges."""
-        self._edges = np.array(contract.score_histogram.edges)
+    def __init__(self, version: Version) -> None:
+        """Take the version, whose contract has the edges of the score histogram."""
+        self._contract, self._reference = version.contract, version.reference
+        self._edges = np.array(self._contract.score_histogram.edges)
+        self._features: dict[str, npt.NDArray[np.int64]] = {}
         self._histogram: npt.NDArray[np.int64] = np.zeros(len(self._edges) - 1, np.int64)
         self._fields: Counter[str] = Counter()
         self.read = self._scored = self._rejected = self._declined = 0
@@ -63,6 +67,12 @@ class Tally:
         scores = results.column(PROBABILITY).to_numpy().astype(np.float64).clip(self._edges[0], self._edges[-1])
         self._histogram += np.histogram(scores, self._edges)[0]
 
+    def add_features(self, rows: Rows, valid: npt.NDArray[np.bool_]) -> None:
+        """Count the values of the valid ones of encoded applications."""
+        if self._reference is not None:
+            for name, counts in self._reference.count(rows, valid, self._contract).items():
+                self._features[name] = self._features.get(name, 0) + counts
+
     def add_rejected(self, results: pa.RecordBatch) -> None:
         """Count rejected rows."""
         self._rejected += results.num_rows
@@ -73,7 +83,7 @@ class Tally:
         """Return what was counted."""
         return Counts(
             self.read, self._scored, self._rejected, self._declined, tuple(self._histogram.tolist()),
-            dict(sorted(self._fields.items())),
+            dict(sorted(self._fields.items())), {name: tuple(of.tolist()) for name, of in self._features.items()},
         )  # fmt: skip
 
 
@@ -82,38 +92,44 @@ def total_of(parts: Iterable[Counts], bins: int) -> Counts:
     sums = dict.fromkeys(("read", "scored", "rejected", "declined"), 0)
     histogram: npt.NDArray[np.int64] = np.zeros(bins, np.int64)
     fields: Counter[str] = Counter()
+    features: dict[str, npt.NDArray[np.int64]] = {}
     for part in parts:
         for name in sums:
             sums[name] += getattr(part, name)
         histogram += np.array(part.histogram, np.int64)
         fields.update(part.rejected_by_field)
-    return Counts(**sums, histogram=tuple(histogram.tolist()), rejected_by_field=dict(sorted(fields.items())))
+        for name, bins_of in part.features.items():
+            features[name] = features.get(name, 0) + np.array(bins_of, np.int64)
+    return Counts(
+        **sums, histogram=tuple(histogram.tolist()), rejected_by_field=dict(sorted(fields.items())),
+        features={name: tuple(of.tolist()) for name, of in features.items()},
+    )  # fmt: skip
 
 
-def summary(counts: Counts, version: Version, shards: int) -> dict[str, Any]:
-    """Return a run's summary, for programs."""
+def summary(
+    counts: Counts, version: Version, shards: int, done: int, failed_files: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a run's summary, for programs.
+
+    Args:
+        counts: Of all shards that are done.
+        version: Scored them.
+        shards: How many the run has.
+        done: How many of them are done.
+        failed_files: The input's files that the others are of, with what is wrong with each.
+    """
     reference = version.contract.score_histogram
     return {
+        "complete": done == shards, "failed_files": [{"file": name, "problem": problem}
+                                                     for name, problem in sorted(failed_files.items())],
         "rows": counts.read, "scored": counts.scored, "rejected": counts.rejected, "excluded": counts.excluded,
         "approved": counts.scored - counts.declined, "declined": counts.declined,
         "rejected_by_field": counts.rejected_by_field,
         "score_histogram": {"edges": reference.edges, "counts": counts.histogram, "reference": reference.counts},
-        "psi": score_psi(counts.histogram, reference.counts),
+        "psi": psi(counts.histogram, reference.counts),
+        "feature_psi": None if version.reference is None else {
+            name: psi(found, version.reference.counts[name]) for name, found in counts.features.items()
+        },
         "model": {"name": version.contract.model_name, "sha256": dict(version.digests)}, "shards": shards,
+        "shards_done": done,
     }  # fmt: skip
-
-
-def score_psi(counts: Sequence[int], reference: Sequence[int]) -> float | None:
-    """Return the PSI of scores against the training data's, as drift reports compute it; None without scores.
-
-    Each bin of each side gets half a row, or what it would have of both sides taken together if that is less, so that
-    an empty bin is finite (docs/drift.md).
-    """
-    both = np.array([counts, reference], np.float64)
-    sums = both.sum(axis=1, keepdims=True)
-    if not sums.all():
-        return None
-    filled = both[:, both.sum(axis=0) > 0]
-    filled = filled + np.minimum(_ADDED_ROWS, sums * filled.sum(axis=0) / sums.sum())
-    ours, theirs = filled / filled.sum(axis=1, keepdims=True)
-    return round(float(((ours - theirs) * np.log(ours / theirs)).sum()), 6)

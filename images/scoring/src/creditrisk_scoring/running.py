@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from creditrisk_scoring.claims import CLAIMS, Claims, HeldClaim
-from creditrisk_scoring.creation import create
 from creditrisk_scoring.errors import BulkError, ClaimLostError
+from creditrisk_scoring.failures import FAILED, Failure, failure_of, note_failure, read_failures
 from creditrisk_scoring.folders import STAGING, Folder
 from creditrisk_scoring.manifest import Shard
 from creditrisk_scoring.results import Counts, summary, total_of
 from creditrisk_scoring.shards import DONE, Note, Run, note_of, score_shard
 
 SUMMARY = "summary.json"
-FAILED = "_bulk/failed"
-
-
-class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why a shard could not be done; of no meaning once it is.
-
-    Attributes:
-        worker: Who tried.
-        error: What happened.
-    """
-
-    worker: str
-    error: str
 
 
 class Progress(Protocol):
@@ -50,26 +37,39 @@ class Progress(Protocol):
 def run_all(run: Run, claims: Claims, progress: Progress) -> dict[str, Any]:
     """Score what is not scored yet and what no other process scores; return the summary once all is done.
 
+    Files that cannot be scored are named in the summary; their other shards, and other files, are done.
+
     Raises:
-        BulkError: Some shards failed. The others are done, and a rerun does only those.
+        BulkError: Some shards failed for another reason. The others are done, and a rerun does only those.
     """
-    shards, failed = run.manifest.shards, set[int]()
+    shards, tried, final = run.manifest.shards, set[str](), dict[str, Failure]()
     while True:
         present = {run.target.name_of(info) for info in run.target.files(DONE)}
         done = [shard for shard in shards if note_of(shard) in present]
         progress.whole(shards, done)
-        left = [shard for shard in shards if note_of(shard) not in present and shard.number not in failed]
+        failures = read_failures(run.target)
+        final |= _holding(run, {name: failures[name] for name in failures.keys() - final.keys()})
+        left = [shard for shard in shards if note_of(shard) not in present and shard.name not in tried | final.keys()]
         if not left:
             break
         claim = _claimed(claims, left)
         if claim is None:
             claims.wait()
         # It may have been done between both looks.
-        elif run.target.state(note_of(claim.shard)) is None and not _done(run, claim, progress):
-            failed.add(claim.shard.number)
-    if len(done) < len(shards):
-        raise BulkError(f"{len(shards) - len(done)} of {len(shards)} shards failed; the same command does what is left")
-    return _summarize(run)
+        elif run.target.state(note_of(claim.shard)) is None and not _done(
+            run, claim, progress, failures.get(claim.shard.name)
+        ):
+            tried.add(claim.shard.name)
+    missing = [shard for shard in shards if note_of(shard) not in present]
+    if other := [shard for shard in missing if shard.name not in final]:
+        raise BulkError(f"{len(other)} of {len(shards)} shards failed; the same command does what is left")
+    return _summarize(run, done, {shard: final[shard.name] for shard in missing})
+
+
+def _holding(run: Run, failures: Mapping[str, Failure]) -> dict[str, Failure]:
+    """Return the failures that are no use to try again, as their files are still what they were."""
+    files = {shard.name: run.manifest.files[shard.file] for shard in run.manifest.shards}
+    return {name: failure for name, failure in failures.items() if failure.holds(run.source, files[name])}
 
 
 def _claimed(claims: Claims, shards: Sequence[Shard]) -> HeldClaim | None:
@@ -77,11 +77,13 @@ def _claimed(claims: Claims, shards: Sequence[Shard]) -> HeldClaim | None:
     return next((claim for claim in map(claims.take, shards) if claim is not None), None)
 
 
-def _done(run: Run, claim: HeldClaim, progress: Progress) -> bool:
+def _done(run: Run, claim: HeldClaim, progress: Progress, before: Failure | None) -> bool:
     """Score a claimed shard; return False if that failed, and is not for another process to do."""
     shard = claim.shard
+    state = run.source.state(run.manifest.files[shard.file].name)
     try:
-        progress.finished(shard, score_shard(run, claim, progress.rows))
+        replaced = before is not None and before.corrupt
+        progress.finished(shard, score_shard(run, claim, progress.rows, replaced=replaced))
     except ClaimLostError:
         return True
     except BulkError as error:
@@ -89,8 +91,7 @@ def _done(run: Run, claim: HeldClaim, progress: Progress) -> bool:
         if run.target.state(note_of(shard)) is not None:
             return True
         progress.failed(shard, error)
-        failure = Failure(claim.claims.worker, str(error))
-        run.target.write(f"{FAILED}/{shard.name}.json", msgspec.json.encode(failure))
+        note_failure(run.target, shard, failure_of(error, claim.claims.worker, state, before))
         claim.give_back()
         return False
     except BaseException:
@@ -100,12 +101,16 @@ def _done(run: Run, claim: HeldClaim, progress: Progress) -> bool:
     return True
 
 
-def _summarize(run: Run) -> dict[str, Any]:
-    shards, bins = run.manifest.shards, len(run.version.contract.score_histogram.counts)
-    counts = total_of((read_note(run.target, shard).counts for shard in shards), bins)
-    found = summary(counts, run.version, len(shards))
-    create(run.target, SUMMARY, msgspec.json.format(msgspec.json.encode(found), indent=2))
-    for folder in (CLAIMS, FAILED, STAGING):
+def _summarize(run: Run, done: Sequence[Shard], failed: Mapping[Shard, Failure]) -> dict[str, Any]:
+    bins = len(run.version.contract.score_histogram.counts)
+    counts = total_of((read_note(run.target, shard).counts for shard in done), bins)
+    problems = {run.manifest.files[shard.file].name: failure.error for shard, failure in failed.items()}
+    found = summary(counts, run.version, len(run.manifest.shards), len(done), problems)
+    if (table := run.manifest.table) is not None:
+        found["table"] = {"format": table.format, "version": table.version}
+    # Each process writes the same. A run that was not complete may be complete now.
+    run.target.write(SUMMARY, msgspec.json.format(msgspec.json.encode(found), indent=2))
+    for folder in (CLAIMS, STAGING) if failed else (CLAIMS, FAILED, STAGING):
         run.target.delete_files(folder)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from creditrisk_scoring.columns import column_of
+from creditrisk_scoring.distributions import REFERENCE, TrainingReference, read_reference
 from creditrisk_scoring.errors import UsageError
 from scorer.answers import RowProblem
 from scorer.applications.tables import Rows
@@ -45,12 +46,14 @@ class Version:
         digests: The SHA-256, in hex, of each of the version's files.
         scorecard: The scale of score points.
         graph: model.onnx.
+        reference: How features were distributed in training; None for a version without one.
     """
 
     model: Model
     digests: Mapping[str, str]
     scorecard: Scorecard
     graph: bytes
+    reference: TrainingReference | None = None
 
     @property
     def contract(self) -> Contract:
@@ -75,7 +78,7 @@ def load_version(folder: Path, scorecard: Scorecard) -> Version:
     """Load the version in a folder.
 
     Args:
-        folder: Has model.onnx and contract.json.
+        folder: Has model.onnx and contract.json, and training-reference.json if the version has one.
         scorecard: The scale of score points.
 
     Raises:
@@ -89,7 +92,9 @@ def load_version(folder: Path, scorecard: Scorecard) -> Version:
         raise UsageError(f"{folder} holds no version: {error}; needed: {' and '.join(FILES)}") from error
     except LoadingError as error:
         raise UsageError(f"the version in {folder} cannot be served: {error}") from error
-    return Version(model, digests, scorecard, contents[FILES[0]])
+    described = folder / REFERENCE
+    reference = read_reference(described.read_bytes(), model.contract) if described.exists() else None
+    return Version(model, digests, scorecard, contents[FILES[0]], reference)
 
 
 def result_schema(contract: Contract, reasons: int = 0) -> pa.Schema:
@@ -113,13 +118,20 @@ def check_schema(schema: pa.Schema, version: Version) -> None:
     score(pa.RecordBatch.from_pylist([], schema=schema), version)
 
 
-def score(batch: pa.RecordBatch, version: Version, *, reasons: int = 0) -> pa.RecordBatch:
+def score(
+    batch: pa.RecordBatch,
+    version: Version,
+    *,
+    reasons: int = 0,
+    seen: Callable[[Rows, npt.NDArray[np.bool_]], None] = lambda *_: None,
+) -> pa.RecordBatch:
     """Return the results of applications, in their order.
 
     Args:
         batch: A column for each feature, by its name; others are ignored. Of any number of rows.
         version: Scores them.
         reasons: How many reason codes to find, at most; 0 for none, and for no column of them.
+        seen: Is given the applications as the model has them, and which of them are valid.
 
     Returns:
         As many rows, with the columns of `result_schema`. An invalid application has a `problem`, as JSON, and null
@@ -130,13 +142,15 @@ def score(batch: pa.RecordBatch, version: Version, *, reasons: int = 0) -> pa.Re
     """
     _refuse_duplicates(batch.schema, version.contract)
     parts = [
-        _score_part(batch.slice(at, BATCH_ROWS), version, reasons)
+        _score_part(batch.slice(at, BATCH_ROWS), version, reasons, seen)
         for at in range(0, max(batch.num_rows, 1), BATCH_ROWS)
     ]
     return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
 
-def _score_part(batch: pa.RecordBatch, version: Version, reasons: int) -> pa.RecordBatch:
+def _score_part(
+    batch: pa.RecordBatch, version: Version, reasons: int, seen: Callable[[Rows, npt.NDArray[np.bool_]], None]
+) -> pa.RecordBatch:
     contract, model = version.contract, version.model
     numeric = {feature.name for feature in contract.numeric}
     columns = {
@@ -155,6 +169,7 @@ def _score_part(batch: pa.RecordBatch, version: Version, reasons: int) -> pa.Rec
     scored = model.score_rows(rows, version.scorecard, probabilities)
     valid = np.ones(len(rows), dtype=bool)
     valid[list(rows.problems)] = False
+    seen(rows, valid)
     codes = None if found is None else _reason_codes(version, found, valid, reasons)
     return pa.RecordBatch.from_arrays(
         _results(scored, ~valid, codes), schema=result_schema(contract, reasons)

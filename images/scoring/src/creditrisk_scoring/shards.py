@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from creditrisk_scoring.claims import HeldClaim
 from creditrisk_scoring.conditions import selected
 from creditrisk_scoring.creation import create
-from creditrisk_scoring.errors import BulkError, ClaimLostError
+from creditrisk_scoring.errors import ClaimLostError, CorruptError, InputError, UsageError
 from creditrisk_scoring.folders import Folder
-from creditrisk_scoring.manifest import Manifest, Shard
+from creditrisk_scoring.manifest import Manifest, Shard, check_file
 from creditrisk_scoring.results import Counts, Tally
 from creditrisk_scoring.scoring import PROBLEM, Version, result_schema, score
 from creditrisk_scoring.sources import SOURCE_FILE, SOURCE_ROW, Source, numbered, open_source
@@ -63,7 +63,7 @@ def note_of(shard: Shard) -> str:
     return f"{DONE}/{shard.name}.json"
 
 
-def score_shard(run: Run, claim: HeldClaim, progress: Callable[[int], None]) -> Counts:
+def score_shard(run: Run, claim: HeldClaim, progress: Callable[[int], None], *, replaced: bool = False) -> Counts:
     """Score a shard and publish its results: two tables, then the note that they are there.
 
     Whoever is killed before the note leaves a shard that is not done; whoever does it again publishes the same.
@@ -72,22 +72,32 @@ def score_shard(run: Run, claim: HeldClaim, progress: Callable[[int], None]) -> 
         run: What the shard is of.
         claim: Says which one, and that no other process scores it.
         progress: Is told of rows that were read, after each batch.
+        replaced: Take the file that is in the place of one that was corrupt.
 
     Raises:
         ClaimLostError: Another process scores it now.
-        BulkError: The input has changed or is corrupt, or a folder cannot be used.
+        InputError: The file has changed, or is corrupt.
+        BulkError: A folder cannot be used.
     """
-    shard = claim.shard
+    shard, tally = claim.shard, Tally(run.version)
     file = run.manifest.files[shard.file]
-    if run.source.state(file.name) != (file.size, file.modified):
-        raise BulkError(f"{file.name} has changed since it was listed; allowed: another output folder")
-    tally = Tally(run.version.contract)
+    state = run.source.state(file.name)
+    if state is None:
+        raise InputError(f"{file.name} is gone; allowed: another output folder")
+    changed = state != (file.size, file.modified)
+    if file.problem is not None and not changed:
+        raise CorruptError(file.problem)
+    if changed and not (replaced or file.problem is not None):
+        raise InputError(f"{file.name} has changed since it was listed; allowed: another output folder")
 
     def read(rows: int) -> None:
         claim.progressed(rows)
         progress(rows)
 
-    with open_source(run.source, file.name, run.version.contract) as opened, ExitStack() as tables:
+    projection = file.projection(run.manifest.table)
+    with open_source(run.source, file.name, run.version.contract, projection) as opened, ExitStack() as tables:
+        if changed:
+            _refuse_another(run, shard, opened)
         _score_all(run, shard, opened, tally, tables, read)
         # The tables are published when the block ends.
         claim.confirm()
@@ -95,6 +105,26 @@ def score_shard(run: Run, claim: HeldClaim, progress: Callable[[int], None]) -> 
     if not create(run.target, note_of(shard), msgspec.json.encode(note)):
         raise ClaimLostError(f"{shard.name} was done by another process in the meantime")
     return note.counts
+
+
+def _refuse_another(run: Run, shard: Shard, opened: Source) -> None:
+    """Refuse a file that is not what a corrupt one would have been.
+
+    Raises:
+        InputError: It cannot be scored, or its other shards are other rows.
+    """
+    try:
+        check_file(opened, run.manifest.request, run.version)
+    except UsageError as error:
+        raise InputError(str(error)) from error
+    if shard.row_groups is not None:
+        first, end = shard.row_groups
+        rows = list(opened.group_rows or ())
+        listed = sum(part.rows or 0 for part in run.manifest.shards if part.file == shard.file)
+        if (sum(rows), sum(rows[:first]), sum(rows[first:end])) != (listed, shard.first_row, shard.rows):
+            raise InputError(
+                f"{opened.name} was corrupt, and has other row groups now; allowed: the same, or another output folder"
+            )
 
 
 def _score_all(
@@ -109,7 +139,7 @@ def _score_all(
     scores = tables.enter_context(_table(run, f"scores/{shard.name}.parquet", pa.schema([*places, *answers])))
     rejected: _Table | None = None
     for batch in _rows(run, shard, opened, kept, tally, progress):
-        found = score(batch, run.version, reasons=request.reasons)
+        found = score(batch, run.version, reasons=request.reasons, seen=tally.add_features)
         valid = pc.is_null(found.column(PROBLEM))
         whence = [*(batch.column(name) for name in (*kept, SOURCE_ROW)), pa.repeat(opened.name, batch.num_rows)]
         whole = pa.RecordBatch.from_arrays([*whence, *found.columns], schema=pa.schema([*places, *results]))

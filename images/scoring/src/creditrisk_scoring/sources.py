@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from creditrisk_scoring.errors import BulkError, UsageError
+from creditrisk_scoring.errors import BulkError, CorruptError, UsageError
 from creditrisk_scoring.folders import Folder
+from creditrisk_scoring.projection import Projection
 from creditrisk_scoring.scoring import BATCH_ROWS, PROBLEM
 from scorer.applications.missing import CSV_MISSING
 from scorer.contract import CategoricalFeature, Contract
@@ -38,6 +39,7 @@ class Source:
         group_rows: How many rows each of its row groups has; None if the format has no row groups.
         reader: Of pyarrow: a ParquetFile, or a reader of CSV.
         contract: Says which texts of a CSV mean missing.
+        projection: How it becomes rows of the table that it is a file of; None if it is of none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Source:
     group_rows: Sequence[int] | None
     reader: Any
     contract: Contract
+    projection: Projection | None = None
 
     def batches(
         self, row_groups: tuple[int, int] | None, columns: Sequence[str] | None = None
@@ -52,19 +55,29 @@ class Source:
         """Yield the rows of some row groups, or of a file without any, at most `BATCH_ROWS` at a time.
 
         Args:
-            row_groups: The first, and the one after the last.
+            row_groups: The first, and the one after the last; None for the whole file.
             columns: Those to read of a file with row groups; None for all.
 
         Raises:
-            BulkError: The file is corrupt.
+            CorruptError: The file is corrupt.
+            BulkError: The store did not give it.
         """
         try:
-            if row_groups is None:
+            if self.group_rows is None:
                 yield from self._lines()
             else:
-                yield from self.reader.iter_batches(BATCH_ROWS, range(*row_groups), columns=columns)
+                yield from self._groups(range(*(row_groups or (0, len(self.group_rows)))), columns)
         except (pa.ArrowException, OSError) as error:
-            raise BulkError(f"{self.name} cannot be read: {error}") from error
+            raise CorruptError(f"{self.name} cannot be read: {_line(error)}") from error
+
+    def _groups(self, groups: range, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        if self.projection is None:
+            yield from self.reader.iter_batches(BATCH_ROWS, groups, columns=columns)
+            return
+        names, places = columns or self.schema.names, self.projection.places(self.reader.schema_arrow)
+        stored = [places[name] for name in names if name in places]
+        for batch in self.reader.iter_batches(BATCH_ROWS, groups, columns=stored):
+            yield self.projection.apply(batch, names, places)
 
     def _lines(self) -> Iterator[pa.RecordBatch]:
         for batch in self.reader:
@@ -72,27 +85,80 @@ class Source:
                 yield _with_missing(batch.slice(at, BATCH_ROWS), self.contract)
 
 
+class _Stored:
+    """An open file of a store, whose own failures are told from those of what it holds: both are OSError to Arrow."""
+
+    closed = False
+
+    def __init__(self, file: pa.NativeFile, url: str) -> None:
+        self._file, self._url = file, url
+
+    def read(self, count: int) -> bytes:
+        try:
+            return bytes(self._file.read(count))
+        except OSError as error:
+            raise BulkError(f"{self._url}: {error}") from error
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return int(self._file.seek(place, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def size(self) -> int:
+        return int(self._file.size())
+
+    def close(self) -> None:
+        self.closed = True
+
+
 @contextmanager
-def open_source(folder: Folder, name: str, contract: Contract) -> Iterator[Source]:
+def open_source(
+    folder: Folder, name: str, contract: Contract, projection: Projection | None = None
+) -> Iterator[Source]:
     """Open a file of Parquet or CSV.
 
+    Args:
+        folder: The input.
+        name: The file's path in it.
+        contract: Says which texts of a CSV mean missing.
+        projection: How it becomes rows of the table that it is a file of, which then is of Parquet; None for no table.
+
     Raises:
-        UsageError: It is neither.
+        CorruptError: It is neither.
+        BulkError: The store did not give it.
     """
-    with folder.open(name) as file:
+    with folder.open(name) as opened, pa.PythonFile(_Stored(opened, f"{folder.url}/{name}"), mode="r") as file:
         try:
-            source = _parquet(file, name, contract) if name.endswith(".parquet") else _csv(file, name, contract)
+            if projection is not None or name.endswith(".parquet"):
+                source = _parquet(file, name, contract, projection)
+            else:
+                source = _csv(file, name, contract)
         except (pa.ArrowException, OSError) as error:
-            raise UsageError(f"{name} is not {name.rpartition('.')[2]}: {error}") from error
+            raise CorruptError(
+                f"{name} is not {'CSV' if name.endswith('.csv') else 'Parquet'}: {_line(error)}"
+            ) from error
         yield source
 
 
-def _parquet(file: pa.NativeFile, name: str, contract: Contract) -> Source:
+def _line(error: Exception) -> str:
+    """Return what an error says, which Arrow may divide into lines."""
+    return " ".join(str(error).split())
+
+
+def _parquet(file: pa.NativeFile, name: str, contract: Contract, projection: Projection | None) -> Source:
     # Without a buffer's size, whole columns of a row group are read at once.
     opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     metadata = opened.metadata
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    return Source(name, opened.schema_arrow, rows, opened, contract)
+    schema = opened.schema_arrow
+    if projection is not None:
+        try:
+            projection.places(schema)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from error
+        schema = projection.columns
+    return Source(name, schema, rows, opened, contract, projection)
 
 
 def _csv(file: pa.NativeFile, name: str, contract: Contract) -> Source:

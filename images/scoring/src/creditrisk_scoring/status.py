@@ -7,19 +7,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 
 from creditrisk_scoring.claims import CLAIMS, Claim, parsed
 from creditrisk_scoring.errors import BulkError, UsageError
+from creditrisk_scoring.failures import Failure, read_failures
 from creditrisk_scoring.folders import Folder, state_of
 from creditrisk_scoring.manifest import MANIFEST, Shard, read_manifest
-from creditrisk_scoring.running import FAILED, SUMMARY, Failure, read_note
+from creditrisk_scoring.running import SUMMARY, read_note
 from creditrisk_scoring.shards import DONE, Note, note_of
 
 _READERS = 8
-_T = TypeVar("_T")
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -55,7 +54,8 @@ class Status(msgspec.Struct, frozen=True):
     """A run.
 
     Attributes:
-        state: `done` (with its summary), `running`, or `idle`: not done, and no process at it.
+        state: `done` (with its summary), `failed` (done, but for files that cannot be scored), `running`, or `idle`: no
+            process is at what is left.
         shards: Of the run.
         shards_done: Those with results.
         rows: Of the input; None where only reading the files can tell.
@@ -120,13 +120,8 @@ def find(target: Folder, now: float) -> Found:
     with ThreadPoolExecutor(_READERS) as readers:
         notes = dict(zip((shard.name for shard in done), readers.map(lambda one: read_note(target, one), done),
                          strict=True))  # fmt: skip
-    failures = {
-        target.name_of(info).rpartition("/")[2].removesuffix(".json"): failure
-        for info in target.files(FAILED)
-        if (failure := _read(target, target.name_of(info), Failure)) is not None
-    }
     shards = [(shard, manifest.files[shard.file].name) for shard in manifest.shards]
-    return Found(shards, notes, _claims(target, now), failures, target.state(SUMMARY) is not None)
+    return Found(shards, notes, _claims(target, now), read_failures(target), target.state(SUMMARY) is not None)
 
 
 def _claims(target: Folder, now: float) -> dict[str, Claim]:
@@ -135,16 +130,16 @@ def _claims(target: Folder, now: float) -> dict[str, Claim]:
         name = target.name_of(info)
         shard, number = parsed(name)
         newest[shard] = max(newest.get(shard, (0, "", 0.0)), (number, name, state_of(info)[1] / 1e9))
-    found = {shard: (_read(target, name, Claim), written) for shard, (_, name, written) in newest.items()}
+    found = {shard: (_read(target, name), written) for shard, (_, name, written) in newest.items()}
     # Whole seconds in S3; a clock that is a little off must not hide a process.
     return {shard: claim for shard, (claim, written) in found.items() if claim and now - written < 2 * claim.lease}
 
 
-def _read(target: Folder, name: str, kind: type[_T]) -> _T | None:
-    """Return a small file; None if it is empty or gone."""
+def _read(target: Folder, name: str) -> Claim | None:
+    """Return a claim; None if it was given back."""
     document = target.read(name)
     try:
-        return msgspec.json.decode(document, type=kind) if document else None
+        return msgspec.json.decode(document, type=Claim) if document else None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BulkError(f"{target.url}/{name} is not of this program: {error}") from error
 
@@ -152,24 +147,41 @@ def _read(target: Folder, name: str, kind: type[_T]) -> _T | None:
 def status_of(found: Found) -> Status:
     """Return how far a run is."""
     claims = {name: claim for name, claim in found.claims.items() if name not in found.notes}
-    known = [shard.rows for shard, _ in found.shards]
-    rows = None if None in known else sum(count or 0 for count in known)
+    rows = _rows(found)
     counts = [note.counts for note in found.notes.values()]
     read = sum(count.read for count in counts) + sum(claim.rows for claim in claims.values())
     workers = _workers(found.notes.values(), claims)
     speed = sum(worker.rows_per_second for worker in workers)
-    done = len(found.notes) == len(found.shards) and found.summarized
+    state = _state(found, claims)
     left = None if rows is None or not speed else max(rows - read, 0) / speed
     return Status(
-        "done" if done else "running" if claims else "idle", len(found.shards), len(found.notes), rows, read,
+        state, len(found.shards), len(found.notes), rows, read,
         sum(count.scored for count in counts), sum(count.rejected for count in counts), speed,
-        0.0 if done else left, tuple(workers),
+        0.0 if state in {"done", "failed"} else left, tuple(workers),
         tuple(
             FailedShard(shard.name, file, failure.worker, failure.error)
             for shard, file in found.shards
             if (failure := found.failures.get(shard.name)) and shard.name not in found.notes.keys() | claims.keys()
         ),
     )  # fmt: skip
+
+
+def _state(found: Found, claims: Mapping[str, Claim]) -> str:
+    names = {shard.name for shard, _ in found.shards}
+    final = {name for name, failure in found.failures.items() if failure.final}
+    if found.summarized and names <= found.notes.keys():
+        return "done"
+    if claims:
+        return "running"
+    return "failed" if found.summarized and names <= found.notes.keys() | final else "idle"
+
+
+def _rows(found: Found) -> int | None:
+    """Return how many rows the input has, as far as could be read; None if only reading the rest can tell."""
+    known = [
+        shard.rows if (note := found.notes.get(shard.name)) is None else note.counts.read for shard, _ in found.shards
+    ]
+    return None if None in known else sum(count or 0 for count in known)
 
 
 def _workers(notes: Iterable[Note], claims: Mapping[str, Claim]) -> list[WorkerStatus]:

@@ -15,7 +15,8 @@ from creditrisk_scoring.status import Status, WorkerStatus, read_status
 
 log = logging.getLogger("creditrisk_scoring")
 _BAR = 40
-_DOING = {"done": "done", "running": "in progress", "idle": "not done, and no process is at it"}
+_DOING = {"done": "done", "running": "in progress", "idle": "not done, and no process is at it",
+          "failed": "done, but for files that cannot be scored"}  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:

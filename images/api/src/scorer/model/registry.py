@@ -70,6 +70,16 @@ class Registry:
         files = {name: await self._download(version, name) for name in FILES}
         return cache.store(version.identity, files)
 
+    async def fetch_other(self, version: Version, name: str) -> bytes | None:
+        """Return a file of the version that serving does not need; None if the registry does not give one.
+
+        A version without the file is answered by 404 or, with some stores behind MLflow, by 500.
+        """
+        try:
+            return await self._download(version, name)
+        except RegistryUnavailableError:
+            return None
+
     async def _latest(self, name: str, stage: str) -> dict[str, dict[str, str]] | None:
         body = {"name": name, "stages": [stage]}
         found = await self._request("POST", "registered-models/get-latest-versions", json=body)

@@ -177,7 +177,6 @@ def test_a_headless_service_has_the_addresses_of_its_ready_pods(namespace: Names
     namespace.pod("web-a", "10.244.1.1", "web")
     namespace.pod("web-b", "10.244.1.2", "web")
     namespace.pod("web-starting", "10.244.1.3", "web", ready=False)
-    namespace.pod("other", "10.244.1.4", "other")
     namespace.await_addresses("web", "10.244.1.1", "10.244.1.2")
     namespace.await_addresses(f"web.{namespace.name}.svc", "10.244.1.1", "10.244.1.2")
     namespace.await_addresses(f"web.{namespace.name}.svc.cluster.local.", "10.244.1.1", "10.244.1.2")
@@ -224,7 +223,7 @@ def test_names_of_a_deleted_namespace_are_gone(namespace: Namespace) -> None:
     namespace.await_addresses("kubernetes.default", config.API_SERVICE)
 
 
-@pytest.mark.parametrize("part", ["coredns", "kube-apiserver", "kube-controller-manager"])
+@pytest.mark.parametrize("part", ["coredns", "kube-apiserver"])
 def test_names_follow_the_pods_after_a_part_was_killed(namespace: Namespace, part: str) -> None:
     namespace.headless("web")
     namespace.pod("web-a", "10.244.6.1", "web")

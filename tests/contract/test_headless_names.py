@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.slow
 PARTS = {"etcd", "kube-apiserver", "kube-controller-manager", "coredns"}
 # A killed part starts again after a second, and CoreDNS keeps answers for five; the machine may be busy.
 PATIENCE_SECONDS = 120
-NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": config.NODE}}
+Document = dict[str, Any]
+NODE: Document = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": config.NODE}}
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class ControlPlane:
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
-    def apply(self, *documents: object) -> None:
-        """Create or change objects."""
-        self.kubectl("apply", "--filename=-", text="\n---\n".join(map(json.dumps, documents)))
+    def apply(self, *documents: Document, subresource: str = "") -> None:
+        """Create or change objects, or a subresource of each."""
+        text = "\n---\n".join(map(json.dumps, documents))
+        self.kubectl("apply", "--server-side", f"--subresource={subresource}", "--filename=-", text=text)
 
     def resolve(self, name: str, namespace: str) -> set[str]:
         """Return the IPv4 addresses of a name as a pod of a namespace resolves it, none if there is no answer."""
@@ -71,9 +74,9 @@ class ControlPlane:
         os.kill(pid, signal.SIGKILL)
 
     def problem(self) -> str | None:
-        """Return why the API server or its service accounts are not there yet, None if they are."""
+        """Return why the API server does not answer, None if it does."""
         try:
-            self.kubectl("get", "--namespace=default", "serviceaccount/default", "--request-timeout=5s")
+            self.kubectl("get", "--raw=/readyz", "--request-timeout=5s")
         except AssertionError as error:
             return str(error)
         return None
@@ -89,27 +92,17 @@ class Namespace:
     control_plane: ControlPlane
     name: str
 
-    def headless(self, name: str, **spec: object) -> None:
-        """Create a headless Service for the pods with the label `app` of the same value."""
-        ports = [{"name": "http", "port": 8080}]
-        body = {"clusterIP": "None", "selector": {"app": name}, "ports": ports, **spec}
-        self.control_plane.apply(self._object("Service", name, spec=body))
-
-    def pod(self, name: str, address: str, app: str, *, ready: bool = True, **spec: str) -> None:
-        """Create a pod and say what a kubelet would say of it."""
-        container = {"name": "main", "image": "none"}
-        body = {"nodeName": config.NODE, "containers": [container], **spec}
-        self.control_plane.apply(self._object("Pod", name, labels={"app": app}, spec=body))
-        status = {
-            "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
-            "conditions": [{"type": "Ready", "status": str(ready)}],
-        }  # fmt: skip
-        change = json.dumps({"status": status})
-        self._kubectl("patch", "pod", name, "--subresource=status", "--type=merge", f"--patch={change}")
+    def create(self, *documents: Document) -> None:
+        """Create objects, and say of the pods what a kubelet would say."""
+        named = [{**item, "metadata": {**item["metadata"], "namespace": self.name}} for item in documents]
+        self.control_plane.apply(*named)
+        self.control_plane.apply(*(item for item in named if "status" in item), subresource="status")
 
     def delete_pod(self, name: str) -> None:
         """Delete a pod as a kubelet does once its containers have ended."""
-        self._kubectl("delete", "pod", name, "--force", "--grace-period=0", "--wait=false")
+        self.control_plane.kubectl(
+            "delete", "pod", name, f"--namespace={self.name}", "--force", "--grace-period=0", "--wait=false"
+        )
 
     def await_addresses(self, name: str, *addresses: str) -> None:
         """Wait until a name has exactly these addresses for the namespace's pods."""
@@ -120,12 +113,27 @@ class Namespace:
 
         wait_for(f"the name {name} with {addresses}", problem, timeout_seconds=PATIENCE_SECONDS)
 
-    def _object(self, kind: str, name: str, spec: object, **metadata: object) -> object:
-        return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": self.name, **metadata},
-                "spec": spec}  # fmt: skip
 
-    def _kubectl(self, *arguments: str) -> None:
-        self.control_plane.kubectl(f"--namespace={self.name}", *arguments)
+def headless(name: str, **spec: object) -> Document:
+    """Return a headless Service for the pods with the label `app` of the same value."""
+    ports = [{"name": "http", "port": 8080}]
+    body = {"clusterIP": "None", "selector": {"app": name}, "ports": ports, **spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": body}
+
+
+def pod(name: str, address: str, app: str, *, ready: bool = True, **spec: str) -> Document:
+    """Return a pod on the node, with its status."""
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": app}},
+        "spec": {"nodeName": config.NODE, "containers": [{"name": "main", "image": "none"}], **spec},
+        "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": conditions},
+    }  # fmt: skip
+
+
+def peer(name: str, address: str, *, ready: bool = True, subdomain: str = "peers") -> Document:
+    """Return a pod of the Service `peers` with a host name, as one of a training or of a StatefulSet has it."""
+    return pod(name, address, "peers", ready=ready, hostname=name, subdomain=subdomain)
 
 
 @pytest.fixture(scope="module")
@@ -167,33 +175,30 @@ def _plan(paths: Paths) -> Plan:
 def namespace(control_plane: ControlPlane) -> Namespace:
     """A new namespace."""
     name = f"names-{uuid.uuid4().hex[:8]}"
-    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    control_plane.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=60s")
+    # Pods need one, and without a token none has to be made first.
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name},
+               "automountServiceAccountToken": False}  # fmt: skip
+    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, account)
     return Namespace(control_plane, name)
 
 
 def test_a_headless_service_has_the_addresses_of_its_ready_pods(namespace: Namespace) -> None:
-    namespace.headless("web")
-    namespace.pod("web-a", "10.244.1.1", "web")
-    namespace.pod("web-b", "10.244.1.2", "web")
-    namespace.pod("web-starting", "10.244.1.3", "web", ready=False)
+    starting = pod("web-starting", "10.244.1.3", "web", ready=False)
+    namespace.create(headless("web"), pod("web-a", "10.244.1.1", "web"), pod("web-b", "10.244.1.2", "web"), starting)
     namespace.await_addresses("web", "10.244.1.1", "10.244.1.2")
     namespace.await_addresses(f"web.{namespace.name}.svc", "10.244.1.1", "10.244.1.2")
     namespace.await_addresses(f"web.{namespace.name}.svc.cluster.local.", "10.244.1.1", "10.244.1.2")
 
 
 def test_pods_that_are_not_ready_have_names_where_the_service_says_so(namespace: Namespace) -> None:
-    namespace.headless("peers", publishNotReadyAddresses=True)
-    namespace.pod("rank-0", "10.244.2.1", "peers", hostname="rank-0", subdomain="peers", ready=False)
+    namespace.create(headless("peers", publishNotReadyAddresses=True), peer("rank-0", "10.244.2.1", ready=False))
     namespace.await_addresses("peers", "10.244.2.1")
     namespace.await_addresses("rank-0.peers", "10.244.2.1")
 
 
 def test_a_pod_has_its_host_name_under_the_service_that_is_its_subdomain(namespace: Namespace) -> None:
-    namespace.headless("peers")
-    namespace.pod("a", "10.244.3.1", "peers", hostname="rank-0", subdomain="peers")
-    namespace.pod("b", "10.244.3.2", "peers", hostname="rank-1", subdomain="peers")
-    namespace.pod("c", "10.244.3.3", "peers", hostname="rank-2", subdomain="elsewhere")
+    elsewhere = peer("rank-2", "10.244.3.3", subdomain="elsewhere")
+    namespace.create(headless("peers"), peer("rank-0", "10.244.3.1"), peer("rank-1", "10.244.3.2"), elsewhere)
     namespace.await_addresses("peers", "10.244.3.1", "10.244.3.2", "10.244.3.3")
     namespace.await_addresses("rank-0.peers", "10.244.3.1")
     namespace.await_addresses(f"rank-1.peers.{namespace.name}.svc.cluster.local", "10.244.3.2")
@@ -201,35 +206,31 @@ def test_a_pod_has_its_host_name_under_the_service_that_is_its_subdomain(namespa
 
 
 def test_names_follow_pods_that_go_and_come_back_elsewhere(namespace: Namespace) -> None:
-    namespace.headless("peers")
-    namespace.pod("rank-0", "10.244.4.1", "peers", hostname="rank-0", subdomain="peers")
-    namespace.pod("rank-1", "10.244.4.2", "peers", hostname="rank-1", subdomain="peers")
+    namespace.create(headless("peers"), peer("rank-0", "10.244.4.1"), peer("rank-1", "10.244.4.2"))
     namespace.await_addresses("peers", "10.244.4.1", "10.244.4.2")
     namespace.await_addresses("rank-1.peers", "10.244.4.2")
     namespace.delete_pod("rank-1")
     namespace.await_addresses("peers", "10.244.4.1")
     namespace.await_addresses("rank-1.peers")
-    namespace.pod("rank-1", "10.244.4.3", "peers", hostname="rank-1", subdomain="peers")
+    namespace.create(peer("rank-1", "10.244.4.3"))
     namespace.await_addresses("rank-1.peers", "10.244.4.3")
 
 
 def test_names_of_a_deleted_namespace_are_gone(namespace: Namespace) -> None:
-    namespace.headless("web")
-    namespace.pod("web-a", "10.244.5.1", "web", hostname="web-a", subdomain="web")
-    namespace.await_addresses("web-a.web", "10.244.5.1")
+    namespace.create(headless("peers"), peer("rank-0", "10.244.5.1"))
+    namespace.await_addresses("rank-0.peers", "10.244.5.1")
     namespace.control_plane.kubectl("delete", "namespace", namespace.name, "--wait=false")
-    namespace.await_addresses("web")
-    namespace.await_addresses("web-a.web")
+    namespace.await_addresses("peers")
+    namespace.await_addresses("rank-0.peers")
     namespace.await_addresses("kubernetes.default", config.API_SERVICE)
 
 
 @pytest.mark.parametrize("part", ["coredns", "kube-apiserver"])
 def test_names_follow_the_pods_after_a_part_was_killed(namespace: Namespace, part: str) -> None:
-    namespace.headless("web")
-    namespace.pod("web-a", "10.244.6.1", "web")
+    namespace.create(headless("web"), pod("web-a", "10.244.6.1", "web"))
     namespace.await_addresses("web", "10.244.6.1")
     namespace.control_plane.kill(part)
     wait_for("the API server", namespace.control_plane.problem, timeout_seconds=PATIENCE_SECONDS)
     namespace.delete_pod("web-a")
-    namespace.pod("web-b", "10.244.6.2", "web")
+    namespace.create(pod("web-b", "10.244.6.2", "web"))
     namespace.await_addresses("web", "10.244.6.2")

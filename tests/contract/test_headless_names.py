@@ -116,7 +116,7 @@ class Namespace:
 
 def headless(name: str, **spec: object) -> Document:
     """Return a headless Service for the pods with the label `app` of the same value."""
-    ports = [{"name": "http", "port": 8080}]
+    ports = [{"name": "http", "port": 8080, "protocol": "TCP"}]
     body = {"clusterIP": "None", "selector": {"app": name}, "ports": ports, **spec}
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": body}
 

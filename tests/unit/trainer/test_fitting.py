@@ -16,8 +16,9 @@ from trainer.data.declaration import FeatureDeclaration
 from trainer.data.reading import read_table
 from trainer.data.validation import validate
 from trainer.learning import fitting
-from trainer.learning.fitting import EpochReport, Fitted, fit, learning_rate
+from trainer.learning.fitting import Fitted, fit, learning_rate
 from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.state import EpochReport
 
 SMALL = Hyperparameters(heads=5, hidden=(16,), bins=4, batch_rows=128, epochs=4).for_rows(2_000)
 

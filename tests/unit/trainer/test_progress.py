@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from trainer.learning.fitting import EpochReport
+from trainer.learning.state import EpochReport
 from trainer.progress import Progress
 
 

@@ -17,9 +17,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from localcluster.console import wait_for
 from trainer.errors import TrackingError
 from trainer.learning import search as module
-from trainer.learning.fitting import EpochReport
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.learning.search import search
+from trainer.learning.state import EpochReport
 
 STUDY = "study"
 

@@ -31,6 +31,20 @@ class DataUnavailableError(TrainerError):
     exit_code = 4
 
 
+class RanksDisagreeError(TrainerError):
+    """The processes that train together did not read the same data; retrying helps."""
+
+    exit_code = 4
+
+
+class FollowedError(TrainerError):
+    """The process that leads the training failed, and so does this one, with the same exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class TerminatedError(SystemExit):
     """The process received SIGTERM; the next start resumes from the last checkpoint.
 

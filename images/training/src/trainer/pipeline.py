@@ -27,9 +27,10 @@ from trainer.export.declared import declaration_of
 from trainer.export.local_copy import write_local_copy
 from trainer.export.served.credit_risk_model import CreditRiskModel
 from trainer.learning.calibration import calibrate
-from trainer.learning.fitting import EpochReport, Fitted, fit
+from trainer.learning.fitting import Fitted, fit
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.learning.search import search
+from trainer.learning.state import EpochReport
 from trainer.preparation import TrainingInputs, prepare
 from trainer.progress import Progress
 from trainer.settings import Settings

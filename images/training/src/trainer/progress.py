@@ -7,7 +7,7 @@ from typing import NoReturn, Self
 
 from tqdm import tqdm
 
-from trainer.learning.fitting import EpochReport
+from trainer.learning.state import EpochReport
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from trainer.evaluation.metrics import calibration_bins
-from trainer.learning.fitting import EpochReport
+from trainer.learning.state import EpochReport
 
 Vector = npt.NDArray[np.float64]
 

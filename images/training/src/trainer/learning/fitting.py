@@ -1,14 +1,13 @@
 """The training loop: packed heads, validated together on the folds they left out; resumable after every epoch."""
 
-import logging
 import math
+import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,33 +18,21 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from trainer.data.dataset import Dataset
 from trainer.data.inputs import Inputs
 from trainer.learning.blending import ONLY_HEADS, Blend, blend, join
+from trainer.learning.group import ALONE, Group
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.learning.linear import LinearModels, fit_linear
 from trainer.learning.masking import mask
-from trainer.learning.network import Encoder, Encoding, RiskNetwork
+from trainer.learning.network import Encoder, Encoding, Part, RiskNetwork
 from trainer.learning.optimizer import FusedAdamW
 from trainer.learning.prior_shift import RowWeights
+from trainer.learning.state import EpochReport, Snapshots, TrainingState
 from trainer.termination import sigterm_deferred
-
-logger = logging.getLogger(__name__)
 
 _EVALUATION_ROWS = 16_384
 _WARM_UP_SHARE = 0.1
 # How freely a linear model's weight of a bin may grow beside those of z-scores and categories: it is close to a line
 # in each number, and bends where many rows ask for it.
 _BIN_SPREAD = 0.5
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """Results of one epoch; losses are mean log losses, in nats."""
-
-    epoch: int
-    epochs: int
-    train_loss: float
-    validation_loss: float
-    learning_rate: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -64,29 +51,6 @@ class Fitted:
     out_of_fold_rows: npt.NDArray[np.int64]
     out_of_fold_logit: npt.NDArray[np.float64]
     history: tuple[EpochReport, ...]
-
-
-@dataclass
-class _TrainingState:
-    """All state that changes during training; together with the seed, it determines every later step."""
-
-    parameters: Sequence[Tensor]
-    averages: Sequence[Tensor]
-    best: list[Tensor]
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    epoch: int = 0
-    history: list[EpochReport] = field(default_factory=list)
-
-    @property
-    def epochs_without_gain(self) -> int:
-        return self.epoch - 1 - self.best_epoch
-
-    def keep_if_better(self, loss: float) -> None:
-        if loss < self.best_loss:
-            self.best_loss, self.best_epoch = loss, self.epoch
-            for kept, current in zip(self.best, self.averages, strict=True):
-                kept.copy_(current.detach())
 
 
 @dataclass(frozen=True)
@@ -131,11 +95,6 @@ class _TrainingRows:
         return (self.fold.index_select(0, rows)[None, :] != head_fold[:, None]) * self.weight.index_select(0, rows)
 
 
-def choose_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def fit(
     data: Dataset,
     *,
@@ -144,6 +103,7 @@ def fit(
     seed: int,
     on_epoch: Callable[[EpochReport], None],
     checkpoint: Path | None = None,
+    group: Group = ALONE,
 ) -> Fitted:
     """Train until the heads improve no more; resume from `checkpoint` if that file exists.
 
@@ -158,8 +118,11 @@ def fit(
         seed: Seed of the initial weights, folds, batches and dropout.
         on_epoch: Called after each epoch, but not for epochs restored from a checkpoint.
         checkpoint: File to keep progress in, or None.
+        group: The processes that train this network together. All call this with the same arguments; each computes its
+            share of every batch, and all of them return the same network, up to the last bits of what comes after the
+            epochs.
     """
-    device = choose_device()
+    device = group.device
     torch.manual_seed(seed)
     data = mask(data, inputs, seed=seed)
     encoding = Encoding.fit(data.numeric, inputs, bins=hyperparameters.bins)
@@ -176,19 +139,18 @@ def fit(
     averaged = deepcopy(network)
     parameters, averages = list(network.parameters()), list(averaged.parameters())
     optimizer = FusedAdamW(parameters, averages, weight_decay=hyperparameters.weight_decay)
-    state = _TrainingState(parameters, averages, best=[average.detach().clone() for average in averages])
-    if checkpoint and checkpoint.exists():
-        _restore(checkpoint, state, optimizer)
+    state = TrainingState(parameters, averages, optimizer, best=[average.detach().clone() for average in averages])
+    snapshots = Snapshots(checkpoint, group)
+    snapshots.resume(state)
 
     while state.epoch < hyperparameters.epochs and state.epochs_without_gain < hyperparameters.patience:
         started = time.perf_counter()
         # Each epoch's randomness depends only on seed and epoch, so a resumed run repeats an uninterrupted one.
         torch.manual_seed(seed * 1_000_003 + state.epoch)
         train_loss = _train_epoch(
-            network, optimizer, rows, head_fold, hyperparameters=hyperparameters, epoch=state.epoch
+            network, optimizer, rows, head_fold, hyperparameters=hyperparameters, epoch=state.epoch, group=group
         )
-        validation_loss = _validate(averaged, rows).loss
-        state.keep_if_better(validation_loss)
+        validation_loss = _agreed(_validate(averaged, rows, group).loss, group)
         report = EpochReport(
             epoch=state.epoch,
             epochs=hyperparameters.epochs,
@@ -197,17 +159,15 @@ def fit(
             learning_rate=optimizer.learning_rate,
             seconds=time.perf_counter() - started,
         )
-        state.history.append(report)
-        state.epoch += 1
-        if checkpoint:
-            _save(checkpoint, state, optimizer)
+        state.end_epoch(report)
+        snapshots.write(state)
         with sigterm_deferred():
             on_epoch(report)
 
     with torch.no_grad():
         for average, best in zip(averages, state.best, strict=True):
             average.copy_(best)
-    best_heads = _validate(averaged, rows)
+    best_heads = _validate(averaged, rows, group)
     with torch.no_grad():
         # Back to the training data's own share of defaults.
         averaged.output.bias.sub_(rows.shift)
@@ -293,8 +253,10 @@ def _train_epoch(
     *,
     hyperparameters: Hyperparameters,
     epoch: int,
+    group: Group,
 ) -> float:
     network.train()
+    parameters = list(network.parameters())
     order = rows.useful[torch.randperm(len(rows.useful), device=rows.target.device)]
     batches = torch.split(order, hyperparameters.batch_rows)
     total = torch.zeros((), device=rows.target.device)
@@ -303,22 +265,43 @@ def _train_epoch(
             epoch * len(batches) + number, hyperparameters.epochs * len(batches), hyperparameters.learning_rate
         )
         weight = rows.weights(batch, head_fold)
-        logits = network.logits(rows.encoded.index_select(0, batch))
-        target = rows.target.index_select(0, batch).expand_as(logits)
-        # Summed over heads, so that each head trains as if it were alone.
-        loss = binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum") / len(batch)
+        own = Part(group.share(len(batch)), of=len(batch))
+        logits = network.logits(rows.encoded.index_select(0, batch[own.rows]), part=own)
+        target = rows.target.index_select(0, batch[own.rows]).expand_as(logits)
+        # Summed over heads, so that each head trains as if it were alone; and, as all processes' losses make up that of
+        # the batch, divided by the rows of the batch.
+        loss = binary_cross_entropy_with_logits(logits, target, weight=weight[:, own.rows], reduction="sum") / len(
+            batch
+        )
         loss.backward()  # type: ignore[no-untyped-call]
+        group.sum_gradients(parameters)
         optimizer.step()
         total += loss.detach() * len(batch) / weight.sum().clamp(min=1)
+    group.sum(total)
     return float(total / len(batches))
 
 
 @torch.no_grad()
-def _held_out_logits(network: RiskNetwork, rows: _TrainingRows, fold: _Fold) -> Tensor:
-    """Return a fold's logits from the heads that hold it out, float32 [heads, M]."""
+def _held_out_logits(network: RiskNetwork, rows: _TrainingRows, group: Group) -> Tensor:
+    """Return the mean logit of the left-out rows from the heads that hold them out, float32 [M]."""
     network.eval()
-    parts = torch.split(rows.encoded[fold.rows], _EVALUATION_ROWS)
-    return torch.cat([network.logits(part, fold.heads) for part in parts], dim=1)
+    folds = []
+    for fold in rows.held_out:
+        encoded = rows.encoded[fold.rows]
+        own = group.share(len(encoded))
+        parts = [network.logits(part, fold.heads).mean(dim=0) for part in torch.split(encoded[own], _EVALUATION_ROWS)]
+        # Each process adds what it computed to the zeros of the others.
+        logits = torch.zeros(len(encoded), device=encoded.device)
+        logits[own] = torch.cat(parts)
+        folds.append(logits)
+    joined = torch.cat(folds)
+    group.sum(joined)
+    return joined
+
+
+def _agreed(loss: float, group: Group) -> float:
+    """Return rank 0's loss: processors of different kinds may round differently, but all must stop together."""
+    return float(struct.unpack("d", group.from_rank(0, struct.pack("d", loss)))[0])
 
 
 @dataclass(frozen=True)
@@ -337,8 +320,8 @@ class _Validation:
 
 
 @torch.no_grad()
-def _validate(network: RiskNetwork, rows: _TrainingRows) -> _Validation:
-    heads = torch.cat([_held_out_logits(network, rows, fold).mean(dim=0) for fold in rows.held_out]) - rows.shift
+def _validate(network: RiskNetwork, rows: _TrainingRows, group: Group) -> _Validation:
+    heads = _held_out_logits(network, rows, group) - rows.shift
     target, weight = (
         torch.cat([values[fold.rows] for fold in rows.held_out]) for values in (rows.target, rows.validation_weight)
     )
@@ -350,33 +333,3 @@ def _validate(network: RiskNetwork, rows: _TrainingRows) -> _Validation:
     return _Validation(
         weights, logit, float(binary_cross_entropy_with_logits(logit, target, weight=weight) / weight.mean())
     )
-
-
-def _save(path: Path, state: _TrainingState, optimizer: FusedAdamW) -> None:
-    saved = {
-        "parameters": [parameter.detach() for parameter in state.parameters],
-        "best": state.best,
-        "best_loss": state.best_loss,
-        "best_epoch": state.best_epoch,
-        "epoch": state.epoch,
-        "history": [asdict(report) for report in state.history],
-        "optimizer": optimizer.state_dict(),
-    }
-    # Renaming is atomic: a process killed while writing leaves the previous checkpoint intact.
-    unfinished = path.with_suffix(".unfinished")
-    torch.save(saved, unfinished)
-    unfinished.replace(path)
-
-
-def _restore(path: Path, state: _TrainingState, optimizer: FusedAdamW) -> None:
-    saved: dict[str, Any] = torch.load(path, map_location=state.parameters[0].device, weights_only=True)
-    with torch.no_grad():
-        for parameter, value in zip(state.parameters, saved["parameters"], strict=True):
-            parameter.copy_(value)
-    state.best = saved["best"]
-    state.best_loss = saved["best_loss"]
-    state.best_epoch = saved["best_epoch"]
-    state.epoch = saved["epoch"]
-    state.history = [EpochReport(**report) for report in saved["history"]]
-    optimizer.load_state_dict(saved["optimizer"])
-    logger.info("resuming after epoch %d from %s", state.epoch, path)

@@ -175,6 +175,19 @@ class PackedLinear(nn.Module):
         return torch.baddbmm(self.bias[heads], rows, self.weight[heads])
 
 
+@dataclass(frozen=True)
+class Part:
+    """The rows of a batch that one process computes.
+
+    Attributes:
+        rows: Which ones, by their position in the batch.
+        of: How many rows the batch has.
+    """
+
+    rows: slice
+    of: int
+
+
 class ByteDropout(nn.Module):
     """Dropout that draws one random byte per unit, which makes its share a multiple of 1/256.
 
@@ -185,15 +198,24 @@ class ByteDropout(nn.Module):
         super().__init__()
         self.dropped = round(share * 256)
 
-    def forward(self, units: Tensor) -> Tensor:
-        """Drop units and scale the rest during training."""
+    def forward(self, units: Tensor, part: Part | None = None) -> Tensor:
+        """Drop units and scale the rest during training.
+
+        Args:
+            units: [heads, N, units].
+            part: Which rows of a batch these are; None for a whole one. Bytes are drawn for the batch, so that it loses
+                the same units however many processes share it.
+        """
         if not self.training or not self.dropped:
             return units
-        words = torch.empty(-(-units.numel() // 8), dtype=torch.int64, device=units.device)
+        heads, rows, width = units.shape
+        part = part or Part(slice(0, rows), of=rows)
+        count = heads * part.of * width
+        words = torch.empty(-(-count // 8), dtype=torch.int64, device=units.device)
         # From the smallest integer up: the default range never sets the sign bit, which would bias one byte of eight.
-        drawn = words.random_(torch.iinfo(torch.int64).min, None).view(torch.uint8)[: units.numel()]
+        drawn = words.random_(torch.iinfo(torch.int64).min, None).view(torch.uint8)[:count]
         # In place, the comparison stays in bytes: going through booleans takes four times as long.
-        kept = drawn.ge_(self.dropped).view(units.shape).to(units.dtype)
+        kept = drawn.view(heads, part.of, width)[:, part.rows].ge_(self.dropped).to(units.dtype)
         return units * kept.mul_(256 / (256 - self.dropped))
 
 
@@ -222,11 +244,11 @@ class RiskNetwork(nn.Module):
         """Return logits of default from the selected heads, float32 [heads, N]."""
         return self.logits(self.encoder(numeric, categorical), heads)
 
-    def logits(self, encoded: Tensor, heads: slice = slice(None)) -> Tensor:
-        """Return the logits of encoded rows, float32 [N, encoder.out_features]."""
+    def logits(self, encoded: Tensor, heads: slice = slice(None), part: Part | None = None) -> Tensor:
+        """Return the logits of encoded rows, float32 [N, encoder.out_features]; they may be part of a batch."""
         rows = encoded.expand(len(range(self.heads)[heads]), -1, -1)
         for layer in self.layers:
-            rows = self.dropout(functional.relu(layer(rows, heads)))
+            rows = self.dropout(functional.relu(layer(rows, heads)), part)
         return cast("Tensor", self.output(rows, heads)).squeeze(2)
 
 

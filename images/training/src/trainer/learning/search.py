@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from trainer.errors import BadInputError, TrackingError
-from trainer.learning.fitting import EpochReport
 from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.state import EpochReport
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from trainer.evaluation.master_scale import GradeResult
 from trainer.evaluation.swap_set import SwapSet
 from trainer.export import flavor
 from trainer.export.contract import CONTRACT_FILE, MODEL_FILE, sha256_of
-from trainer.learning.fitting import EpochReport
+from trainer.learning.state import EpochReport
 from trainer.tracking.texts import LONGEST_TAG, shortened
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import numpy.typing as npt
-import torch
 from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
@@ -26,8 +25,10 @@ from trainer.evaluation.swap_set import SwapSet, compare_decisions
 from trainer.export.declared import declaration_of
 from trainer.export.local_copy import write_local_copy
 from trainer.export.served.credit_risk_model import CreditRiskModel
+from trainer.following import snapshot_file
 from trainer.learning.calibration import calibrate
-from trainer.learning.fitting import Fitted, fit
+from trainer.learning.fitting import Fitted, be_deterministic, fit
+from trainer.learning.group import ALONE, Group
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.learning.search import search
 from trainer.learning.state import EpochReport
@@ -76,8 +77,12 @@ class ProductionComparison:
     swap_set: SwapSet | None = None
 
 
-def run(settings: Settings) -> Result:
+def run(settings: Settings, group: Group = ALONE) -> Result:
     """Train and register one model; move the Production pointer to it if it passes its gates.
+
+    Args:
+        settings: Those of the run.
+        group: The processes that fit the network; the others are in `follow`.
 
     Raises:
         BadInputError: Data or arguments are invalid; nothing was logged.
@@ -86,17 +91,18 @@ def run(settings: Settings) -> Result:
         TrackingError: MLflow is unavailable.
         TerminatedError: The process received SIGTERM; the same call resumes from the last checkpoint.
     """
-    torch.use_deterministic_algorithms(mode=True)
-    # By default every new tensor would be filled first, to guard against reads of uninitialized memory, which this code
-    # does not do.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # created on import
+    be_deterministic()
     _create(settings.work_dir)
     # On clusters older than 1.26, a Job is retried regardless of its exit code.
     refusal = settings.work_dir / f"refused-{settings.job}.txt"
-    if settings.job and refusal.exists():
-        raise GateRefusedError(f"refused in an earlier attempt of this Job: {refusal.read_text(encoding='utf-8')}")
+    with group.leading():
+        if settings.job and refusal.exists():
+            raise GateRefusedError(f"refused in an earlier attempt of this Job: {refusal.read_text(encoding='utf-8')}")
+        served = served_declaration(settings)
+    group.from_rank(0, served.model_dump_json().encode() if served else b"")
     with phase("prepare"):
-        inputs = prepare(settings, served_declaration(settings))
+        inputs = prepare(settings, served)
+    group.agree(inputs.fingerprint)
     wait_for_server(settings.tracking_uri, timeout_seconds=settings.wait_seconds)
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_experiment(settings.model_name)
@@ -109,7 +115,7 @@ def run(settings: Settings) -> Result:
         note.write_text(active.info.run_id, encoding="utf-8")
         describe({"mlflow.run_id": active.info.run_id})
         try:
-            result = _run_tracked(settings, inputs, active.info.run_id)
+            result = _run_tracked(settings, inputs, active.info.run_id, group)
         except TerminatedError:
             mlflow.end_run("KILLED")
             raise
@@ -117,9 +123,9 @@ def run(settings: Settings) -> Result:
             mlflow.set_tag("refused", str(error))
             if settings.job:
                 refusal.write_text(str(error), encoding="utf-8")
-            _discard_progress(settings.work_dir, inputs.fingerprint)
+            _discard_progress(note, snapshot_file(settings, inputs))
             raise
-    _discard_progress(settings.work_dir, inputs.fingerprint)
+    _discard_progress(note, snapshot_file(settings, inputs))
     return result
 
 
@@ -142,7 +148,7 @@ def served_declaration(settings: Settings) -> FeatureDeclaration | None:
         return declaration_of(registry.fetch(version, Path(folder)).contract)
 
 
-def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Result:
+def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str, group: Group) -> Result:
     selection = inputs.selection
     tracking.log_data(
         inputs.table.frame,
@@ -163,6 +169,7 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
             **asdict(settings.limits),
             "data": settings.data,
             "rows": len(inputs.training) + len(inputs.test),
+            "processes": group.size,
             "seed": settings.seed,
             "split_seed": settings.split_seed,
             "pd_floor": settings.pd_floor,
@@ -175,8 +182,8 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
         }
     )
     with phase("fit"):
-        fitted = _fit(settings, inputs, hyperparameters)
-    with tempfile.TemporaryDirectory() as scratch:
+        fitted = _fit(settings, inputs, hyperparameters, group)
+    with group.leading(), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "model").mkdir()
         with phase("evaluate"):
@@ -197,7 +204,7 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str) -> Res
         return _judge_and_register(settings, inputs, fitted, evaluation, run_id)
 
 
-def _fit(settings: Settings, inputs: TrainingInputs, hyperparameters: Hyperparameters) -> Fitted:
+def _fit(settings: Settings, inputs: TrainingInputs, hyperparameters: Hyperparameters, group: Group) -> Fitted:
     with Progress() as progress:
 
         def on_epoch(report: EpochReport) -> None:
@@ -210,7 +217,8 @@ def _fit(settings: Settings, inputs: TrainingInputs, hyperparameters: Hyperparam
             hyperparameters=hyperparameters,
             seed=settings.seed,
             on_epoch=on_epoch,
-            checkpoint=settings.work_dir / f"checkpoint-{inputs.fingerprint}.pt",
+            checkpoint=snapshot_file(settings, inputs),
+            group=group,
         )
 
 
@@ -382,6 +390,6 @@ def _create(work_dir: Path) -> None:
         raise BadInputError(f"--work-dir {work_dir}: {error.strerror}") from error
 
 
-def _discard_progress(work_dir: Path, fingerprint: str) -> None:
-    for name in (f"run-{fingerprint}.txt", f"checkpoint-{fingerprint}.pt"):
-        (work_dir / name).unlink(missing_ok=True)
+def _discard_progress(*files: Path) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)

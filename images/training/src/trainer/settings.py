@@ -16,7 +16,7 @@ from trainer.data.time_split import Split
 from trainer.errors import BadInputError
 from trainer.evaluation.gates import GateLimits
 from trainer.evaluation.threshold import KS_MAXIMUM, ThresholdChoice, parse_threshold
-from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.hyperparameters import Hyperparameters, Precision
 from trainer.learning.prior_shift import ClassWeight
 from trainer.tracking.production_pointer import PointerMode
 
@@ -24,6 +24,7 @@ from trainer.tracking.production_pointer import PointerMode
 _HIGHEST_PD_FLOOR = 0.5
 # NumPy's and PyTorch's generators take more; scikit-learn's and Optuna's do not.
 _MAXIMUM_SEED = 2**32 - 1
+_HIGHEST_PORT = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,11 @@ class Settings:
         production_pointer: Who moves the Production pointer.
         trials: Hyperparameter trials before the final training, across all parallel workers.
         study_storage: SQLAlchemy URL of the Optuna study; a file in work_dir if empty.
-        worker: Index of this worker; only worker 0 trains the final model.
+        worker: Index of this worker; only worker 0 trains the final model. With several pods, the index of this pod.
         workers: How many workers share the study; they begin together.
+        processes: How many processes of this pod train one network together.
+        pods: How many pods, each with so many processes, train it together.
+        rendezvous: Host name and port at which the pods find each other, in the first pod.
         job: Name of the Kubernetes Job, the same for each of its attempts; empty outside of a Job.
         reason: Why this training was started; empty if nobody said.
         tracing_endpoint: Where OTLP over HTTP takes the run's trace; empty for no tracing.
@@ -93,6 +97,9 @@ class Settings:
     study_storage: str = ""
     worker: int = 0
     workers: int = 1
+    processes: int = 1
+    pods: int = 1
+    rendezvous: str = ""
     job: str = ""
     reason: str = ""
     tracing_endpoint: str = ""
@@ -120,6 +127,7 @@ class Settings:
             raise BadInputError(f"--workers {self.workers}: must be at least 1")
         if max(self.seed, self.split_seed) > _MAXIMUM_SEED:
             raise BadInputError(f"seeds must be at most {_MAXIMUM_SEED}")
+        self._check_processes()
         self._check_reject_inference()
         if self.tracing_endpoint and not self.tracing_endpoint.startswith(("http://", "https://")):
             raise BadInputError(
@@ -129,6 +137,23 @@ class Settings:
             raise BadInputError(f"--wait-seconds {self.wait_seconds}: must be a number of seconds from 0")
         if not self.model_name.strip() or any(character in self.model_name for character in "/:"):
             raise BadInputError(f"--model-name {self.model_name!r}: must be a name without slashes and colons")
+
+    def _check_processes(self) -> None:
+        if min(self.processes, self.pods) < 1:
+            raise BadInputError(f"--processes {self.processes}, --pods {self.pods}: must be at least 1")
+        if self.trials and self.processes * self.pods > 1:
+            raise BadInputError(
+                "--trials: a search runs its trials side by side in --workers; --processes and --pods are for a "
+                "training without a search"
+            )
+        host, _, port = self.rendezvous.rpartition(":")
+        if self.pods > 1 and not (host and port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT):
+            raise BadInputError(
+                f"--rendezvous {self.rendezvous!r}: --pods needs the first pod's host name and a port, such as "
+                "training-0.training-peers:29400"
+            )
+        if self.pods > 1 and self.worker >= self.pods:
+            raise BadInputError(f"--worker {self.worker}: must be below --pods ({self.pods})")
 
     def _check_reject_inference(self) -> None:
         if self.reject_inference is not RejectInference.NONE and not is_decisions(self.data):
@@ -166,8 +191,11 @@ _HELP = {
     "manual (a person; the version gets the alias candidate) or never",
     "trials": "hyperparameter trials before the final training, across all workers",
     "study_storage": "SQLAlchemy URL of the Optuna study; prefer TRAINER_STUDY_STORAGE, which `ps` does not show",
-    "worker": "index of this worker; only worker 0 trains the final model; also JOB_COMPLETION_INDEX",
+    "worker": "index of this worker or pod; only worker 0 trains the final model; also JOB_COMPLETION_INDEX",
     "workers": "how many workers share the trials; each waits up to two minutes for the others before its first trial",
+    "processes": "how many processes of this pod train one network together; each takes its share of every batch",
+    "pods": "how many pods, each with so many processes, train it together",
+    "rendezvous": "host name of the first pod and a port, at which the pods find each other; also TRAINER_RENDEZVOUS",
     "job": "name of the Kubernetes Job; another attempt of it does not retrain a refused model; also TRAINER_JOB",
     "reason": "why this training was started, for the tags of the run and of the version; also TRAINER_REASON",
     "tracing_endpoint": "URL that takes the run's trace by OTLP over HTTP, such as http://collector:4318/v1/traces; "
@@ -190,6 +218,7 @@ _HELP = {
     "patience": "stop after this many epochs without a better validation loss; 0 chooses a sixth of them, at least 4",
     "class_weight": "how much more a default counts in training than a repaid loan, or balanced (all defaults count as "
     "much as all repaid loans); the probabilities are corrected for it",
+    "precision": "numbers of the matrix products in training: float32, or bfloat16, which pays off on GPUs only",
     "minimum_auc": "gate: minimum ROC AUC on the test rows; above .5, it must also exceed what chance reaches",
     "maximum_ece": "gate: maximum expected calibration error on the test rows, or what chance reaches on so few",
     "minimum_air": "gate: minimum adverse-impact ratio of any protected group, at the 95%% confidence bound",
@@ -218,6 +247,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "study_storage": environment.get("TRAINER_STUDY_STORAGE", ""),
         "git_revision": environment.get("GIT_REVISION", "unknown"),
         "worker": _worker_index(environment),
+        "rendezvous": environment.get("TRAINER_RENDEZVOUS", ""),
         "job": environment.get("TRAINER_JOB", ""),
         "reason": environment.get("TRAINER_REASON", ""),
         "tracing_endpoint": environment.get("TRAINER_TRACING_ENDPOINT", ""),
@@ -298,6 +328,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "threshold": parse_threshold,
     "default_rate": float,
     "class_weight": _class_weight,
+    "precision": _one_of(Precision),
 }
 
 

@@ -19,7 +19,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.inputs import Inputs
 from trainer.learning.blending import ONLY_HEADS, Blend, blend, join
 from trainer.learning.group import ALONE, Group
-from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.hyperparameters import Hyperparameters, Precision
 from trainer.learning.linear import LinearModels, fit_linear
 from trainer.learning.masking import mask
 from trainer.learning.network import Encoder, Encoding, Part, RiskNetwork
@@ -93,6 +93,14 @@ class _TrainingRows:
     def weights(self, rows: Tensor, head_fold: Tensor) -> Tensor:
         """Return a row's weight where a head may train on it, else 0; float32 [heads, rows]."""
         return (self.fold.index_select(0, rows)[None, :] != head_fold[:, None]) * self.weight.index_select(0, rows)
+
+
+def be_deterministic() -> None:
+    """Make PyTorch compute the same bits each time."""
+    torch.use_deterministic_algorithms(mode=True)
+    # By default every new tensor would be filled first, to guard against reads of uninitialized memory, which this code
+    # does not do.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # created on import
 
 
 def fit(
@@ -257,6 +265,7 @@ def _train_epoch(
 ) -> float:
     network.train()
     parameters = list(network.parameters())
+    half = hyperparameters.precision is Precision.BFLOAT16
     order = rows.useful[torch.randperm(len(rows.useful), device=rows.target.device)]
     batches = torch.split(order, hyperparameters.batch_rows)
     total = torch.zeros((), device=rows.target.device)
@@ -266,7 +275,8 @@ def _train_epoch(
         )
         weight = rows.weights(batch, head_fold)
         own = Part(group.share(len(batch)), of=len(batch))
-        logits = network.logits(rows.encoded.index_select(0, batch[own.rows]), part=own)
+        with torch.autocast(rows.target.device.type, torch.bfloat16, enabled=half):
+            logits = network.logits(rows.encoded.index_select(0, batch[own.rows]), part=own).float()
         target = rows.target.index_select(0, batch[own.rows]).expand_as(logits)
         # Summed over heads, so that each head trains as if it were alone; and, as all processes' losses make up that of
         # the batch, divided by the rows of the batch.

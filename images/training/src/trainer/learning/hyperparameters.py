@@ -1,6 +1,7 @@
 """Hyperparameters and their defaults for a given number of training rows."""
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from trainer.errors import BadInputError
 from trainer.learning.network import Architecture
@@ -21,6 +22,13 @@ _LARGEST_FACTOR = 1e4
 _NARROW_RATE, _WIDE_RATE = 1.2e-2, 4e-3
 
 
+class Precision(StrEnum):
+    """In which numbers the heads' matrix products are computed while they train; weights and sums are float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 @dataclass(frozen=True)
 class Hyperparameters:
     """What shapes the network and its training.
@@ -38,6 +46,7 @@ class Hyperparameters:
         patience: Training stops after this many epochs without a better validation loss; 0 chooses a sixth of the
             epochs, but at least 4.
         class_weight: How much more a default counts in training than a repaid loan; `balanced` weighs both alike.
+        precision: In which numbers matrix products are computed.
     """
 
     heads: int = 0
@@ -51,6 +60,7 @@ class Hyperparameters:
     epochs: int = 0
     patience: int = 0
     class_weight: ClassWeight = 1.0
+    precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
         limits = {

@@ -18,7 +18,7 @@ from trainer.data.reject_inference import RejectInference
 from trainer.data.time_split import Split
 from trainer.evaluation.gates import GateLimits
 from trainer.evaluation.threshold import parse_threshold
-from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.hyperparameters import Hyperparameters, Precision
 from trainer.settings import parse
 
 
@@ -74,6 +74,74 @@ def test_a_search_is_an_indexed_job_on_clusters_that_have_them(version: str, ind
     assert {"--exclude-protected", "--learning-rate=0.002", "--allow-contract-change", "--trials=40"} <= set(
         container["args"]
     )
+
+
+@pytest.mark.parametrize("version", ["1.22", "1.33"])
+def test_pods_that_train_together_are_an_indexed_job_that_meets_at_its_first_pod(version: str) -> None:
+    documents = render("training/ci/processes-values.yaml", "--kube-version", version)
+    (job,) = of_kind(documents, "Job")
+    assert [job["spec"][name] for name in ("completionMode", "completions", "parallelism")] == ["Indexed", 3, 3]
+    (service,) = of_kind(documents, "Service")
+    (policy,) = of_kind(documents, "NetworkPolicy")
+    pod = pod_spec(job)
+    (container,) = pod["containers"]
+    # As the controller names pods, and Kubernetes expands variables.
+    variables = environment(container)
+    rendezvous = variables["TRAINER_RENDEZVOUS"].replace("$(TRAINER_JOB)", job["metadata"]["name"])
+    assert [entry["name"] for entry in container["env"]].index("TRAINER_JOB") < [
+        entry["name"] for entry in container["env"]
+    ].index("TRAINER_RENDEZVOUS")
+    settings = parse(container["args"], {**variables, "TRAINER_RENDEZVOUS": rendezvous, "JOB_COMPLETION_INDEX": "2"})
+    assert (settings.processes, settings.pods, settings.worker) == (2, 3, 2)
+    assert settings.hyperparameters.precision is Precision.BFLOAT16
+    (port,) = service["spec"]["ports"]
+    assert rendezvous == f"{job['metadata']['name']}-0.{pod['subdomain']}:{port['port']}"
+    assert pod["subdomain"] == service["metadata"]["name"] == "training-peers"
+    assert service["spec"]["clusterIP"] == "None"
+    # Pods wait for each other before any is ready.
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert [(entry["name"], entry["containerPort"]) for entry in container["ports"]] == [("peers", port["port"])]
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    (rule,) = policy["spec"]["ingress"]
+    assert rule == {"from": [{"podSelector": policy["spec"]["podSelector"]}]}
+    assert "persistentVolumeClaim" not in str(pod["volumes"])
+
+
+def test_old_clusters_train_with_all_processes_in_one_pod() -> None:
+    documents = render("training/ci/processes-values.yaml", "--kube-version", "1.20")
+    (job,) = of_kind(documents, "Job")
+    settings = parse(pod_spec(job)["containers"][0]["args"], {})
+    assert (settings.processes, settings.pods) == (6, 1)
+    assert "completionMode" not in job["spec"]
+    assert "persistentVolumeClaim" in str(pod_spec(job)["volumes"])
+    assert not of_kind(documents, "Service")
+    (policy,) = of_kind(documents, "NetworkPolicy")
+    assert policy["spec"]["ingress"] == []
+
+
+def test_processes_of_one_pod_need_no_service_and_no_open_port() -> None:
+    documents = render("training/ci/default-values.yaml", "--set=processes=2")
+    (job,) = of_kind(documents, "Job")
+    (container,) = pod_spec(job)["containers"]
+    assert parse(container["args"], {}).processes == 2
+    assert "ports" not in container
+    assert not of_kind(documents, "Service")
+
+
+@pytest.mark.parametrize("value", ["pods=2", "processes=2"])
+def test_a_search_is_refused_beside_a_training_by_several_processes(value: str) -> None:
+    result = run_helm("template", "training", "training", "--set=search.trials=4", f"--set={value}")
+    assert result.returncode != 0
+    assert "pods and processes are for a training without a search" in result.stderr
+
+
+def test_values_of_a_release_without_processes_change_nothing() -> None:
+    plain, old = (
+        of_kind(render("training/ci/default-values.yaml", *options), "Job")
+        for options in ((), ("--set-json=pods=null,processes=null",))
+    )
+    assert plain == old
 
 
 def test_the_trainer_accepts_every_argument_that_the_chart_passes() -> None:

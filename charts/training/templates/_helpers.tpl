@@ -34,9 +34,16 @@
 {{- end }}
 {{- if .Values.search.trials }}
 - --trials={{ .Values.search.trials }}
-{{- if include "training.indexed" . }}
+{{- if include "training.canBeIndexed" . }}
 - --workers={{ .Values.search.workers }}
 {{- end }}
+{{- end }}
+{{- $processes := .Values.processes | default 1 | int }}
+{{- if include "training.peers" . }}
+- --processes={{ $processes }}
+- --pods={{ .Values.pods }}
+{{- else if or (gt $processes 1) (gt (include "training.pods" . | int) 1) }}
+- --processes={{ mul $processes (include "training.pods" .) }}
 {{- end }}
 {{- range .Values.args }}
 - {{ . | quote }}
@@ -51,6 +58,10 @@
 - name: TRAINER_JOB
   valueFrom:
     fieldRef: {fieldPath: "metadata.labels['job-name']"}
+{{- if include "training.peers" . }}
+# The first pod of an Indexed Job, in its headless Service.
+- {name: TRAINER_RENDEZVOUS, value: "$(TRAINER_JOB)-0.training-peers:29400"}
+{{- end }}
 {{- if .Retraining }}
 # Why the operator started the Job; it sets the annotation.
 - name: TRAINER_REASON
@@ -90,20 +101,41 @@
 {{- if include "training.fromDecisions" . }}{{ .Values.decisions.secret }}{{ end }}
 {{- end }}
 
-{{/* "true" if the pods of an Indexed Job share the trials of a search, else "". */}}
+{{/* How many pods train one network together. Releases before 0.2 had no such value. */}}
+{{- define "training.pods" -}}
+{{- $pods := .Values.pods | default 1 | int }}
+{{- if and .Values.search.trials (gt (mul $pods (.Values.processes | default 1)) 1) }}
+{{- fail "search.trials is for search.workers; pods and processes are for a training without a search" }}
+{{- end }}
+{{- $pods }}
+{{- end }}
+
+{{/* "true" if Jobs can be Indexed, else "". */}}
+{{- define "training.canBeIndexed" -}}
+{{- if semverCompare ">=1.22.0-0" .Capabilities.KubeVersion.Version }}true{{ end }}
+{{- end }}
+
+{{/* "true" if the pods of an Indexed Job train one network together, else "". */}}
+{{- define "training.peers" -}}
+{{- if and (gt (include "training.pods" . | int) 1) (include "training.canBeIndexed" .) }}true{{ end }}
+{{- end }}
+
+{{/* "true" if the pods of an Indexed Job share the trials of a search or one training, else "". */}}
 {{- define "training.indexed" -}}
-{{- if and .Values.search.trials (semverCompare ">=1.22.0-0" .Capabilities.KubeVersion.Version) }}true{{ end }}
+{{- if or (include "training.peers" .) (and .Values.search.trials (include "training.canBeIndexed" .)) }}true{{ end }}
 {{- end }}
 
 {{/* The spec of a Job. */}}
 {{- define "training.job" -}}
 {{- $indexed := include "training.indexed" . -}}
+{{- $peers := include "training.peers" . -}}
+{{- $completions := eq $peers "true" | ternary .Values.pods .Values.search.workers -}}
 backoffLimit: {{ .Values.backoffLimit }}
 activeDeadlineSeconds: {{ .Values.activeDeadlineSeconds }}
 {{- if $indexed }}
 completionMode: Indexed
-completions: {{ .Values.search.workers }}
-parallelism: {{ .Values.search.workers }}
+completions: {{ $completions }}
+parallelism: {{ $completions }}
 {{- end }}
 {{- if semverCompare ">=1.26.0-0" .Capabilities.KubeVersion.Version }}
 # Retrying helps neither against bad data nor against a model that failed a gate.
@@ -120,6 +152,9 @@ template:
     {{- if include "common.s3Role" . }}
     serviceAccountName: {{ .Chart.Name }}
     {{- end }}
+    {{- if $peers }}
+    subdomain: training-peers
+    {{- end }}
     restartPolicy: Never
     automountServiceAccountToken: false
     enableServiceLinks: false
@@ -132,6 +167,10 @@ template:
         args: {{- include "training.arguments" . | nindent 10 }}
         securityContext: {{- include "common.containerSecurityContext" . | nindent 10 }}
         {{- include "common.env" (list . (include "training.env" .)) | nindent 8 }}
+        {{- if $peers }}
+        ports:
+          - {name: peers, containerPort: 29400, protocol: TCP}
+        {{- end }}
         resources: {{- include "common.resources" .Values.resources | nindent 10 }}
         volumeMounts:
           - {name: checkpoints, mountPath: /var/lib/trainer}
@@ -150,7 +189,8 @@ template:
       {{- include "common.caVolume" . | nindent 6 }}
       - name: checkpoints
         {{- if $indexed }}
-        # Pods on several nodes cannot share the volume; a search resumes from its study instead.
+        # Pods on several nodes cannot share the volume. A search resumes from its study instead, and pods that train
+        # together from the newest snapshot of those that were not lost.
         emptyDir: {}
         {{- else }}
         persistentVolumeClaim: {claimName: training-checkpoints}

@@ -124,7 +124,7 @@ class Stack(Namespace):
             logs = f'eval "$(make -s env)" && kubectl -n {self.namespace} logs -f job/{job}'
             say(f"   to follow its log: {logs}")
             wait_for("the training run", lambda: self._training_problem(job), timeout_seconds=1800)
-            if self._job_status(job).get("succeeded") != 1:
+            if not self._job_succeeded(job):
                 tail = self.kubectl("logs", f"job/{job}", "--tail=15")
                 raise ClusterError(f"the training run {job} failed:\n{tail}\n  for the full log: {logs}")
 
@@ -191,17 +191,21 @@ class Stack(Namespace):
             return f"{self.url}/v1/model: {error}"
         return None
 
-    def _job_status(self, job: str) -> dict[str, Any]:
-        status: dict[str, Any] = json.loads(self.kubectl("get", "job", job, "-o", "json")).get("status", {})
-        return status
+    def _job(self, job: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", "job", job, "-o", "json"))
+        return found
+
+    def _job_succeeded(self, job: str) -> bool:
+        """Return whether all pods have: those of a search or of a training by several are more than one."""
+        found = self._job(job)
+        return bool(found.get("status", {}).get("succeeded", 0) >= found.get("spec", {}).get("completions", 1))
 
     def _training_problem(self, job: str) -> str | None:
-        status = self._job_status(job)
-        ended = status.get("succeeded") or any(
+        failed = any(
             condition["type"] == "Failed" and condition["status"] == "True"
-            for condition in status.get("conditions", [])
+            for condition in self._job(job).get("status", {}).get("conditions", [])
         )
-        return None if ended else f"{job} is still running"
+        return None if failed or self._job_succeeded(job) else f"{job} is still running"
 
     def _ingress_values(self) -> list[str]:
         allowed = f"mlflow.allowedHosts={{127.0.0.1:{self.cluster.ports.mlflow},localhost:{self.cluster.ports.mlflow}}}"

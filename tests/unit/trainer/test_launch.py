@@ -23,7 +23,7 @@ from trainer.export.served.credit_risk_model import CreditRiskModel
 
 # Several epochs of a fraction of a second each, all of which are trained.
 EPOCHS = 20
-ARGUMENTS = ["--data=synthetic", "--synthetic-rows=3000", "--heads=5", "--hidden=16", "--bins=8", "--batch-rows=64"]
+ARGUMENTS = ["--data=synthetic", "--synthetic-rows=12000", "--heads=5", "--hidden=16", "--bins=8", "--batch-rows=256"]
 ARGUMENTS += [f"--epochs={EPOCHS}", f"--patience={EPOCHS}", "--maximum-ece=0.3", "--minimum-air=0", "--wait-seconds=60"]
 # What the order of floating-point sums may change about a probability of default: at most, and on average.
 LARGEST, MEAN = 0.02, 0.002

@@ -6,7 +6,7 @@ import pytest
 from trainer.errors import BadInputError
 from trainer.evaluation.gates import GateLimits
 from trainer.export.contract import ApprovalRate, DecisionRule, ExpectedCost, Fixed, KsMaximum
-from trainer.learning.hyperparameters import Hyperparameters
+from trainer.learning.hyperparameters import Hyperparameters, Precision
 from trainer.settings import Settings, parse
 
 
@@ -41,11 +41,35 @@ def test_invalid_arguments_exit_with_code_2(arguments: list[str]) -> None:
         ("--default-rate=4", r"--default-rate 4.0: must be above --pd-floor \(0\) and below 1; 4 % is 0.04"),
         ("--default-rate=nan", "--default-rate nan: must be above"),
         ("--model-name=a:b", "must be a name without slashes and colons"),
+        ("--processes=0", "--processes 0, --pods 1: must be at least 1"),
+        ("--pods=2", "--rendezvous '': --pods needs the first pod's host name and a port, such as "),
     ],
 )
 def test_values_out_of_range_are_refused(argument: str, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         parse(["--data", "synthetic", argument], {})
+
+
+@pytest.mark.parametrize("rendezvous", ["training-0", "training-0:", ":29400", "training-0:port", "training-0:70000"])
+def test_pods_need_a_host_name_and_a_port_to_meet_at(rendezvous: str) -> None:
+    with pytest.raises(BadInputError, match=f"--rendezvous '{rendezvous}': --pods needs the first pod's host name"):
+        parse(["--data=synthetic", "--pods=2", f"--rendezvous={rendezvous}"], {})
+    environment = {"TRAINER_RENDEZVOUS": "training-0.training-peers:29400", "JOB_COMPLETION_INDEX": "1"}
+    assert parse(["--data=synthetic", "--pods=2"], environment).worker == 1
+    with pytest.raises(BadInputError, match=r"--worker 2: must be below --pods \(2\)"):
+        parse(["--data=synthetic", "--pods=2"], {**environment, "JOB_COMPLETION_INDEX": "2"})
+
+
+@pytest.mark.parametrize("several", [["--processes=2"], ["--pods=2", "--rendezvous=a:1"]])
+def test_a_search_and_several_processes_exclude_each_other(several: list[str]) -> None:
+    with pytest.raises(BadInputError, match="--trials: a search runs its trials side by side in --workers"):
+        parse(["--data=synthetic", "--trials=2", *several], {})
+
+
+def test_the_precision_is_one_of_two() -> None:
+    assert parse(["--data=x", "--precision=bfloat16"], {}).hyperparameters.precision is Precision.BFLOAT16
+    with pytest.raises(SystemExit):
+        parse(["--data=x", "--precision=float16"], {})
 
 
 @pytest.mark.parametrize(

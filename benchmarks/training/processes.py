@@ -3,8 +3,9 @@
 python benchmarks/training/processes.py --rows 600000 --processes 2
 
 Each contender fits the trainer's network to the same generated rows, for so many epochs, under torchrun's agent; the
-contenders alternate. The first epoch of each run warms up and is not counted. CPU seconds are those of the first process:
-what it computes for its share, and for the exchange. On a machine that others use, they say more than the time that passed.
+contenders alternate. The first epoch of each run warms up and is not counted. CPU seconds are those of the first
+process: what it computes for its share, and for the exchange. On a machine that others use, they say more than the time
+that passed.
 """
 
 import argparse

@@ -121,7 +121,7 @@ def test_one_of_the_processes_alone_tracks_and_registers(undisturbed: dict[int, 
     assert list((run.folder / "work").iterdir()) == []
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.soak), 1])
 def test_a_killed_process_is_started_again_and_the_run_ends_with_the_same_model(
     killed: int, undisturbed: dict[int, Run], tmp_path: Path, empty_store: Path
 ) -> None:

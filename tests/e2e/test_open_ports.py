@@ -12,8 +12,8 @@ from open_ports import documented_ports
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 # Only pods that log decisions have a shipper.
 SHIPPER = {("api", 9091)}
-# The page and the webhook for approvals, which this stack does not have.
-OFF = {("operator", 8081), ("operator", 8443)}
+# The page, the webhook for approvals, and pods that train together, which this stack does not have.
+OFF = {("operator", 8081), ("operator", 8443), ("training", 29400)}
 # The state of a listening socket in /proc/net/tcp.
 LISTENING = "0A"
 # 127.0.0.1, ::1 and ::ffff:127.0.0.1, as the same file writes them.

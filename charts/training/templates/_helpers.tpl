@@ -190,7 +190,7 @@ template:
       - name: checkpoints
         {{- if $indexed }}
         # Pods on several nodes cannot share the volume. A search resumes from its study instead, and pods that train
-        # together from the newest snapshot of those that were not lost.
+        # together from the newest checkpoint of those that were not lost.
         emptyDir: {}
         {{- else }}
         persistentVolumeClaim: {claimName: training-checkpoints}

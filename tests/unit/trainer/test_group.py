@@ -1,4 +1,4 @@
-"""What the processes of a group share: rows, dropout, and the newest snapshot. test_launch.py has real groups."""
+"""What the processes of a group share: rows, dropout, and the newest checkpoint. test_launch.py has real groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.learning.group import ALONE, Group, joined
 from trainer.learning.hyperparameters import Hyperparameters, Precision
 from trainer.learning.network import ByteDropout, Part
 from trainer.learning.optimizer import FusedAdamW
-from trainer.learning.state import EpochReport, Snapshots, TrainingState
+from trainer.learning.state import Checkpoints, EpochReport, TrainingState
 
 SMALL = Hyperparameters(heads=2, hidden=(16,), bins=4, batch_rows=128, epochs=4, patience=4).for_rows(2_000)
 
@@ -62,14 +62,14 @@ def state_of(value: float, epoch: int) -> TrainingState:
     return state
 
 
-def test_a_snapshot_is_written_by_the_first_process_of_each_pod_and_read_back(tmp_path: Path) -> None:
-    path = tmp_path / "snapshot.pt"
-    Snapshots(path, Group(rank=1, size=2, local_rank=1)).write(state_of(1.0, epoch=1))
+def test_a_checkpoint_is_written_by_the_first_process_of_each_pod_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    Checkpoints(path, Group(rank=1, size=2, local_rank=1)).write(state_of(1.0, epoch=1))
     assert not path.exists()
-    Snapshots(path, Group(rank=2, size=4, local_rank=0)).write(state_of(2.0, epoch=3))
+    Checkpoints(path, Group(rank=2, size=4, local_rank=0)).write(state_of(2.0, epoch=3))
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     resumed = state_of(0.0, epoch=0)
-    Snapshots(path, ALONE).resume(resumed)
+    Checkpoints(path, ALONE).resume(resumed)
     assert (resumed.epoch, resumed.best_epoch, resumed.best_loss) == (3, 0, 0.5)
     assert resumed.parameters[0].tolist() == resumed.averages[0].tolist() == [[2.0] * 3] * 2
     assert [report.epoch for report in resumed.history] == [0, 1, 2]

@@ -9,7 +9,7 @@ from trainer.preparation import TrainingInputs, prepare
 from trainer.settings import Settings
 
 
-def snapshot_file(settings: Settings, inputs: TrainingInputs) -> Path:
+def checkpoint_file(settings: Settings, inputs: TrainingInputs) -> Path:
     """Return the file with the training's progress."""
     return settings.work_dir / f"checkpoint-{inputs.fingerprint}.pt"
 
@@ -31,15 +31,15 @@ def follow(settings: Settings, group: Group) -> None:
     served = group.from_rank(0, b"")
     inputs = prepare(settings, FeatureDeclaration.model_validate_json(served) if served else None)
     group.agree(inputs.fingerprint)
-    snapshot = snapshot_file(settings, inputs)
+    checkpoint = checkpoint_file(settings, inputs)
     fit(
         inputs.training,
         inputs=inputs.declaration.inputs,
         hyperparameters=inputs.hyperparameters,
         seed=settings.seed,
         on_epoch=lambda _: None,
-        checkpoint=snapshot,
+        checkpoint=checkpoint,
         group=group,
     )
     group.follow()
-    snapshot.unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)

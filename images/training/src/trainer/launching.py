@@ -32,7 +32,7 @@ _SEVERAL_FAILED = TrackingError.exit_code
 def launch(settings: Settings, arguments: Sequence[str]) -> int:
     """Run this pod's processes to the end of the training run; return the exit code, the same for all pods.
 
-    A process that fails ends the others, in all pods. Then all start again, and resume from the newest snapshot.
+    A process that fails ends the others, in all pods. Then all start again, and resume from the newest checkpoint.
     """
     _set_environment(settings)
     config = _config(settings)
@@ -44,9 +44,10 @@ def launch(settings: Settings, arguments: Sequence[str]) -> int:
         except SignalException as error:
             return 128 + int(error.sigval)
         except ChildFailedError as error:
-            return _exit_code(error)
+            _report(error)
+            return _SEVERAL_FAILED
         except RendezvousConnectionError as error:
-            # The first pod is not there yet, or was lost and comes back. This pod keeps its snapshot until then.
+            # The first pod is not there yet, or was lost and comes back. This pod keeps its checkpoint until then.
             if settings.worker == 0 or time.monotonic() > deadline:
                 logger.error("the processes did not find each other at %s: %s", settings.rendezvous, error)  # noqa: TRY400
                 return _SEVERAL_FAILED
@@ -93,9 +94,8 @@ def _set_environment(settings: Settings) -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 
-def _exit_code(error: ChildFailedError) -> int:
+def _report(error: ChildFailedError) -> None:
     rank, failure = error.get_first_failure()
     code = failure.exitcode
     reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    logger.error("gave up after %d restarts: process %d failed with %s: %s", _RESTARTS, rank, reason, failure.message)
-    return code if code == _SEVERAL_FAILED else 1
+    logger.error("gave up after %d restarts: process %d ended with %s", _RESTARTS, rank, reason)

@@ -25,7 +25,7 @@ from trainer.evaluation.swap_set import SwapSet, compare_decisions
 from trainer.export.declared import declaration_of
 from trainer.export.local_copy import write_local_copy
 from trainer.export.served.credit_risk_model import CreditRiskModel
-from trainer.following import snapshot_file
+from trainer.following import checkpoint_file
 from trainer.learning.calibration import calibrate
 from trainer.learning.fitting import Fitted, be_deterministic, fit
 from trainer.learning.group import ALONE, Group
@@ -123,9 +123,9 @@ def run(settings: Settings, group: Group = ALONE) -> Result:
             mlflow.set_tag("refused", str(error))
             if settings.job:
                 refusal.write_text(str(error), encoding="utf-8")
-            _discard_progress(note, snapshot_file(settings, inputs))
+            _discard_progress(note, checkpoint_file(settings, inputs))
             raise
-    _discard_progress(note, snapshot_file(settings, inputs))
+    _discard_progress(note, checkpoint_file(settings, inputs))
     return result
 
 
@@ -217,7 +217,7 @@ def _fit(settings: Settings, inputs: TrainingInputs, hyperparameters: Hyperparam
             hyperparameters=hyperparameters,
             seed=settings.seed,
             on_epoch=on_epoch,
-            checkpoint=snapshot_file(settings, inputs),
+            checkpoint=checkpoint_file(settings, inputs),
             group=group,
         )
 

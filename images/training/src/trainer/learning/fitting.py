@@ -25,7 +25,7 @@ from trainer.learning.masking import mask
 from trainer.learning.network import Encoder, Encoding, Part, RiskNetwork
 from trainer.learning.optimizer import FusedAdamW
 from trainer.learning.prior_shift import RowWeights
-from trainer.learning.state import EpochReport, Snapshots, TrainingState
+from trainer.learning.state import Checkpoints, EpochReport, TrainingState
 from trainer.termination import sigterm_deferred
 
 _EVALUATION_ROWS = 16_384
@@ -148,8 +148,8 @@ def fit(
     parameters, averages = list(network.parameters()), list(averaged.parameters())
     optimizer = FusedAdamW(parameters, averages, weight_decay=hyperparameters.weight_decay)
     state = TrainingState(parameters, averages, optimizer, best=[average.detach().clone() for average in averages])
-    snapshots = Snapshots(checkpoint, group)
-    snapshots.resume(state)
+    checkpoints = Checkpoints(checkpoint, group)
+    checkpoints.resume(state)
 
     while state.epoch < hyperparameters.epochs and state.epochs_without_gain < hyperparameters.patience:
         started = time.perf_counter()
@@ -168,7 +168,7 @@ def fit(
             seconds=time.perf_counter() - started,
         )
         state.end_epoch(report)
-        snapshots.write(state)
+        checkpoints.write(state)
         with sigterm_deferred():
             on_epoch(report)
 

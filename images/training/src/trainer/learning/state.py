@@ -1,4 +1,4 @@
-"""The state of training after an epoch, and its snapshots."""
+"""The state of training after an epoch, and its checkpoints."""
 
 import io
 import logging
@@ -57,7 +57,7 @@ class TrainingState:
         self.epoch += 1
 
     def to_bytes(self) -> bytes:
-        """Return a snapshot."""
+        """Return a checkpoint."""
         file = io.BytesIO()
         saved = {
             "parameters": [parameter.detach() for parameter in self.parameters],
@@ -71,10 +71,10 @@ class TrainingState:
         torch.save(saved, file)
         return file.getvalue()
 
-    def load(self, snapshot: bytes) -> None:
-        """Go on from a snapshot."""
+    def load(self, checkpoint: bytes) -> None:
+        """Go on from a checkpoint."""
         saved: dict[str, Any] = torch.load(
-            io.BytesIO(snapshot), map_location=self.parameters[0].device, weights_only=True
+            io.BytesIO(checkpoint), map_location=self.parameters[0].device, weights_only=True
         )
         with torch.no_grad():
             for parameter, value in zip(self.parameters, saved["parameters"], strict=True):
@@ -88,8 +88,8 @@ class TrainingState:
 
 
 @dataclass(frozen=True)
-class Snapshots:
-    """The snapshot file of this process's pod.
+class Checkpoints:
+    """The checkpoint file of this process's pod.
 
     Attributes:
         path: The file, or None for none.

@@ -24,6 +24,8 @@ _RESTARTS = 3
 # How long pods wait for each other: one may have to be scheduled, and to pull its image.
 _JOIN_SECONDS = 900
 _RETRY_SECONDS = 1.0
+# An attempt that takes longer than connecting must have found the first pod.
+_CONNECTING_SECONDS = 120
 # Starting again would change nothing about these.
 _FINAL = (0, BadInputError.exit_code, GateRefusedError.exit_code)
 _SEVERAL_FAILED = TrackingError.exit_code
@@ -36,8 +38,9 @@ def launch(settings: Settings, arguments: Sequence[str]) -> int:
     """
     _set_environment(settings)
     config = _config(settings)
-    deadline = time.monotonic() + _JOIN_SECONDS
+    waiting_since = time.monotonic()
     while True:
+        began = time.monotonic()
         try:
             codes: dict[int, int] = elastic_launch(config, _rank)(list(arguments))
             return max(codes.values())
@@ -48,7 +51,10 @@ def launch(settings: Settings, arguments: Sequence[str]) -> int:
             return _SEVERAL_FAILED
         except RendezvousConnectionError as error:
             # The first pod is not there yet, or was lost and comes back. This pod keeps its checkpoint until then.
-            if settings.worker == 0 or time.monotonic() > deadline:
+            now = time.monotonic()
+            if now - began > _CONNECTING_SECONDS:
+                waiting_since = now
+            if settings.worker == 0 or now - waiting_since > _JOIN_SECONDS:
                 logger.error("the processes did not find each other at %s: %s", settings.rendezvous, error)  # noqa: TRY400
                 return _SEVERAL_FAILED
             logger.warning("waiting for the first pod at %s", settings.rendezvous)

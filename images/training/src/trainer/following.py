@@ -3,10 +3,23 @@
 from pathlib import Path
 
 from trainer.data.declaration import FeatureDeclaration
+from trainer.errors import BadInputError
 from trainer.learning.fitting import be_deterministic, fit
 from trainer.learning.group import Group
 from trainer.preparation import TrainingInputs, prepare
 from trainer.settings import Settings
+
+
+def create_work_dir(settings: Settings) -> None:
+    """Create the folder for the training's progress.
+
+    Raises:
+        BadInputError: It cannot be created.
+    """
+    try:
+        settings.work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"--work-dir {settings.work_dir}: {error.strerror}") from error
 
 
 def checkpoint_file(settings: Settings, inputs: TrainingInputs) -> Path:
@@ -27,6 +40,7 @@ def follow(settings: Settings, group: Group) -> None:
         FollowedError: The process that leads failed.
     """
     be_deterministic()
+    create_work_dir(settings)
     group.follow()
     served = group.from_rank(0, b"")
     inputs = prepare(settings, FeatureDeclaration.model_validate_json(served) if served else None)

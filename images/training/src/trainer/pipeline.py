@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 from trainer.data.dataset import has_both_outcomes
 from trainer.data.decisions import is_decisions
 from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration
-from trainer.errors import BadInputError, GateRefusedError, TerminatedError, TrackingError
+from trainer.errors import GateRefusedError, TerminatedError, TrackingError
 from trainer.evaluation.comparison import compare_auc
 from trainer.evaluation.evaluate import Evaluation, evaluate
 from trainer.evaluation.gates import Gate, champion_gate, contract_gate
@@ -25,7 +25,7 @@ from trainer.evaluation.swap_set import SwapSet, compare_decisions
 from trainer.export.declared import declaration_of
 from trainer.export.local_copy import write_local_copy
 from trainer.export.served.credit_risk_model import CreditRiskModel
-from trainer.following import checkpoint_file
+from trainer.following import checkpoint_file, create_work_dir
 from trainer.learning.calibration import calibrate
 from trainer.learning.fitting import Fitted, be_deterministic, fit
 from trainer.learning.group import ALONE, Group
@@ -92,7 +92,7 @@ def run(settings: Settings, group: Group = ALONE) -> Result:
         TerminatedError: The process received SIGTERM; the same call resumes from the last checkpoint.
     """
     be_deterministic()
-    _create(settings.work_dir)
+    create_work_dir(settings)
     # On clusters older than 1.26, a Job is retried regardless of its exit code.
     refusal = settings.work_dir / f"refused-{settings.job}.txt"
     with group.leading():
@@ -381,13 +381,6 @@ def _comparable(champion: CreditRiskModel, inputs: TrainingInputs) -> npt.NDArra
     rows = champion.accepts(inputs.test.frame)
     comparable = has_both_outcomes(*inputs.test.outcomes(np.flatnonzero(rows)))
     return rows if comparable else np.ones(len(rows), dtype=bool)
-
-
-def _create(work_dir: Path) -> None:
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInputError(f"--work-dir {work_dir}: {error.strerror}") from error
 
 
 def _discard_progress(*files: Path) -> None:

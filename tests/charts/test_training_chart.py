@@ -37,6 +37,17 @@ def test_the_name_of_the_job_changes_with_its_content_and_only_then() -> None:
     assert len({job(), job("--set-string=run=2"), job("--set=data=s3://data/x.csv"), job("--set=args={--seed=3}")}) == 4
 
 
+def test_the_trainer_knows_the_size_of_its_scratch_volume() -> None:
+    (job,) = of_kind(render("training/ci/default-values.yaml", "--set=scratch.size=40Gi"), "Job")
+    pod = pod_spec(job)
+    (scratch,) = (volume for volume in pod["volumes"] if volume["name"] == "scratch")
+    assert scratch["emptyDir"] == {"sizeLimit": "40Gi"}
+    variables = environment(pod["containers"][0])
+    settings = parse(["--data=loans.parquet"], {name: str(value) for name, value in variables.items()})
+    (mount,) = (mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "scratch")
+    assert (str(settings.scratch_dir), settings.scratch_size) == (mount["mountPath"], "40Gi")
+
+
 def test_an_upgrade_replaces_the_job_and_never_modifies_it() -> None:
     """A Job's spec is immutable: whatever changes it has to change the name as well."""
     specs: dict[str, str] = {}

@@ -54,6 +54,8 @@
 {{- define "training.env" -}}
 - {name: MLFLOW_TRACKING_URI, value: {{ .Values.mlflowUrl | quote }}}
 - {name: TRAINER_WORK_DIR, value: /var/lib/trainer}
+- {name: TRAINER_SCRATCH_DIR, value: /var/lib/scratch}
+- {name: TRAINER_SCRATCH_SIZE, value: {{ include "training.scratchSize" . }}}
 # Lets a retry of the same Job recognize that its model was refused already, and not train it again.
 - name: TRAINER_JOB
   valueFrom:
@@ -125,6 +127,11 @@
 {{- if or (include "training.peers" .) (and .Values.search.trials (include "training.canBeIndexed" .)) }}true{{ end }}
 {{- end }}
 
+{{/* Size of the scratch volume. Releases before 0.2 had none, which `helm upgrade --reuse-values` keeps. */}}
+{{- define "training.scratchSize" -}}
+{{- (.Values.scratch | default dict).size | default "10Gi" }}
+{{- end }}
+
 {{/* The spec of a Job. */}}
 {{- define "training.job" -}}
 {{- $indexed := include "training.indexed" . -}}
@@ -174,6 +181,7 @@ template:
         resources: {{- include "common.resources" .Values.resources | nindent 10 }}
         volumeMounts:
           - {name: checkpoints, mountPath: /var/lib/trainer}
+          - {name: scratch, mountPath: /var/lib/scratch}
           - {name: tmp, mountPath: /tmp}
           {{- include "common.s3TokenMount" . | nindent 10 }}
           {{- include "common.caMount" . | nindent 10 }}
@@ -184,6 +192,7 @@ template:
           - {name: decisions, mountPath: /etc/creditrisk/decisions, readOnly: true}
           {{- end }}
     volumes:
+      - {name: scratch, emptyDir: {sizeLimit: {{ include "training.scratchSize" . }}}}
       - {name: tmp, emptyDir: {}}
       {{- include "common.s3TokenVolume" . | nindent 6 }}
       {{- include "common.caVolume" . | nindent 6 }}

@@ -16,7 +16,7 @@ from trainer.data.dataset import has_both_outcomes
 from trainer.data.decisions import is_decisions
 from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration
 from trainer.errors import GateRefusedError, TerminatedError, TrackingError
-from trainer.evaluation.comparison import compare_auc
+from trainer.evaluation.comparison import by_parts, compare_auc
 from trainer.evaluation.evaluate import Evaluation, evaluate
 from trainer.evaluation.gates import Gate, champion_gate, contract_gate
 from trainer.evaluation.model_card import write_card
@@ -352,7 +352,7 @@ def _against_production(
             model = CreditRiskModel(champion.folder)
             # It may refuse what the challenger accepts, such as missing values.
             rows = _comparable(model, inputs)
-            champion_pd = model.predict(inputs.test.frame[rows]).astype(np.float64)
+            champion_pd = by_parts(model.predict, inputs.test.frame[rows]).astype(np.float64)
         except (TrackingError, ValueError) as error:
             gate = champion_gate(None, settings.limits, reason=f"Production version {version}: {error}")
             return ProductionComparison((gate,))
@@ -378,7 +378,7 @@ def _against_production(
 
 def _comparable(champion: CreditRiskModel, inputs: TrainingInputs) -> npt.NDArray[np.bool_]:
     """Return the test rows on which the champion can be compared: those that it accepts, or all to learn the reason."""
-    rows = champion.accepts(inputs.test.frame)
+    rows = by_parts(champion.accepts, inputs.test.frame)
     comparable = has_both_outcomes(*inputs.test.outcomes(np.flatnonzero(rows)))
     return rows if comparable else np.ones(len(rows), dtype=bool)
 

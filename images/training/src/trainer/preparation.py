@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,14 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer.data.dataset import Dataset, Integers, encode, held_out
+from trainer.data.dataset import Dataset, Integers, encode, held_out, take_frame
 from trainer.data.decisions import Fetched, Service, fetch, is_decisions
 from trainer.data.declaration import FeatureDeclaration, load_declaration
+from trainer.data.loading import Limits, Loaded, load
 from trainer.data.problems import InvalidDataError, Problem
 from trainer.data.reading import RawTable, read_table
 from trainer.data.reject_inference import RejectInference
 from trainer.data.resolution import missing_shares, resolve
 from trainer.data.selection import Selection, with_rejected
+from trainer.data.storage import Memory, parse_size
+from trainer.data.streaming import ALL_ROWS
 from trainer.data.time_split import Period, Split, newest
 from trainer.data.validation import validate
 from trainer.errors import BadInputError
@@ -94,9 +99,9 @@ class TrainingInputs:
 
 @dataclass(frozen=True)
 class _Read:
-    """Data as read, its declaration, and what is known of its origin if it is made of decisions."""
+    """Validated data, its declaration, and what is known of its origin if it is made of decisions."""
 
-    table: RawTable
+    loaded: Loaded
     declaration: FeatureDeclaration
     fetched: Fetched | None = None
 
@@ -126,21 +131,22 @@ def prepare(settings: Settings, served: FeatureDeclaration | None = None) -> Tra
         DataUnavailableError: The decisions service does not answer.
     """
     read = _read(settings, served or load_declaration(settings.features))
-    table, full = read.table, read.declaration
-    frame = validate(table, full, minimum_rows=settings.minimum_rows)
+    table, frame, storage, full = read.loaded.table, read.loaded.frame, read.loaded.storage, read.declaration
     rows = _split(frame, read, settings)
     in_training = np.zeros(len(frame), dtype=bool)
     in_training[np.concatenate([rows.training, rows.rejected])] = True
     full = resolve(full, frame, in_training)
     declaration = full.without_protected() if settings.exclude_protected else full
-    data = encode(frame, declaration)
-    training, test = data.take(rows.training), data.take(rows.test)
+    training, test, rejected = (
+        encode(take_frame(frame, part, storage, name=name), declaration, storage, name=name)
+        for name, part in (("training", rows.training), ("test", rows.test), ("rejected", rows.rejected))
+    )
     for name, part in (("training", training), ("test", test)):
         if not part.has_both_outcomes:
             weighted = " with a weight above 0" if full.weight_column else ""
             message = f"all {name} rows{weighted} have the same outcome; {_what_would_help(frame, full, settings)}"
             raise InvalidDataError(table.source, len(frame), (Problem(full.target.column, message),))
-    training, selection = _with_selection(training, data.take(rows.rejected), rows, read, settings)
+    training, selection = _with_selection(training, rejected, rows, read, settings)
     hyperparameters = settings.hyperparameters.for_rows(len(training))
     inputs = TrainingInputs(
         declaration=declaration,
@@ -157,26 +163,41 @@ def prepare(settings: Settings, served: FeatureDeclaration | None = None) -> Tra
         selection=selection,
     )
     _log(inputs, missing_shares(full, frame))
+    # The rows are in the files of both parts now.
+    storage.discard(ALL_ROWS)
     return inputs
 
 
 def _read(settings: Settings, declaration: FeatureDeclaration) -> _Read:
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        fetched, source = None, settings.data
-        if is_decisions(settings.data):
+    fetched, source = None, settings.data
+    with _temporary_folder(settings.scratch_dir) as scratch:
+        if is_decisions(source):
             service = Service(settings.decisions_url, settings.decisions_key_file)
             with_rejected_too = settings.reject_inference is not RejectInference.NONE
             fetched = fetch(source, declaration, service, include_rejected=with_rejected_too, scratch=scratch)
             declaration, source = fetched.declaration, str(fetched.path)
+        elif source != "synthetic":
+            limits = Limits(settings.minimum_rows, settings.streamed_values, parse_size(settings.scratch_size))
+            return _Read(load(source, declaration, limits, scratch=scratch, parent=settings.scratch_dir), declaration)
         table = read_table(
             source, declaration, scratch=scratch, synthetic_rows=settings.synthetic_rows, seed=settings.seed
         )
-    if fetched is None:
-        return _Read(table, declaration)
-    # The bytes of the file differ at each request; the rows' digest does not.
-    table = replace(table, source=settings.data, sha256=fetched.summary.digest)
-    return _Read(table, declaration, fetched)
+    if fetched:
+        # The bytes of the file differ at each request; the rows' digest does not.
+        table = replace(table, source=settings.data, sha256=fetched.summary.digest)
+    frame = validate(table, declaration, minimum_rows=settings.minimum_rows)
+    return _Read(Loaded(table, frame, Memory()), declaration, fetched)
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=parent)
+    except OSError as error:
+        raise BadInputError(f"--scratch-dir {parent}: {error.strerror}") from error
+    with folder as path:
+        yield Path(path)
 
 
 def _with_selection(
@@ -210,13 +231,13 @@ def _split(frame: pd.DataFrame, read: _Read, settings: Settings) -> _Rows:
     """
     rejected, declaration = read.rejected(len(frame)), read.declaration
     if not rejected.any():
-        in_test = _test_rows(frame, declaration, read.table, settings)
+        in_test = _test_rows(frame, declaration, read.loaded.table, settings)
         return _Rows(np.flatnonzero(~in_test), np.flatnonzero(in_test), np.empty(0, dtype=np.int64))
     granted = np.flatnonzero(~rejected)
     if len(granted) < settings.minimum_rows:
         message = f"{len(granted)} rows with an outcome are too few; at least {settings.minimum_rows} are required"
-        raise InvalidDataError(read.table.source, len(frame), (Problem(None, message),))
-    in_test = _test_rows(frame.iloc[granted].reset_index(drop=True), declaration, read.table, settings)
+        raise InvalidDataError(read.loaded.table.source, len(frame), (Problem(None, message),))
+    in_test = _test_rows(frame.iloc[granted].reset_index(drop=True), declaration, read.loaded.table, settings)
     test = granted[in_test]
     added = _rejected_in_training(frame, declaration, np.flatnonzero(rejected), test, settings)
     return _Rows(granted[~in_test], test, added)

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
@@ -11,6 +12,7 @@ from pathlib import Path
 from trainer.data.decisions import is_decisions
 from trainer.data.declaration import BUILT_IN_DECLARATION
 from trainer.data.reject_inference import RejectInference
+from trainer.data.storage import parse_size
 from trainer.data.synthetic import DEFAULT_ROWS
 from trainer.data.time_split import Split
 from trainer.errors import BadInputError
@@ -41,6 +43,9 @@ class Settings:
         work_dir: Folder for checkpoints and the id of an unfinished run.
         synthetic_rows: Rows of the built-in sample.
         minimum_rows: Refuse data with fewer rows.
+        streamed_values: Read Parquet with more values than this, rows times declared columns, part by part into files.
+        scratch_dir: Folder for downloaded data, and for rows that are read into files.
+        scratch_size: How much that folder may hold, as Kubernetes writes sizes; empty for what the volume has.
         split: How the test rows are chosen: by content (shuffled), or the newest ones (time).
         test_share: Share of rows to hold out.
         seed: Seed of the sample, initial weights, folds, batches and dropout.
@@ -81,6 +86,9 @@ class Settings:
     work_dir: Path = Path()
     synthetic_rows: int = DEFAULT_ROWS
     minimum_rows: int = 500
+    streamed_values: int = 10_000_000
+    scratch_dir: Path = Path(tempfile.gettempdir())
+    scratch_size: str = ""
     split: Split = Split.SHUFFLED
     test_share: float = 0.2
     seed: int = 0
@@ -121,6 +129,7 @@ class Settings:
                 f"--default-rate {self.default_rate}: must be above --pd-floor ({self.pd_floor:g}) and below 1; 4 % is "
                 "0.04"
             )
+        parse_size(self.scratch_size)
         if min(self.synthetic_rows, self.minimum_rows, self.trials, self.seed, self.split_seed) < 0:
             raise BadInputError("rows, trials and seeds must not be negative")
         if self.workers < 1:
@@ -163,7 +172,8 @@ class Settings:
 
 
 _HELP = {
-    "data": "a path, s3://bucket/key, http(s)://..., synthetic, or decisions://?from=2025-01-01&to=2026-01-01&"
+    "data": "a path, s3://bucket/key, a pattern of Parquet files such as s3://bucket/loans/*.parquet, http(s)://..., "
+    "synthetic, or decisions://?from=2025-01-01&to=2026-01-01&"
     "matured=12m (all three are optional)",
     "tracking_uri": "MLflow's tracking URI; also MLFLOW_TRACKING_URI",
     "model_name": "name of the registered model and of the experiment",
@@ -172,6 +182,11 @@ _HELP = {
     "work_dir": "folder for checkpoints; also TRAINER_WORK_DIR",
     "synthetic_rows": "rows of the built-in sample",
     "minimum_rows": "refuse data with fewer rows",
+    "streamed_values": "read Parquet with more values than this, rows times declared columns, part by part into "
+    "files on the scratch volume; patterns always are",
+    "scratch_dir": "folder for downloaded data, and for rows that are read into files; also TRAINER_SCRATCH_DIR",
+    "scratch_size": "how much that folder may hold, such as 10Gi, if that is less than the volume has; also "
+    "TRAINER_SCRATCH_SIZE",
     "split": "how the test rows are chosen: by content (shuffled), or the newest by the declared date_column (time)",
     "test_share": "share of rows to hold out",
     "seed": "seed of the sample, initial weights, folds, batches and dropout",
@@ -249,6 +264,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "worker": _worker_index(environment),
         "rendezvous": environment.get("TRAINER_RENDEZVOUS", ""),
         "job": environment.get("TRAINER_JOB", ""),
+        "scratch_dir": Path(environment.get("TRAINER_SCRATCH_DIR", "") or tempfile.gettempdir()),
+        "scratch_size": environment.get("TRAINER_SCRATCH_SIZE", ""),
         "reason": environment.get("TRAINER_REASON", ""),
         "tracing_endpoint": environment.get("TRAINER_TRACING_ENDPOINT", ""),
         "traceparent": environment.get("TRACEPARENT", ""),

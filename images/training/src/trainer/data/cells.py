@@ -71,14 +71,19 @@ _PARSERS: dict[Parse | None, Callable[[str, str], float]] = {
 }
 
 
+def are_booleans(texts: Sequence[str]) -> bool:
+    """Return whether the distinct texts of a column, at least one, are all booleans."""
+    words = {text.strip().lower() for text in texts}
+    return bool(words) and words <= TRUE | FALSE
+
+
 def numbers(texts: Sequence[str], parse: Parse | None, *, decimal: str = ".") -> npt.NDArray[np.float64]:
     """Return the numbers that the distinct texts of a column are; NaN for any that is none.
 
     If all texts are booleans ("true", "yes", "0"), they are 1 and 0.
     """
-    words = [text.strip().lower() for text in texts]
-    if parse is None and words and all(word in TRUE or word in FALSE for word in words):
-        return np.array([word in TRUE for word in words], dtype=np.float64)
+    if parse is None and are_booleans(texts):
+        return np.array([text.strip().lower() in TRUE for text in texts], dtype=np.float64)
     return np.array([_PARSERS[parse](text, decimal) for text in texts], dtype=np.float64)
 
 

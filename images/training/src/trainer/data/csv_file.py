@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
 from trainer.data.cells import MISSING
 from trainer.data.layout import Layout
-from trainer.data.problems import InvalidDataError, in_rows
+from trainer.data.problems import InvalidDataError, problem_of
 
 BEGINNING_BYTES = 1 << 20
 TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -160,7 +159,9 @@ def _explain(file: CsvFile, layout: Layout, source: str) -> None:
         hint = "a field that contains the delimiter or a line break must be quoted"
         if len(ragged) == rows and {*ragged.values()} == {f"{len(layout.names) + 1} fields"}:
             hint = "if the first field is a row number, begin the header with the delimiter"
-        raise InvalidDataError(source, rows, (in_rows(None, message, pd.Series(ragged), hint=hint),))
+        texts = list(dict.fromkeys(ragged.values()))
+        problem = problem_of(None, message, len(ragged), list(ragged), texts, hint=hint)
+        raise InvalidDataError(source, rows, (problem,))
 
 
 def _refuse_other_bytes(file: CsvFile) -> None:

@@ -1,13 +1,14 @@
 """What is wrong with the data: one report with everything, with row numbers."""
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-
-import pandas as pd
+from itertools import pairwise
 
 from trainer.errors import BadInputError
 
-_ROWS_SHOWN = 10
+ROWS_SHOWN = 10
 _EXAMPLES_SHOWN = 5
 _EXAMPLE_LENGTH = 60
 
@@ -46,16 +47,30 @@ class Problem:
 class InvalidDataError(BadInputError):
     """The data does not match the declaration; `problems` lists everything that is wrong.
 
-    `row_count` is None if the rows were not read, because the columns cannot be told.
+    `row_count` is None if the rows were not read, because the columns cannot be told. `files` has the files
+    of the data, if there are several, each with the number of its first row.
     """
 
-    def __init__(self, source: str, row_count: int | None, problems: tuple[Problem, ...]) -> None:
+    def __init__(
+        self, source: str, row_count: int | None, problems: tuple[Problem, ...], files: Mapping[str, int] | None = None
+    ) -> None:
         self.source = source
         self.row_count = row_count
         self.problems = problems
         lines = "\n".join(f"  - {problem}" for problem in problems)
         rows = "" if row_count is None else f" in {row_count} rows (row 1 is the first below the header)"
-        super().__init__(f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}{rows}\n{lines}")
+        where = "".join(f"\n  row {row} is the first of {name}" for name, row in self._files_at_fault(files or {}))
+        super().__init__(f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}{rows}\n{lines}{where}")
+
+    def _files_at_fault(self, files: Mapping[str, int]) -> list[tuple[str, int]]:
+        """Return the files in which one of the named rows is, in their order."""
+        at_fault = {row for problem in self.problems for row in problem.rows}
+        starts = [*files.items(), ("", math.inf)]
+        return [
+            (name, int(first))
+            for (name, first), (_, end) in pairwise(starts)
+            if any(first <= row < end for row in at_fault)
+        ]
 
     def to_json(self) -> str:
         """Return the report as JSON, for machines."""
@@ -68,16 +83,16 @@ class InvalidDataError(BadInputError):
         )
 
 
-def in_rows(column: str | None, message: str, values: pd.Series, *, hint: str = "") -> Problem:
-    """Describe the invalid cells; the index of `values` holds zero-based row positions."""
-    ordered = values.sort_index()
-    present = ordered.dropna()
+def problem_of(
+    column: str | None, message: str, count: int, rows: Sequence[int], texts: Sequence[str], *, hint: str = ""
+) -> Problem:
+    """Describe invalid cells by the first zero-based positions of their rows and their first distinct values."""
     return Problem(
         column,
         message,
-        count=len(ordered),
-        rows=tuple(int(row) + 1 for row in ordered.index[:_ROWS_SHOWN]),
-        examples=tuple(_short(str(value)) for value in present.unique()[:_EXAMPLES_SHOWN]),
+        count=count,
+        rows=tuple(row + 1 for row in rows[:ROWS_SHOWN]),
+        examples=tuple(_short(text) for text in texts[:_EXAMPLES_SHOWN]),
         hint=hint,
     )
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import pandas as pd
 import pyarrow as pa
@@ -21,13 +20,13 @@ from trainer.data.declaration import FeatureDeclaration
 from trainer.data.file_format import FileFormat
 from trainer.data.file_kinds import BYTES_NEEDED, GZIP, PARQUET, refuse_other_kinds
 from trainer.data.layout import Layout, detect_layout, looks_like_data, near_name, utf_16_without_mark
+from trainer.data.parquet_files import add_bytes, open_columns
 from trainer.data.problems import InvalidDataError, Problem
 from trainer.data.synthetic import generate
 from trainer.errors import BadInputError
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 1 << 20
 # Types of Parquet columns whose values are neither texts nor numbers nor dates.
 _NO_CELLS = (pa.types.is_nested, pa.types.is_duration, pa.types.is_binary, pa.types.is_large_binary)
 
@@ -38,7 +37,8 @@ class RawTable:
 
     Attributes:
         frame: The declared columns that the data has: numbers as float64 or, if any value is no number, as text; dates
-            as dates; everything else as text. Cells that hold no value are missing.
+            as dates; everything else as text. Cells that hold no value are missing. It has no rows if the data was
+            validated while it was read.
         undeclared: Columns of the data that the declaration does not use.
         source: Where the data came from, for people.
         sha256: Digest of the bytes that were read (of the generated table for `synthetic`).
@@ -71,9 +71,9 @@ def read_table(
         digest = hashlib.sha256(pd.util.hash_pandas_object(frame).to_numpy().tobytes()).hexdigest()
         found = [name for name in declaration.columns if name in frame.columns]
         undeclared = tuple(name for name in frame.columns if name not in found)
-        return _logged(RawTable(frame[found], undeclared, f"synthetic ({synthetic_rows} rows, seed {seed})", digest))
-    with _on_disk(source, scratch) as path, _readable(source):
-        return _read_file(path, source, declaration)
+        return logged(RawTable(frame[found], undeclared, f"synthetic ({synthetic_rows} rows, seed {seed})", digest))
+    with sources.on_disk(source, scratch) as path, readable(source):
+        return read_file(path, source, declaration)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def read_as_text(source: str, *, scratch: Path) -> Undeclared:
     Raises:
         BadInputError: `source` cannot be read, or is neither CSV nor Parquet.
     """
-    with _on_disk(source, scratch) as path, _readable(source):
+    with sources.on_disk(source, scratch) as path, readable(source):
         with path.open("rb") as opened:
             beginning = opened.read(BYTES_NEEDED)
         if beginning.startswith(PARQUET):
@@ -141,21 +141,7 @@ def _read_in_encoding(data: CsvFile, encoding: str, source: str) -> tuple[FileFo
 
 
 @contextmanager
-def _on_disk(source: str, scratch: Path) -> Iterator[Path]:
-    """Provide the file of a path or URL."""
-    if not sources.is_remote(source):
-        yield Path(source)
-        return
-    downloaded = scratch / "downloaded-data"
-    try:
-        sources.download(source, downloaded)
-        yield downloaded
-    finally:
-        downloaded.unlink(missing_ok=True)
-
-
-@contextmanager
-def _readable(source: str) -> Iterator[None]:
+def readable(source: str) -> Iterator[None]:
     """Raise what libraries say about a file as the one error that this module documents."""
     try:
         yield
@@ -166,37 +152,41 @@ def _readable(source: str) -> Iterator[None]:
         raise BadInputError(f"{source}: neither a CSV (plain or gzipped) nor a Parquet file: {error}") from error
 
 
-def _read_file(path: Path, source: str, declaration: FeatureDeclaration) -> RawTable:
+def read_file(path: Path, source: str, declaration: FeatureDeclaration) -> RawTable:
+    """Read a file on disk as `read_table` does; `source` is what people call it."""
     with path.open("rb") as file:
         beginning = file.read(BYTES_NEEDED)
-        digest = _sha256(file, beginning)
+        digest = hashlib.sha256(beginning)
+        add_bytes(digest, file)
     if beginning.startswith(PARQUET):
         header, table = _read_parquet(path, source, declaration)
     else:
         refuse_other_kinds(beginning, source)
         header, table = _read_csv(CsvFile(path, beginning.startswith(GZIP)), source, declaration)
     undeclared = tuple(name for name in header if name not in declaration.columns)
-    return _logged(RawTable(_frame(table, declaration), undeclared, source, digest))
-
-
-def _sha256(file: IO[bytes], beginning: bytes) -> str:
-    digest = hashlib.sha256(beginning)
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return logged(RawTable(frame_of(table, declaration), undeclared, source, digest.hexdigest()))
 
 
 def _read_parquet(path: Path, source: str, declaration: FeatureDeclaration) -> tuple[Sequence[str], pa.Table]:
-    schema = pq.read_schema(path)
-    header: list[str] = schema.names
+    header: list[str] = pq.read_schema(path).names
+    wanted = columns_to_read(header, source, declaration)
+    with open_columns(path, wanted) as file:
+        return header, file.read(columns=wanted)
+
+
+def columns_to_read(header: Sequence[str], source: str, declaration: FeatureDeclaration) -> list[str]:
+    """Return the declared columns that a Parquet file has.
+
+    Raises:
+        InvalidDataError: It has none of them.
+        ValueError: It has one of them more than once.
+    """
     if not (wanted := [name for name in declaration.columns if name in header]):
         found = f"The file has {len(header)} columns: {', '.join(header[:8])}"
         raise _nothing_found(source, declaration, found, "")
     if repeated := [name for name in wanted if header.count(name) > 1]:
         raise ValueError(f"duplicate column: {', '.join(repeated)}")
-    words = [name for name in wanted if pa.types.is_string(schema.field(name).type)]
-    with pq.ParquetFile(path, read_dictionary=words) as file:
-        return header, file.read(columns=wanted)
+    return wanted
 
 
 def _read_csv(file: CsvFile, source: str, declaration: FeatureDeclaration) -> tuple[Sequence[str], pa.Table]:
@@ -232,7 +222,8 @@ def _cause(layout: Layout, declaration: FeatureDeclaration) -> str:
     return "Is it the right file, and the right feature declaration (--features)?"
 
 
-def _frame(table: pa.Table, declaration: FeatureDeclaration) -> pd.DataFrame:
+def frame_of(table: pa.Table, declaration: FeatureDeclaration) -> pd.DataFrame:
+    """Return a table, or a part of one, in the form of `RawTable.frame`."""
     numbers = {declaration.weight_column, *(feature.name for feature in declaration.numeric)}
     kept = {
         **{feature.name: frozenset(feature.categories) for feature in declaration.categorical},
@@ -273,7 +264,8 @@ def _text(name: str, column: pa.ChunkedArray, kept: frozenset[str]) -> pd.Series
     return pd.Series(text.cat.remove_categories(without_value) if without_value else text)
 
 
-def _logged(table: RawTable) -> RawTable:
+def logged(table: RawTable) -> RawTable:
+    """Log which columns a table does not use, and return it."""
     if table.undeclared:
         names = (name or "(without a name)" for name in table.undeclared)
         logger.info("%s: skipping undeclared columns: %s", table.source, ", ".join(names))

@@ -37,7 +37,8 @@ def _common_categories(feature: CategoricalFeature, values: pd.Series) -> tuple[
     """Return the categories that are frequent enough: those of the list, in its order, or all if there is no list."""
     if not feature.other:
         return feature.categories
-    counts = values.dropna().astype(str).value_counts()
+    counts = values.value_counts()
+    counts = counts[counts > 0].rename(index=str)
     limit = max(feature.other.minimum_rows, feature.other.minimum_share * len(values))
     common = {str(category) for category, count in counts.items() if count >= limit}
     kept = tuple(category for category in feature.categories or sorted(common) if category in common)

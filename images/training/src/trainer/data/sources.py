@@ -1,6 +1,9 @@
 """Download training data from S3 or a web server."""
 
-from pathlib import Path
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import boto3
@@ -23,6 +26,45 @@ def is_remote(source: str) -> bool:
         return urlsplit(source).scheme in {"s3", "http", "https"}
     except ValueError as error:
         raise BadInputError(f"{source}: {error}") from error
+
+
+@contextmanager
+def on_disk(source: str, scratch: Path) -> Iterator[Path]:
+    """Provide the file of a path or URL; a downloaded one is deleted afterwards.
+
+    Raises:
+        BadInputError: It cannot be downloaded.
+    """
+    if not is_remote(source):
+        yield Path(source)
+        return
+    downloaded = scratch / "downloaded-data"
+    try:
+        download(source, downloaded)
+        yield downloaded
+    finally:
+        downloaded.unlink(missing_ok=True)
+
+
+def matching_objects(pattern: str) -> list[str]:
+    """Return the URLs of the objects that match `s3://bucket/pattern`, in the order of their names.
+
+    Raises:
+        BadInputError: The bucket cannot be listed.
+    """
+    address = re.fullmatch(r"s3://([^/]+)/(.*)", pattern)
+    if address is None:
+        raise BadInputError(f"{pattern}: must be s3://bucket/pattern")
+    bucket, wanted = address[1], PurePosixPath(address[2])
+    prefix = re.split(r"[*?[]", address[2], maxsplit=1)[0]
+    try:
+        pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [str(found["Key"]) for page in pages for found in page.get("Contents", ())]
+    except (BotoCoreError, ClientError) as error:
+        raise BadInputError(f"{pattern}: {error}") from error
+    matching = [key for key in keys if len(PurePosixPath(key).parts) == len(wanted.parts)
+                and PurePosixPath(key).match(str(wanted))]  # fmt: skip
+    return [f"s3://{bucket}/{key}" for key in sorted(matching)]
 
 
 def download(source: str, target: Path) -> None:

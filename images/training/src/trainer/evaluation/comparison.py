@@ -1,15 +1,21 @@
 """Compare champion and challenger on the same held-out rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from trainer.evaluation.metrics import weighted_auc
 
 _RESAMPLES = 500
 _CONFIDENCE = 0.95
 
+_PART_ROWS = 65_536
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 Vector = npt.NDArray[np.float64]
 
 
@@ -24,6 +30,12 @@ class Comparison:
 
     auc_difference: float
     lower_bound: float
+
+
+def by_parts(function: Callable[[pd.DataFrame], npt.NDArray[Scalar]], rows: pd.DataFrame) -> npt.NDArray[Scalar]:
+    """Return what a function of rows returns for each of them, [N], called with parts of them to save memory."""
+    starts = range(0, max(len(rows), 1), _PART_ROWS)
+    return np.concatenate([function(rows.iloc[start : start + _PART_ROWS]) for start in starts])
 
 
 def compare_auc(

@@ -149,7 +149,8 @@ def evaluate(
     )
     _write(contract, folder)
     served = CreditRiskModel(folder)
-    extremes = edge_cases(declaration, np.nanmedian(training.numeric, axis=0), training.categorical[0])
+    medians = np.array([np.nanmedian(column) for column in training.numeric.T], dtype=np.float32)
+    extremes = edge_cases(declaration, medians, training.categorical[0].astype(np.int64))
     probability = predict(served, test).astype(np.float64)
     contract = contract.model_copy(update={"score_histogram": score_histogram(probability, test.weight)})
     _write(contract, folder)
@@ -202,16 +203,15 @@ def _judged_before_shift(gate: Gate, default_rate: float | None) -> Gate:
 
 def predict(model: CreditRiskModel, data: Dataset) -> npt.NDArray[np.float32]:
     """Return the probability of default per row, float32 [N], computed in batches to save memory."""
-    parts = [
-        model.run(
+    probability = np.empty(len(data), dtype=np.float32)
+    for start in range(0, len(data), _EVALUATION_ROWS):
+        probability[start : start + _EVALUATION_ROWS] = model.run(
             {
                 "numeric": data.numeric[start : start + _EVALUATION_ROWS],
-                "categorical": data.categorical[start : start + _EVALUATION_ROWS],
+                "categorical": data.categorical[start : start + _EVALUATION_ROWS].astype(np.int64),
             }
         )
-        for start in range(0, len(data), _EVALUATION_ROWS)
-    ]
-    return np.concatenate(parts)
+    return probability
 
 
 def permutation_importance(model: CreditRiskModel, data: Dataset, declaration: FeatureDeclaration) -> dict[str, float]:

@@ -44,7 +44,7 @@ def serving_gate(model: CreditRiskModel, folder: Path, rows: pd.DataFrame) -> Ga
         rows: Test rows with a column per feature; the first 200 are sent to the service's decoder as JSON.
     """
     names = [feature["name"] for feature in model.contract["features"]]
-    applications = rows[names].head(_ROWS)
+    applications = rows.head(_ROWS)[names]
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".ndjson") as file:
         # Not by pandas, which rounds to 15 decimal places.
         for row in applications.astype(object).where(applications.notna(), None).to_dict("records"):

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,15 @@ from trainer.data.inputs import Inputs
 from trainer.learning.blending import ONLY_HEADS, Blend, blend, join
 from trainer.learning.group import ALONE, Group
 from trainer.learning.hyperparameters import Hyperparameters, Precision
-from trainer.learning.linear import LinearModels, fit_linear
+from trainer.learning.linear import LinearModels, fit_linear, rows_to_fit
 from trainer.learning.masking import mask
 from trainer.learning.network import Encoder, Encoding, Part, RiskNetwork
 from trainer.learning.optimizer import FusedAdamW
 from trainer.learning.prior_shift import RowWeights
+from trainer.learning.rows import TrainingRows, load_rows, shuffled, slices
 from trainer.learning.state import Checkpoints, EpochReport, TrainingState
 from trainer.termination import sigterm_deferred
 
-_EVALUATION_ROWS = 16_384
 _WARM_UP_SHARE = 0.1
 # How freely a linear model's weight of a bin may grow beside those of z-scores and categories: it is close to a line
 # in each number, and bends where many rows ask for it.
@@ -51,48 +50,6 @@ class Fitted:
     out_of_fold_rows: npt.NDArray[np.int64]
     out_of_fold_logit: npt.NDArray[np.float64]
     history: tuple[EpochReport, ...]
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """The rows of one validation fold and the heads that hold it out; both are contiguous."""
-
-    rows: slice
-    heads: slice
-
-
-@dataclass(frozen=True)
-class _TrainingRows:
-    """Training rows on the device, sorted by fold, encoded once for all epochs.
-
-    Attributes:
-        encoded: float32 [N, encoder.out_features].
-        target: float32 [N].
-        weight: What a row counts in training, float32 [N]; its mean is 1.
-        validation_weight: What it counts in validation and in linear models, float32 [N]; its mean is 1, too. Unlike
-            the former, it is without class weights.
-        shift: What class weights add to the log-odds of default.
-        linear: Each row's logit from a linear model that was fitted without its fold, float32 [N]; None without one.
-        fold: Fold of each row, ascending, int64 [N].
-        position: Position of each row in the data, int64 [N].
-        held_out: The folds that at least one head holds out.
-        useful: Indices of the rows that at least one head trains on.
-    """
-
-    encoded: Tensor
-    target: Tensor
-    weight: Tensor
-    validation_weight: Tensor
-    shift: float
-    linear: Tensor | None
-    fold: Tensor
-    position: npt.NDArray[np.int64]
-    held_out: tuple[_Fold, ...]
-    useful: Tensor
-
-    def weights(self, rows: Tensor, head_fold: Tensor) -> Tensor:
-        """Return a row's weight where a head may train on it, else 0; float32 [heads, rows]."""
-        return (self.fold.index_select(0, rows)[None, :] != head_fold[:, None]) * self.weight.index_select(0, rows)
 
 
 def be_deterministic() -> None:
@@ -137,11 +94,14 @@ def fit(
     network = RiskNetwork(encoding, hyperparameters.architecture).to(device)
     weights = RowWeights.of(data.target, data.weight, hyperparameters.class_weight)
     network.start_at(weights.default_rate)
-    rows = _load_rows(data, weights, network.encoder, hyperparameters, seed, device)
+    rows = load_rows(data, weights, network.encoder, hyperparameters, seed, device)
     # A linear model takes two units of each hidden layer.
     models = _fit_linear(rows, network.encoder, hyperparameters) if min(hyperparameters.hidden) > 1 else None
     if models:
-        rows = replace(rows, linear=models.out_of_fold(rows.encoded, rows.fold))
+        linear = torch.empty_like(rows.target)
+        for part in slices(0, len(linear)):
+            linear[part] = models.out_of_fold(rows.encoded[part], rows.fold[part])
+        rows = replace(rows, linear=linear)
     head_fold = torch.arange(hyperparameters.heads, device=device) % hyperparameters.folds
     head_fold = head_fold.sort().values
     averaged = deepcopy(network)
@@ -192,61 +152,15 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
-@torch.no_grad()
-def _load_rows(
-    data: Dataset,
-    weights: RowWeights,
-    encoder: Encoder,
-    hyperparameters: Hyperparameters,
-    seed: int,
-    device: torch.device,
-) -> _TrainingRows:
-    folds = hyperparameters.folds
-    drawn = _draw_folds(data.target, folds, seed)
-    position = np.argsort(drawn, kind="stable")
-    fold = drawn[position]
-    head_fold = np.sort(np.arange(hyperparameters.heads) % folds)
-    row_edges, head_edges = (np.searchsorted(numbers, np.arange(folds + 1)) for numbers in (fold, head_fold))
-    encoded = torch.empty(len(data), encoder.out_features, device=device)
-    for start in range(0, len(data), _EVALUATION_ROWS):
-        batch = position[start : start + _EVALUATION_ROWS]
-        encoded[start : start + len(batch)] = encoder(
-            torch.from_numpy(data.numeric[batch]).to(device), torch.from_numpy(data.categorical[batch]).to(device)
-        )
-    return _TrainingRows(
-        encoded=encoded,
-        target=torch.from_numpy(data.target[position]).to(device),
-        weight=torch.from_numpy(weights.training[position].astype(np.float32)).to(device),
-        validation_weight=torch.from_numpy(weights.validation[position].astype(np.float32)).to(device),
-        shift=weights.shift,
-        linear=None,
-        fold=torch.from_numpy(fold).to(device),
-        position=position,
-        held_out=tuple(
-            _Fold(slice(*rows), slice(*heads))
-            for rows, heads in zip(pairwise(row_edges), pairwise(head_edges), strict=True)
-            if heads[0] < heads[1]
-        ),
-        useful=torch.from_numpy(np.flatnonzero((fold[:, None] != np.unique(head_fold)).any(axis=1))).to(device),
-    )
-
-
-def _draw_folds(target: npt.NDArray[np.float32], folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """Draw each row's fold; all folds have the same number of defaults, or one more or less."""
-    order = np.random.default_rng(seed).permutation(len(target))
-    drawn = np.empty(len(target), dtype=np.int64)
-    drawn[order[np.argsort(target[order], kind="stable")]] = np.arange(len(target)) % folds
-    return drawn
-
-
-def _fit_linear(rows: _TrainingRows, encoder: Encoder, hyperparameters: Hyperparameters) -> LinearModels:
-    spread = torch.ones(encoder.out_features, device=rows.encoded.device)
+def _fit_linear(rows: TrainingRows, encoder: Encoder, hyperparameters: Hyperparameters) -> LinearModels:
+    chosen = rows_to_fit(len(rows.target)).to(rows.target.device)
+    spread = torch.ones(encoder.out_features, device=chosen.device)
     spread[encoder.bins] = _BIN_SPREAD
     return fit_linear(
-        rows.encoded,
-        rows.target,
-        rows.fold,
-        rows.validation_weight,
+        rows.encoded[chosen],
+        rows.target[chosen],
+        rows.fold[chosen],
+        rows.validation_weight[chosen],
         folds=hyperparameters.folds,
         spread=spread,
         directions=encoder.directions.to(spread.device),
@@ -256,7 +170,7 @@ def _fit_linear(rows: _TrainingRows, encoder: Encoder, hyperparameters: Hyperpar
 def _train_epoch(
     network: RiskNetwork,
     optimizer: FusedAdamW,
-    rows: _TrainingRows,
+    rows: TrainingRows,
     head_fold: Tensor,
     *,
     hyperparameters: Hyperparameters,
@@ -266,8 +180,7 @@ def _train_epoch(
     network.train()
     parameters = list(network.parameters())
     half = hyperparameters.precision is Precision.BFLOAT16
-    order = rows.useful[torch.randperm(len(rows.useful), device=rows.target.device)]
-    batches = torch.split(order, hyperparameters.batch_rows)
+    batches = torch.split(shuffled(rows.useful), hyperparameters.batch_rows)
     total = torch.zeros((), device=rows.target.device)
     for number, batch in enumerate(batches):
         optimizer.learning_rate = learning_rate(
@@ -276,7 +189,7 @@ def _train_epoch(
         weight = rows.weights(batch, head_fold)
         own = Part(group.share(len(batch)), of=len(batch))
         with torch.autocast(rows.target.device.type, torch.bfloat16, enabled=half):
-            logits = network.logits(rows.encoded.index_select(0, batch[own.rows]), part=own).float()
+            logits = network.logits(rows.encoded[batch[own.rows]], part=own).float()
         target = rows.target.index_select(0, batch[own.rows]).expand_as(logits)
         # Summed over heads, so that each head trains as if it were alone; and, as all processes' losses make up that of
         # the batch, divided by the rows of the batch.
@@ -292,17 +205,18 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def _held_out_logits(network: RiskNetwork, rows: _TrainingRows, group: Group) -> Tensor:
+def _held_out_logits(network: RiskNetwork, rows: TrainingRows, group: Group) -> Tensor:
     """Return the mean logit of the left-out rows from the heads that hold them out, float32 [M]."""
     network.eval()
     folds = []
     for fold in rows.held_out:
-        encoded = rows.encoded[fold.rows]
-        own = group.share(len(encoded))
-        parts = [network.logits(part, fold.heads).mean(dim=0) for part in torch.split(encoded[own], _EVALUATION_ROWS)]
-        # Each process adds what it computed to the zeros of the others.
-        logits = torch.zeros(len(encoded), device=encoded.device)
-        logits[own] = torch.cat(parts)
+        first, last = int(fold.rows.start), int(fold.rows.stop)
+        own = group.share(last - first)
+        # Each process adds what it computed to the zeros of the others. Parts in a list would be kept between the freed
+        # layers of each, and fragment memory.
+        logits = torch.zeros(last - first, device=rows.target.device)
+        for part in slices(first + own.start, first + own.stop):
+            logits[part.start - first : part.stop - first] = network.logits(rows.encoded[part], fold.heads).mean(dim=0)
         folds.append(logits)
     joined = torch.cat(folds)
     group.sum(joined)
@@ -330,7 +244,7 @@ class _Validation:
 
 
 @torch.no_grad()
-def _validate(network: RiskNetwork, rows: _TrainingRows, group: Group) -> _Validation:
+def _validate(network: RiskNetwork, rows: TrainingRows, group: Group) -> _Validation:
     heads = _held_out_logits(network, rows, group) - rows.shift
     target, weight = (
         torch.cat([values[fold.rows] for fold in rows.held_out]) for values in (rows.target, rows.validation_weight)

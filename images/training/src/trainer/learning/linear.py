@@ -11,7 +11,7 @@ from torch import Tensor
 # Ridge penalties to choose from, on the sum of the rows' losses. Each fit starts where that of the one before ended.
 PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 # More rows than this would only make a better fit of a function that is too simple for them.
-ROWS = 20_000
+_ROWS = 20_000
 _STEPS = 1_000
 _TINY = 1e-6
 
@@ -42,6 +42,11 @@ class LinearModels:
         return logits
 
 
+def rows_to_fit(rows: int) -> Tensor:
+    """Return which of so many rows linear models are fitted to, all of them or as many as suffice, int64 [M]."""
+    return torch.arange(rows) if rows <= _ROWS else torch.arange(_ROWS) * rows // _ROWS
+
+
 @torch.no_grad()
 def fit_linear(
     encoded: Tensor,
@@ -66,9 +71,6 @@ def fit_linear(
             A weight on the wrong side becomes zero, without another fit: how well that does is judged with the rest.
     """
     counted = torch.ones_like(target) if weight is None else weight
-    if len(encoded) > ROWS:
-        chosen = torch.arange(ROWS, device=encoded.device) * len(encoded) // ROWS
-        encoded, target, counted, fold = encoded[chosen], target[chosen], counted[chosen], fold[chosen]
     columns, truth, weights = ((encoded * spread).cpu().numpy(), target.cpu().numpy(), counted.cpu().numpy())
     left_out = fold.cpu().numpy()[None, :] == np.arange(folds)[:, None]
     paths = [_fit_path(columns, truth, weights, rows) for rows in left_out]

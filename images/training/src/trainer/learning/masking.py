@@ -1,6 +1,7 @@
 """Values hidden from the network, so that it learns what to do without them."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,9 @@ def mask(data: Dataset, inputs: Inputs, *, seed: int) -> Dataset:
         return data
     share = masked_share(len(data))
     rng = np.random.default_rng(seed)
-    numeric, categorical = data.numeric.copy(), data.categorical.copy()
+    numeric, categorical = (
+        _copied(data, name, values) for name, values in (("numeric", data.numeric), ("categorical", data.categorical))
+    )
     for index in np.flatnonzero(inputs.missing).tolist():
         rows = _chosen(np.isnan(numeric[:, index]), share, rng)
         numeric[rows, index] = np.nan
@@ -46,6 +49,12 @@ def mask(data: Dataset, inputs: Inputs, *, seed: int) -> Dataset:
             rows = _chosen(categorical[:, index] == code, share, rng)
             categorical[rows & (categorical[:, index] < column.count), index] = code
     return replace(data, numeric=numeric, categorical=categorical)
+
+
+def _copied(data: Dataset, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    copied = data.storage.empty(f"masked-{name}", values.shape, values.dtype)
+    copied[:] = values
+    return copied
 
 
 def _chosen(present: npt.NDArray[np.bool_], share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

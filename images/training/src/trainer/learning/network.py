@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -60,19 +60,37 @@ class Encoding:
     @classmethod
     def fit(cls, numeric: npt.NDArray[np.float32], inputs: Inputs, *, bins: int) -> "Encoding":
         """Compute mean, scale and quantile bin edges of the training rows, float32 [N, numeric], NaN if missing."""
-        columns = [column[~np.isnan(column)].astype(np.float64) for column in numeric.T]
-        quantiles = np.linspace(0.0, 1.0, bins + 1)
-        mean = np.array([column.mean() for column in columns])
-        spread = np.array([column.std() for column in columns])
+        # One column at a time: together they take twice the memory of the rows.
+        columns = [_Summary.of(column, bins) for column in numeric.T]
+        mean, spread, low, high = (
+            np.array([column[place] for column in columns], dtype=np.float64) for place in range(4)
+        )
         scale = np.where(spread > 0, spread, 1)
         return cls(
             mean=mean,
             scale=scale,
-            low=np.maximum(mean - CLIPPED_AT * scale, [column.min() for column in columns]).astype(np.float32),
-            high=np.minimum(mean + CLIPPED_AT * scale, [column.max() for column in columns]).astype(np.float32),
-            edges=tuple(np.unique(np.quantile(column, quantiles).astype(np.float32)) for column in columns),
+            low=np.maximum(mean - CLIPPED_AT * scale, low).astype(np.float32),
+            high=np.minimum(mean + CLIPPED_AT * scale, high).astype(np.float32),
+            edges=tuple(column.edges for column in columns),
             inputs=inputs,
         )
+
+
+class _Summary(NamedTuple):
+    """What is known of a numeric column."""
+
+    mean: float
+    spread: float
+    low: float
+    high: float
+    edges: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, column: npt.NDArray[np.float32], bins: int) -> "_Summary":
+        """Summarize float32 [N], NaN if missing; the edges are exact, which takes the column in memory, twice."""
+        known = column[~np.isnan(column)].astype(np.float64)
+        edges = np.unique(np.quantile(known, np.linspace(0.0, 1.0, bins + 1)).astype(np.float32))
+        return cls(float(known.mean()), float(known.std()), float(known.min()), float(known.max()), edges)
 
 
 class Encoder(nn.Module):
@@ -121,10 +139,10 @@ class Encoder(nn.Module):
         return slice(self.numeric_features, self.numeric_features + len(self.get_buffer("lower")))
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Encode float32 [N, numeric] and int64 [N, categorical] as float32 [N, out_features]."""
+        """Encode float32 [N, numeric] and integers [N, categorical] as float32 [N, out_features]."""
         parts = self._numbers(numeric) if self.numeric_features else []
         parts += [
-            functional.embedding(categorical[:, index], self.get_buffer(f"codes_{index}"))
+            functional.embedding(categorical[:, index].long(), self.get_buffer(f"codes_{index}"))
             for index in range(self.categorical_features)
         ]
         return torch.cat(parts, dim=1)

@@ -1,0 +1,147 @@
+"""Where the arrays of training rows are: in memory, or in files of the scratch volume that are mapped into it."""
+
+import math
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.errors import BadInputError
+
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(k|[MGT]|[KMGT]i)?")
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+class Storage(Protocol):
+    """A place for arrays."""
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the arrays are files, which may be larger than memory."""
+
+    def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return an array to fill; one of the same name that is still in use stays what it is."""
+
+    def discard(self, prefix: str) -> None:
+        """Give back the arrays whose names begin so, once they are no longer used."""
+
+
+class Memory:
+    """Arrays in memory."""
+
+    is_mapped = False
+
+    def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:  # noqa: ARG002
+        """Return an uninitialized array."""
+        return np.empty(shape, dtype)
+
+    def discard(self, prefix: str) -> None:
+        """Do nothing: memory is given back by itself."""
+
+
+class Scratch:
+    """Arrays in files of a folder of its own, which is deleted together with this object, at the latest at exit.
+
+    Each file is an .npy file, so that another process of the pod can open it by `numpy.load(path, mmap_mode="r")`. What
+    the kernel keeps of the files in memory, it gives back when memory is short.
+    """
+
+    is_mapped = True
+
+    def __init__(self, parent: Path, *, limit: int | None = None) -> None:
+        """Create the folder.
+
+        Args:
+            parent: Where to create it.
+            limit: Bytes that `parent` may hold, if that is less than what the volume has.
+
+        Raises:
+            BadInputError: The folder cannot be created.
+        """
+        self.limit = limit
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix="training-rows-", dir=parent))
+        except OSError as error:
+            raise BadInputError(f"--scratch-dir {parent}: {error.strerror}") from error
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return a mapped array of zeros.
+
+        Raises:
+            BadInputError: The volume is too small for it.
+        """
+        if not math.prod(shape):
+            return np.empty(shape, dtype)
+        path = self.folder / f"{name}.npy"
+        # Another array of this name may be mapped: its file lives on, without a name.
+        path.unlink(missing_ok=True)
+        self.require(math.prod(shape) * np.dtype(dtype).itemsize)
+        with self.writing():
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            # Without its blocks, a full volume would end the process by a signal at some later write.
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return np.asarray(array)
+
+    def discard(self, prefix: str) -> None:
+        """Delete the files whose names begin so; arrays in use live on without a name."""
+        for path in self.folder.glob(f"{prefix}*"):
+            path.unlink()
+
+    @property
+    def available(self) -> int:
+        """Bytes that can still be written."""
+        free = shutil.disk_usage(self.folder).free
+        if self.limit is None:
+            return free
+        held = sum(path.stat().st_size for path in self.folder.parent.rglob("*") if path.is_file())
+        return min(free, self.limit - held)
+
+    def require(self, needed: int) -> None:
+        """Require room.
+
+        Raises:
+            BadInputError: There are fewer than `needed` bytes; the message says what there is and what helps.
+        """
+        if needed > (available := self.available):
+            raise self._too_small(f"{_in_words(needed)} more are needed, and {_in_words(max(available, 0))} are left")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raise what the operating system says about a full volume as a `BadInputError`."""
+        try:
+            yield
+        except OSError as error:
+            raise self._too_small(error.strerror or str(error)) from error
+
+    def _too_small(self, problem: str) -> BadInputError:
+        return BadInputError(
+            f"the scratch volume {self.folder.parent} cannot take the training rows: {problem}; make it larger (the "
+            "chart's scratch.size), or choose another one (--scratch-dir)"
+        )
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes of a size as Kubernetes writes it, such as 10Gi, or None for "".
+
+    Raises:
+        BadInputError: It is no such size.
+    """
+    if not text:
+        return None
+    if not (found := _QUANTITY.fullmatch(text)):
+        raise BadInputError(f"--scratch-size {text}: must be a size such as 500Mi, 10Gi or 2G")
+    return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

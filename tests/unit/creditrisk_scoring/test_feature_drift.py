@@ -62,7 +62,7 @@ def expected_psi(folder: Path, table: pa.Table) -> dict[str, float]:
             if value is None or value in missing.get(name, ()):
                 counts[0] += 1
             elif name in WORDS:
-                counts[WORDS[name].index(value) + 2 if value in WORDS[name] else 1] += 1
+                counts[WORDS[name].index(str(value)) + 2 if str(value) in WORDS[name] else 1] += 1
             else:
                 counts[2 + sum(np.float32(edge) <= np.float32(value) for edge in NUMBERS[name])] += 1
         ours, theirs = (bins.compared(of) for of in (counts, bins.of_reference(reference.features[name])))

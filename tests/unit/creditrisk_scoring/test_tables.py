@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table
 from pyiceberg.types import DoubleType
 from pyroaring import BitMap64
@@ -224,7 +223,7 @@ def test_an_iceberg_table_is_scored_as_its_newest_snapshot(
     bulk: Bulk, catalog: SqlCatalog, tmp_path: Path, by: str
 ) -> None:
     table, folder = iceberg(catalog, book(0), book(1), by=by)
-    table.overwrite(book(0).slice(0, 40), overwrite_filter=EqualTo("account", 7))
+    table.overwrite(book(0).slice(0, 40), overwrite_filter="account = 7")
     table.delete("account > 1200")
     ended = bulk(folder, tmp_path / "out", "--shard-rows", "100")
     assert ended.code == 0, ended.messages

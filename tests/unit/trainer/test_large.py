@@ -25,7 +25,7 @@ from trainer.data.storage import Scratch, parse_size
 from trainer.data.synthetic import generate
 from trainer.data.time_split import Split
 from trainer.errors import BadInputError
-from trainer.learning import fitting
+from trainer.learning import rows as training_rows
 from trainer.learning.fitting import Fitted, fit
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.learning.rows import shuffled
@@ -287,8 +287,8 @@ def test_a_whole_run_on_files_registers_a_version_with_the_same_metrics(settings
 
 
 def test_an_epoch_of_more_rows_than_a_window_takes_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "_BLOCK_ROWS", 10)
-    monkeypatch.setattr(fitting, "_WINDOW_ROWS", 100)
+    monkeypatch.setattr(training_rows, "_BLOCK_ROWS", 10)
+    monkeypatch.setattr(training_rows, "_WINDOW_ROWS", 100)
     rows = torch.arange(5, 1_010)
     torch.manual_seed(3)
     order = shuffled(rows)
@@ -309,8 +309,8 @@ def test_windows_of_blocks_learn_as_well_from_rows_in_order(monkeypatch: pytest.
     inputs = prepare(settings_for(written(frame, tmp_path / "loans.parquet"), streamed_values=0))
     found = []
     for window in (10_000, 640):
-        monkeypatch.setattr(fitting, "_BLOCK_ROWS", 16)
-        monkeypatch.setattr(fitting, "_WINDOW_ROWS", window)
+        monkeypatch.setattr(training_rows, "_BLOCK_ROWS", 16)
+        monkeypatch.setattr(training_rows, "_WINDOW_ROWS", window)
         fitted = trained(inputs)
         found.append(roc_auc_score(inputs.training.target[fitted.out_of_fold_rows], fitted.out_of_fold_logit))
     assert found[1] == pytest.approx(found[0], abs=0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ TOLERANCE = 1e-6
 SMALL = Hyperparameters(heads=5, hidden=(16, 16), bins=8, batch_rows=64, epochs=8, learning_rate=0.012)
 # The first one is what the data say, the second the opposite of it.
 DIRECTIONS = {"debt_to_income_ratio": "increasing", "credit_score": "increasing", "grade_subgrade": "increasing"}
-Score = Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
+Score = Callable[[npt.NDArray[np.float32], npt.NDArray[np.integer[Any]]], npt.NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,11 @@ def expected_psi(folder: Path, table: pa.Table) -> dict[str, float]:
     """Return what a drift report says of valid applications, by its own code but for the counting."""
     contract = read_drift_contract((folder / "contract.json").read_bytes())
     reference = read_for_reports((folder / REFERENCE).read_bytes(), contract)
-    missing = {"bureau_score": {999.0, -1.0, 500.0}, "debt_ratio": {-99.9}, "purpose": {"unknown"}}
+    missing: dict[str, set[object]] = {
+        "bureau_score": {999.0, -1.0, 500.0},
+        "debt_ratio": {-99.9},
+        "purpose": {"unknown"},
+    }
     found = {}
     for bins in Bins.of_training(contract, reference).features:
         name = bins.feature.name

@@ -75,7 +75,7 @@ def exported(trained: CalibratedNetwork, tmp_path_factory: pytest.TempPathFactor
     export_onnx(trained, path)
     session = onnxruntime.InferenceSession(path)
 
-    def score(numeric: npt.NDArray[np.float32], categorical: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def score(numeric: npt.NDArray[np.float32], categorical: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         (found,) = session.run(None, {"numeric": numeric, "categorical": categorical})
         return np.asarray(found)
 
@@ -83,7 +83,7 @@ def exported(trained: CalibratedNetwork, tmp_path_factory: pytest.TempPathFactor
 
 
 def in_torch(network: CalibratedNetwork) -> Score:
-    def score(numeric: npt.NDArray[np.float32], categorical: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def score(numeric: npt.NDArray[np.float32], categorical: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         with torch.no_grad():
             return np.asarray(network(torch.from_numpy(numeric), torch.from_numpy(categorical)))
 
@@ -91,8 +91,11 @@ def in_torch(network: CalibratedNetwork) -> Score:
 
 
 def paths(
-    declaration: FeatureDeclaration, numeric: npt.NDArray[np.float32], codes: npt.NDArray[np.int64], steps: list[float]
-) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+    declaration: FeatureDeclaration,
+    numeric: npt.NDArray[np.float32],
+    codes: npt.NDArray[np.integer[Any]],
+    steps: list[float],
+) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.integer[Any]]]]:
     """Yield, for each monotonic feature, one application with this feature ever higher, and the feature's direction."""
     for column, feature in enumerate(declaration.numeric):
         if feature.direction:

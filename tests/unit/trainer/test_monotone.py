@@ -32,7 +32,8 @@ TOLERANCE = 1e-6
 SMALL = Hyperparameters(heads=5, hidden=(16, 16), bins=8, batch_rows=64, epochs=8, learning_rate=0.012)
 # The first one is what the data say, the second the opposite of it.
 DIRECTIONS = {"debt_to_income_ratio": "increasing", "credit_score": "increasing", "grade_subgrade": "increasing"}
-Score = Callable[[npt.NDArray[np.float32], npt.NDArray[np.integer[Any]]], npt.NDArray[np.float32]]
+Codes = npt.NDArray[np.integer[Any]]
+Score = Callable[[npt.NDArray[np.float32], Codes], npt.NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def exported(trained: CalibratedNetwork, tmp_path_factory: pytest.TempPathFactor
     export_onnx(trained, path)
     session = onnxruntime.InferenceSession(path)
 
-    def score(numeric: npt.NDArray[np.float32], categorical: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+    def score(numeric: npt.NDArray[np.float32], categorical: Codes) -> npt.NDArray[np.float32]:
         (found,) = session.run(None, {"numeric": numeric, "categorical": categorical})
         return np.asarray(found)
 
@@ -83,7 +84,7 @@ def exported(trained: CalibratedNetwork, tmp_path_factory: pytest.TempPathFactor
 
 
 def in_torch(network: CalibratedNetwork) -> Score:
-    def score(numeric: npt.NDArray[np.float32], categorical: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+    def score(numeric: npt.NDArray[np.float32], categorical: Codes) -> npt.NDArray[np.float32]:
         with torch.no_grad():
             return np.asarray(network(torch.from_numpy(numeric), torch.from_numpy(categorical)))
 
@@ -93,9 +94,9 @@ def in_torch(network: CalibratedNetwork) -> Score:
 def paths(
     declaration: FeatureDeclaration,
     numeric: npt.NDArray[np.float32],
-    codes: npt.NDArray[np.integer[Any]],
+    codes: Codes,
     steps: list[float],
-) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.integer[Any]]]]:
+) -> Iterator[tuple[int, npt.NDArray[np.float32], Codes]]:
     """Yield, for each monotonic feature, one application with this feature ever higher, and the feature's direction."""
     for column, feature in enumerate(declaration.numeric):
         if feature.direction:

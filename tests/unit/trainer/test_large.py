@@ -1,6 +1,7 @@
 """Data larger than memory: read part by part into files, with the same result as in memory."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -352,6 +353,23 @@ def test_arrays_in_files_end_with_their_owner_and_never_change_under_a_reader(tm
     del scratch
     assert not folder.exists()
     assert (second == 8).all()
+
+
+def test_what_a_killed_process_left_behind_is_deleted_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from trainer.data.storage import Scratch
+scratch = Scratch(Path({str(tmp_path)!r}))
+scratch.empty("rows", (10,), "float32")
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    (abandoned,) = tmp_path.iterdir()
+    used = Scratch(tmp_path)
+    assert not abandoned.exists()
+    other = Scratch(tmp_path)
+    assert set(tmp_path.iterdir()) == {used.folder, other.folder}
 
 
 @pytest.mark.parametrize(("text", "size"), [("", None), ("10Gi", 10 * 2**30), ("500M", 500_000_000), ("1.5k", 1_500)])

@@ -1,5 +1,6 @@
 """Where the arrays of training rows are: in memory, or in files of the scratch volume that are mapped into it."""
 
+import fcntl
 import math
 import os
 import re
@@ -7,7 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from trainer.errors import BadInputError
 
+_PREFIX = "training-rows-"
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(k|[MGT]|[KMGT]i)?")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -68,7 +70,13 @@ class Scratch:
         """
         self.limit = limit
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix="training-rows-", dir=parent))
+            with _locked(parent):
+                _delete_abandoned(parent)
+                self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+                # Held to the end of the process, however it ends.
+                lock = os.open(self.folder, os.O_RDONLY)
+                weakref.finalize(self, os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
             raise BadInputError(f"--scratch-dir {parent}: {error.strerror}") from error
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -128,6 +136,24 @@ class Scratch:
             f"the scratch volume {self.folder.parent} cannot take the training rows: {problem}; make it larger (the "
             "chart's scratch.size), or choose another one (--scratch-dir)"
         )
+
+
+@contextmanager
+def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _delete_abandoned(parent: Path) -> None:
+    """Delete what processes left behind that were killed: the next one in the pod may need the room."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        # Fails while the folder's process lives, and for folders of other users.
+        with suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def parse_size(text: str) -> int | None:

@@ -147,6 +147,21 @@ def test_service_no_ready_scorer(watched: Stack, prometheus: str) -> None:
     await_alert(prometheus, "NoReadyScorer", fires=False)
 
 
+def test_a_person_is_shown_the_alert_by_alertmanager(watched: Stack, prometheus: str) -> None:
+    with (
+        stopped(watched, "deployment/scoring"),
+        PortForward(watched.kubectl_command(), "service/alertmanager", 9093, watched.environment()) as url,
+    ):
+        await_alert(prometheus, "NoReadyScorer", fires=True)
+
+        def problem() -> str | None:
+            with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=20) as answer:
+                shown = {alert["labels"]["alertname"] for alert in json.load(answer)}
+            return None if "NoReadyScorer" in shown else f"Alertmanager shows {sorted(shown)}"
+
+        wait_for("Alertmanager", problem, timeout_seconds=PATIENCE_SECONDS)
+
+
 def test_rollouts_the_registry_is_unreachable(watched: Stack, prometheus: str) -> None:
     with stopped(watched, "deployment/mlflow"):
         await_alert(prometheus, "RegistryUnreachable", fires=True)
@@ -223,21 +238,6 @@ def test_slos_the_error_budget_burns(watched: Stack, prometheus: str) -> None:
 
     await_alert(prometheus, "SloBurnRate", fires=True, meanwhile=invalid)
     await_alert(prometheus, "SloBurnRate", fires=False)
-
-
-def test_a_person_is_shown_the_alert_by_alertmanager(watched: Stack, prometheus: str) -> None:
-    with (
-        stopped(watched, "deployment/scoring"),
-        PortForward(watched.kubectl_command(), "service/alertmanager", 9093, watched.environment()) as url,
-    ):
-        await_alert(prometheus, "NoReadyScorer", fires=True)
-
-        def problem() -> str | None:
-            with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=20) as answer:
-                shown = {alert["labels"]["alertname"] for alert in json.load(answer)}
-            return None if "NoReadyScorer" in shown else f"Alertmanager shows {sorted(shown)}"
-
-        wait_for("Alertmanager", problem, timeout_seconds=PATIENCE_SECONDS)
 
 
 def test_platform_a_certificate_ends_before_it_should(watched: Stack, prometheus: str, folder: Path) -> None:

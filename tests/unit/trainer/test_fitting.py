@@ -15,7 +15,7 @@ from trainer.data.dataset import Dataset, encode
 from trainer.data.declaration import FeatureDeclaration
 from trainer.data.reading import read_table
 from trainer.data.validation import validate
-from trainer.learning import fitting
+from trainer.learning import rows as training_rows
 from trainer.learning.fitting import Fitted, fit, learning_rate
 from trainer.learning.hyperparameters import Hyperparameters
 from trainer.learning.state import EpochReport
@@ -80,7 +80,7 @@ def test_no_head_trains_on_the_rows_it_is_validated_on(
     data: Dataset, declaration: FeatureDeclaration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Drawn without regard to the outcomes, which change here.
-    monkeypatch.setattr(fitting, "_draw_folds", lambda target, folds, _: np.arange(len(target)) % folds)
+    monkeypatch.setattr(training_rows, "_draw_folds", lambda target, folds, _: np.arange(len(target)) % folds)
     # A hidden layer of one unit has no room for linear models, some of which do learn from those rows.
     one_head = Hyperparameters(heads=1, hidden=(16, 1), bins=4, epochs=1).for_rows(len(data))
     fitted = train(data, declaration, hyperparameters=one_head)
@@ -123,7 +123,7 @@ def test_rows_of_weight_0_have_no_influence(
     data: Dataset, declaration: FeatureDeclaration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Drawn without regard to the outcomes, which change here.
-    monkeypatch.setattr(fitting, "_draw_folds", lambda target, folds, _: np.arange(len(target)) % folds)
+    monkeypatch.setattr(training_rows, "_draw_folds", lambda target, folds, _: np.arange(len(target)) % folds)
     ignored = np.arange(len(data)) % 3 == 0
     weighted = replace(data, weight=np.where(ignored, 0.0, 1.5))
     other = replace(weighted, target=np.where(ignored, 1 - data.target, data.target).astype(np.float32))

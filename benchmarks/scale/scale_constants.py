@@ -72,6 +72,8 @@ class Constants(BaseModel):
     enter_rate: Constant
     export_rate: Constant
     drop_rate: Constant
+    job_hours: Constant
+    workspace: Constant
     verify_rate: Constant
     drift_rate: Constant
     drift_days: Constant

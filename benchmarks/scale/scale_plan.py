@@ -217,7 +217,9 @@ def parts_of(demand: Demand, known: Constants, stacks: int) -> tuple[Part, ...]:
         found[1:1] = [
             pods("shippers, in the scoring pods", When.ALWAYS, scoring, 256, shipping),
             pods("Postgres of the decision log", When.ALWAYS, stacks, 4096, max(writing, stacks)),
-            pods("daily archive and drift report", When.ALWAYS, stacks, 512),
+            # Two Jobs: near the first ceiling, each takes more than half of the day.
+            pods("daily archive", When.ALWAYS, stacks, 512),
+            pods("daily drift report", When.ALWAYS, stacks, 512),
         ]
     return tuple(part for part in found if part.count)
 
@@ -230,7 +232,9 @@ def archive_seconds(known: Constants) -> float:
 
 def ceilings_of(demand: Demand, known: Constants) -> tuple[Ceiling, ...]:
     """Return where one stack saturates, by the peak rate, the lowest first."""
-    per_pod = (1 - demand.headroom) / score_seconds(demand, known)
+    # Of all pods: those of a zone are there for its loss, and have connections too.
+    share = (1 - demand.headroom) * max(1, demand.zones - 1) / demand.zones
+    per_pod = share / score_seconds(demand, known)
     steps = Ceiling(
         part="canary.replicas, at a step of 50 %", requests_per_second=known.canary_pods.value * per_pod / 0.5,
         remedy="steps of less than 50 %; the promotion itself has no such limit", shared_out=False,
@@ -241,11 +245,21 @@ def ceilings_of(demand: Demand, known: Constants) -> tuple[Ceiling, ...]:
     disk = known.database_disk.value * 2**30 / known.database_bytes.value
     kept = known.retention_months.value * DAYS_PER_MONTH * DAY
     share_of_day = demand.archive_hours * 3600 / DAY
-    # In a promotion there are two pods, and so two connections, for each stable one.
+    # In a promotion there are two pods, and so two connections, for each stable one, and more stable ones.
+    promoting = share / max(score_seconds(demand, known), forward_seconds(demand, known))
     shippers = (known.postgres_connections.value - OTHER_CONNECTIONS) / 2
     found = (
         Ceiling(part="Postgres: the volume", requests_per_second=disk / kept / demand.mean_share,
-                remedy="postgres.storage.size, fewer decisions.archive.retentionMonths", shared_out=False),
+                remedy="postgres.storage.size; decisions.archive.retentionMonths is 6 at least", shared_out=False),
+        Ceiling(part="the archive: a month's removal, in one Job", shared_out=False,
+                requests_per_second=known.job_hours.value * 3600 * known.drop_rate.value / DAYS_PER_MONTH / DAY
+                / demand.mean_share,
+                remedy="decisions.activeDeadlineSeconds; nothing is sealed meanwhile"),
+        # A day's files, and what is read back of them.
+        Ceiling(part="the archive: its scratch volume", shared_out=False,
+                requests_per_second=known.workspace.value * 2**30 / (2 * known.archive_bytes.value) / DAY
+                / demand.mean_share,
+                remedy="decisions.workspace.sizeLimit"),
         Ceiling(part="the archive's daily run", shared_out=True,
                 requests_per_second=share_of_day / archive_seconds(known) / demand.mean_share,
                 remedy="more stacks: one process does it for each database"),
@@ -253,7 +267,7 @@ def ceilings_of(demand: Demand, known: Constants) -> tuple[Ceiling, ...]:
                 requests_per_second=share_of_day * known.drift_rate.value / known.drift_days.value / demand.mean_share),
         Ceiling(part="Postgres: records per second", requests_per_second=known.postgres_records.value, shared_out=True,
                 remedy="more stacks; what more cores give is not measured"),
-        Ceiling(part="Postgres: connections", requests_per_second=shippers * per_pod, shared_out=False,
+        Ceiling(part="Postgres: connections", requests_per_second=shippers * promoting, shared_out=False,
                 remedy="a Postgres with a higher max_connections, or PgBouncer in session mode"),
         steps,
     )  # fmt: skip

@@ -144,3 +144,10 @@ def test_wrong_prefixes_and_origins_do_not_render(wrong: str) -> None:
 def test_old_clusters_get_the_api_versions_they_serve(version: str, expected: tuple[str, str]) -> None:
     found = {d["kind"]: d["apiVersion"] for d in render("api/ci/autoscaled-values.yaml", "--kube-version", version)}
     assert (found["PodDisruptionBudget"], found["HorizontalPodAutoscaler"]) == expected
+
+
+def test_pods_that_something_else_scales_have_no_number_and_no_autoscaler() -> None:
+    rendered = render("api/ci/default-values.yaml", "--set=autoscaling.external=true")
+    (scoring,) = (found for found in of_kind(rendered, "Deployment") if found["metadata"]["name"] == "scoring")
+    assert "replicas" not in scoring["spec"], "an upgrade would set it"
+    assert of_kind(rendered, "HorizontalPodAutoscaler") == []

@@ -113,7 +113,8 @@ def metrics_api(environment: Environment) -> Iterator[None]:
         yield
         return
     objects, registration = yaml.safe_dump_all(stand_in(environment.images["api"])), yaml.safe_dump(API_SERVICE)
-    apply, delete = ["apply", "-f", "-"], ["delete", "--ignore-not-found", "--wait=false", "-f", "-"]
+    # A rerun could make nothing in a namespace that is still being deleted.
+    apply, delete = ["apply", "-f", "-"], ["delete", "--ignore-not-found", "--timeout=120s", "-f", "-"]
     try:
         environment.kubectl("default", *apply, text=objects)
         environment.kubectl(NAME, "rollout", "status", f"deployment/{NAME}", "--timeout=120s")

@@ -27,10 +27,19 @@ def with_value(name: str, value: float) -> Constants:
     return KNOWN.model_copy(update={name: constant.model_copy(update={"value": value})})
 
 
+# Computed from what is quoted, or not in it.
+DERIVED = {
+    "forward_cpu", "forward_reasons_cpu", "ingress_cpu", "postgres_connections", "database_bytes", "archive_bytes",
+    "drift_rate", "drift_days", "model_bytes", "node_share", "job_hours",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", Constants.model_fields)
 def test_a_constant_is_what_its_source_says(name: str) -> None:
     constant: Constant = getattr(KNOWN, name)
     assert constant.quote in (REPOSITORY / constant.source).read_text("utf-8")
+    numbers = re.findall(r"\d*\.?\d[\d,_]*", constant.quote)
+    assert name in DERIVED or constant.value in {float(found.replace(",", "").replace("_", "")) for found in numbers}
 
 
 def test_a_constant_that_is_missing_unknown_or_not_above_zero_is_refused_by_name(tmp_path: Path) -> None:
@@ -151,7 +160,7 @@ def test_without_a_decision_log_nothing_of_it_is_planned() -> None:
     assert found.stacks == 1
     assert found.bridged_seconds == math.inf
     assert {part.name for part in found.parts}.isdisjoint(
-        {"Postgres of the decision log", "daily archive and drift report"}
+        {"Postgres of the decision log", "daily archive", "daily drift report"}
     )
 
 

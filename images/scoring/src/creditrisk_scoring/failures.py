@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from creditrisk_scoring.errors import BulkError, CorruptError, InputError
@@ -60,8 +62,8 @@ def note_failure(target: Folder, shard: Shard, failure: Failure) -> None:
     target.write(name_of(shard), msgspec.json.encode(failure))
 
 
-def read_failures(target: Folder) -> dict[str, Failure]:
-    """Return what is noted of shards that could not be done, by the shard's name.
+def read_failures(target: Folder, known: Collection[str] = ()) -> dict[str, Failure]:
+    """Return what is noted of shards that could not be done, except of known ones, by the shard's name.
 
     Raises:
         BulkError: A note is not of this program, or the folder cannot be used.
@@ -69,6 +71,8 @@ def read_failures(target: Folder) -> dict[str, Failure]:
     found = {}
     for info in target.files(FAILED):
         name = target.name_of(info)
+        if name.rpartition("/")[2].removesuffix(".json") in known:
+            continue
         # Who finds all shards done deletes them.
         if document := target.read(name):
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pyarrow as pa
 from pyiceberg.exceptions import ValidationError
@@ -81,7 +80,7 @@ def _name(folder: Folder, location: str, task: FileScanTask) -> str:
 
 
 def _location(folder: Folder) -> str:
-    return folder.url if "://" in folder.url else Path(folder.root).as_uri()
+    return folder.url if "://" in folder.url else f"file://{folder.root}"
 
 
 def _properties() -> dict[str, str]:

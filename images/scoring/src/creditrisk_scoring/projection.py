@@ -65,8 +65,9 @@ class Projection:
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
     def _constant(self, column: pa.Field, count: int) -> pa.Array:
-        value = pa.scalar(self.constants.get(column.name), pa.string()).cast(column.type)
-        return pa.repeat(value, count)
+        if (text := self.constants.get(column.name)) is None:
+            return pa.nulls(count, column.type)
+        return pa.repeat(pa.scalar(text, pa.string()).cast(column.type), count)
 
 
 def flat(schema: pa.Schema) -> pa.Schema:

@@ -127,8 +127,10 @@ def summary(
         "rejected_by_field": counts.rejected_by_field,
         "score_histogram": {"edges": reference.edges, "counts": counts.histogram, "reference": reference.counts},
         "psi": psi(counts.histogram, reference.counts),
+        # Shards of a process that had no reference were not counted.
         "feature_psi": None if version.reference is None else {
             name: psi(found, version.reference.counts[name]) for name, found in counts.features.items()
+            if sum(found) == counts.scored
         },
         "model": {"name": version.contract.model_name, "sha256": dict(version.digests)}, "shards": shards,
         "shards_done": done,

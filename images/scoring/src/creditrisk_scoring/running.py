@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from creditrisk_scoring.claims import CLAIMS, Claims, HeldClaim
+from creditrisk_scoring.creation import create
 from creditrisk_scoring.errors import BulkError, ClaimLostError
 from creditrisk_scoring.failures import FAILED, Failure, failure_of, note_failure, read_failures
 from creditrisk_scoring.folders import STAGING, Folder
@@ -47,7 +48,7 @@ def run_all(run: Run, claims: Claims, progress: Progress) -> dict[str, Any]:
         present = {run.target.name_of(info) for info in run.target.files(DONE)}
         done = [shard for shard in shards if note_of(shard) in present]
         progress.whole(shards, done)
-        failures = read_failures(run.target)
+        failures = final | read_failures(run.target, final.keys())
         final |= _holding(run, {name: failures[name] for name in failures.keys() - final.keys()})
         left = [shard for shard in shards if note_of(shard) not in present and shard.name not in tried | final.keys()]
         if not left:
@@ -57,7 +58,7 @@ def run_all(run: Run, claims: Claims, progress: Progress) -> dict[str, Any]:
             claims.wait()
         # It may have been done between both looks.
         elif run.target.state(note_of(claim.shard)) is None and not _done(
-            run, claim, progress, failures.get(claim.shard.name)
+            run, claim, progress, _before(run, claim.shard, failures)
         ):
             tried.add(claim.shard.name)
     missing = [shard for shard in shards if note_of(shard) not in present]
@@ -72,6 +73,12 @@ def _holding(run: Run, failures: Mapping[str, Failure]) -> dict[str, Failure]:
     return {name: failure for name, failure in failures.items() if failure.holds(run.source, files[name])}
 
 
+def _before(run: Run, shard: Shard, failures: Mapping[str, Failure]) -> Failure | None:
+    """Return what is noted of a shard, or that another one of its file was corrupt: that file may be replaced, too."""
+    of_file = (failures.get(other.name) for other in run.manifest.shards if other.file == shard.file)
+    return next((one for one in of_file if one is not None and one.corrupt), failures.get(shard.name))
+
+
 def _claimed(claims: Claims, shards: Sequence[Shard]) -> HeldClaim | None:
     claims.look()
     return next((claim for claim in map(claims.take, shards) if claim is not None), None)
@@ -80,8 +87,9 @@ def _claimed(claims: Claims, shards: Sequence[Shard]) -> HeldClaim | None:
 def _done(run: Run, claim: HeldClaim, progress: Progress, before: Failure | None) -> bool:
     """Score a claimed shard; return False if that failed, and is not for another process to do."""
     shard = claim.shard
-    state = run.source.state(run.manifest.files[shard.file].name)
+    state: tuple[int, int] | None = None
     try:
+        state = run.source.state(run.manifest.files[shard.file].name)
         replaced = before is not None and before.corrupt
         progress.finished(shard, score_shard(run, claim, progress.rows, replaced=replaced))
     except ClaimLostError:
@@ -108,8 +116,10 @@ def _summarize(run: Run, done: Sequence[Shard], failed: Mapping[Shard, Failure])
     found = summary(counts, run.version, len(run.manifest.shards), len(done), problems)
     if (table := run.manifest.table) is not None:
         found["table"] = {"format": table.format, "version": table.version}
-    # Each process writes the same. A run that was not complete may be complete now.
-    run.target.write(SUMMARY, msgspec.json.format(msgspec.json.encode(found), indent=2))
+    document = msgspec.json.format(msgspec.json.encode(found), indent=2)
+    # Each process writes the same, and deletes what others are staging. A run that was not complete may be complete now.
+    if not create(run.target, SUMMARY, document) and run.target.read(SUMMARY) != document:
+        run.target.write(SUMMARY, document)
     for folder in (CLAIMS, STAGING) if failed else (CLAIMS, FAILED, STAGING):
         run.target.delete_files(folder)
     return found

@@ -28,6 +28,11 @@ class RegistryUnavailableError(LoadingError):
 
     code = ReadinessCode.REGISTRY_UNAVAILABLE
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """Take what happened, and the status of an answer if there was one."""
+        super().__init__(message)
+        self.status = status
+
 
 class VersionNotFoundError(LoadingError):
     """The registry answers, but has no such version yet."""

@@ -29,6 +29,8 @@ _PURE_NUMBERS = ("", "ratio")
 METHOD = "kernel-shap-pairs"
 # From so many rows on, finding the values that occur several times costs less than scoring each of them again.
 _MANY_ROWS = 256
+# What `keep_signs` holds at once grows with the rows times the square of the features.
+_SIGN_ROWS = 512
 _DIRECTIONS = {"increasing": 1, "decreasing": -1, None: 0}
 Doubles = npt.NDArray[np.float64]
 
@@ -281,6 +283,13 @@ def keep_signs(contributions: Doubles, signs: Doubles, difference: Doubles, play
     if not rows.any():
         return contributions
     given, sign, total, taking_part = contributions[rows], signs[rows], difference[rows], playing[rows]
+    if len(given) > _SIGN_ROWS:
+        kept = contributions.copy()
+        kept[rows] = np.concatenate([
+            keep_signs(*(array[at : at + _SIGN_ROWS] for array in (given, sign, total, taking_part)))
+            for at in range(0, len(given), _SIGN_ROWS)
+        ])  # fmt: skip
+        return kept
     # The sum rises with the amount, and changes its slope only where a contribution becomes zero.
     amounts = np.sort(-given, axis=1)
     moved = given[:, None] + amounts[:, :, None]

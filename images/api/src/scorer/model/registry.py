@@ -77,8 +77,10 @@ class Registry:
         """
         try:
             return await self._download(version, name)
-        except RegistryUnavailableError:
-            return None
+        except RegistryUnavailableError as error:
+            if error.status in {404, 500}:
+                return None
+            raise
 
     async def _latest(self, name: str, stage: str) -> dict[str, dict[str, str]] | None:
         body = {"name": name, "stages": [stage]}
@@ -113,7 +115,7 @@ class Registry:
         try:
             async with self._session.get(url) as response:
                 if response.status != 200:
-                    raise RegistryUnavailableError(f"{url} answered {response.status}")
+                    raise RegistryUnavailableError(f"{url} answered {response.status}", response.status)
                 return await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise RegistryUnavailableError(f"{url}: {error or type(error).__name__}") from error

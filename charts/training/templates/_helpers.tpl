@@ -55,7 +55,7 @@
 - {name: MLFLOW_TRACKING_URI, value: {{ .Values.mlflowUrl | quote }}}
 - {name: TRAINER_WORK_DIR, value: /var/lib/trainer}
 - {name: TRAINER_SCRATCH_DIR, value: /var/lib/scratch}
-- {name: TRAINER_SCRATCH_SIZE, value: {{ include "training.scratchSize" . }}}
+- {name: TRAINER_SCRATCH_SIZE, value: {{ include "training.scratchSize" . | quote }}}
 # Lets a retry of the same Job recognize that its model was refused already, and not train it again.
 - name: TRAINER_JOB
   valueFrom:

@@ -117,7 +117,7 @@ def _summarize(run: Run, done: Sequence[Shard], failed: Mapping[Shard, Failure])
     if (table := run.manifest.table) is not None:
         found["table"] = {"format": table.format, "version": table.version}
     document = msgspec.json.format(msgspec.json.encode(found), indent=2)
-    # Each process writes the same, and deletes what others are staging. A run that was not complete may be complete now.
+    # Each process writes the same, and deletes what others are staging. A run that was incomplete may be complete now.
     if not create(run.target, SUMMARY, document) and run.target.read(SUMMARY) != document:
         run.target.write(SUMMARY, document)
     for folder in (CLAIMS, STAGING) if failed else (CLAIMS, FAILED, STAGING):

@@ -37,6 +37,12 @@ class RanksDisagreeError(TrainerError):
     exit_code = 4
 
 
+class PeerLostError(TrainerError):
+    """Another process of the group was lost; all start again, and resume."""
+
+    exit_code = 4
+
+
 class FollowedError(TrainerError):
     """The process that leads the training failed, and so does this one, with the same exit code."""
 

@@ -43,7 +43,8 @@ def follow(settings: Settings, group: Group) -> None:
     create_work_dir(settings)
     group.follow()
     served = group.from_rank(0, b"")
-    inputs = prepare(settings, FeatureDeclaration.model_validate_json(served) if served else None)
+    with group.together():
+        inputs = prepare(settings, FeatureDeclaration.model_validate_json(served) if served else None)
     group.agree(inputs.fingerprint)
     checkpoint = checkpoint_file(settings, inputs)
     fit(

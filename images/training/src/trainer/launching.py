@@ -83,8 +83,13 @@ def _config(settings: Settings) -> LaunchConfig:
         nproc_per_node=settings.processes,
         run_id=settings.rendezvous or "training",
         rdzv_backend="c10d",
-        rdzv_endpoint=settings.rendezvous or "localhost:0",
-        rdzv_configs={"timeout": _JOIN_SECONDS, "is_host": settings.worker == 0},
+        rdzv_endpoint=settings.rendezvous if settings.pods > 1 else "",
+        rdzv_configs={
+            "join_timeout": _JOIN_SECONDS,
+            # torchrun unpickles what is in the store, and a TCP store listens on every address of the pod. That of one
+            # pod is a temporary file.
+            **({"is_host": settings.worker == 0} if settings.pods > 1 else {"store_type": "file"}),
+        },
         # Ranks follow the order of these names, so that the first pod has rank 0.
         local_addr=f"{own}.{domain}" if domain else host,
         max_restarts=_RESTARTS,

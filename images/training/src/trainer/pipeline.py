@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 from trainer.data.dataset import has_both_outcomes
 from trainer.data.decisions import is_decisions
 from trainer.data.declaration import BUILT_IN_DECLARATION, FeatureDeclaration
-from trainer.errors import GateRefusedError, TerminatedError, TrackingError
+from trainer.errors import GateRefusedError, PeerLostError, TerminatedError, TrackingError
 from trainer.evaluation.comparison import by_parts, compare_auc
 from trainer.evaluation.evaluate import Evaluation, evaluate
 from trainer.evaluation.gates import Gate, champion_gate, contract_gate
@@ -100,7 +100,7 @@ def run(settings: Settings, group: Group = ALONE) -> Result:
             raise GateRefusedError(f"refused in an earlier attempt of this Job: {refusal.read_text(encoding='utf-8')}")
         served = served_declaration(settings)
     group.from_rank(0, served.model_dump_json().encode() if served else b"")
-    with phase("prepare"):
+    with phase("prepare"), group.together():
         inputs = prepare(settings, served)
     group.agree(inputs.fingerprint)
     wait_for_server(settings.tracking_uri, timeout_seconds=settings.wait_seconds)
@@ -116,7 +116,8 @@ def run(settings: Settings, group: Group = ALONE) -> Result:
         describe({"mlflow.run_id": active.info.run_id})
         try:
             result = _run_tracked(settings, inputs, active.info.run_id, group)
-        except TerminatedError:
+        except (TerminatedError, PeerLostError):
+            # Resumed by the next attempt.
             mlflow.end_run("KILLED")
             raise
         except GateRefusedError as error:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from trainer import termination
-from trainer.errors import FollowedError, TrackingError, TrainerError
+from trainer.errors import FollowedError, PeerLostError, TrackingError, TrainerError
 from trainer.tracing import exported
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ def train(settings: Settings) -> int:
     # Imported here because it takes seconds.
     from trainer.learning.group import joined  # noqa: PLC0415
 
+    leads = False
     try:
         with joined() as group:
+            leads = not group.rank
             if not group.rank:
                 return _lead(settings, group)
             # What is to be said says the process that leads.
@@ -53,8 +55,11 @@ def train(settings: Settings) -> int:
             return 0
     except FollowedError as error:
         return error.exit_code
+    except PeerLostError as error:
+        logger.warning("%s", error)
+        return error.exit_code
     except TrainerError as error:
-        return failed(error, as_json=settings.json_output)
+        return failed(error, as_json=settings.json_output and leads)
 
 
 def _lead(settings: Settings, group: Group) -> int:

@@ -111,7 +111,12 @@ class Scratch:
         free = shutil.disk_usage(self.folder).free
         if self.limit is None:
             return free
-        held = sum(path.stat().st_size for path in self.folder.parent.rglob("*") if path.is_file())
+        held = 0
+        # Other processes of the pod delete files meanwhile.
+        for folder, _, names in os.walk(self.folder.parent):
+            for name in names:
+                with suppress(OSError):
+                    held += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
         return min(free, self.limit - held)
 
     def require(self, needed: int) -> None:

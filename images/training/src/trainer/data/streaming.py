@@ -7,6 +7,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from trainer.data import columns
 from trainer.data.declaration import FeatureDeclaration
@@ -63,6 +64,10 @@ def read_validated(
         column = str(declaration.id_column)
         return (raw[column] for _, raw in _frames(files, [column], declaration))
 
+    if not starts:
+        # No file has rows; say so, not that columns are missing.
+        empty = pa.table({name: pa.array([], pa.null()) for name in wanted})
+        kept.append(validation.check(frame_of(empty, declaration)))
     try:
         validation.require(undeclared, ids, minimum_rows=minimum_rows)
     except InvalidDataError as error:

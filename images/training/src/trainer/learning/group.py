@@ -9,7 +9,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
-from trainer.errors import BadInputError, FollowedError, RanksDisagreeError, TrainerError
+from trainer.errors import BadInputError, FollowedError, PeerLostError, RanksDisagreeError, TrainerError
 
 # One process evaluates and registers while the others wait for its verdict. A process that dies is noticed at once,
 # because its connections end.
@@ -52,7 +52,8 @@ class Group:
     def sum(self, values: Tensor) -> None:
         """Replace values by their sum over all processes; all processes get the same bits."""
         if self.size > 1:
-            distributed.all_reduce(values)
+            with _exchanging():
+                distributed.all_reduce(values)
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Replace the gradients of parameters, all of which have one, by their sums."""
@@ -61,7 +62,7 @@ class Group:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         # All of them together are a few ten kilobytes: what one exchange costs is its latency.
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
+        self.sum(flat)
         for gradient, total in zip(gradients, torch.split(flat, [part.numel() for part in gradients]), strict=True):
             gradient.copy_(total.view_as(gradient))
 
@@ -71,7 +72,7 @@ class Group:
             return [number]
         every = torch.zeros(self.size, dtype=torch.int64)
         every[self.rank] = number
-        distributed.all_reduce(every)
+        self.sum(every)
         return every.tolist()
 
     def from_rank(self, rank: int, content: bytes) -> bytes:
@@ -96,6 +97,21 @@ class Group:
             )
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let the block fail on all processes if it fails on one.
+
+        Raises:
+            FollowedError: It failed on another one, with its exit code.
+        """
+        try:
+            yield
+        except TrainerError as error:
+            self.gather(error.exit_code)
+            raise
+        if code := max(self.gather(0)):
+            raise FollowedError("another process failed", code)
+
+    @contextmanager
     def leading(self) -> Iterator[None]:
         """On rank 0, tell the others how the block ended; they are in `follow`."""
         try:
@@ -115,8 +131,17 @@ class Group:
             raise FollowedError(**json.loads(verdict))
 
     def _sent(self, rank: int, values: Tensor) -> Tensor:
-        distributed.broadcast(values, src=rank)
+        with _exchanging():
+            distributed.broadcast(values, src=rank)
         return values
+
+
+@contextmanager
+def _exchanging() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLostError(f"another process was lost: {error}") from error
 
 
 ALONE = Group()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from trainer.data.dataset import Dataset, encode
 from trainer.data.declaration import FeatureDeclaration
 from trainer.data.synthetic import generate
+from trainer.errors import BadInputError, FollowedError
 from trainer.learning.fitting import Fitted, fit
 from trainer.learning.group import ALONE, Group, joined
 from trainer.learning.hyperparameters import Hyperparameters, Precision
@@ -60,6 +61,27 @@ def state_of(value: float, epoch: int) -> TrainingState:
     for number in range(epoch):
         state.end_epoch(EpochReport(number, 9, train_loss=0.5, validation_loss=0.5, learning_rate=0.1, seconds=1.0))
     return state
+
+
+@dataclass(frozen=True)
+class Answered(Group):
+    """A group whose exit codes are known."""
+
+    codes: tuple[int, ...] = ()
+
+    def gather(self, number: int) -> list[int]:
+        """Return this process's number and what the others say."""
+        return [number, *self.codes]
+
+
+def test_an_error_of_one_process_ends_all_with_its_exit_code() -> None:
+    with pytest.raises(FollowedError, match="another process failed") as followed, Answered(codes=(0, 2)).together():
+        pass
+    assert followed.value.exit_code == 2
+    with pytest.raises(BadInputError, match="own"), Answered(codes=(0, 0)).together():
+        raise BadInputError("its own")
+    with Answered(codes=(0, 0)).together():
+        pass
 
 
 def test_a_checkpoint_is_written_by_the_first_process_of_each_pod_and_read_back(tmp_path: Path) -> None:

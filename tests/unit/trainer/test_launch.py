@@ -133,6 +133,9 @@ def test_a_killed_process_is_started_again_and_the_run_ends_with_the_same_model(
     assert "resuming after epoch" in "".join(run.log)
     assert run.model == undisturbed[2].model
     assert len(run.client.search_model_versions("name = 'credit-risk'")) == 1
+    (experiment,) = run.client.search_experiments(filter_string="name = 'credit-risk'")
+    (tracked,) = run.client.search_runs([experiment.experiment_id])
+    assert tracked.info.status == "FINISHED", "a lost process must not leave a failed run behind"
 
 
 @pytest.mark.soak

@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 from creditrisk_scoring.claims import CLAIMS, Claim, Claims, HeldClaim
@@ -19,9 +22,9 @@ from creditrisk_scoring.errors import BulkError, ClaimLostError
 from creditrisk_scoring.folders import STAGING, Folder, open_folder
 from creditrisk_scoring.manifest import Request, Shard, read_or_make
 from creditrisk_scoring.progress import Several
-from creditrisk_scoring.running import run_all
+from creditrisk_scoring.running import SUMMARY, run_all
 from creditrisk_scoring.scoring import Version
-from creditrisk_scoring.shards import Note, Run, score_shard
+from creditrisk_scoring.shards import DONE, Note, Run, note_of, score_shard
 from localcluster.console import wait_for
 from unit.creditrisk_scoring.applications import write_input
 from unit.creditrisk_scoring.conftest import table_of
@@ -224,6 +227,61 @@ def test_a_worker_waits_for_a_shard_of_another_and_takes_it_over_if_that_one_is_
     summary = run_all(run, worker("b"), Several())
     assert (summary["rows"], summary["shards"]) == (3_000, 6)
     assert LEASE <= clock() - began <= LEASE + 5
+
+
+@pytest.mark.parametrize("before", [None, b"of a run that was not complete"])
+def test_of_two_that_end_together_none_fails_as_the_other_deletes_what_it_is_staging(
+    run: Run, worker: Callable[[str], Claims], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+) -> None:
+    link, staged, others = os.link, Folder.staged, iter(["b"])
+    found: list[Any] = []
+
+    def meet(name: str) -> None:
+        """Let another process end, once, just before this one publishes its summary."""
+        if name.endswith(SUMMARY) and (other := next(others, None)):
+            found.append(run_all(run, worker(other), Several()))
+
+    def meeting_link(aside: Path, target: Path) -> None:
+        meet(target.name)
+        link(aside, target)
+
+    @contextmanager
+    def meeting_staged(self: Folder, name: str) -> Iterator[pa.NativeFile]:
+        with staged(self, name) as stream:
+            yield stream
+            meet(name)
+
+    monkeypatch.setattr(Folder, "staged", meeting_staged)
+    if before is None:
+        monkeypatch.setattr(os, "link", meeting_link)
+    else:
+        (tmp_path / "out" / SUMMARY).write_bytes(before)
+    found.append(run_all(run, worker("a"), Several()))
+    written = msgspec.json.format((tmp_path / "out" / SUMMARY).read_bytes(), indent=-1)
+    assert [msgspec.json.encode(summary) for summary in found] == [written] * 2
+    assert run.target.files(STAGING) == []
+
+
+def test_a_store_that_does_not_say_what_a_file_is_costs_one_shard_whose_claim_is_given_back(
+    run: Run, worker: Callable[[str], Claims], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, failing = Folder.state, iter([True])
+
+    def asked(self: Folder, name: str) -> tuple[int, int] | None:
+        if self is run.source and next(failing, False):
+            raise BulkError("in/a.parquet: connection reset by peer")
+        return state(self, name)
+
+    monkeypatch.setattr(Folder, "state", asked)
+    with pytest.raises(BulkError, match=r"1 of 6 shards failed"):
+        run_all(run, worker("a"), Several())
+    assert [run.target.name_of(info) for info in run.target.files(DONE)] == [
+        note_of(shard) for shard in run.manifest.shards[1:]
+    ]
+    # So nobody waits for the end of a lease.
+    began = clock()
+    assert run_all(run, worker("b"), Several())["rows"] == 3_000
+    assert clock() == began
 
 
 def test_a_process_that_is_told_to_end_gives_its_claim_back(tmp_path: Path, folder: Path) -> None:

@@ -116,13 +116,22 @@ def _summarize(run: Run, done: Sequence[Shard], failed: Mapping[Shard, Failure])
     found = summary(counts, run.version, len(run.manifest.shards), len(done), problems)
     if (table := run.manifest.table) is not None:
         found["table"] = {"format": table.format, "version": table.version}
-    document = msgspec.json.format(msgspec.json.encode(found), indent=2)
-    # Each process writes the same, and deletes what others are staging. A run that was incomplete may be complete now.
-    if not create(run.target, SUMMARY, document) and run.target.read(SUMMARY) != document:
-        run.target.write(SUMMARY, document)
+    _publish(run.target, msgspec.json.format(msgspec.json.encode(found), indent=2))
     for folder in (CLAIMS, STAGING) if failed else (CLAIMS, FAILED, STAGING):
         run.target.delete_files(folder)
     return found
+
+
+def _publish(target: Folder, document: bytes) -> None:
+    """Write the summary, which a run that was not complete may have already."""
+    if create(target, SUMMARY, document) or target.read(SUMMARY) == document:
+        return
+    try:
+        target.write(SUMMARY, document)
+    except BulkError:
+        # Another process has ended at this moment, too: it has written the same, and deleted what this one was staging.
+        if target.read(SUMMARY) != document:
+            raise
 
 
 def read_note(target: Folder, shard: Shard) -> Note:

@@ -113,6 +113,22 @@ def test_once_the_file_is_mended_a_rerun_scores_what_was_missing_of_it_alone(
     assert not list((tmp_path / "out" / "_bulk" / "failed").iterdir())
 
 
+def test_a_mended_file_is_scored_whole_though_a_run_was_killed_before_it_tried_all_of_the_damaged_one(
+    bulk: Bulk, source: Path, whole: Ended, tmp_path: Path
+) -> None:
+    shutil.copy2(source / "b.parquet", tmp_path / "kept")
+    damage_middle(source / "b.parquet")
+    assert bulk(source, tmp_path / "out", *OPTIONS).code == 3
+    # Of its three shards, the second is known to be corrupt, and nothing is known of the others.
+    for name in ("part-00003", "part-00005"):
+        (tmp_path / "out" / "_bulk" / "done" / f"{name}.json").unlink()
+        (tmp_path / "out" / "scores" / f"{name}.parquet").unlink()
+    shutil.copy(tmp_path / "kept", source / "b.parquet")
+    again = bulk(source, tmp_path / "out", *OPTIONS)
+    assert (again.code, again.summary) == (0, whole.summary), again.messages
+    assert (again.scores, again.rejected) == (whole.scores, whole.rejected)
+
+
 def test_a_file_that_takes_a_damaged_one_s_place_must_have_its_rows(bulk: Bulk, source: Path, tmp_path: Path) -> None:
     damage_middle(source / "b.parquet")
     assert bulk(source, tmp_path / "out", *OPTIONS).code == 3

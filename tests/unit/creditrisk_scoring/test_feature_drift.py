@@ -91,6 +91,23 @@ def test_a_version_without_a_training_reference_has_no_drift_of_features(bulk: B
     assert (ended.code, ended.summary["feature_psi"]) == (0, None)
 
 
+def test_a_feature_that_was_not_counted_in_every_shard_has_no_psi_of_the_others(
+    bulk: Bulk, described: Path, tmp_path: Path
+) -> None:
+    """As of a process that got no training reference from the registry, beside one that did."""
+    source = write_input(tmp_path / "in", {"a.parquet": 1_000})
+    options = ("--model", str(described), "--shard-rows", "500")
+    (described / REFERENCE).rename(tmp_path / REFERENCE)
+    assert bulk(source, tmp_path / "out", *options).summary["feature_psi"] is None
+    (tmp_path / REFERENCE).rename(described / REFERENCE)
+    notes = tmp_path / "out" / "_bulk" / "done"
+    (notes / "part-00001.json").unlink()
+    ended = bulk(source, tmp_path / "out", *options)
+    assert (ended.code, ended.summary["feature_psi"]) == (0, {}), ended.messages
+    (notes / "part-00000.json").unlink()
+    assert bulk(source, tmp_path / "out", *options).summary["feature_psi"].keys() == {*NUMBERS, *WORDS}
+
+
 def test_without_scored_rows_there_is_no_drift(bulk: Bulk, described: Path, tmp_path: Path) -> None:
     ended = bulk(write_input(tmp_path / "in", {"a.parquet": 0}), tmp_path / "out", "--model", str(described))
     assert (ended.code, ended.summary["feature_psi"]) == (0, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import struct
 import sys
@@ -18,7 +19,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
-from pyiceberg.types import DoubleType
+from pyiceberg.types import DoubleType, TimeType
 from pyroaring import BitMap64
 
 from creditrisk_scoring.manifest import Manifest
@@ -203,7 +204,12 @@ def test_without_its_reader_a_table_is_refused_with_what_to_install(
 @pytest.fixture
 def catalog(tmp_path: Path) -> SqlCatalog:
     (tmp_path / "warehouse").mkdir()
-    made = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=(tmp_path / "warehouse").as_uri())
+    return catalog_of(tmp_path / "warehouse")
+
+
+def catalog_of(warehouse: Path) -> SqlCatalog:
+    # Not as_uri: PyIceberg would take the signs that it escapes for those of the folder's name.
+    made = SqlCatalog("test", uri=f"sqlite:///{warehouse.parent}/catalog.db", warehouse=f"file://{warehouse}")
     made.create_namespace("bank")
     return made
 
@@ -254,6 +260,25 @@ def test_an_iceberg_table_s_columns_may_be_renamed_added_dropped_and_widened(
     ended = bulk(table.location().removeprefix("file://"), tmp_path / "out")
     assert_scores_are_of(ended, table.scan().to_arrow())
     assert ended.scores["salary"].null_count > 0
+
+
+def test_files_that_are_older_than_a_column_of_time_lack_it(bulk: Bulk, catalog: SqlCatalog, tmp_path: Path) -> None:
+    """No text can be read as a time of day, not even none."""
+    table, folder = iceberg(catalog, book(0))
+    with table.update_schema() as update:
+        update.add_column("called", TimeType())
+    table.append(book(1).append_column("called", pa.array([dt.time(9, 30)] * 400, pa.time64("us"))))
+    ended = bulk(folder, tmp_path / "out")
+    assert_scores_are_of(ended, table.scan().to_arrow())
+    assert set(ended.scores["called"].to_pylist()) == {None, dt.time(9, 30)}
+
+
+@pytest.mark.parametrize("name", ["loan books", "Bücher, 100 %20"])
+def test_an_iceberg_table_s_folder_may_have_any_name(bulk: Bulk, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    table, folder = iceberg(catalog_of(tmp_path / name), book(0), book(1))
+    assert folder.is_relative_to(tmp_path / name)
+    assert_scores_are_of(bulk(folder, tmp_path / "out"), table.scan().to_arrow())
 
 
 def test_a_resumed_run_reads_the_snapshot_that_was_listed(bulk: Bulk, catalog: SqlCatalog, tmp_path: Path) -> None:

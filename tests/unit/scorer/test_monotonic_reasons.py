@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,27 @@ def test_contributions_that_contradict_no_sign_are_left_alone() -> None:
 def test_where_no_contributions_fit_the_signs_count_more_than_the_sum() -> None:
     found = keep_signs(np.array([[1e-7]]), np.array([[-1.0]]), np.array([1e-7]), np.ones((1, 1), dtype=bool))
     assert found.tolist() == [[0.0]]
+
+
+def test_signs_are_kept_of_many_rows_as_of_each_alone_and_in_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    rows, features = 5_000, 50
+    playing = rng.random((rows, features)) < 0.9
+    signs = np.where(playing, rng.integers(-1, 2, playing.shape), 0).astype(np.float64)
+    contributions = np.where(playing, rng.normal(size=playing.shape), 0.0)
+    contributions[::3] = np.abs(contributions[::3]) * signs[::3]  # those are as promised
+    total = contributions.sum(1)
+    tracemalloc.start()
+    try:
+        kept = keep_signs(contributions, signs, total, playing)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A number for each row, feature and feature would be 100 MB.
+    assert most < rows * features**2 * 8
+    alone = [keep_signs(contributions[[n]], signs[[n]], total[[n]], playing[[n]]) for n in range(0, rows, 7)]
+    np.testing.assert_array_equal(kept[::7], np.concatenate(alone))
+    assert not (kept[1] == contributions[1]).all()
 
 
 TEXTS = {"bureau_score": "Your credit history is too weak", "debt_ratio": "Your debts are too high for your income"}

@@ -285,10 +285,8 @@ def keep_signs(contributions: Doubles, signs: Doubles, difference: Doubles, play
     given, sign, total, taking_part = contributions[rows], signs[rows], difference[rows], playing[rows]
     if len(given) > _SIGN_ROWS:
         kept = contributions.copy()
-        kept[rows] = np.concatenate([
-            keep_signs(*(array[at : at + _SIGN_ROWS] for array in (given, sign, total, taking_part)))
-            for at in range(0, len(given), _SIGN_ROWS)
-        ])  # fmt: skip
+        parts = [slice(at, at + _SIGN_ROWS) for at in range(0, len(given), _SIGN_ROWS)]
+        kept[rows] = np.concatenate([keep_signs(given[at], sign[at], total[at], taking_part[at]) for at in parts])
         return kept
     # The sum rises with the amount, and changes its slope only where a contribution becomes zero.
     amounts = np.sort(-given, axis=1)

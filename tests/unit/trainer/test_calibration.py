@@ -93,7 +93,10 @@ def test_equal_weights_leave_the_limits_as_they_are(rows: int, weight: float, se
     target = rng.integers(0, 2, rows).astype(float)
     target[:2] = 0, 1
     logit = target + rng.normal(size=rows)
-    assert find_limits(logit, target, np.full(rows, weight)) == find_limits(logit, target)
+    found, expected = find_limits(logit, target, np.full(rows, weight)), find_limits(logit, target)
+    # The last of three digits differs if the rate lies between two of them.
+    assert found.floor == pytest.approx(expected.floor, rel=0.01)
+    assert 1 - found.ceiling == pytest.approx(1 - expected.ceiling, rel=0.01)
 
 
 def test_rows_that_count_hardly_are_hardly_evidence_for_a_floor() -> None:

@@ -102,6 +102,6 @@ def test_two_pods_train_one_network_and_go_on_when_one_is_lost(
         (run,) = client.search_runs([experiment.experiment_id])
         (version,) = client.search_model_versions(f"name = '{NAME}'")
     assert run.info.status == "FINISHED"
-    assert run.data.params["processes"] == str(PODS)
+    assert run.data.tags["processes"] == str(PODS)
     assert version.run_id == run.info.run_id
     assert version.tags["gate.verdict"] == "passed"

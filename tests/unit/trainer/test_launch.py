@@ -115,7 +115,7 @@ def test_one_of_the_processes_alone_tracks_and_registers(undisturbed: dict[int, 
     (tracked,) = run.client.search_runs([experiment.experiment_id])
     assert version.run_id == tracked.info.run_id
     assert tracked.info.status == "FINISHED"
-    assert tracked.data.params["processes"] == "2"
+    assert tracked.data.tags["processes"] == "2"
     assert run.epochs() == list(range(1, EPOCHS + 1))
     # Nothing is left to resume from.
     assert list((run.folder / "work").iterdir()) == []
@@ -160,8 +160,10 @@ def test_a_lost_pod_comes_back_and_the_run_ends_with_the_same_model(
             launchers[killed] = again
             codes = [pod.end(launcher) for pod, launcher in zip(pods, launchers, strict=True)]
     assert codes == [0, 0], "".join(pods[0].log + pods[1].log)
-    assert "resuming after epoch" in "".join(pods[0].log)
-    assert pods[0].model == undisturbed[2].model
+    # On this machine both have the same address, so either may lead after that, and write the model.
+    assert "resuming after epoch" in "".join(pods[0].log + pods[1].log)
+    (led,) = (pod for pod in pods if (pod.folder / "model").exists())
+    assert led.model == undisturbed[2].model
 
 
 def test_a_refused_model_ends_all_processes_with_exit_code_3_and_is_not_trained_again(

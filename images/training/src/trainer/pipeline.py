@@ -159,6 +159,8 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str, group:
     )
     if selection:
         mlflow.set_tags(selection.facts)
+    # No parameter, because a run that is resumed may have others.
+    mlflow.set_tag("processes", group.size)
     mlflow.set_tags({"git.revision": settings.git_revision, **tracking.reason_tags(settings.reason)})
     hyperparameters = inputs.hyperparameters
     if settings.trials:
@@ -170,7 +172,6 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str, group:
             **asdict(settings.limits),
             "data": settings.data,
             "rows": len(inputs.training) + len(inputs.test),
-            "processes": group.size,
             "seed": settings.seed,
             "split_seed": settings.split_seed,
             "pd_floor": settings.pd_floor,

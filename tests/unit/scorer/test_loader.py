@@ -30,7 +30,7 @@ from scorer.settings import Settings
 from unit.scorer.contracts import agreement, validator
 
 VERSION = Version(Identity("credit-risk", "4", "run", {}, {}), "mlflow-artifacts:/4")
-ERRORS = [RegistryUnavailableError, VersionNotFoundError, ArtifactRejectedError, ModelError]
+ERRORS: list[type[LoadingError]] = [RegistryUnavailableError, VersionNotFoundError, ArtifactRejectedError, ModelError]
 
 
 class FailingRegistry:

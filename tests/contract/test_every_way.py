@@ -6,6 +6,7 @@ One is a trained network; the other tells every kind of missing and other value 
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
 import subprocess
@@ -40,6 +41,7 @@ from scorer.settings import Settings
 from trainer.data.synthetic import generate
 from trainer.export.flavor import save_model
 from unit.creditrisk_scoring.applications import applications
+from unit.creditrisk_scoring.test_feature_drift import DOCUMENT
 from unit.scorer.graded_model import GRADED_CONTRACT
 from unit.scorer.missing_model import write_model
 
@@ -74,7 +76,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         model, loans = request.getfixturevalue("model_folder"), trained_loans()
     else:
         files = write_model(tmp_path_factory.mktemp("files"), **GRADED_CONTRACT)
-        (files / "training-reference.json").write_text("{}")
+        (files / "training-reference.json").write_text(json.dumps(DOCUMENT))
         model, loans = scratch / "model", applications(ROWS).drop_columns(["account"])
         save_model(str(model), Model(), folder=files)
     version = load_version(model, Scorecard(600, 50, 20))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from localcluster import packages
@@ -43,6 +44,16 @@ def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
             "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
             "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
         }
+
+
+@contextmanager
+def bucket_in_environment(folder: Path, bucket: str) -> Iterator[dict[str, str]]:
+    """Run SeaweedFS with a bucket, and name it to this process by the AWS_* variables, which are yielded."""
+    with seaweedfs(folder) as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        s3_client(variables).create_bucket(Bucket=bucket)
+        yield variables
 
 
 def s3_client(variables: Mapping[str, str]) -> Any:

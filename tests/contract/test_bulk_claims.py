@@ -22,7 +22,7 @@ from creditrisk_scoring.folders import Folder, open_folder
 from creditrisk_scoring.manifest import Shard
 from creditrisk_scoring.status import read_status
 from localcluster.console import wait_for
-from s3_store import s3_client, seaweedfs
+from s3_store import bucket_in_environment
 from unit.creditrisk_scoring.applications import write_input
 from unit.scorer.graded_model import GRADED_CONTRACT
 from unit.scorer.missing_model import write_model
@@ -36,10 +36,7 @@ SHARD = Shard(0, 0, (0, 1), 0, 500)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with seaweedfs(tmp_path_factory.mktemp("store")) as variables, pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        s3_client(variables).create_bucket(Bucket=BUCKET)
+    with bucket_in_environment(tmp_path_factory.mktemp("store"), BUCKET) as variables:
         yield variables
 
 

@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
 
 from creditrisk_scoring.command import main
-from s3_store import s3_client, seaweedfs
+from s3_store import bucket_in_environment
 from unit.creditrisk_scoring.applications import applications
 from unit.scorer.graded_model import GRADED_CONTRACT
 from unit.scorer.missing_model import write_model
@@ -23,10 +23,7 @@ ROWS = 500
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with seaweedfs(tmp_path_factory.mktemp("store")) as variables, pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        s3_client(variables).create_bucket(Bucket=BUCKET)
+    with bucket_in_environment(tmp_path_factory.mktemp("store"), BUCKET) as variables:
         yield variables
 
 

@@ -71,7 +71,8 @@ def read_failures(target: Folder, known: Collection[str] = ()) -> dict[str, Fail
     found = {}
     for info in target.files(FAILED):
         name = target.name_of(info)
-        if name.rpartition("/")[2].removesuffix(".json") in known:
+        shard = name.rpartition("/")[2].removesuffix(".json")
+        if shard in known:
             continue
         # Who finds all shards done deletes them.
         if document := target.read(name):
@@ -79,5 +80,5 @@ def read_failures(target: Folder, known: Collection[str] = ()) -> dict[str, Fail
                 failure = msgspec.json.decode(document, type=Failure)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise BulkError(f"{target.url}/{name} is not of this program: {error}") from error
-            found[name.rpartition("/")[2].removesuffix(".json")] = failure
+            found[shard] = failure
     return found

@@ -159,9 +159,10 @@ def _run_tracked(settings: Settings, inputs: TrainingInputs, run_id: str, group:
     )
     if selection:
         mlflow.set_tags(selection.facts)
-    # No parameter, because a run that is resumed may have others.
-    mlflow.set_tag("processes", group.size)
-    mlflow.set_tags({"git.revision": settings.git_revision, **tracking.reason_tags(settings.reason)})
+    # The number of processes is no parameter, because a run that is resumed may have another.
+    mlflow.set_tags({
+        "processes": group.size, "git.revision": settings.git_revision, **tracking.reason_tags(settings.reason),
+    })  # fmt: skip
     hyperparameters = inputs.hyperparameters
     if settings.trials:
         with phase("search"):

@@ -74,6 +74,7 @@ def _client(store: S3Store) -> Any:  # noqa: ANN401 - boto3 makes its classes at
 
     # Not every S3 server knows the checksums that recent SDKs send by default.
     config = Config(request_checksum_calculation="when_required", retries={"mode": "standard", "max_attempts": 5})
-    return boto3.client(
+    # A session of its own: the default one keeps the credentials that it found first.
+    return boto3.Session().client(
         "s3", endpoint_url=store.endpoint, region_name=store.region, verify=store.ca_bundle, config=config
     )

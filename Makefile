@@ -57,7 +57,8 @@ test: lint test-all ## lint and all tests, the end-to-end ones on a cluster (LOA
 # core for minutes, and shares what it applied in one process.
 #
 # A machine that stands still for seconds fails what it likes among thousands of tests: a failed one runs once more,
-# and the report prints what it failed with at first.
+# and the report prints what it failed with at first. Many of them wait for processes: three run on two cores.
+FAST := not e2e and not terraform and not soak
 .PHONY: test-all
 test-all: $(STAMP) tools
 	$(MAKE) --no-print-directory --jobs=2 test-local test-terraform
@@ -65,19 +66,19 @@ test-all: $(STAMP) tools
 
 .PHONY: test-local test-terraform
 test-local: $(STAMP)
-	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --reruns 1 --hypothesis-profile thorough
+	$(PYTHON) -m pytest -m "$(FAST)" -n 3 --reruns 1 --hypothesis-profile quick
 
 test-terraform: $(STAMP)
 	$(PYTHON) -m pytest -m "terraform and not soak" --quiet
 
-test-fast: lint ## lint and the tests that need no cluster and take no minutes
-	$(PYTHON) -m pytest -m "not e2e and not terraform and not soak" -n 2 --hypothesis-profile quick
+test-fast: lint test-local ## lint and the tests that need neither a cluster nor Terraform
 
 test-e2e: $(STAMP) tools ## only the end-to-end tests
 	$(PYTHON) -m pytest -m "e2e and not soak" --reruns 1 --maxfail 8 --durations 20
 
 test-soak: $(STAMP) tools ## rollouts under faults, 100,000 hostile requests, overload and steady load (CONTRIBUTING.md)
 	$(PYTHON) -m pytest -m soak
+	$(PYTHON) -m pytest -m "$(FAST)" -n 3 --reruns 1 --hypothesis-profile thorough
 
 scan: $(STAMP) tools ## secrets in the history and in rendered manifests
 	$(PYTHON) -m pytest tests/security

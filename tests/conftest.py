@@ -20,7 +20,7 @@ from trainer.learning.hyperparameters import Hyperparameters
 from trainer.pipeline import run
 from trainer.settings import Settings
 
-# `make test-fast` uses the first, `make test` the second. No deadlines: a busy machine is no reason to fail.
+# `make test` uses the first, `make test-soak` the second. No deadlines: a busy machine is no reason to fail.
 # A busy machine is slow at making examples, too.
 _patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("quick", _patient, max_examples=40)

@@ -205,12 +205,14 @@ def run_spark(case: Case, program: Path, *arguments: str | Path | int) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("case", ["trained", pytest.param("graded", marks=pytest.mark.soak)], indirect=True)
 def test_spark(case: Case, tmp_path: Path) -> None:
     run_spark(case, program_of("bulk-on-spark.yaml", tmp_path), case.file, tmp_path / "scores", case.model, "row")
     assert len(list((tmp_path / "scores").glob("*.parquet"))) > 1
     assert_same(pq.read_table(tmp_path / "scores"), case)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("case", ["trained"], indirect=True)
 def test_mlflows_spark_udf(case: Case, tmp_path: Path) -> None:
     valid, target = tmp_path / "valid.parquet", tmp_path / "scores"
@@ -223,6 +225,7 @@ def test_mlflows_spark_udf(case: Case, tmp_path: Path) -> None:
     np.testing.assert_allclose(alone["found"].to_numpy(), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("case", ["graded"], indirect=True)
 def test_ray(case: Case, tmp_path: Path) -> None:
     program = program_of("bulk-on-ray.yaml", tmp_path)

@@ -26,7 +26,8 @@ from localcluster.embedded.node import Plan
 from localcluster.paths import REPOSITORY, Paths
 from processes import running
 
-pytestmark = pytest.mark.slow
+# `tests/e2e/test_names.py` asks in a pod of the whole cluster; these are its faults.
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 PARTS = {"etcd", "kube-apiserver", "kube-controller-manager", "coredns"}
 # A killed part starts again after a second, and CoreDNS keeps answers for five; the machine may be busy.

@@ -96,6 +96,7 @@ def test_a_database_that_is_down_is_used_again_at_once(client: MlflowClient, pos
     assert write(client) is None
 
 
+@pytest.mark.soak
 def test_a_training_run_waits_for_the_database_and_registers_its_model(
     site: Site, postgres: Postgres, tmp_path: Path
 ) -> None:

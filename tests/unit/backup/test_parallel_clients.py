@@ -17,6 +17,7 @@ from unit.backup.services import Site, TrackingServer
 CLIENTS = 50
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_fifty_clients_at_once_all_succeed_within_the_memory_limit(site: Site, server: TrackingServer) -> None:
     values = yaml.safe_load((REPOSITORY / "charts/mlflow/values.yaml").read_text())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -507,6 +507,4 @@ def count(counters: dict[str, float], requests: int, *, good: bool) -> None:
 
 
 TestPromotion = Promotion.TestCase
-TestPromotion.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestPromotion.settings = settings(stateful_step_count=40)

@@ -28,7 +28,8 @@ from trainer.settings import Settings
 ROWS = 600
 # The data sets of ../shared/data, or of the folder that the variable names.
 SHARED = Path(os.environ.get("CREDIT_RISK_DATA", REPOSITORY.parent / "shared/data"))
-DATA_SETS = ["loans.csv", "lending_club_2016q1.csv", "modeldata_credit_data.csv", "german.data"]
+LARGE, SMALL = ["loans.csv", "lending_club_2016q1.csv"], ["modeldata_credit_data.csv", "german.data"]
+DATA_SETS = [*LARGE, *SMALL]
 DECLARATIONS = REPOSITORY / "benchmarks/training/declarations"
 
 
@@ -265,7 +266,7 @@ def test_the_declaration_of_a_public_data_set_fits_it(name: str, settings: Setti
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DATA_SETS)
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.soak) for name in LARGE), *SMALL])
 def test_the_proposal_for_a_public_data_set_passes_the_gates_with_their_defaults(
     name: str, settings: Settings, tmp_path: Path
 ) -> None:

@@ -189,7 +189,9 @@ def auc_of_logistic_regression(training: Dataset, test: Dataset) -> float:
     return float(roc_auc_score(test.target, model.predict_proba(test.frame)[:, 1]))
 
 
-@pytest.mark.parametrize(("rows", "rate"), [(10_000, 0.005), (10_000, 0.03), (800, 0.2)])
+@pytest.mark.parametrize(
+    ("rows", "rate"), [(10_000, 0.005), pytest.param(10_000, 0.03, marks=pytest.mark.soak), (800, 0.2)]
+)
 def test_few_defaults_are_ranked_as_well_as_by_logistic_regression(rows: int, rate: float) -> None:
     training, test, declaration = draw(rows, rate, seed=1)
     fitted = train(training, declaration, hyperparameters=Hyperparameters().for_rows(rows))

@@ -257,6 +257,19 @@ def test_objects_of_a_pattern_are_read_one_after_the_other(bucket: str, loans: p
         prepare(settings_for("s3://data/none/*"))
 
 
+@pytest.mark.parametrize("name", ["1.parquet", "*.parquet", "1.csv"])
+def test_an_object_that_the_scratch_volume_cannot_take_is_refused_before_it_is_there(
+    name: str, bucket: str, loans: pd.DataFrame, tmp_path: Path
+) -> None:
+    client = boto3.client("s3")
+    client.upload_file(str(written(loans, tmp_path / "part")), bucket, "loans/1.parquet")
+    client.put_object(Bucket=bucket, Key="loans/1.csv", Body=loans.to_csv(index=False).encode())
+    scratch = tmp_path / "scratch"
+    with pytest.raises(BadInputError, match=r"cannot take s3://data/loans/1\.[a-z]+: .* more are needed, and 0.0 MiB"):
+        prepare(settings_for(f"s3://data/loans/{name}", scratch_dir=scratch, scratch_size="4Ki"))
+    assert not [path for path in scratch.rglob("*") if path.is_file()]
+
+
 def trained(inputs: TrainingInputs) -> Fitted:
     return fit(
         inputs.training,

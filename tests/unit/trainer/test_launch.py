@@ -121,7 +121,8 @@ def test_one_of_the_processes_alone_tracks_and_registers(undisturbed: dict[int, 
     assert list((run.folder / "work").iterdir()) == []
 
 
-@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.soak), 1])
+@pytest.mark.soak
+@pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_is_started_again_and_the_run_ends_with_the_same_model(
     killed: int, undisturbed: dict[int, Run], tmp_path: Path, empty_store: Path
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_lost_pod_comes_back_and_the_run_ends_with_the_same_model(
     assert led.model == undisturbed[2].model
 
 
+@pytest.mark.soak
 def test_a_refused_model_ends_all_processes_with_exit_code_3_and_is_not_trained_again(
     tmp_path: Path, empty_store: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +180,7 @@ def test_a_refused_model_ends_all_processes_with_exit_code_3_and_is_not_trained_
     assert "roc_auc" in report["error"]
 
 
+@pytest.mark.soak
 def test_sigterm_ends_all_processes_with_exit_code_143_and_the_next_start_resumes(
     undisturbed: dict[int, Run], tmp_path: Path, empty_store: Path
 ) -> None:

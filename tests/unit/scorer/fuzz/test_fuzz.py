@@ -24,7 +24,7 @@ from unit.scorer.fuzz.oracle import Oracle
 from unit.scorer.fuzz.watch import Holdings, settled
 from unit.scorer.service_process import Service, service
 
-FAST, SOAK = 5_000, int(os.environ.get("CREDIT_RISK_FUZZ_REQUESTS", "100000"))
+FAST, SOAK = 2_000, int(os.environ.get("CREDIT_RISK_FUZZ_REQUESTS", "100000"))
 SEED = int(os.environ.get("CREDIT_RISK_FUZZ_SEED", "0")) or random.randrange(1, 1_000_000)
 # Short, for clients that stall on purpose.
 ARRIVAL_SECONDS = 2

@@ -63,9 +63,9 @@ def load(source: str, declaration: FeatureDeclaration, limits: Limits, *, scratc
         BadInputError: The data cannot be read, or the scratch volume is too small.
         InvalidDataError: The data does not match the declaration.
     """
-    if files := find_files(source, scratch):
+    if files := find_files(source, scratch, limits.scratch_bytes):
         return _streamed(files, declaration, limits, parent)
-    with sources.on_disk(source, scratch) as path:
+    with sources.on_disk(source, scratch, limits.scratch_bytes) as path:
         with readable(source):
             large = _values(path, declaration) > limits.streamed_values
         if large:

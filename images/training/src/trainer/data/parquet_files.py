@@ -27,15 +27,17 @@ class ParquetFiles:
         source: The path, URL or pattern, for people.
         files: Paths or `s3://` URLs, in the order in which their rows count.
         scratch: Folder for the file that is being read, if it has to be downloaded.
+        limit: Bytes that the scratch folder's parent may hold, if that is less than what the volume has.
     """
 
     source: str
     files: tuple[str, ...]
     scratch: Path
+    limit: int | None = None
 
     def header(self) -> list[str]:
         """Return the names of the first file's columns."""
-        with sources.on_disk(self.files[0], self.scratch) as path:
+        with sources.on_disk(self.files[0], self.scratch, self.limit) as path:
             _require_parquet(path, self.files[0])
             return list(pq.read_schema(path).names)
 
@@ -65,7 +67,7 @@ class ParquetFiles:
             BadInputError: A file is not Parquet, or lacks one of the columns.
         """
         for name in self.files:
-            with sources.on_disk(name, self.scratch) as path:
+            with sources.on_disk(name, self.scratch, self.limit) as path:
                 _require_parquet(path, name)
                 if digest is not None:
                     with path.open("rb") as opened:
@@ -77,7 +79,7 @@ class ParquetFiles:
                         yield name, pa.Table.from_batches([batch])
 
 
-def find_files(pattern: str, scratch: Path) -> ParquetFiles | None:
+def find_files(pattern: str, scratch: Path, limit: int | None = None) -> ParquetFiles | None:
     """Return the files of a pattern such as `loans/*.parquet` or `s3://bucket/loans/*.parquet`, or None if it is none.
 
     A pattern has `*`, `?` or `[...]` in it, which match within a folder. Files count in the order of their names.
@@ -96,7 +98,7 @@ def find_files(pattern: str, scratch: Path) -> ParquetFiles | None:
         found = sorted(path for path in glob.glob(pattern) if Path(path).is_file())  # noqa: PTH207
     if not found:
         raise BadInputError(f"{pattern}: no file matches; * stands for any part of a name, but not for folders")
-    return ParquetFiles(pattern, tuple(found), scratch)
+    return ParquetFiles(pattern, tuple(found), scratch, limit)
 
 
 def open_columns(path: Path, columns: Sequence[str]) -> pq.ParquetFile:

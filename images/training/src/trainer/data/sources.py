@@ -1,5 +1,6 @@
 """Download training data from S3 or a web server."""
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import boto3
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from trainer.data.storage import lacking, room, too_small
 from trainer.errors import BadInputError
 
 _CHUNK_BYTES = 1 << 20
@@ -29,18 +31,24 @@ def is_remote(source: str) -> bool:
 
 
 @contextmanager
-def on_disk(source: str, scratch: Path) -> Iterator[Path]:
+def on_disk(source: str, scratch: Path, limit: int | None = None) -> Iterator[Path]:
     """Provide the file of a path or URL; a downloaded one is deleted afterwards.
 
+    Args:
+        source: The path or URL.
+        scratch: Where to download to, a folder on the scratch volume.
+        limit: Bytes that the folder's parent may hold, if that is less than what the volume has. Kubernetes ends a pod
+            that writes more, without a word in its log.
+
     Raises:
-        BadInputError: It cannot be downloaded.
+        BadInputError: It cannot be downloaded, or is too large.
     """
     if not is_remote(source):
         yield Path(source)
         return
     downloaded = scratch / "downloaded-data"
     try:
-        download(source, downloaded)
+        download(source, downloaded, limit)
         yield downloaded
     finally:
         downloaded.unlink(missing_ok=True)
@@ -67,33 +75,46 @@ def matching_objects(pattern: str) -> list[str]:
     return [f"s3://{bucket}/{key}" for key in sorted(matching)]
 
 
-def download(source: str, target: Path) -> None:
-    """Download an `s3://bucket/key` or http(s) URL into a file.
+def download(source: str, target: Path, limit: int | None = None) -> None:
+    """Download an `s3://bucket/key` or http(s) URL into a file on the scratch volume (see `on_disk`).
 
     Raises:
-        BadInputError: It cannot be downloaded.
+        BadInputError: It cannot be downloaded, or is too large.
     """
-    if urlsplit(source).scheme == "s3":
-        _download_s3(source, target)
-    else:
-        _download_http(source, target)
-
-
-def _download_s3(source: str, target: Path) -> None:
-    address = urlsplit(source)
+    fetch = _download_s3 if urlsplit(source).scheme == "s3" else _download_http
     try:
-        boto3.client("s3").download_file(address.netloc, address.path.lstrip("/"), str(target))
+        fetch(source, target, limit)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise too_small(target.parent.parent, source, error.strerror) from error
+
+
+def _require_room(source: str, size: int, target: Path, limit: int | None) -> None:
+    volume = target.parent.parent
+    if problem := lacking(size, room(volume, limit)):
+        raise too_small(volume, source, problem)
+
+
+def _download_s3(source: str, target: Path, limit: int | None) -> None:
+    address = urlsplit(source)
+    bucket, key = address.netloc, address.path.lstrip("/")
+    try:
+        client = boto3.client("s3")
+        _require_room(source, client.head_object(Bucket=bucket, Key=key)["ContentLength"], target, limit)
+        client.download_file(bucket, key, str(target))
     except (BotoCoreError, ClientError) as error:
         raise BadInputError(f"{source}: {error}") from error
 
 
-def _download_http(source: str, target: Path) -> None:
+def _download_http(source: str, target: Path, limit: int | None) -> None:
     retries = urllib3.Retry(total=_RETRIES, backoff_factor=0.5, status_forcelist=[502, 503, 504])
     pool = urllib3.PoolManager(retries=retries, timeout=urllib3.Timeout(connect=10, read=60))
     try:
         response = pool.request("GET", source, preload_content=False)
         if response.status != 200:
             raise BadInputError(f"{source}: the server responded with HTTP {response.status}")
+        _require_room(source, int(response.headers.get("Content-Length", 0)), target, limit)
         with target.open("wb") as file:
             for chunk in response.stream(_CHUNK_BYTES):
                 file.write(chunk)

@@ -108,16 +108,7 @@ class Scratch:
     @property
     def available(self) -> int:
         """Bytes that can still be written."""
-        free = shutil.disk_usage(self.folder).free
-        if self.limit is None:
-            return free
-        held = 0
-        # Other processes of the pod delete files meanwhile.
-        for folder, _, names in os.walk(self.folder.parent):
-            for name in names:
-                with suppress(OSError):
-                    held += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
-        return min(free, self.limit - held)
+        return room(self.folder.parent, self.limit)
 
     def require(self, needed: int) -> None:
         """Require room.
@@ -125,8 +116,8 @@ class Scratch:
         Raises:
             BadInputError: There are fewer than `needed` bytes; the message says what there is and what helps.
         """
-        if needed > (available := self.available):
-            raise self._too_small(f"{_in_words(needed)} more are needed, and {_in_words(max(available, 0))} are left")
+        if problem := lacking(needed, self.available):
+            raise self._too_small(problem)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -137,10 +128,36 @@ class Scratch:
             raise self._too_small(error.strerror or str(error)) from error
 
     def _too_small(self, problem: str) -> BadInputError:
-        return BadInputError(
-            f"the scratch volume {self.folder.parent} cannot take the training rows: {problem}; make it larger (the "
-            "chart's scratch.size), or choose another one (--scratch-dir)"
-        )
+        return too_small(self.folder.parent, "the training rows", problem)
+
+
+def room(volume: Path, limit: int | None) -> int:
+    """Return the bytes that can still be written to a scratch volume, of which at most `limit` may be in use."""
+    free = shutil.disk_usage(volume).free
+    if limit is None:
+        return free
+    held = 0
+    # Other processes of the pod delete files meanwhile.
+    for folder, _, names in os.walk(volume):
+        for name in names:
+            with suppress(OSError):
+                held += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
+    return min(free, limit - held)
+
+
+def lacking(needed: int, available: int) -> str | None:
+    """Return what is wrong if fewer than `needed` bytes are available."""
+    if needed <= available:
+        return None
+    return f"{_in_words(needed)} more are needed, and {_in_words(max(available, 0))} are left"
+
+
+def too_small(volume: Path, what: str, problem: str) -> BadInputError:
+    """Return the error of a scratch volume that cannot take something."""
+    return BadInputError(
+        f"the scratch volume {volume} cannot take {what}: {problem}; make it larger (the chart's scratch.size), or "
+        "choose another one (--scratch-dir)"
+    )
 
 
 @contextmanager

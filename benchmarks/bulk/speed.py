@@ -1,11 +1,14 @@
 """Rows per second and memory of bulk scoring, Parquet to Parquet, beside other ways to do it.
 
-Each way is a process of its own on one core, over the same files of generated loans, in rounds so that a slow moment of
-the machine meets all of them. Each writes the loans' ids and probabilities of default as Parquet.
+Each way has the same cores (`--cores`) and the same files of generated loans, in rounds so that a slow moment of the
+machine meets all of them. Each writes the loans' ids and probabilities of default as Parquet. Its time goes from before
+its first process starts until its last has ended.
 
-- `bulk`: `creditrisk bulk score`, all of it: it also validates each value, and writes points, decisions and summaries.
+- `bulk`: `creditrisk bulk score`, all of it: it also validates each value, and writes points, decisions and summaries;
+  a process for each core, as pods would be, share the run.
 - `reasons`: the same with 4 reason codes for each loan.
-- `direct`: a loop over pyarrow's batches that encodes the columns, trusting them, and calls the ONNX model.
+- `direct`: a loop over pyarrow's batches that encodes the columns, trusting them, and calls the ONNX model, which
+  computes on all cores.
 - `chunked`: the same with calls of 128 rows, as the service makes them, because their activations fit into the cache.
 - `duckdb`: DuckDB reads and writes, and a Python UDF over Arrow calls the ONNX model.
 - `spark`: PySpark reads and writes, and a function for `mapInArrow` does as `direct` does; `spark-results` is
@@ -17,7 +20,7 @@ Spark and Ray are installed into the cache when they are needed first; peak memo
 printed for ways that take several.
 
 With `--memory`, `bulk` runs on files of rising size instead, the last with a single row group, and prints peak memory.
-With `--sharing`, one process and then two, each on a core of its own, score the same folder.
+With `--sharing`, `bulk` has one core and then two.
 """
 
 import argparse
@@ -42,14 +45,18 @@ SOURCES = [str(ROOT / f"images/{image}/src") for image in ("scoring", "api", "tr
 sys.path[:0] = [*SOURCES, str(ROOT / "tests"), str(ROOT / "cluster/src")]
 # Scores a tenth of the rows.
 SLOW = {"mlflow"}
+# A process for each core.
+SHARING = {"bulk", "reasons"}
 SEVERAL_PROCESSES = {"spark", "spark-results", "ray", "mlflow"}
 BATCH_ROWS = 8192
 CHUNK_ROWS = 128
+GROUP_ROWS = 100_000
+SHARD_ROWS = 200_000
 DISTINCT = 200_000
 
 
-def generate_loans(folder, rows, group_rows):
-    """Write loans with ids of their own as one Parquet file; more than DISTINCT are otherwise the same ones again."""
+def generate_loans(folder, rows, group_rows, files=1):
+    """Write loans with ids of their own as Parquet; more than DISTINCT are otherwise the same ones again."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -60,21 +67,21 @@ def generate_loans(folder, rows, group_rows):
     loans = pa.Table.from_pandas(generate(min(rows, DISTINCT), seed=11).drop(columns="id"), preserve_index=False)
     repeated = pa.concat_tables([loans] * -(-rows // len(loans))).slice(0, rows)
     numbered = repeated.append_column("id", pa.array(np.arange(rows)))
-    pq.write_table(numbered, folder / "loans.parquet", row_group_size=group_rows)
+    of_file = -(-rows // files)
+    for number in range(files):
+        part = numbered.slice(number * of_file, of_file)
+        pq.write_table(part, folder / f"loans-{number}.parquet", row_group_size=group_rows)
 
 
 def bulk(given, source, target, *options):
     from creditrisk_scoring.command import main
 
-    assert main([str(source), str(target), "--model", str(given.model), "--keep", "id", *options]) == 0
+    command = [str(source), str(target), "--model", str(given.model), "--keep", "id", "--shard-rows", str(SHARD_ROWS)]
+    assert main([*command, *options]) == 0
 
 
 def reasons(given, source, target):
     bulk(given, source, target, "--reasons", "4")
-
-
-def shared(given, source, target):
-    bulk(given, source, target, "--shard-rows", "200000")
 
 
 def direct(given, source, target, chunk=None):
@@ -82,13 +89,13 @@ def direct(given, source, target, chunk=None):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names, encode, call = prepare(given.model)
+    names, encode, call = prepare(given.model, given.cores)
     schema = pa.schema([("id", pa.int64()), ("probability_of_default", pa.float32())])
     target.mkdir()
-    file = pq.ParquetFile(source / "loans.parquet")
+    files = [pq.ParquetFile(file) for file in sorted(source.glob("*.parquet"))]
     held = []
     with pq.ParquetWriter(target / "scores.parquet", schema, compression="zstd", use_dictionary=False) as writer:
-        for batch in file.iter_batches(BATCH_ROWS, columns=["id", *names]):
+        for batch in (batch for file in files for batch in file.iter_batches(BATCH_ROWS, columns=["id", *names])):
             numbers, codes = encode(batch)
             size = chunk or len(numbers)
             scores = [call(numbers[at : at + size], codes[at : at + size]) for at in range(0, len(numbers), size)]
@@ -110,18 +117,18 @@ def through_duckdb(given, source, target):
 
     names, encode, call = prepare(given.model)
     target.mkdir()
-    connection = duckdb.connect(config={"threads": 1})
+    connection = duckdb.connect(config={"threads": given.cores})
 
     def pd_of(loans):
         batch = loans.combine_chunks()
         return pa.array(call(*encode({name: batch.field(name) for name in names})))
 
-    described = connection.sql(f"SELECT {', '.join(names)} FROM '{source}/loans.parquet' LIMIT 0")
+    described = connection.sql(f"SELECT {', '.join(names)} FROM '{source}/*.parquet' LIMIT 0")
     loan = duckdb.struct_type(dict(zip(described.columns, described.types, strict=True)))
     connection.create_function("pd_of", pd_of, [loan], "FLOAT", type="arrow")
     packed = ", ".join(f"{name} := {name}" for name in names)
     connection.execute(f"COPY (SELECT id, pd_of(struct_pack({packed})) AS probability_of_default "
-                       f"FROM '{source}/loans.parquet') TO '{target}/scores.parquet' (COMPRESSION zstd)")  # fmt: skip
+                       f"FROM '{source}/*.parquet') TO '{target}/scores.parquet' (COMPRESSION zstd)")  # fmt: skip
 
 
 def install(engine):
@@ -133,7 +140,7 @@ def install(engine):
     os.environ["PYTHONPATH"] = ":".join([folder, *SOURCES, str(Path(__file__).parent)])
 
 
-def spark_session(target):
+def spark_session(given, target):
     install("spark")
     from java import java_home
 
@@ -148,14 +155,14 @@ def spark_session(target):
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.sql.warehouse.dir": f"{target}/warehouse",
     }
-    builder = SparkSession.builder.master("local[1]")
+    builder = SparkSession.builder.master(f"local[{given.cores}]")
     for name, value in settings.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
 
 
 def through_spark(given, source, target):
-    session, score = spark_session(target), DirectScorer(given.model)
+    session, score = spark_session(given, target), DirectScorer(given.model)
     loans = session.read.parquet(str(source))
     scores = loans.mapInArrow(lambda batches: map(score, batches), "id long, probability_of_default float")
     scores.write.parquet(f"{target}/scores")
@@ -163,7 +170,7 @@ def through_spark(given, source, target):
 
 
 def results_by_spark(given, source, target):
-    session = spark_session(target)
+    session = spark_session(given, target)
     from creditrisk_scoring.spark import score_frame
 
     scores = score_frame(session.read.parquet(str(source)), given.model, keep=["id"])
@@ -180,7 +187,7 @@ def through_ray(given, source, target):
     with tempfile.TemporaryDirectory(prefix="ray-") as temporary:
         # Without a token in the environment, Ray would write one into the user's home.
         os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_TOKEN=secrets.token_hex(32))
-        ray.init(num_cpus=1, include_dashboard=False, _temp_dir=temporary, log_to_driver=False)
+        ray.init(num_cpus=given.cores, include_dashboard=False, _temp_dir=temporary, log_to_driver=False)
         ray.data.DataContext.get_current().enable_progress_bars = False
         score = DirectScorer(given.model)
 
@@ -207,7 +214,7 @@ def csv_of(source):
 def write_csv(source):
     import duckdb
 
-    duckdb.sql(f"COPY (FROM '{source}/loans.parquet' WHERE id % 10 = 0) TO '{csv_of(source)}' (HEADER)")
+    duckdb.sql(f"COPY (FROM '{source}/*.parquet' WHERE id % 10 = 0) TO '{csv_of(source)}' (HEADER)")
 
 
 def scores_of_mlflow(target):
@@ -226,31 +233,38 @@ WAYS = {
 }  # fmt: skip
 
 
-def timed(way, given, source, target, answers):
+def timed(way, given, cores, source, target, answers):
     import logging
 
     import pyarrow as pa
 
     logging.disable(logging.INFO)
-    os.sched_setaffinity(0, {given.core})
-    pa.set_cpu_count(1)
-    started = time.perf_counter()
+    os.sched_setaffinity(0, cores)
+    pa.set_cpu_count(len(cores))
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        (WAYS | {"shared": shared})[way](given, source, target)
-    answers.put((time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        WAYS[way](given, source, target)
+    answers.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def run(way, given, source, target):
-    """Return the seconds and the peak memory, in MiB, of a process."""
+    """Return the seconds that a way takes, and the greatest peak memory, in MiB, of its processes."""
     shutil.rmtree(target, ignore_errors=True)
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
-    process = context.Process(target=timed, args=(way, given, source, target, answers))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit(f"{way} failed")
-    return answers.get()
+    cores = set(range(given.cores))
+    processes = [
+        context.Process(target=timed, args=(way, given, its, source, target, answers))
+        for its in ([{core} for core in cores] if way in SHARING else [cores])
+    ]
+    started = time.perf_counter()
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"{way} failed")
+    seconds = time.perf_counter() - started
+    return seconds, max(answers.get() for _ in processes)
 
 
 def same_scores(scratch, ways):
@@ -273,14 +287,16 @@ def same_scores(scratch, ways):
 
 
 def compare(given, scratch):
-    generate_loans(scratch / "in", given.rows, 500_000)
+    # Spark and Ray give a file, or a part of one, to each task.
+    generate_loans(scratch / "in", given.rows, GROUP_ROWS, files=10)
     if "mlflow" in given.ways:
         write_csv(scratch / "in")
     found = {way: [] for way in given.ways}
     for _ in range(given.rounds):
         for way in given.ways:
             found[way].append(run(way, given, scratch / "in", scratch / way))
-    print(f"\n| {given.rows} rows on one core | rows/s | ratio to direct | peak memory, MiB |\n|---|---|---|---|")
+    title = f"{given.rows} rows, {given.cores} cores"
+    print(f"\n| {title} | rows/s | ratio to direct | peak memory, MiB |\n|---|---|---|---|")
     for way, values in found.items():
         rows = given.rows / 10 if way in SLOW else given.rows
         speed = [rows / seconds for seconds, _ in values]
@@ -293,24 +309,12 @@ def compare(given, scratch):
 
 
 def measure_sharing(given, scratch):
-    generate_loans(scratch / "in", given.rows, 100_000)
-    context, taken = multiprocessing.get_context("spawn"), {1: [], 2: []}
+    generate_loans(scratch / "in", given.rows, GROUP_ROWS)
+    taken = {1: [], 2: []}
     for _ in range(given.rounds):
-        for count, seconds in taken.items():
-            shutil.rmtree(scratch / "out", ignore_errors=True)
-            answers = context.SimpleQueue()
-            workers = [argparse.Namespace(**{**vars(given), "core": core}) for core in range(count)]
-            processes = [
-                context.Process(target=timed, args=("shared", worker, scratch / "in", scratch / "out", answers))
-                for worker in workers
-            ]
-            started = time.perf_counter()
-            for process in processes:
-                process.start()
-            for process in processes:
-                process.join()
-                assert process.exitcode == 0
-            seconds.append(time.perf_counter() - started)
+        for cores, seconds in taken.items():
+            workers = argparse.Namespace(**{**vars(given), "cores": cores})
+            seconds.append(run("bulk", workers, scratch / "in", scratch / "out")[0])
     print(f"\n| processes | rows/s, of {given.rows} rows | ratio to one |\n|---|---|---|")
     for count, seconds in taken.items():
         ratio = statistics.median(one / these for one, these in zip(taken[1], seconds, strict=True))
@@ -319,11 +323,11 @@ def measure_sharing(given, scratch):
 
 def measure_memory(given, scratch):
     print("\n| rows | rows of a row group | file, MB | peak memory, MiB |\n|---|---|---|---|")
-    for rows, group in ((given.rows // 10, 100_000), (given.rows, 100_000), (given.rows, given.rows)):
+    for rows, group in ((given.rows // 10, GROUP_ROWS), (given.rows, GROUP_ROWS), (given.rows, given.rows)):
         shutil.rmtree(scratch / "in", ignore_errors=True)
         generate_loans(scratch / "in", rows, group)
         _, memory = run("bulk", given, scratch / "in", scratch / "out")
-        size = (scratch / "in" / "loans.parquet").stat().st_size / 1e6
+        size = (scratch / "in" / "loans-0.parquet").stat().st_size / 1e6
         print(f"| {rows} | {group} | {size:.0f} | {memory:.0f} |")
 
 
@@ -332,7 +336,7 @@ def main():
     parser.add_argument("--model", type=Path, required=True, help="a folder with model.onnx and contract.json")
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--core", type=int, default=1, help="the core that every way runs on")
+    parser.add_argument("--cores", type=int, default=2, help="how many cores each way has")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--memory", action="store_true", help="measure memory on files of rising size")
     parser.add_argument("--sharing", action="store_true", help="measure two processes that share a run beside one")

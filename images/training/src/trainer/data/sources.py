@@ -87,7 +87,7 @@ def download(source: str, target: Path, limit: int | None = None) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise too_small(target.parent.parent, source, error.strerror) from error
+        raise too_small(target.parent.parent, source, str(error)) from error
 
 
 def _require_room(source: str, size: int, target: Path, limit: int | None) -> None:

@@ -20,7 +20,7 @@ from e2e.environment import Environment
 from e2e.kubernetes_api import kubernetes_api
 from e2e.model_versions import VersionPublisher, download_production
 from e2e.namespace import scenario_namespaces
-from e2e.parallel import ScenarioRuns
+from e2e.parallel import ScenarioRuns, is_scenario
 from e2e.registry_client import registry_client
 from localcluster import object_store
 from localcluster.__main__ import choose
@@ -38,11 +38,15 @@ SHOWN = pytest.StashKey[set[str]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put scenarios one after the other: all run from the first one on, beside whatever would be between them."""
-    scenarios = {item for item in items if isinstance(item, pytest.Function) and hasattr(item.function, "scenario")}
-    last = max((index for index, item in enumerate(items) if item in scenarios), default=0)
-    before, after = ([item for item in part if item not in scenarios] for part in (items[:last], items[last:]))
-    items[:] = [*before, *(item for item in items if item in scenarios), *after]
+    """Put the tests that nothing may run beside first, and scenarios, whose results are waited for, last."""
+    items.sort(key=lambda item: (is_scenario(item), item.get_closest_marker("alone") is None))
+
+
+@pytest.fixture(autouse=True)
+def _scenarios_run_beside(request: pytest.FixtureRequest) -> None:
+    """Start the selected scenarios with the first test that they may run beside."""
+    if not request.node.get_closest_marker("alone") and any(map(is_scenario, request.session.items)):
+        request.getfixturevalue("scenarios")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""Runs promotion scenarios in parallel: the first one that pytest calls starts all that were selected.
+"""Runs promotion scenarios in parallel, and beside other tests: the first one that is not `alone` starts them all.
 
 pytest calls one test at a time, and a rollout mostly waits. So a test marked `@promotion_scenario` only waits for the
 result of its scenario, which runs in a thread, in the next free namespace.
@@ -72,6 +72,11 @@ def _waiting_test(body: Body, fixture: Fixture) -> Body:
     return wait
 
 
+def is_scenario(item: pytest.Item) -> bool:
+    """Return whether a test waits for the result of a scenario."""
+    return isinstance(item, pytest.Function) and hasattr(item.function, "scenario")
+
+
 class NamespacePool:
     """The namespaces that no scenario runs in at the moment."""
 
@@ -103,7 +108,7 @@ class ScenarioRuns:
         self._pool = NamespacePool(namespaces)
         own = sum(namespace.own_operator for namespace in namespaces)
         self._threads = {False: ThreadPoolExecutor(len(namespaces) - own), True: ThreadPoolExecutor(max(1, own))}
-        selected = [item for item in items if isinstance(item, pytest.Function) and hasattr(item.function, "scenario")]
+        selected = [item for item in items if isinstance(item, pytest.Function) and is_scenario(item)]
         self._first = {item.nodeid: self._start(item) for item in selected}
 
     def result(self, item: pytest.Function) -> None:

@@ -170,6 +170,7 @@ def test_a_version_goes_on_once_the_right_people_have_approved_it(scenario: Scen
         namespace.environment.api.patch(path, {"spec": {"user": "alice"}})
 
 
+@pytest.mark.soak
 def test_an_abort_voids_approvals_and_the_next_rollout_asks_anew(scenario: Scenario) -> None:
     promotion = scenario.promotion
     with scenario.steady_clients():

@@ -58,6 +58,7 @@ def test_a_rollout_is_watched_skipped_ahead_waited_for_and_undone(scenario: Scen
     assert "Contract: compatible" in compared
 
 
+@pytest.mark.soak
 @promotion_scenario(steps=STAYS_AT_30_PERCENT)
 def test_an_abort_is_explained_and_a_user_without_rights_is_told_so(scenario: Scenario) -> None:
     version = scenario.roll_out(versions.good)
@@ -75,6 +76,7 @@ def test_an_abort_is_explained_and_a_user_without_rights_is_told_so(scenario: Sc
     scenario.promotion.wait_for_weight(30)
 
 
+@pytest.mark.soak
 @promotion_scenario(steps=None, strategy="Experiment", experiment={"weight": 50, "duration": "20s"})
 def test_an_experiment_is_waited_for_explained_and_repeated_but_not_promoted(scenario: Scenario) -> None:
     version = scenario.roll_out(versions.good)

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SECRET, EVENTS_PATH = "receivers", "/events"
 
 
+@pytest.mark.soak
 @promotion_scenario(own_operator=True, steps=[{"weight": 30, "duration": "10s"}, {"weight": 60, "duration": "5s"}])
 def test_start_and_promotion_are_told_in_order(scenario: Scenario) -> None:
     namespace, promotion, champion = scenario.namespace, scenario.promotion, scenario.stable

@@ -78,6 +78,7 @@ def test_a_version_that_crashes_on_real_requests_is_rolled_back(scenario: Scenar
     assert not scenario.answers_by_canary(version)
 
 
+@pytest.mark.soak
 @promotion_scenario()
 def test_the_pin_version_example_rolls_the_pinned_version_out(scenario: Scenario) -> None:
     pinned = scenario.namespace.register(versions.good)
@@ -117,6 +118,7 @@ def test_the_cautious_example_shadows_first_and_pauses_for_a_manual_decision(sce
     scenario.assert_promoted(version)
 
 
+@pytest.mark.soak
 @promotion_scenario(steps=STAYS_AT_30_PERCENT)
 def test_abort_rolls_a_version_back_and_retry_rolls_it_out_again(scenario: Scenario) -> None:
     version = scenario.roll_out(versions.good)
@@ -133,6 +135,7 @@ def test_abort_rolls_a_version_back_and_retry_rolls_it_out_again(scenario: Scena
     scenario.assert_promoted(version, since=retried)
 
 
+@pytest.mark.soak
 @promotion_scenario(suspend=True)
 def test_suspend_delays_a_rollout_and_an_action_that_does_not_apply_gets_an_event(scenario: Scenario) -> None:
     version = scenario.roll_out(versions.good)
@@ -167,6 +170,7 @@ def test_a_pointer_that_moves_back_stops_the_rollout_without_a_judgment(scenario
     assert scenario.promotion.conditions()["Promoted"][0] == "True"
 
 
+@pytest.mark.soak
 @promotion_scenario(steps=[{"weight": 50, "duration": "1s"}])
 def test_a_return_to_the_last_stable_version_is_promoted_without_a_canary(scenario: Scenario) -> None:
     former = scenario.stable

@@ -199,6 +199,7 @@ def test_pods_that_fit_on_no_node_end_a_promotion_and_a_rollout_and_cost_no_requ
         promotion.conditions()["Degraded"] == ("True", "ProgressDeadlineExceeded")))  # fmt: skip
 
 
+@pytest.mark.soak
 @promotion_scenario(steps=[{"weight": 50, "duration": "1s"}])
 def test_an_abort_goes_back_or_has_no_effect_but_never_both(scenario: Scenario) -> None:
     promotion = scenario.promotion

@@ -23,6 +23,7 @@ TRAINING = ["--exclude-protected", "--hidden=16", "--bins=8", "--heads=5", "--ep
             "--minimum-auc=0.5", "--maximum-ece=0.2", "--minimum-air=0", "--margin=0.5"]  # fmt: skip
 
 
+@pytest.mark.soak
 @promotion_scenario(
     steps=[{"weight": 50, "duration": "5s"}, {"pause": {}}],
     # Another model scores differently. This scenario is about requests that the canary would refuse.

@@ -43,6 +43,7 @@ def kill_operator(scenario: Scenario, phase: str, mode: str = "live") -> None:
     assert in_phase(scenario.promotion.status()), f"the operator left {phase} before it was killed"
 
 
+@pytest.mark.soak
 @promotion_scenario(
     own_operator=True,
     shadow={"duration": "8s"},
@@ -61,6 +62,7 @@ def test_a_rollout_whose_operator_is_killed_in_every_phase_ends_in_promotion(sce
     scenario.assert_promoted(version)
 
 
+@pytest.mark.soak
 @promotion_scenario(own_operator=True, steps=STAYS_AT_30_PERCENT)
 def test_a_rollback_and_a_stop_whose_operator_is_killed_are_completed(scenario: Scenario) -> None:
     version = scenario.roll_out(versions.good)
@@ -94,7 +96,7 @@ def test_deletion_in_mid_rollout_leaves_only_the_champion_though_the_operator_is
 
 
 @promotion_scenario(steps=[{"weight": 30, "duration": "15s"}, {"weight": 60, "duration": "5s"}])
-@pytest.mark.parametrize("how", ["deleted", "SIGKILL"])
+@pytest.mark.parametrize("how", [pytest.param("deleted", marks=pytest.mark.soak), "SIGKILL"])
 def test_a_killed_stable_pod_costs_no_request_and_does_not_end_the_rollout(scenario: Scenario, how: str) -> None:
     version = scenario.roll_out(versions.good)
     scenario.promotion.wait_for_weight(30)
@@ -123,7 +125,7 @@ def test_a_killed_canary_pod_restarts_the_rollout(scenario: Scenario) -> None:
 
 
 @promotion_scenario(following=False, clients=False)
-@pytest.mark.parametrize("program", ["helm", "helm-3"])
+@pytest.mark.parametrize("program", ["helm", pytest.param("helm-3", marks=pytest.mark.soak)])
 def test_helm_upgrade_and_rollback_in_mid_rollout_keep_the_version_and_update_the_canary(
     scenario: Scenario, program: str
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_service_is_uninstalled_in_mid_rollout_and_the_operator_elsewhere_remo
         namespace.install_again()
 
 
+@pytest.mark.soak
 @promotion_scenario(following=False, clients=False)
 def test_install_upgrade_and_rollout_in_a_namespace_with_quota_and_limits(scenario: Scenario) -> None:
     namespace = scenario.namespace

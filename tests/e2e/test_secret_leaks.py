@@ -23,6 +23,7 @@ PUBLIC_KEYS = {"username", "database", "access-key-id", "ca.crt", "namespace"}
 HELM, TOKEN = "helm.sh/release.v1", "kubernetes.io/service-account-token"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_holds_no_secrets(cluster: Cluster, image: Image, tmp_path: Path) -> None:
     assert secrets_in("image", archive_of(cluster, image), tmp_path) == []

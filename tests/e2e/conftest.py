@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,20 @@ SHOWN = pytest.StashKey[set[str]]()
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests that nothing may run beside first, and scenarios, whose results are waited for, last."""
-    items.sort(key=lambda item: (is_scenario(item), item.get_closest_marker("alone") is None))
+    items.sort(key=lambda item: (is_scenario(item), _may_run_beside(item)))
+
+
+def _may_run_beside(item: pytest.Item) -> bool:
+    return item.get_closest_marker("e2e") is not None and item.get_closest_marker("alone") is None
 
 
 @pytest.fixture(autouse=True)
 def _scenarios_run_beside(request: pytest.FixtureRequest) -> None:
     """Start the selected scenarios with the first test that they may run beside."""
-    if not request.node.get_closest_marker("alone") and any(map(is_scenario, request.session.items)):
-        request.getfixturevalue("scenarios")
+    if _may_run_beside(request.node) and any(map(is_scenario, request.session.items)):
+        # A test of a scenario asks for it too: there it is an error, and tried again if the test is.
+        with suppress(Exception):
+            request.getfixturevalue("scenarios")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -119,7 +125,10 @@ def stack(cluster: Cluster, loans_file: Path) -> Iterator[Stack]:
     installed.install(images, ["--set-string", f"training.data={data}"])
     installed.wait_for_training()
     installed.wait_for_scoring()
-    yield installed
+    with pytest.MonkeyPatch.context() as patch:
+        # They are as they were built, and other tests' Helm may be reading them.
+        patch.setattr(Stack, "build_charts", lambda _: None)
+        yield installed
     if not os.environ.get("CREDIT_RISK_E2E_KEEP"):
         installed.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,6 @@ class Environment:
         images: The locally built images' references by chart.
         applications: What clients send, with all fields of the champion.
         run_id: Distinguishes this run's models from those of an earlier run on the same registry.
-        charts: Held while chart folders are read or rebuilt: rebuilding removes a chart's dependencies for a moment.
     """
 
     stack: Stack
@@ -45,7 +43,6 @@ class Environment:
     images: Mapping[str, str]
     applications: Sequence[Document]
     run_id: str = field(default_factory=lambda: format(int(time.time()), "x"))
-    charts: threading.Lock = field(default_factory=threading.Lock)
 
     def helm(self, namespace: str, *arguments: str, program: str = "helm") -> None:
         """Run helm in a namespace; the program helm-3 is the major version before the project's own."""
@@ -58,12 +55,11 @@ class Environment:
     def helm_install(self, chart: str, namespace: str, *values: str, program: str = "helm") -> None:
         """Install or upgrade a chart with the locally built image."""
         repository, _, tag = self.images[chart].rpartition(":")
-        with self.charts:
-            self.helm(
-                namespace, "upgrade", "--install", chart, str(REPOSITORY / "charts" / chart), "--create-namespace",
-                f"--set=image.repository={repository}", f"--set-string=image.tag={tag}",
-                f"--set=mlflowUrl=http://mlflow.{self.stack.namespace}:5000", *values, program=program,
-            )  # fmt: skip
+        self.helm(
+            namespace, "upgrade", "--install", chart, str(REPOSITORY / "charts" / chart), "--create-namespace",
+            f"--set=image.repository={repository}", f"--set-string=image.tag={tag}",
+            f"--set=mlflowUrl=http://mlflow.{self.stack.namespace}:5000", *values, program=program,
+        )  # fmt: skip
 
     def train(self, *arguments: str) -> None:
         """Train on the release's own data, as `make train` does, and wait until the run has ended.
@@ -71,8 +67,7 @@ class Environment:
         Raises:
             ClusterError: The run failed; the message says how.
         """
-        with self.charts:
-            job = training.start(self.stack, "", arguments)
+        job = training.start(self.stack, "", arguments)
         training.follow(self.stack, job)
 
     @property

@@ -143,21 +143,19 @@ def test_quota_and_limits_admit_the_pods_of_every_chart(chart: str, environment:
     if chart == "api":
         # The shipper's, where decisions are logged.
         limits.append("--set=decisionLog.resources.limits.cpu=1")
-    with environment.charts:
-        templates = [
-            template
-            for scenario in SCENARIOS
-            if scenario.startswith(f"{chart}/")
-            for template in pod_templates(render(scenario, *limits)).values()
-        ]
+    templates = [
+        template
+        for scenario in SCENARIOS
+        if scenario.startswith(f"{chart}/")
+        for template in pod_templates(render(scenario, *limits)).values()
+    ]
     documents = [dry_run_pod(template) for template in templates]
     created = dry_run(environment, limited, {"apiVersion": "v1", "kind": "List", "items": documents})
     assert created.count("created (server dry run)") == len(documents)
 
 
 def test_the_quota_refuses_a_pod_without_the_limit_that_it_counts(environment: Environment, limited: str) -> None:
-    with environment.charts:
-        (template,) = pod_templates(render("postgres/ci/default-values.yaml")).values()
+    (template,) = pod_templates(render("postgres/ci/default-values.yaml")).values()
     with pytest.raises(ClusterError, match=r"must specify limits\.cpu"):
         dry_run(environment, limited, dry_run_pod(template))
 

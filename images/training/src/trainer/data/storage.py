@@ -9,6 +9,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,17 +70,9 @@ class Scratch:
             BadInputError: The folder cannot be created.
         """
         self.limit = limit
-        try:
-            with _locked(parent):
-                _delete_abandoned(parent)
-                self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-                # Held to the end of the process, however it ends.
-                lock = os.open(self.folder, os.O_RDONLY)
-                weakref.finalize(self, os.close, lock)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            raise BadInputError(f"--scratch-dir {parent}: {error.strerror}") from error
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        folder = _locked_folder(parent)
+        self.folder = folder.path
+        weakref.finalize(self, folder.delete)
 
     def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return a mapped array of zeros.
@@ -168,6 +161,48 @@ def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Provide a folder that is deleted afterwards, and what killed processes left behind before.
+
+    Raises:
+        BadInputError: It cannot be created.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"--scratch-dir {parent}: {error.strerror}") from error
+    folder = _locked_folder(parent)
+    try:
+        yield folder.path
+    finally:
+        folder.delete()
+
+
+@dataclass(frozen=True)
+class _LockedFolder:
+    """A folder of this process, which others delete once it has ended, however it ended."""
+
+    path: Path
+    lock: int
+
+    def delete(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self.lock)
+
+
+def _locked_folder(parent: Path) -> _LockedFolder:
+    try:
+        with _locked(parent):
+            _delete_abandoned(parent)
+            path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            lock = os.open(path, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        raise BadInputError(f"--scratch-dir {parent}: {error.strerror}") from error
+    return _LockedFolder(path, lock)
 
 
 def _delete_abandoned(parent: Path) -> None:

@@ -4,18 +4,15 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
 from sklearn.metrics import roc_auc_score
 
 from trainer.data import parquet_files
@@ -223,51 +220,6 @@ def test_a_problem_says_in_which_of_several_files_it_is(loans: pd.DataFrame, tmp
     written(wrong, tmp_path / "b.parquet")
     with pytest.raises(InvalidDataError, match=r"1 rows: 611\n  row 601 is the first of .*b\.parquet$"):
         prepare(settings_for(f"{tmp_path}/*.parquet"))
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key",
-                        "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="data")
-    yield "data"
-    server.stop()
-
-
-def test_objects_of_a_pattern_are_read_one_after_the_other(bucket: str, loans: pd.DataFrame, tmp_path: Path) -> None:
-    client = boto3.client("s3")
-    parts = {
-        "loans/2.parquet": loans[600:],
-        "loans/1.parquet": loans[:600],
-        "loans/old/0.parquet": loans,
-        "loans/x": loans,
-    }
-    for key, part in parts.items():
-        client.upload_file(str(written(part, tmp_path / "part")), bucket, key)
-    scratch = tmp_path / "scratch"
-    streamed = prepare(settings_for("s3://data/loans/*.parquet", scratch_dir=scratch))
-    assert_equal(streamed.training, prepare(settings_for(written(loans, tmp_path / "whole.parquet"))).training)
-    # Nothing that was downloaded is left, only the folder of the rows.
-    assert list(scratch.iterdir()) == [getattr(streamed.training.storage, "folder", None)]
-    with pytest.raises(BadInputError, match=r"s3://data/none/\*: no file matches"):
-        prepare(settings_for("s3://data/none/*"))
-
-
-@pytest.mark.parametrize("name", ["1.parquet", "*.parquet", "1.csv"])
-def test_an_object_that_the_scratch_volume_cannot_take_is_refused_before_it_is_there(
-    name: str, bucket: str, loans: pd.DataFrame, tmp_path: Path
-) -> None:
-    client = boto3.client("s3")
-    client.upload_file(str(written(loans, tmp_path / "part")), bucket, "loans/1.parquet")
-    client.put_object(Bucket=bucket, Key="loans/1.csv", Body=loans.to_csv(index=False).encode())
-    scratch = tmp_path / "scratch"
-    with pytest.raises(BadInputError, match=r"cannot take s3://data/loans/1\.[a-z]+: .* more are needed, and 0.0 MiB"):
-        prepare(settings_for(f"s3://data/loans/{name}", scratch_dir=scratch, scratch_size="4Ki"))
-    assert not [path for path in scratch.rglob("*") if path.is_file()]
 
 
 def trained(inputs: TrainingInputs) -> Fitted:

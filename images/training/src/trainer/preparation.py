@@ -3,11 +3,7 @@
 import hashlib
 import json
 import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +18,7 @@ from trainer.data.reading import RawTable, read_table
 from trainer.data.reject_inference import RejectInference
 from trainer.data.resolution import missing_shares, resolve
 from trainer.data.selection import Selection, with_rejected
-from trainer.data.storage import Memory, parse_size
+from trainer.data.storage import Memory, parse_size, scratch_folder
 from trainer.data.streaming import ALL_ROWS
 from trainer.data.time_split import Period, Split, newest
 from trainer.data.validation import validate
@@ -170,7 +166,7 @@ def prepare(settings: Settings, served: FeatureDeclaration | None = None) -> Tra
 
 def _read(settings: Settings, declaration: FeatureDeclaration) -> _Read:
     fetched, source = None, settings.data
-    with _temporary_folder(settings.scratch_dir) as scratch:
+    with scratch_folder(settings.scratch_dir) as scratch:
         if is_decisions(source):
             service = Service(settings.decisions_url, settings.decisions_key_file)
             with_rejected_too = settings.reject_inference is not RejectInference.NONE
@@ -187,17 +183,6 @@ def _read(settings: Settings, declaration: FeatureDeclaration) -> _Read:
         table = replace(table, source=settings.data, sha256=fetched.summary.digest)
     frame = validate(table, declaration, minimum_rows=settings.minimum_rows)
     return _Read(Loaded(table, frame, Memory()), declaration, fetched)
-
-
-@contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=parent)
-    except OSError as error:
-        raise BadInputError(f"--scratch-dir {parent}: {error.strerror}") from error
-    with folder as path:
-        yield Path(path)
 
 
 def _with_selection(

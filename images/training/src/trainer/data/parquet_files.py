@@ -105,7 +105,8 @@ def open_columns(path: Path, columns: Sequence[str]) -> pq.ParquetFile:
     """Open a file so that columns of text come as dictionaries."""
     schema = pq.read_schema(path)
     words = [name for name in columns if name in schema.names and pa.types.is_string(schema.field(name).type)]
-    return pq.ParquetFile(path, read_dictionary=words)
+    # By default it holds all of the file's bytes from the first batch to the last.
+    return pq.ParquetFile(path, read_dictionary=words, pre_buffer=False, buffer_size=_CHUNK_BYTES)
 
 
 def add_bytes(digest: "hashlib._Hash", file: IO[bytes]) -> None:

@@ -85,7 +85,7 @@ def download(source: str, target: Path, limit: int | None = None) -> None:
     try:
         fetch(source, target, limit)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
         raise too_small(target.parent.parent, source, str(error)) from error
 
@@ -114,9 +114,13 @@ def _download_http(source: str, target: Path, limit: int | None) -> None:
         response = pool.request("GET", source, preload_content=False)
         if response.status != 200:
             raise BadInputError(f"{source}: the server responded with HTTP {response.status}")
-        _require_room(source, int(response.headers.get("Content-Length", 0)), target, limit)
+        _require_room(source, response.length_remaining or 0, target, limit)
+        # Servers need not say how much they send, and what they compressed grows.
+        available = room(target.parent.parent, limit)
         with target.open("wb") as file:
             for chunk in response.stream(_CHUNK_BYTES):
+                if file.tell() + len(chunk) > available:
+                    raise too_small(target.parent.parent, source, "it is larger than the room that is left")
                 file.write(chunk)
     except urllib3.exceptions.HTTPError as error:
         raise BadInputError(f"{source}: {error}") from error

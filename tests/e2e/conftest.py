@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +38,8 @@ SHOWN = pytest.StashKey[set[str]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that nothing may run beside first, and scenarios, whose results are waited for, last."""
-    items.sort(key=lambda item: (is_scenario(item), _may_run_beside(item)))
-
-
-def _may_run_beside(item: pytest.Item) -> bool:
-    return item.get_closest_marker("e2e") is not None and item.get_closest_marker("alone") is None
-
-
-@pytest.fixture(autouse=True)
-def _scenarios_run_beside(request: pytest.FixtureRequest) -> None:
-    """Start the selected scenarios with the first test that they may run beside."""
-    if _may_run_beside(request.node) and any(map(is_scenario, request.session.items)):
-        # A test of a scenario asks for it too: there it is an error, and tried again if the test is.
-        with suppress(Exception):
-            request.getfixturevalue("scenarios")
+    """Put scenarios last: all run from the first one on, and nothing else beside them, because they use both cores."""
+    items.sort(key=is_scenario)
 
 
 @pytest.hookimpl(wrapper=True)

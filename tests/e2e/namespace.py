@@ -24,7 +24,7 @@ OPERATOR_NAMESPACE = "promo-operator"
 # Where the shared operator's page is.
 PAGE_HOST = "promotions.credit-risk.test"
 # One operator watches the shared namespaces. The other one has its own operator, which scenarios kill.
-SHARED = ("promo-1", "promo-2")
+SHARED = ("promo-1", "promo-2", "promo-3")
 WITH_OWN_OPERATOR = ("promo-own",)
 # Deployments that the shared operator's role lists as targets. The second one does not exist.
 TARGET, ABSENT_TARGET = "scoring", "not-deployed"

@@ -1,4 +1,4 @@
-"""Runs promotion scenarios in parallel, and beside other tests: the first one that is not `alone` starts them all.
+"""Runs promotion scenarios in parallel: the first one that pytest calls starts all that were selected.
 
 pytest calls one test at a time, and a rollout mostly waits. So a test marked `@promotion_scenario` only waits for the
 result of its scenario, which runs in a thread, in the next free namespace.

@@ -30,7 +30,7 @@ from cryptography.x509.oid import NameOID
 from localcluster.console import wait_for
 from localcluster.stack import CHART, Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

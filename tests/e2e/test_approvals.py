@@ -21,7 +21,7 @@ from e2e.scenario import Scenario, lone_scenario
 from e2e.test_kubectl_promotion import plugin
 from localcluster.paths import REPOSITORY
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 NAMESPACE = "approvals"
 OFFICERS, INTERNS = "credit-risk-officers", "interns"

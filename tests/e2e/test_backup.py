@@ -29,7 +29,7 @@ from localcluster.port_forward import PortForward
 from localcluster.stack import Stack
 from registry_state import described, matching_files
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 NAME = "credit-risk"
 QUICK = ["--synthetic-rows=3000", "--hidden=16", "--bins=8", "--batch-rows=64", "--heads=5", "--epochs=6",
          "--learning-rate=0.01", "--maximum-ece=0.2", "--minimum-air=0"]  # fmt: skip

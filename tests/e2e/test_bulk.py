@@ -34,7 +34,7 @@ from localcluster.stack import CHART, RELEASE, Stack
 from trainer.data.synthetic import generate
 
 # Five minutes for both.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 PODS, MODULE = "app.kubernetes.io/name=bulk", "creditrisk_scoring"
 ROWS, SHARD_ROWS, LEASE_SECONDS = 240_000, 20_000, 10
 KILLS = 6

@@ -38,7 +38,7 @@ from localcluster.embedded.cluster import EmbeddedCluster
 from localcluster.stack import Stack
 
 # Half an hour for both modes.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 NAMESPACE = "decision-faults"
 REPLICAS = 3
 # Requests per second.

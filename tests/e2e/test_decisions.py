@@ -20,7 +20,7 @@ from localcluster.console import wait_for
 from localcluster.stack import Stack
 
 # A release of its own, because the decision log is off in the stack that the other tests share.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 NAMESPACE = "decision-log"
 ROWS = 7
 # The age at which a decision that is still not in Postgres is lost: batches are shipped every second.

@@ -16,7 +16,7 @@ from localcluster.paths import Paths
 from localcluster.ports import Ports
 from processes import free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from localcluster.stack import Stack
 from trainer.data.synthetic import generate
 
 # A release of its own with everything on, whose parts are stopped one after the other. It takes long.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 NAMESPACE = "monitoring"
 PATIENCE_SECONDS = 420.0
 APPLICANTS = 500

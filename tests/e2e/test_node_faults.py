@@ -30,7 +30,7 @@ from localcluster.console import say
 from localcluster.embedded.cluster import EmbeddedCluster
 
 # Minutes, of which most is waiting for the node.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 
 NAMESPACE = "node-faults"
 SHORT_OUTAGE_SECONDS = 40.0

@@ -18,7 +18,7 @@ from localcluster.stack import RELEASE, Stack
 from trainer.data.declaration import load_declaration
 
 # Another whole stack is installed.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 LOANS = REPOSITORY / "tests/data/lending_club_sample.csv"
 FEATURES = LOANS.with_name("lending_club_features.json")
 # So few loans are predicted less well than the gates' defaults ask for.

@@ -26,7 +26,7 @@ from e2e.pods import CANARY, OPERATOR, PROMOTER, STABLE, is_ready, processes, si
 from e2e.promotion import ANALYSIS, STAYS_AT_30_PERCENT, STEPS
 from e2e.scenario import Scenario, lone_scenario, mounted_copy
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 NAMESPACE = "outages"
 # From the start of its container to a pod that is ready, without the registry. It is 5 s for seven pods on two idle

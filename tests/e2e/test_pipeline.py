@@ -24,7 +24,7 @@ from localcluster.stack import CHART, Stack
 from promoter.adapters.artifact_volume import MOUNT_PATH, VOLUME
 from trainer.data.declaration import BUILT_IN_DECLARATION, load_declaration
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 NAME = "credit-risk"
 DECLARATION = load_declaration(BUILT_IN_DECLARATION)
 

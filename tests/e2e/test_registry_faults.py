@@ -20,7 +20,7 @@ from localcluster import training
 from localcluster.console import say, wait_for
 from localcluster.stack import RELEASE, Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 NAME = f"e2e-faults-{int(time.time()):x}"
 EPOCHS = 200
 ARGUMENTS = [

@@ -18,7 +18,7 @@ from localcluster.stack import Stack
 from trainer.data.synthetic import generate
 
 # A release of its own, because the decision log is off in the stack that the other tests share.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 NAMESPACE = "promo-retraining"
 # A training refuses data with fewer than 500 rows; almost all of these applicants are approved.
 APPLICANTS, BATCH = 1500, 500

@@ -9,7 +9,7 @@ from localcluster import training
 from localcluster.console import ClusterError
 from localcluster.stack import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 # A model of its own, so that the one that other tests score with stays as it is.
 NAME = "e2e-training"
 COMMON = [f"--model-name={NAME}", "--synthetic-rows=3000", "--hidden=16", "--bins=8", "--batch-rows=64"]

@@ -16,7 +16,7 @@ from localcluster import training
 from localcluster.console import wait_for
 from localcluster.stack import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 # A model of its own, also on a stack that an earlier run has kept.
 NAME = f"e2e-processes-{int(time.time()):x}"
 PODS, EPOCHS = 2, 60

@@ -15,7 +15,7 @@ from localcluster import training
 from localcluster.console import ClusterError, wait_for
 from localcluster.stack import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 # A study of its own, also on a stack that an earlier run has kept.
 NAME = f"e2e-search-{int(time.time()):x}"
 TRIALS, WORKERS = 6, 2

@@ -3,7 +3,7 @@
 import json
 
 
-def prepare(model, threads=1):
+def prepare(model):
     """Return functions that encode a batch and that call the model."""
     import numpy as np
     import onnxruntime as ort
@@ -12,7 +12,7 @@ def prepare(model, threads=1):
 
     features = json.loads((model / "contract.json").read_text())["features"]
     options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(str(model / "model.onnx"), options, providers=["CPUExecutionProvider"])
     numeric = [feature["name"] for feature in features if feature["kind"] == "numeric"]
     words = {f["name"]: pa.array(f["categories"]) for f in features if f["kind"] == "categorical"}

@@ -7,8 +7,8 @@ its first process starts until its last has ended.
 - `bulk`: `creditrisk bulk score`, all of it: it also validates each value, and writes points, decisions and summaries;
   a process for each core, as pods would be, share the run.
 - `reasons`: the same with 4 reason codes for each loan.
-- `direct`: a loop over pyarrow's batches that encodes the columns, trusting them, and calls the ONNX model, which
-  computes on all cores.
+- `direct`: a loop over pyarrow's batches that encodes the columns, trusting them, and calls the ONNX model; a process
+  for each core has files of its own.
 - `chunked`: the same with calls of 128 rows, as the service makes them, because their activations fit into the cache.
 - `duckdb`: DuckDB reads and writes, and a Python UDF over Arrow calls the ONNX model.
 - `spark`: PySpark reads and writes, and a function for `mapInArrow` does as `direct` does; `spark-results` is
@@ -25,6 +25,7 @@ With `--sharing`, `bulk` has one core and then two.
 
 import argparse
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -46,7 +47,7 @@ sys.path[:0] = [*SOURCES, str(ROOT / "tests"), str(ROOT / "cluster/src")]
 # Scores a tenth of the rows.
 SLOW = {"mlflow"}
 # A process for each core.
-SHARING = {"bulk", "reasons"}
+SHARING = {"bulk", "reasons", "direct", "chunked"}
 SEVERAL_PROCESSES = {"spark", "spark-results", "ray", "mlflow"}
 BATCH_ROWS = 8192
 CHUNK_ROWS = 128
@@ -89,13 +90,17 @@ def direct(given, source, target, chunk=None):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names, encode, call = prepare(given.model, given.cores)
+    names, encode, call = prepare(given.model)
     schema = pa.schema([("id", pa.int64()), ("probability_of_default", pa.float32())])
-    target.mkdir()
-    files = [pq.ParquetFile(file) for file in sorted(source.glob("*.parquet"))]
+    target.mkdir(exist_ok=True)
+    files = [pq.ParquetFile(file) for file in sorted(source.glob("*.parquet"))[given.part :: given.cores]]
     held = []
-    with pq.ParquetWriter(target / "scores.parquet", schema, compression="zstd", use_dictionary=False) as writer:
-        for batch in (batch for file in files for batch in file.iter_batches(BATCH_ROWS, columns=["id", *names])):
+    with pq.ParquetWriter(
+        target / f"scores-{given.part}.parquet", schema, compression="zstd", use_dictionary=False
+    ) as writer:
+        for batch in itertools.chain.from_iterable(
+            file.iter_batches(BATCH_ROWS, columns=["id", *names]) for file in files
+        ):
             numbers, codes = encode(batch)
             size = chunk or len(numbers)
             scores = [call(numbers[at : at + size], codes[at : at + size]) for at in range(0, len(numbers), size)]
@@ -233,29 +238,28 @@ WAYS = {
 }  # fmt: skip
 
 
-def timed(way, given, cores, source, target, answers):
+def timed(way, given, source, target, answers):
     import logging
 
     import pyarrow as pa
 
     logging.disable(logging.INFO)
-    os.sched_setaffinity(0, cores)
-    pa.set_cpu_count(len(cores))
+    os.sched_setaffinity(0, given.pinned)
+    pa.set_cpu_count(len(given.pinned))
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         WAYS[way](given, source, target)
     answers.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def run(way, given, source, target):
-    """Return the seconds that a way takes, and the greatest peak memory, in MiB, of its processes."""
+    """Return the seconds that a way takes, and the sum of its processes' peak memory, in MiB."""
     shutil.rmtree(target, ignore_errors=True)
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
-    cores = set(range(given.cores))
-    processes = [
-        context.Process(target=timed, args=(way, given, its, source, target, answers))
-        for its in ([{core} for core in cores] if way in SHARING else [cores])
-    ]
+    cores = sorted(os.sched_getaffinity(0))[: given.cores]
+    pinned = [{core} for core in cores] if way in SHARING else [set(cores)]
+    each = [argparse.Namespace(**{**vars(given), "part": part, "pinned": its}) for part, its in enumerate(pinned)]
+    processes = [context.Process(target=timed, args=(way, one, source, target, answers)) for one in each]
     started = time.perf_counter()
     for process in processes:
         process.start()
@@ -264,7 +268,7 @@ def run(way, given, source, target):
         if process.exitcode:
             raise SystemExit(f"{way} failed")
     seconds = time.perf_counter() - started
-    return seconds, max(answers.get() for _ in processes)
+    return seconds, sum(answers.get() for _ in processes)
 
 
 def same_scores(scratch, ways):
@@ -276,10 +280,10 @@ def same_scores(scratch, ways):
         if way == "mlflow":
             scores_of_mlflow(scratch / way)
         folder = scratch / way / "scores"
-        files = f"{folder}/*.parquet" if folder.is_dir() else f"{folder}.parquet"
+        files = f"{folder}/*.parquet" if folder.is_dir() else f"{scratch / way}/scores*.parquet"
         ((found, matched),) = duckdb.sql(
             "SELECT max(abs(ours.probability_of_default - theirs.probability_of_default)), count(*) "
-            f"FROM '{files}' ours JOIN '{scratch}/direct/scores.parquet' theirs USING (id)"
+            f"FROM '{files}' ours JOIN '{scratch}/direct/scores*.parquet' theirs USING (id)"
         ).fetchall()
         assert matched, way
         worst = max(worst, found)
@@ -326,7 +330,7 @@ def measure_memory(given, scratch):
     for rows, group in ((given.rows // 10, GROUP_ROWS), (given.rows, GROUP_ROWS), (given.rows, given.rows)):
         shutil.rmtree(scratch / "in", ignore_errors=True)
         generate_loans(scratch / "in", rows, group)
-        _, memory = run("bulk", given, scratch / "in", scratch / "out")
+        _, memory = run("bulk", argparse.Namespace(**{**vars(given), "cores": 1}), scratch / "in", scratch / "out")
         size = (scratch / "in" / "loans-0.parquet").stat().st_size / 1e6
         print(f"| {rows} | {group} | {size:.0f} | {memory:.0f} |")
 

@@ -28,6 +28,26 @@ def test_old_clusters_get_a_beta_cronjob_without_a_pod_failure_policy() -> None:
     assert "podFailurePolicy" not in job["spec"]["jobTemplate"]["spec"]
 
 
+@pytest.mark.parametrize("scenario", ["default", "processes", "search"])
+@pytest.mark.parametrize(("version", "known"), [("1.25", False), ("1.26", True), ("1.33", True)])
+def test_only_exit_codes_end_a_job_at_once_and_disruptions_use_up_no_retry(
+    scenario: str, version: str, *, known: bool
+) -> None:
+    (job,) = of_kind(render(f"training/ci/{scenario}-values.yaml", "--kube-version", version), "Job")
+    (container,) = pod_spec(job)["containers"]
+    # The first rule that matches counts: a pod that failed by its exit code while its node was drained fails the Job.
+    rules = [
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": container["name"], "operator": "In", "values": [2, 3]},
+        },
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+    assert job["spec"].get("podFailurePolicy") == ({"rules": rules} if known else None)
+    # A Job has such a policy only with this one.
+    assert pod_spec(job)["restartPolicy"] == "Never"
+
+
 def test_the_name_of_the_job_changes_with_its_content_and_only_then() -> None:
     def job(*options: str) -> str:
         documents = render("training/ci/default-values.yaml", *options)

@@ -145,11 +145,14 @@ completions: {{ $completions }}
 parallelism: {{ $completions }}
 {{- end }}
 {{- if semverCompare ">=1.26.0-0" .Capabilities.KubeVersion.Version }}
-# Retrying helps neither against bad data nor against a model that failed a gate.
 podFailurePolicy:
   rules:
+    # Retrying helps neither against bad data nor against a model that failed a gate.
     - action: FailJob
       onExitCodes: {containerName: training, operator: In, values: [2, 3]}
+    # Drained nodes and evicted pods say nothing about the training, which resumes: no retry is used up.
+    - action: Ignore
+      onPodConditions: [{type: DisruptionTarget, status: "True"}]
 {{- end }}
 template:
   metadata:

@@ -50,6 +50,10 @@ def test_the_job_of_the_example_is_valid_and_its_pods_are_restricted(documents: 
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     assert container["name"] == "node"
+    assert spec["podFailurePolicy"]["rules"] == [
+        {"action": "FailJob", "onExitCodes": {"containerName": "node", "operator": "In", "values": [2, 3]}},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"] == {

@@ -1,7 +1,7 @@
 """Score in Spark by MLflow's spark_udf, for the tests: `python spark_udfs.py MODEL INPUT VALID REASONS OUTPUT`.
 
 Writes Parquet with the column `row` of the input: `results/`, by a model that was asked for results; and `alone/`, by
-the model as it is, of the file of VALID applications.
+the model as it is, of the file of VALID applications. Both folders are replaced.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def main(model: str, source: str, valid: str, reasons: int, target: str) -> None
     )
     found = _with(session.read.parquet(source), whole)
     whole_rows = found.selectExpr("row", *(_read(name, kind) for name, kind in types.items()))
-    whole_rows.write.parquet(f"{target}/results")
+    whole_rows.write.mode("overwrite").parquet(f"{target}/results")
     alone = mlflow.pyfunc.spark_udf(session, model, "float", env_manager="local")
-    _with(session.read.parquet(valid), alone).write.parquet(f"{target}/alone")
+    _with(session.read.parquet(valid), alone).write.mode("overwrite").parquet(f"{target}/alone")
 
 
 def _read(name: str, kind: str) -> str:

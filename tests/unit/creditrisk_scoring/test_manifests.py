@@ -5,8 +5,10 @@ The programs themselves run in tests/contract/test_every_way.py.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
 
 import kubernetes_validate
 import pytest
@@ -80,3 +82,45 @@ def test_an_examples_pods_are_valid_and_restricted(example: str) -> None:
 def test_both_examples_of_spark_run_the_same_program() -> None:
     one, other = (documents_of(example)[0] for example in EXAMPLES[:2])
     assert one == other
+
+
+class EngineBegunError(Exception):
+    """A program has come as far as its engine."""
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put modules in the place of Spark's and Ray's that only say that they were begun."""
+
+    def begin() -> NoReturn:
+        raise EngineBegunError
+
+    session = SimpleNamespace(builder=SimpleNamespace(getOrCreate=begin))
+    monkeypatch.setitem(sys.modules, "pyspark", ModuleType("pyspark"))
+    monkeypatch.setitem(sys.modules, "pyspark.sql", SimpleNamespace(SparkSession=session))
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=begin))
+
+
+@pytest.mark.usefixtures("engines")
+@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize(
+    ("source", "target", "refused"),
+    [
+        ("s3a://bank/book", "s3a://bank/scores", False),
+        ("s3a://bank/book", "s3a://bank/books", False),
+        ("/data/book", "/data/scores", False),
+        ("s3a://bank/book", "s3a://bank/book/", True),
+        ("s3a://bank/book", "s3a://bank/book/scores", True),
+        ("s3a://bank/book/*.parquet", "s3a://bank/book", True),
+        ("s3a://bank/book", "s3a://bank", True),
+        ("/data/book", "/data/scores/../book", True),
+    ],
+)
+def test_an_example_deletes_no_folder_that_it_reads(
+    example: str, source: str, target: str, *, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = documents_of(example)[0]["data"]["score.py"]
+    monkeypatch.setattr(sys, "argv", ["score.py", source, target, "model"])
+    with pytest.raises(SystemExit if refused else EngineBegunError) as raised:
+        exec(compile(program, "score.py", "exec"), {})
+    assert not refused or target in str(raised.value)

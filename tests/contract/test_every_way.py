@@ -205,7 +205,7 @@ def run_spark(case: Case, program: Path, *arguments: str | Path | int) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ["trained", pytest.param("graded", marks=pytest.mark.soak)], indirect=True)
+@pytest.mark.soak
 def test_spark(case: Case, tmp_path: Path) -> None:
     program, target = program_of("bulk-on-spark.yaml", tmp_path), tmp_path / "scores"
     # The second time as an operator tries again: beside what another attempt has written.

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from creditrisk_scoring import stopping
 from creditrisk_scoring.claims import CLAIMS, Claim, Claims, HeldClaim
+from creditrisk_scoring.conditions import refuse_condition, selected
 from creditrisk_scoring.creation import create
 from creditrisk_scoring.errors import BulkError, ClaimLostError
 from creditrisk_scoring.folders import STAGING, Folder, open_folder
@@ -229,6 +232,28 @@ def test_a_worker_waits_for_a_shard_of_another_and_takes_it_over_if_that_one_is_
     assert LEASE <= clock() - began <= LEASE + 5
 
 
+@pytest.mark.parametrize("where", ["", "account >= 0"])
+def test_a_shard_that_another_takes_over_while_it_is_read_has_not_failed(
+    run: Run, worker: Callable[[str], Claims], clock: Clock, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    request = msgspec.structs.replace(run.manifest.request, where=where)
+    run = replace(run, manifest=msgspec.structs.replace(run.manifest, request=request))
+    progressed, others = HeldClaim.progressed, iter(["quick"])
+
+    def overtaken(self: HeldClaim, rows: int) -> None:
+        if name := next(others, None):
+            (other := worker(name)).look()
+            clock.pass_(LEASE)
+            assert other.take(self.shard)
+        progressed(self, rows)
+
+    monkeypatch.setattr(HeldClaim, "progressed", overtaken)
+    began = clock()
+    assert run_all(run, worker("slow"), Several())["rows"] == 3_000
+    # The other one has died, so its shard was taken over in turn.
+    assert clock() - began >= 2 * LEASE
+
+
 @pytest.mark.parametrize("before", [None, b"of a run that was not complete"])
 def test_of_two_that_end_together_none_fails_as_the_other_deletes_what_it_is_staging(
     run: Run, worker: Callable[[str], Claims], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
@@ -295,3 +320,54 @@ def test_a_process_that_is_told_to_end_gives_its_claim_back(tmp_path: Path, fold
         assert pod.wait() == 128 + signal.SIGTERM
     assert claim.read_bytes() == b""
     assert not (tmp_path / "out" / "scores").exists()
+
+
+# Tells itself to end while a file is read; the rest is the command.
+_TOLD_TO_END = """
+import os, runpy, signal
+from creditrisk_scoring.sources import Source
+
+read = Source.batches
+
+def batches(*args):
+    os.kill(os.getpid(), signal.SIGTERM)
+    yield from read(*args)
+
+Source.batches = batches
+runpy.run_module("creditrisk_scoring", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("condition", [(), ("--where", "account >= 0")])
+def test_a_process_that_is_told_to_end_while_it_reads_begins_no_other_shard(
+    tmp_path: Path, folder: Path, condition: tuple[str, ...]
+) -> None:
+    source = write_input(tmp_path / "in", {"a.parquet": 1_500})
+    command = [sys.executable, "-c", _TOLD_TO_END, "score", str(source), str(tmp_path / "out"), "--model", str(folder),
+               "--shard-rows", "500", *condition]  # fmt: skip
+    ended = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr.decode()
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out" / CLAIMS).iterdir()} == {"part-00000.1": b""}
+    assert not (tmp_path / "out" / "_bulk" / "failed").exists()
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda batch: refuse_condition(batch.schema, "nothing > 1"),
+        lambda batch: list(selected(batch.schema, iter([batch]), "CAST(word AS INT) > 0")),
+    ],
+)
+def test_a_signal_that_duckdb_makes_an_error_of_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[[pa.RecordBatch], object]
+) -> None:
+    """As when it comes while DuckDB calls Python for something else than rows."""
+    monkeypatch.setattr(stopping, "_received", [])
+    batch = pa.record_batch({"word": ["x"]})
+    with pytest.raises(BulkError, match="--where '"):
+        fails(batch)
+    with pytest.raises(SystemExit):
+        stopping.stop(signal.SIGTERM, None)
+    with pytest.raises(SystemExit) as ended:
+        fails(batch)
+    assert ended.value.code == 128 + signal.SIGTERM

@@ -93,6 +93,19 @@ def test_no_other_process_tries_the_file_again_as_it_is(
     assert all(b"first" in note for note in before.values())
 
 
+@pytest.mark.parametrize("condition", [(), ("--where", "account >= 0")])
+def test_a_file_that_is_corrupt_far_from_where_a_shard_begins_is_not_tried_again(
+    bulk: Bulk, source: Path, tmp_path: Path, condition: tuple[str, ...]
+) -> None:
+    write_input(source, {"b.parquet": 60_000}, group_rows=20_000)
+    damage_middle(source / "b.parquet")
+    for _ in range(2):
+        ended = bulk(source, tmp_path / "out", *condition)
+        assert (ended.code, ended.summary["rows"]) == (3, 2_000), ended.messages
+        ((failed),) = ended.summary["failed_files"]
+        assert failed["problem"].startswith("b.parquet cannot be read: ")
+
+
 @pytest.mark.parametrize("damage", [truncate, damage_middle])
 def test_once_the_file_is_mended_a_rerun_scores_what_was_missing_of_it_alone(
     bulk: Bulk, source: Path, whole: Ended, tmp_path: Path, damage: Callable[[Path], None]

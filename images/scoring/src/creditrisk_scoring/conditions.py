@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
 
 from creditrisk_scoring.errors import BulkError, UsageError
 from creditrisk_scoring.scoring import BATCH_ROWS
+from creditrisk_scoring.stopping import go_on_unless_stopped
 
 
 def refuse_condition(schema: pa.Schema, where: str) -> None:
@@ -17,13 +18,8 @@ def refuse_condition(schema: pa.Schema, where: str) -> None:
     Raises:
         UsageError: With what DuckDB says of it.
     """
-    import duckdb  # noqa: PLC0415 - most runs have no condition, and its import takes as long as scoring 100,000 rows
-
-    try:
-        with _filtered(schema, iter(()), where) as reader:
-            reader.read_all()
-    except duckdb.Error as error:
-        raise UsageError(f"--where {where!r}: {error}") from error
+    with _told_apart(where, UsageError, ()), _filtered(schema, iter(()), where) as reader:
+        reader.read_all()
 
 
 def selected(schema: pa.Schema, batches: Iterator[pa.RecordBatch], where: str) -> Iterator[pa.RecordBatch]:
@@ -35,24 +31,45 @@ def selected(schema: pa.Schema, batches: Iterator[pa.RecordBatch], where: str) -
     if not where:
         yield from batches
         return
-    import duckdb  # noqa: PLC0415 - as above
-
-    failures: list[BulkError] = []
+    failures = list[BaseException]()
 
     def watched() -> Iterator[pa.RecordBatch]:
         try:
             yield from batches
-        except BulkError as error:
-            # DuckDB would raise an error of its own, with a traceback as its text.
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            # Also the end of this process: of whatever it is, DuckDB makes an error of its own.
             failures.append(error)
             raise
 
+    with _told_apart(where, BulkError, failures), _filtered(schema, watched(), where) as reader:
+        for batch in reader:
+            yield batch.cast(schema)
+
+
+@contextmanager
+def _told_apart(where: str, wrong: type[BulkError], failures: Sequence[BaseException]) -> Iterator[None]:
+    """Raise what the source has failed with, or a signal's end of this process, as such; what else fails is wrong.
+
+    Args:
+        where: The condition.
+        wrong: What to raise of a failure of the condition itself.
+        failures: Of the source.
+    """
+    import duckdb  # noqa: PLC0415 - most runs have no condition, and its import takes as long as scoring 100,000 rows
+
     try:
-        with _filtered(schema, watched(), where) as reader:
-            for batch in reader:
-                yield batch.cast(schema)
-    except duckdb.Error as error:
-        raise failures[0] if failures else BulkError(f"--where {where!r}: {error}") from error
+        yield
+    except Exception as error:
+        if failures:
+            raise failures[0] from error
+        # DuckDB also runs handlers of signals itself.
+        go_on_unless_stopped()
+        # What it finds while rows are read comes through Arrow, as an OSError.
+        if isinstance(error, (duckdb.Error, pa.ArrowException, OSError)):
+            raise wrong(f"--where {where!r}: {error}") from error
+        raise
 
 
 @contextmanager

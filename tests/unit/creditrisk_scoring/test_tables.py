@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io.pyarrow import PyArrowFile
 from pyiceberg.table import Table
 from pyiceberg.types import DoubleType, TimeType
 from pyroaring import BitMap64
@@ -190,6 +191,34 @@ def test_a_file_that_a_table_lacks_is_named(bulk: Bulk, tmp_path: Path) -> None:
     file.unlink()
     ended = bulk(folder, tmp_path / "out")
     assert (ended.code, f"has no file {file.name}" in ended.messages) == (2, True), ended.messages
+
+
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_a_store_that_fails_while_a_table_is_listed_is_no_wrong_usage(
+    bulk: Bulk, catalog: SqlCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = delta(tmp_path / "in", book(0)) if kind == "delta" else iceberg(catalog, book(0))[1]
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("connection reset by peer")
+
+    with monkeypatch.context() as patched:
+        # Where each of both readers asks the store.
+        patched.setattr(DeltaTable, "__init__", fail)
+        patched.setattr(PyArrowFile, "open", fail)
+        ended = bulk(folder, tmp_path / "out")
+    assert (ended.code, "connection reset by peer" in ended.messages) == (1, True), ended.messages
+    assert bulk(folder, tmp_path / "out").code == 0
+
+
+def test_an_iceberg_table_whose_list_of_files_breaks_off_is_refused(
+    bulk: Bulk, catalog: SqlCatalog, tmp_path: Path
+) -> None:
+    _, folder = iceberg(catalog, book(0))
+    for file in (folder / "metadata").glob("*.avro"):
+        file.write_bytes(file.read_bytes()[:2])
+    ended = bulk(folder, tmp_path / "out")
+    assert (ended.code, "is no table of Iceberg that can be read: " in ended.messages) == (2, True), ended.messages
 
 
 def test_without_its_reader_a_table_is_refused_with_what_to_install(

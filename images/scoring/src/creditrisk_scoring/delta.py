@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from creditrisk_scoring.errors import UsageError
+from creditrisk_scoring.errors import BulkError, UsageError
 from creditrisk_scoring.folders import Folder, s3_store
 from creditrisk_scoring.projection import PHYSICAL_NAME, flat
 
@@ -23,6 +23,7 @@ def read_delta(folder: Folder) -> tuple[int, pa.Schema, dict[str, dict[str, str 
 
     Raises:
         UsageError: The table cannot be read, or has what is not supported.
+        BulkError: The folder cannot be reached.
     """
     try:
         table = DeltaTable(folder.url, storage_options=_options(folder))
@@ -34,8 +35,10 @@ def read_delta(folder: Folder) -> tuple[int, pa.Schema, dict[str, dict[str, str 
                 f"{folder.url} has rows that are deleted by deletion vectors; allowed: a table without, as after "
                 "REORG TABLE ... APPLY (PURGE)"
             )
-    except (DeltaError, OSError) as error:
+    except (DeltaError, FileNotFoundError) as error:
         raise UsageError(f"{folder.url} is no table of Delta Lake that can be read: {error}") from error
+    except OSError as error:
+        raise BulkError(f"{folder.url}: {error}") from error
     names = {_physical(column): column.name for column in schema}
     partitions = _partitions(actions, names)
     return table.version(), schema, {

@@ -10,7 +10,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import FileFormat
 from pyiceberg.table import FileScanTask, StaticTable
 
-from creditrisk_scoring.errors import UsageError
+from creditrisk_scoring.errors import BulkError, UsageError
 from creditrisk_scoring.folders import Folder, s3_store
 from creditrisk_scoring.projection import flat
 
@@ -23,6 +23,7 @@ def read_iceberg(folder: Folder) -> tuple[int, pa.Schema, list[str]]:
 
     Raises:
         UsageError: The table cannot be read, or has what is not supported.
+        BulkError: The folder cannot be reached.
     """
     metadata = f"{_location(folder)}/{_newest(folder)}"
     try:
@@ -33,8 +34,10 @@ def read_iceberg(folder: Folder) -> tuple[int, pa.Schema, list[str]]:
         # What is read is what was written, under the names and types that the table has now.
         schema = table.schema()
         tasks = list(table.scan().plan_files())
-    except (ValidationError, ValueError, OSError) as error:
+    except (ValidationError, ValueError, EOFError, FileNotFoundError) as error:
         raise UsageError(f"{metadata} is no table of Iceberg that can be read: {error}") from error
+    except OSError as error:
+        raise BulkError(f"{metadata}: {error}") from error
     if defaults := [column.name for column in schema.fields if column.initial_default is not None]:
         raise UsageError(f"{folder.url} has defaults for rows of older files ({', '.join(defaults)}); allowed: none")
     return snapshot.snapshot_id, flat(schema_to_pyarrow(schema)), [_name(folder, table.location(), it) for it in tasks]

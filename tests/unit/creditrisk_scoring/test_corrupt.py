@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from creditrisk_scoring import status_command
 from creditrisk_scoring.errors import BulkError, CorruptError
@@ -170,6 +172,32 @@ def test_a_csv_that_breaks_off_in_the_middle_is_named(bulk: Bulk, source: Path, 
     ended = bulk(source, tmp_path / "out", *OPTIONS)
     assert (ended.code, ended.summary["rows"]) == (3, 3_500)
     assert "Expected 9 columns, got 2" in ended.summary["failed_files"][0]["problem"]
+
+
+def garble(content: bytes) -> bytes:
+    """Return a file of Arrow in which the places of texts lie outside of it."""
+    places = pa.array(range(0, 800, 4), pa.int32()).buffers()[1].to_pybytes()
+    assert content.count(places) == 1
+    return content.replace(places, b"\x7f" * len(places))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda content: content[: len(content) // 2], "d.arrow is not Arrow: "),
+        (lambda _: b"", "d.arrow is not Arrow: "),
+        (garble, "d.arrow cannot be read: "),
+    ],
+)
+def test_an_arrow_file_that_is_corrupt_is_named(
+    bulk: Bulk, source: Path, tmp_path: Path, damage: Callable[[bytes], bytes], words: str
+) -> None:
+    table = applications(199).append_column("note", pa.array(["four"] * 199))
+    feather.write_feather(table, source / "d.arrow", compression="uncompressed")
+    (source / "d.arrow").write_bytes(damage((source / "d.arrow").read_bytes()))
+    ended = bulk(source, tmp_path / "out", *OPTIONS)
+    assert (ended.code, ended.summary["rows"]) == (3, 3_500)
+    assert ended.summary["failed_files"][0]["problem"].startswith(words)
 
 
 def test_a_file_that_has_changed_or_is_gone_is_named_and_what_it_was_may_come_back(

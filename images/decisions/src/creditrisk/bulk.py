@@ -11,7 +11,7 @@ app = typer.Typer(no_args_is_help=True, help="Score a whole folder of applicatio
 
 @app.command(context_settings=PASSED_ON)
 def score(context: typer.Context) -> None:
-    """Score all applications in a folder of Parquet or CSV files, on disk or in S3; see --help."""
+    """Score all applications in a folder of Parquet, CSV or Arrow files, on disk or in S3; see --help."""
     raise typer.Exit(run_where_installed(BULK, "score", context.args))
 
 

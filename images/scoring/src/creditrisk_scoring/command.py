@@ -112,8 +112,9 @@ def options_parser() -> argparse.ArgumentParser:
     """Return what reads the options."""
     parser = argparse.ArgumentParser(
         prog="creditrisk bulk score",
-        description="Score all applications in a folder of Parquet or CSV files. Killed at any time, the same command "
-        "does what is left. Several processes, on several machines, share the work if they have the same folders.",
+        description="Score all applications in a folder of Parquet, CSV or Arrow files. Killed at any time, the same "
+        "command does what is left. Several processes, on several machines, share the work if they have the same "
+        "folders.",
         epilog="Exit codes: 0 done, 1 some shards failed or a store cannot be reached, 2 wrong usage, 3 done, but for "
         "files that cannot be scored.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -15,11 +16,13 @@ from creditrisk_scoring.folders import Folder
 from creditrisk_scoring.projection import Projection
 from creditrisk_scoring.scoring import Version, check_schema
 from creditrisk_scoring.snapshots import DataFile, Snapshot, list_snapshot, table_within
-from creditrisk_scoring.sources import RESERVED, Source, open_source
+from creditrisk_scoring.sources import FORMATS, RESERVED, Source, format_of, open_source
 
 MANIFEST = "_bulk/manifest.json"
-_FORMATS = (".parquet", ".csv")
 _FORMAT_VERSION = 1
+# Of files that are left out, so many are named.
+_NAMED = 5
+log = logging.getLogger("creditrisk_scoring")
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,9 +172,13 @@ def _data_files(source: Folder) -> list[DataFile]:
         raise UsageError(
             f"{source.url} has tables within, such as {tables[0]}; allowed: a table's own folder, or files"
         )
-    files = [DataFile(name) for name in names if _is_input(name)]
+    data = [name for name in names if _is_data(name)]
+    files = [DataFile(name) for name in data if format_of(name)]
     if not files:
-        raise UsageError(f"{source.url} has no file whose name ends in {' or '.join(_FORMATS)}, and is no table")
+        raise UsageError(f"{source.url} has no file whose name ends in {' or '.join(FORMATS)}, and is no table")
+    if others := [name for name in data if not format_of(name)]:
+        log.warning("files left out as their names do not end in %s: %d (%s%s)", " or ".join(FORMATS), len(others),
+                    ", ".join(others[:_NAMED]), ", ..." if len(others) > _NAMED else "")  # fmt: skip
     return files
 
 
@@ -191,9 +198,9 @@ def _listed(
         return msgspec.structs.replace(file, problem=str(error)), [(None, 0, 0)]
 
 
-def _is_input(name: str) -> bool:
-    """Say whether a file is data: names that begin with _ or . are other programs' notes."""
-    return name.endswith(_FORMATS) and not any(part.startswith(("_", ".")) for part in name.split("/"))
+def _is_data(name: str) -> bool:
+    """Say whether a file may be data: names that begin with _ or . are other programs' notes."""
+    return not any(part.startswith(("_", ".")) for part in name.split("/"))
 
 
 def check_file(opened: Source, request: Request, version: Version) -> None:

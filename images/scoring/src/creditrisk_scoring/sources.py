@@ -27,6 +27,14 @@ RESERVED = frozenset({
 })  # fmt: skip
 _BUFFER_BYTES = 1 << 20
 _DELIMITERS = (",", ";", "\t")
+# By how a name ends, in any case.
+FORMATS = {".parquet": "Parquet", ".csv": "CSV", ".arrow": "Arrow", ".feather": "Arrow"}
+_ARROW_MAGIC = b"ARROW1"
+
+
+def format_of(name: str) -> str | None:
+    """Return what a file is by its name; None if it is no input."""
+    return next((form for ending, form in FORMATS.items() if name.lower().endswith(ending)), None)
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,7 @@ class Source:
         name: Its path within the input folder.
         schema: Its columns.
         group_rows: How many rows each of its row groups has; None if the format has no row groups.
-        reader: Of pyarrow: a ParquetFile, or a reader of CSV.
-        contract: Says which texts of a CSV mean missing.
+        reader: A ParquetFile of pyarrow; batches of any size if the format has no row groups.
         projection: How it becomes rows of the table that it is a file of; None if it is of none.
     """
 
@@ -46,7 +53,6 @@ class Source:
     schema: pa.Schema
     group_rows: Sequence[int] | None
     reader: Any
-    contract: Contract
     projection: Projection | None = None
 
     def batches(
@@ -64,7 +70,7 @@ class Source:
         """
         try:
             if self.group_rows is None:
-                yield from self._lines()
+                yield from self._slices()
             else:
                 yield from self._groups(range(*(row_groups or (0, len(self.group_rows)))), columns)
         except (pa.ArrowException, OSError) as error:
@@ -79,10 +85,10 @@ class Source:
         for batch in self.reader.iter_batches(BATCH_ROWS, groups, columns=stored):
             yield self.projection.apply(batch, names, places)
 
-    def _lines(self) -> Iterator[pa.RecordBatch]:
+    def _slices(self) -> Iterator[pa.RecordBatch]:
         for batch in self.reader:
             for at in range(0, batch.num_rows, BATCH_ROWS):
-                yield _with_missing(batch.slice(at, BATCH_ROWS), self.contract)
+                yield batch.slice(at, BATCH_ROWS)
 
 
 class _Stored:
@@ -116,7 +122,7 @@ class _Stored:
 def open_source(
     folder: Folder, name: str, contract: Contract, projection: Projection | None = None
 ) -> Iterator[Source]:
-    """Open a file of Parquet or CSV.
+    """Open a file of one of `FORMATS`.
 
     Args:
         folder: The input.
@@ -125,19 +131,20 @@ def open_source(
         projection: How it becomes rows of the table that it is a file of, which then is of Parquet; None for no table.
 
     Raises:
-        CorruptError: It is neither.
+        CorruptError: It is not what its name says.
         BulkError: The store did not give it.
     """
     with folder.open(name) as opened, pa.PythonFile(_Stored(opened, f"{folder.url}/{name}"), mode="r") as file:
+        form = "Parquet" if projection is not None else format_of(name)
         try:
-            if projection is not None or name.endswith(".parquet"):
-                source = _parquet(file, name, contract, projection)
-            else:
+            if form == "CSV":
                 source = _csv(file, name, contract)
+            elif form == "Arrow":
+                source = _arrow(file, name)
+            else:
+                source = _parquet(file, name, projection)
         except (pa.ArrowException, OSError) as error:
-            raise CorruptError(
-                f"{name} is not {'CSV' if name.endswith('.csv') else 'Parquet'}: {_line(error)}"
-            ) from error
+            raise CorruptError(f"{name} is not {form}: {_line(error)}") from error
         yield source
 
 
@@ -146,7 +153,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _parquet(file: pa.NativeFile, name: str, contract: Contract, projection: Projection | None) -> Source:
+def _parquet(file: pa.NativeFile, name: str, projection: Projection | None) -> Source:
     # Without a buffer's size, whole columns of a row group are read at once.
     opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     metadata = opened.metadata
@@ -158,7 +165,7 @@ def _parquet(file: pa.NativeFile, name: str, contract: Contract, projection: Pro
         except UsageError as error:
             raise UsageError(f"{name}: {error}") from error
         schema = projection.columns
-    return Source(name, schema, rows, opened, contract, projection)
+    return Source(name, schema, rows, opened, projection)
 
 
 def _csv(file: pa.NativeFile, name: str, contract: Contract) -> Source:
@@ -176,7 +183,26 @@ def _csv(file: pa.NativeFile, name: str, contract: Contract) -> Source:
         file, pcsv.ReadOptions(block_size=_BUFFER_BYTES, use_threads=False), parse,
         pcsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False),
     )  # fmt: skip
-    return Source(name, reader.schema, None, reader, contract)
+    return Source(name, reader.schema, None, (_with_missing(batch, contract) for batch in reader))
+
+
+def _arrow(file: pa.NativeFile, name: str) -> Source:
+    """Open what Arrow calls its IPC file format, which is Feather, too, or its stream format."""
+    whole = bytes(file.read(len(_ARROW_MAGIC))) == _ARROW_MAGIC
+    file.seek(0)
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    if not whole:
+        stream = pa.ipc.open_stream(file, options=options)
+        return Source(name, stream.schema, None, map(_valid, stream))
+    reader = pa.ipc.open_file(file, options=options)
+    batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+    return Source(name, reader.schema, None, map(_valid, batches))
+
+
+def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch whose values are those of its types: what is read as it lies there may be anything."""
+    batch.validate(full=True)
+    return batch
 
 
 def _with_missing(batch: pa.RecordBatch, contract: Contract) -> pa.RecordBatch:

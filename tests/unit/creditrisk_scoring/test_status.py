@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import urllib.request
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from creditrisk_scoring.errors import BulkError, UsageError
 from creditrisk_scoring.failures import Failure
 from creditrisk_scoring.folders import open_folder
 from creditrisk_scoring.manifest import Shard
-from creditrisk_scoring.metrics import served_metrics
+from creditrisk_scoring.metrics import BulkMetrics, served_metrics
 from creditrisk_scoring.results import Counts
 from creditrisk_scoring.running import run_all
 from creditrisk_scoring.shards import Note, Run
@@ -156,7 +157,32 @@ def test_prometheus_reads_what_a_process_has_done(run: Run) -> None:
         'bulk_shards_total{result="failed"}': 0,
         "bulk_run_shards": 6,
         "bulk_run_done_shards": 6,
+        "bulk_run_rows": 3_000,
+        "bulk_run_done_rows": 3_000,
+        "bulk_run_left_seconds": 0,
     }
+
+
+def test_prometheus_reads_how_long_the_run_takes_yet_by_what_all_processes_do() -> None:
+    now = 100.0
+    metrics = BulkMetrics(lambda: now)
+    shards = [shard for shard, _ in SHARDS]
+
+    def left() -> float | None:
+        return metrics.registry.get_sample_value("bulk_run_left_seconds")
+
+    # What was done before this process began says nothing of the speed.
+    metrics.whole(shards, shards[:1])
+    assert left() == pytest.approx(math.nan, nan_ok=True)
+    now += 10
+    metrics.whole(shards, shards[:3])
+    assert (left(), metrics.registry.get_sample_value("bulk_run_done_rows")) == (10, 3_000)
+    now += 10
+    metrics.whole(shards, shards[:3])
+    assert left() == 20
+    metrics.whole([*shards, Shard(5, 1, None, 0, None)], shards)
+    for name in ("bulk_run_rows", "bulk_run_left_seconds"):
+        assert metrics.registry.get_sample_value(name) == pytest.approx(math.nan, nan_ok=True)
 
 
 def test_the_drift_of_scores_is_what_a_drift_report_says_of_the_same_counts() -> None:

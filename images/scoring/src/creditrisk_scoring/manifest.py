@@ -111,6 +111,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format_version: Annotated[int, msgspec.Meta(ge=_FORMAT_VERSION, le=_FORMAT_VERSION)] = _FORMAT_VERSION
 
 
+def rows_of(shards: Sequence[Shard]) -> int | None:
+    """Return how many rows shards have; None if only reading a file can tell."""
+    known = [shard.rows for shard in shards if shard.rows is not None]
+    return sum(known) if len(known) == len(shards) else None
+
+
 def read_or_make(source: Folder, target: Folder, request: Request, version: Version) -> Manifest:
     """Return the run that an output folder has, or begin one there; of several processes, one begins it.
 

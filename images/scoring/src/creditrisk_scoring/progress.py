@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from creditrisk_scoring.errors import BulkError
-from creditrisk_scoring.manifest import Shard
+from creditrisk_scoring.manifest import Shard, rows_of
 from creditrisk_scoring.results import Counts
 from creditrisk_scoring.running import Progress
 
@@ -91,7 +91,7 @@ class _Bar(_Lines):
         self._task = bar.add_task("", total=None)
 
     def whole(self, shards: Sequence[Shard], done: Sequence[Shard]) -> None:
-        total = None if any(shard.rows is None for shard in shards) else sum(shard.rows or 0 for shard in shards)
+        total = rows_of(shards)
         # Where rows are unknown, only those that this process has read are counted.
         if total is not None or not self._all:
             self._bar.update(self._task, total=total, completed=sum(shard.rows or 0 for shard in done))

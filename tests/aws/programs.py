@@ -88,7 +88,7 @@ def docker_registry(folder: Path, port: int = 0, inside: Sequence[str] = ()) -> 
         yield address
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)
 
 
 @contextmanager

@@ -72,7 +72,10 @@ def source(part: str) -> str:
 
 
 @pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize(("program", "path"), [(scorer, "/healthz"), (operator, "/healthz"), (mlflow, "/health")])
+@pytest.mark.parametrize(
+    ("program", "path"),
+    [(scorer, "/healthz"), (operator, "/healthz"), pytest.param(mlflow, "/health", marks=pytest.mark.soak)],
+)
 def test_a_server_answers_on_every_address_that_there_is(
     program: Program, path: str, stack: str, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.soak
 def test_a_training_run_reads_s3_and_registers_in_mlflow(bucket: str, proxies: None, tmp_path: Path) -> None:
     generate(3_000, seed=1).to_csv(tmp_path / "loans.csv", index=False)
     boto3.client("s3").upload_file(str(tmp_path / "loans.csv"), "data", "loans.csv")

@@ -147,6 +147,7 @@ def test_suspend_delays_a_rollout_and_an_action_that_does_not_apply_gets_an_even
     scenario.assert_promoted(version)
 
 
+@pytest.mark.soak
 @promotion_scenario(steps=STAYS_AT_30_PERCENT)
 def test_a_newer_version_supersedes_one_in_mid_rollout(scenario: Scenario) -> None:
     first = scenario.roll_out(versions.good)

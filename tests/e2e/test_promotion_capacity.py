@@ -154,6 +154,7 @@ def test_a_canary_that_is_not_admitted_is_reported_and_given_up_after_the_deadli
     assert not scenario.answers_by_canary(version)
 
 
+@pytest.mark.soak
 @promotion_scenario(steps=STAYS_AT_30_PERCENT)
 def test_stable_pods_that_are_not_admitted_end_a_promotion_while_the_canary_answers(scenario: Scenario) -> None:
     promotion = scenario.promotion

@@ -64,6 +64,7 @@ def test_a_bad_version_is_rolled_back_before_it_answers_anybody(scenario: Scenar
     assert {answer.version for answer in scenario.clients.answers} == {scenario.stable}
 
 
+@pytest.mark.soak
 @promotion_scenario(**STAYS_SWITCHED)
 def test_an_abort_after_the_switch_takes_seconds(scenario: Scenario) -> None:
     version = scenario.roll_out(versions.good)
@@ -77,6 +78,7 @@ def test_an_abort_after_the_switch_takes_seconds(scenario: Scenario) -> None:
     assert seconds < LONGEST_WAY_BACK_SECONDS
 
 
+@pytest.mark.soak
 @promotion_scenario(**{**BLUE_GREEN, "blueGreen": {"observe": "5s", "keepFor": "10m"}})
 def test_a_return_to_the_version_that_is_kept_switches_everybody_within_seconds(scenario: Scenario) -> None:
     namespace, promotion, former = scenario.namespace, scenario.promotion, scenario.stable
@@ -147,6 +149,7 @@ def test_an_experiment_with_a_bad_version_ends_at_once(scenario: Scenario) -> No
     scenario.assert_rolled_back(version, "AnalysisFailed", "decision shift")
 
 
+@pytest.mark.soak
 @promotion_scenario(**EXPERIMENT)
 def test_the_winner_of_an_experiment_is_rolled_out_by_another_strategy(scenario: Scenario) -> None:
     version = scenario.roll_out(versions.good)

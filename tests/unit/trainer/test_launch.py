@@ -27,7 +27,8 @@ ARGUMENTS = ["--data=synthetic", "--synthetic-rows=12000", "--heads=5", "--hidde
 ARGUMENTS += [f"--epochs={EPOCHS}", f"--patience={EPOCHS}", "--maximum-ece=0.3", "--minimum-air=0", "--wait-seconds=60"]
 # What the order of floating-point sums may change about a probability of default: at most, and on average.
 LARGEST, MEAN = 0.02, 0.002
-pytestmark = pytest.mark.slow
+# `test_group.py` has the sums that processes exchange.
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 
 @dataclass
@@ -121,7 +122,6 @@ def test_one_of_the_processes_alone_tracks_and_registers(undisturbed: dict[int, 
     assert list((run.folder / "work").iterdir()) == []
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_is_started_again_and_the_run_ends_with_the_same_model(
     killed: int, undisturbed: dict[int, Run], tmp_path: Path, empty_store: Path
@@ -139,7 +139,6 @@ def test_a_killed_process_is_started_again_and_the_run_ends_with_the_same_model(
     assert tracked.info.status == "FINISHED", "a lost process must not leave a failed run behind"
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_lost_pod_comes_back_and_the_run_ends_with_the_same_model(
     killed: int, undisturbed: dict[int, Run], tmp_path: Path, empty_store: Path
@@ -167,7 +166,6 @@ def test_a_lost_pod_comes_back_and_the_run_ends_with_the_same_model(
     assert led.model == undisturbed[2].model
 
 
-@pytest.mark.soak
 def test_a_refused_model_ends_all_processes_with_exit_code_3_and_is_not_trained_again(
     tmp_path: Path, empty_store: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,7 +178,6 @@ def test_a_refused_model_ends_all_processes_with_exit_code_3_and_is_not_trained_
     assert "roc_auc" in report["error"]
 
 
-@pytest.mark.soak
 def test_sigterm_ends_all_processes_with_exit_code_143_and_the_next_start_resumes(
     undisturbed: dict[int, Run], tmp_path: Path, empty_store: Path
 ) -> None:

@@ -90,10 +90,13 @@ def download(source: str, target: Path, limit: int | None = None) -> None:
         raise too_small(target.parent.parent, source, str(error)) from error
 
 
-def _require_room(source: str, size: int, target: Path, limit: int | None) -> None:
+def _require_room(source: str, size: int, target: Path, limit: int | None) -> int:
+    """Return how many bytes can be written, if they are as many as are needed."""
     volume = target.parent.parent
-    if problem := lacking(size, room(volume, limit)):
+    available = room(volume, limit)
+    if problem := lacking(size, available):
         raise too_small(volume, source, problem)
+    return available
 
 
 def _download_s3(source: str, target: Path, limit: int | None) -> None:
@@ -114,9 +117,8 @@ def _download_http(source: str, target: Path, limit: int | None) -> None:
         response = pool.request("GET", source, preload_content=False)
         if response.status != 200:
             raise BadInputError(f"{source}: the server responded with HTTP {response.status}")
-        _require_room(source, response.length_remaining or 0, target, limit)
+        available = _require_room(source, response.length_remaining or 0, target, limit)
         # Servers need not say how much they send, and what they compressed grows.
-        available = room(target.parent.parent, limit)
         with target.open("wb") as file:
             for chunk in response.stream(_CHUNK_BYTES):
                 if file.tell() + len(chunk) > available:

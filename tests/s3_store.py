@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from moto.server import ThreadedMotoServer
 
 from localcluster import packages
 from localcluster.paths import Paths
@@ -54,6 +55,24 @@ def bucket_in_environment(folder: Path, bucket: str) -> Iterator[dict[str, str]]
             patch.setenv(name, value)
         s3_client(variables).create_bucket(Bucket=bucket)
         yield variables
+
+
+@contextmanager
+def simulated_bucket(bucket: str) -> Iterator[str]:
+    """Run moto's S3 with a bucket, and name it to this process by the AWS_* variables; yield the bucket's name."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key",
+                 "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            s3_client(variables).create_bucket(Bucket=bucket)
+            yield bucket
+    finally:
+        server.stop()
 
 
 def s3_client(variables: Mapping[str, str]) -> Any:

@@ -12,11 +12,11 @@ from pathlib import Path
 import aiohttp
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from conftest import REPOSITORY
 from mlflow_server import mlflow_server
 from processes import free_port
+from s3_store import simulated_bucket
 from trainer.data.synthetic import generate
 from unit.scorer.service_process import service
 
@@ -33,17 +33,10 @@ def proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An S3 server, and the URL of a bucket on it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "k",
-                        "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="data")
-    yield "s3://data"
-    server.stop()
+def bucket() -> Iterator[str]:
+    """The URL of a bucket on an S3 server."""
+    with simulated_bucket("data") as name:
+        yield f"s3://{name}"
 
 
 @pytest.mark.soak

@@ -9,24 +9,17 @@ from pathlib import Path
 import boto3
 import pandas as pd
 import pytest
-from moto.server import ThreadedMotoServer
 
+from s3_store import simulated_bucket
 from trainer.errors import BadInputError
 from trainer.preparation import prepare
 from unit.trainer.test_large import assert_equal, settings_for, written
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key",
-                        "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="data")
-    yield "data"
-    server.stop()
+def bucket() -> Iterator[str]:
+    with simulated_bucket("data") as name:
+        yield name
 
 
 def test_objects_of_a_pattern_are_read_one_after_the_other(bucket: str, loans: pd.DataFrame, tmp_path: Path) -> None:

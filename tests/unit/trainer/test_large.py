@@ -222,6 +222,16 @@ def test_a_problem_says_in_which_of_several_files_it_is(loans: pd.DataFrame, tmp
         prepare(settings_for(f"{tmp_path}/*.parquet"))
 
 
+def test_the_bytes_of_a_file_are_not_held_while_its_parts_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "loans.parquet"
+    numbers = np.random.default_rng(0).random(1_000_000)
+    pq.write_table(pa.table({"income": numbers}), path, row_group_size=20_000, compression="none")
+    held = pa.total_allocated_bytes()
+    parts = parquet_files.ParquetFiles("loans", (str(path),), tmp_path).parts(["income"])
+    most = max(pa.total_allocated_bytes() - held for _ in parts)
+    assert most < path.stat().st_size / 3
+
+
 def trained(inputs: TrainingInputs) -> Fitted:
     return fit(
         inputs.training,
